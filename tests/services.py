@@ -1,0 +1,127 @@
+"""Real services for tests, on free loopback ports and stopped at the end of the block: PostgreSQL, S3 and Redis."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from moto.server import ThreadedMotoServer
+
+
+def absent(what: str) -> None:
+    """Skips the test because a program is not installed; on a CI machine that is a failure."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"{what} is not installed, and CI must run this test")
+    pytest.skip(f"{what} is not installed")
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """Runs an S3 server; yields its address as host:port."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Runs a PostgreSQL server with a new, empty database; yields its connection string."""
+    with tempfile.TemporaryDirectory(prefix="txrec-postgres-") as name:  # pytest's own folders are closed to others
+        yield from _postgres_in(Path(name))
+
+
+def _postgres_in(folder: Path) -> Iterator[str]:
+    data, port = folder / "data", _free_port()
+    _as_user(folder, [_binary("initdb"), "--pgdata", data, "--username=shop", "--auth=trust", "--encoding=UTF8"])
+    options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+    with (folder / "log").open("wb") as log:
+        command = _command([_binary("postgres"), "-D", data, "-p", port, *options])
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    url = f"postgresql://shop@127.0.0.1:{port}/postgres"
+    try:
+        _wait_for(url, server)
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)  # fast shutdown: open connections are cut
+        server.wait(timeout=30)
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Runs a Redis server that writes every command to disk before it answers; yields its URL."""
+    program = shutil.which("redis-server")
+    if program is None:
+        absent("Redis (redis-server)")
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="txrec-redis-") as folder:
+        options = ["--bind", "127.0.0.1", "--dir", folder, "--appendonly", "yes", "--appendfsync", "always"]
+        command = [str(program), "--port", str(port), *options]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_for_port(port, server)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _binary(name: str) -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    on_path = shutil.which(name)
+    if not found and not on_path:
+        absent(f"PostgreSQL ({name})")
+    return found[-1] if found else Path(str(on_path))
+
+
+def _command(parts: list[object]) -> list[str]:
+    """PostgreSQL refuses to run as root: then it runs as the user that its package made."""
+    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    return [*become, *(str(part) for part in parts)]
+
+
+def _as_user(folder: Path, parts: list[object]) -> None:
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    subprocess.run(_command(parts), check=True, capture_output=True, cwd=folder)
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=2).close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

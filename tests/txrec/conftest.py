@@ -1,0 +1,13 @@
+"""The library's tests run without Ray, and this makes sure of it."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a unit test of the library must not start Ray")
+
+    import ray
+
+    monkeypatch.setattr(ray, "init", forbidden)

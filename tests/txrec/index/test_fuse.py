@@ -1,0 +1,41 @@
+import numpy as np
+
+from txrec.index.fuse import RANK_OFFSET, Fusion, combine, fuse
+from txrec.index.source import Hits
+
+
+def hits(*ids: int) -> Hits:
+    return Hits(np.array([ids], np.int32), np.linspace(1, 0.5, len(ids), dtype=np.float32)[None])
+
+
+def test_an_item_that_two_sources_propose_beats_one_of_the_same_rank_from_one() -> None:
+    found = fuse([hits(1, 2), hits(3, 2)], 0, np.ones(2, np.float32), 10)
+    assert found.ids.tolist() == [2, 1, 3]
+    assert np.isclose(found.fused[0], 2 / (RANK_OFFSET + 2))
+
+
+def test_every_candidate_keeps_the_score_and_rank_of_each_source() -> None:
+    found = fuse([hits(1, 2), hits(3, 2)], 0, np.ones(2, np.float32), 10)
+    assert found.ranks.tolist() == [[2, 2], [1, 0], [0, 1]]
+    assert np.isnan(found.scores[1, 1])
+    assert found.scores[2, 1] == 1.0
+
+
+def test_a_source_of_weight_zero_keeps_its_items_behind_all_others() -> None:
+    found = fuse([hits(1, 2), hits(3, 4)], 0, np.array([1.0, 0.0], np.float32), 10)
+    assert found.ids.tolist() == [1, 2, 3, 4]
+
+
+def test_padding_is_no_candidate() -> None:
+    assert fuse([hits(1, 0, 0)], 0, np.ones(1, np.float32), 10).ids.tolist() == [1]
+
+
+def test_weights_depend_on_whether_there_is_a_query() -> None:
+    fusion = Fusion(with_query={"lexical": 2.0})
+    assert fusion.weights(("dense", "lexical"), True).tolist() == [1.0, 2.0]
+    assert fusion.weights(("dense", "lexical"), False).tolist() == [1.0, 1.0]
+
+
+def test_combining_is_the_weighted_sum_of_reciprocal_ranks() -> None:
+    expected = [0.5 / (RANK_OFFSET + 1), 0.5 / (RANK_OFFSET + 4) + 2 / (RANK_OFFSET + 3)]
+    assert np.allclose(combine(np.array([[1, 0], [4, 3]]), np.array([0.5, 2.0], np.float32)), expected, atol=1e-5)

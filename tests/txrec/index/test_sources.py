@@ -1,0 +1,149 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.tiny import KINDS, NUM_PER_KIND
+from txrec.config import RetrievalConfig
+from txrec.index.covisitation import Covisitation
+from txrec.index.dense import Dense
+from txrec.index.fit import fit_sources, source_names
+from txrec.index.lexical import Lexical
+from txrec.index.log import DAY_US, EventLog
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
+from txrec.index.source import SourceQuery
+from txrec.schema import Split
+
+
+def log_of(rows: list[tuple[int, int, int, float]]) -> EventLog:
+    """(user, item, query, day) rows."""
+    user, item, query, day = (np.array(column) for column in zip(*rows, strict=True))
+    ts = (day * DAY_US).astype(np.int64) + DAY_US
+    return EventLog(
+        user.astype(np.int32),
+        item.astype(np.int32),
+        query.astype(np.int32),
+        np.full(len(rows), 4, np.int8),
+        ts,
+        ts.max(),
+    )
+
+
+def asking(*texts: str, items: tuple[int, ...] = ()) -> SourceQuery:
+    history = [np.array(items, np.int32)] * len(texts)
+    return SourceQuery(texts, np.zeros((len(texts), 4), np.float32), history)
+
+
+def queries_table(*texts: str) -> pa.Table:
+    return pa.table({"query": list(texts)})
+
+
+def test_a_log_cut_before_a_split_holds_nothing_of_it(tiny) -> None:
+    log = EventLog.before(tiny, Split.VALIDATION)
+    assert log.end_us < tiny.meta.validation_start_ts
+    assert (log.item > 0).all()
+    assert len(log) < len(EventLog.before(tiny, Split.TEST))
+
+
+def test_an_event_one_half_life_old_weighs_half() -> None:
+    log = log_of([(0, 1, 0, 0.0), (0, 1, 0, 10.0)])
+    assert log.weights(10.0).tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_popularity_fills_k_under_a_mask_that_leaves_only_cold_items() -> None:
+    source = Popularity.fit(log_of([(0, 1, 0, 0.0), (0, 2, 0, 0.0), (1, 2, 0, 0.0)]), 1_000, 30.0)
+    mask = np.zeros(1_001, np.bool_)
+    mask[[900, 950, 2]] = True
+    assert source.search(asking(""), 3, [mask]).ids[0].tolist() == [2, 900, 950]
+
+
+def test_clicks_of_the_same_query_come_first_and_a_typo_finds_them() -> None:
+    log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 0.0), (2, 6, 1, 0.0), (3, 9, 2, 0.0)])
+    source = QueryClicks.fit(log, queries_table("halo reach", "gears of war"), 10, 30.0)
+    hits = source.search(asking("halo reach", "haloo reech", "reach halo", "zzz", ""), 3, [None] * 5)
+    assert hits.ids[0].tolist()[:2] == [5, 6]
+    assert hits.ids[1].tolist()[:2] == [5, 6]
+    assert hits.ids[2].tolist()[:2] == [5, 6]
+    assert hits.ids[3].tolist() == [0, 0, 0]
+    assert hits.ids[4].tolist() == [0, 0, 0]
+
+
+def test_evidence_counts_shares_of_the_same_query() -> None:
+    log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 0.0), (2, 6, 1, 0.0), (3, 9, 2, 0.0)])
+    source = QueryClicks.fit(log, queries_table("halo reach", "gears of war"), 10, 30.0)
+    evidence = source.evidence("halo reach", np.array([5, 6, 9], np.int32))
+    assert evidence[:, 1].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+
+
+def test_a_search_text_of_ten_thousand_characters_is_answered() -> None:
+    source = QueryClicks.fit(log_of([(0, 5, 1, 0.0)]), queries_table("halo"), 10, 30.0)
+    assert source.search(asking("halo " * 2_000), 3, [None]).ids.shape == (1, 3)
+
+
+def test_items_seen_together_are_neighbours_and_the_later_one_follows() -> None:
+    log = log_of([(0, 1, 0, 0.0), (0, 2, 0, 0.1), (1, 1, 0, 0.0), (1, 2, 0, 0.1), (2, 3, 0, 0.0), (2, 4, 0, 0.1)])
+    source = Covisitation.fit(log, 4, 30.0)
+    assert source.search(asking("", items=(1,)), 2, [None]).ids[0].tolist() == [2, 0]
+    assert source.affinity[1, 2] > source.affinity[2, 1] > 0
+
+
+def test_lexical_finds_words_plurals_model_numbers_typos_and_chinese() -> None:
+    titles = ["Red Lamp", "Xbox 360 Console", "小米 无线耳机", "Cordless Drill", "Blender"]
+    items = pa.table({"title": titles, "text": [title.lower() for title in titles]})
+    source = Lexical.fit(items)
+    texts = ("lamps", "xbox360", "无线 耳机", "耳机", "cordles dril", "qqqq")
+    assert source.search(asking(*texts), 1, [None] * 6).ids[:, 0].tolist() == [1, 2, 3, 3, 4, 0]
+
+
+def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_changed_ones() -> None:
+    items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
+    changed = pa.table({"title": ["Tent", "Violet Lamp"], "text": ["tent", "violet lamp"]})
+    source = Lexical.fit(items).extended(np.array([1, 3], np.int32), changed)
+    assert source.search(asking("lamp"), 3, [None]).ids[0].tolist() == [3, 0, 0]
+    assert source.search(asking("tent"), 3, [None]).ids[0].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("exact_limit", [10_000, 10])
+def test_dense_search_fills_top_k_under_a_mask_that_leaves_one_item_in_a_thousand(exact_limit: int) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5_001, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[0] = 0
+    source = Dense.fit(vectors, exact_limit)
+    mask = np.zeros(5_001, np.bool_)
+    allowed = rng.choice(np.arange(1, 5_001), 5, replace=False)
+    mask[allowed] = True
+    hits = source.nearest(vectors[[7, 8]], 5, [mask, None])
+    assert set(hits.ids[0]) == set(allowed)
+    assert hits.ids[0].tolist() == allowed[np.argsort(-(vectors[allowed] @ vectors[7]))].tolist()
+    assert hits.ids[1, 0] == 8
+
+
+def test_a_state_of_zeros_finds_nothing() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    assert not Dense.fit(vectors).search(asking(""), 2, [None]).ids.any()
+
+
+def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(tiny.meta.num_items + 1, 4)).astype(np.float32)
+    vectors[0] = 0
+    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors)
+    assert tuple(sources) == source_names(RetrievalConfig())
+    asked = SourceQuery(["lamp", ""], vectors[[3, 4]], [np.array([1, 2], np.int32)] * 2)
+    for name, source in sources.items():
+        source.save(tmp_path / name)
+        opened = Dense.open(tmp_path / name, vectors) if name == "dense" else type(source).open(tmp_path / name)
+        before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
+        assert before.ids.tolist() == after.ids.tolist(), name
+        assert np.allclose(before.scores, after.scores), name
+
+
+def test_the_query_of_a_kind_proposes_that_kind(tiny) -> None:
+    sources = fit_sources(
+        RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), np.zeros((tiny.meta.num_items + 1, 4), np.float32)
+    )
+    asked = SourceQuery([KINDS[2]], np.zeros((1, 4), np.float32), [np.empty(0, np.int32)])
+    for name in ("lexical", "query_clicks"):
+        ids = sources[name].search(asked, 5, [None]).ids[0]
+        cold = NUM_PER_KIND * len(KINDS) + 2 + 1
+        assert all((i - 1) // NUM_PER_KIND == 2 or i == cold for i in ids), name

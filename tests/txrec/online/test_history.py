@@ -1,0 +1,142 @@
+"""The contract of the history store."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import services
+from txrec import schema
+from txrec.errors import UnavailableError
+from txrec.online.history import HistoryStore, LoggedEvent, SqliteHistory, open_history
+from txrec.online.redis_history import RedisHistory
+from txrec.slate import Event
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with services.redis() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
+    store: HistoryStore
+    if request.param == "redis":
+        store = RedisHistory(request.getfixturevalue("redis_url"), prefix=request.node.name)
+    else:
+        store = SqliteHistory(tmp_path / "state" / "history.sqlite")
+    yield store
+    store.close()
+
+
+def click(number: int, user: str = "u1", ts: int | None = None) -> LoggedEvent:
+    return LoggedEvent(f"{user}-{number}", user, Event("click", f"p{number}", None, ts or number), "s1", "r1")
+
+
+def test_an_event_is_seen_by_the_next_read(store: HistoryStore) -> None:
+    assert store.append([click(1)]) == [1]
+    assert store.recent("u1").events == (Event("click", "p1", None, 1, None),)
+    assert store.recent("u2").events == ()
+
+
+def test_the_same_id_again_changes_nothing(store: HistoryStore) -> None:
+    assert store.append([click(1), click(2), click(1)]) == [2]
+    assert store.append([click(2), click(3)], [click(3)]) == [1, 0]
+    assert [event.item_id for event in store.recent("u1").events] == ["p1", "p2", "p3"]
+
+
+def test_events_come_in_time_order_and_the_latest_ones_are_kept(store: HistoryStore) -> None:
+    store.append([click(3), click(1), click(2, ts=3)])
+    assert [event.item_id for event in store.recent("u1").events] == ["p1", "p3", "p2"]  # equal times: as they arrived
+    assert [event.item_id for event in store.recent("u1", limit=2).events] == ["p3", "p2"]
+
+
+def test_a_forgotten_user_leaves_nothing_and_stays_forgotten(store: HistoryStore) -> None:
+    store.append([click(1), click(1, user="u2")])
+    assert not store.recent("u1").forgotten
+    assert store.forget("u1") == 1
+    assert store.recent("u1").events == ()
+    assert store.recent("u1").forgotten
+    assert store.export().num_rows == 1
+    assert store.forget("nobody") == 0
+    store.append([click(5)])
+    assert [event.item_id for event in store.recent("u1").events] == ["p5"]
+    assert store.recent("u1").forgotten
+
+
+def test_the_export_is_a_log_in_time_order(store: HistoryStore) -> None:
+    store.append([click(2), click(1, user="u2"), LoggedEvent("x", "u3", Event("search", None, "lamp", 9, 1.5))])
+    table = store.export()
+    assert table.schema == schema.EVENTS
+    assert table["user_id"].to_pylist() == ["u2", "u1", "u3"]
+    assert table["query"].to_pylist() == [None, None, "lamp"]
+    assert table["request_id"].to_pylist() == ["r1", "r1", None]
+    assert store.export(since_us=2).num_rows == 2
+
+
+def test_two_openers_of_a_file_see_each_others_events(tmp_path: Path) -> None:
+    first, second = (SqliteHistory(tmp_path / "history.sqlite") for _ in range(2))
+    first.append([click(1)])
+    assert len(second.recent("u1").events) == 1
+    assert second.append([click(1), click(2)]) == [1]
+    assert len(first.recent("u1").events) == 2
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    stores = [SqliteHistory(tmp_path / "history.sqlite") for _ in range(4)]
+
+    def write(place: int) -> None:
+        for number in range(25):
+            stores[place].append([click(number, user=f"u{place}")])
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stores[0].export().num_rows == 100
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from txrec.online.history import LoggedEvent, SqliteHistory
+from txrec.slate import Event
+store = SqliteHistory(Path(sys.argv[1]))
+for number in range(1_000_000):
+    store.append([LoggedEvent(str(number), "u1", Event("click", "p1", None, number + 1))])
+    print(number, flush=True)
+"""
+
+
+def test_a_killed_writer_has_lost_no_acknowledged_event(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+    os.kill(writer.pid, signal.SIGKILL)
+    acknowledged.extend(int(line) for line in writer.stdout.read().splitlines() if line)
+    writer.wait()
+    stored = SqliteHistory(file).export().num_rows
+    assert stored >= len(acknowledged) >= 50
+
+
+def test_a_file_that_is_no_store_is_unavailable_and_named(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    file.write_bytes(b"not a database, but long enough to be read as one" * 10)
+    with pytest.raises(UnavailableError, match=r"history\.sqlite"):
+        SqliteHistory(file)
+
+
+def test_a_redis_that_is_gone_is_unavailable_and_says_so() -> None:
+    store = open_history("redis://127.0.0.1:1/0")
+    assert isinstance(store, RedisHistory)
+    for call in (lambda: store.recent("u1"), lambda: store.append([click(1)]), lambda: store.forget("u1")):
+        with pytest.raises(UnavailableError, match="Redis cannot be used now"):
+            call()

@@ -1,0 +1,120 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import tiny_data
+from txrec.config import Config, ModelConfig, RankerConfig
+from txrec.index.log import EventLog
+from txrec.model.ranker import CandidateBatch
+from txrec.model.retrieval import RetrievalModel
+from txrec.schema import Split
+from txrec.train.ranker import (
+    Examples,
+    calibrate,
+    decide,
+    earlier_windows,
+    fit,
+    joined,
+    listwise_loss,
+    ndcg_at_10,
+    train,
+)
+
+CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
+
+
+def examples(n: int, seed: int) -> Examples:
+    """Candidate sets in which the largest third feature marks the right item; retrieval order knows nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(n, 8, 4, generator=generator)
+    positive = torch.nn.functional.one_hot(features[:, :, 2].argmax(1), 8).bool()
+    batch = CandidateBatch(
+        torch.randn(n, 8, 6, generator=generator),
+        features,
+        torch.ones(n, 8, dtype=torch.bool),
+        torch.randn(n, 6, generator=generator),
+        torch.zeros(n, 3),
+        torch.zeros(n, 6),
+    )
+    return Examples(batch, positive, torch.ones(n, dtype=torch.int64))
+
+
+def test_the_ranker_learns_which_feature_marks_the_right_item() -> None:
+    ranker, epochs = train(CFG, examples(400, 0), examples(100, 1), 20, 0)
+    held_out = examples(200, 2)
+    with torch.no_grad():
+        assert float(ndcg_at_10(ranker(held_out.batch), held_out).mean()) > 0.9
+    assert 1 <= epochs <= 20
+
+
+def test_calibrated_chances_add_up_to_the_number_of_right_items() -> None:
+    ranker, _ = train(CFG, examples(400, 0), None, 5, 0)
+    held_out = examples(400, 3)
+    calibrate(ranker, held_out)
+    with torch.no_grad():
+        total = float(ranker.probabilities(ranker(held_out.batch)).sum())
+    assert total == pytest.approx(400, rel=0.02)
+
+
+def test_ndcg_counts_items_that_were_not_retrieved_as_missed() -> None:
+    given = examples(2, 0)
+    positive = torch.zeros(2, 8, dtype=torch.bool)
+    positive[0, 1] = True
+    given = Examples(given.batch, positive, torch.tensor([2, 1]))
+    scores = -torch.arange(8).float().expand(2, -1)
+    expected = (1 / math.log2(3)) / (1 + 1 / math.log2(3))
+    assert ndcg_at_10(scores, given).tolist() == pytest.approx([expected, 0.0])
+
+
+def test_the_listwise_loss_of_equal_scores_is_the_log_of_the_candidates() -> None:
+    positive = torch.tensor([[True, False, True, False]])
+    assert float(listwise_loss(torch.zeros(1, 4), positive)) == pytest.approx(math.log(4))
+
+
+def test_padding_takes_no_part_in_the_loss() -> None:
+    scores = torch.tensor([[0.0, 0.0, -torch.inf]])
+    assert float(listwise_loss(scores, torch.tensor([[True, False, False]]))) == pytest.approx(math.log(2))
+
+
+def test_a_ranker_is_kept_only_beyond_the_standard_error_and_the_reason_says_so() -> None:
+    retrieved = torch.full((100,), 0.5)
+    noise = torch.linspace(-0.1, 0.1, 100)
+    better, equal = decide("auto", retrieved + 0.1 + noise, retrieved), decide("auto", retrieved + noise, retrieved)
+    assert better.keep
+    assert "keep the ranker: ndcg@10 0.6000 > 0.5000" in str(better)
+    assert not equal.keep
+    assert "<=" in str(equal)
+    assert decide("on", retrieved - 0.1, retrieved).keep
+
+
+def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny) -> None:
+    windows = earlier_windows(tiny, 3)
+    assert [w.meta.test_start_ts for w in windows] == [
+        tiny.meta.validation_start_ts,
+        *(w.meta.validation_start_ts for w in windows[:-1]),
+    ]
+    for window in windows:
+        assert EventLog.before(window, Split.VALIDATION).end_us < window.meta.validation_start_ts
+        inside = window.sequences.ts[window.sequences.split == Split.VALIDATION]
+        assert ((inside >= window.meta.validation_start_ts) & (inside < window.meta.test_start_ts)).all()
+    assert (tiny.sequences.split == Split.TRAIN).sum() > (windows[-1].sequences.split == Split.TRAIN).sum()
+
+
+def test_joined_examples_stand_one_after_the_other() -> None:
+    both = joined([examples(3, 0), examples(2, 1)])
+    assert len(both) == 5
+    assert np.array_equal(both.positive[3:], examples(2, 1).positive)
+
+
+def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path) -> None:
+    data = tiny_data(tmp_path, num_users=160, has_time=False, split_kind="leave_one_out")
+    config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
+    torch.manual_seed(0)
+    model = RetrievalModel.for_data(config.model, data, None)
+    assert earlier_windows(data, 3) == []
+    ranking = fit(config, data, model, None)
+    assert ranking.decision.num_requests > 0
+    assert "ranker: ndcg@10" in str(ranking.decision)
+    assert (ranking.ranker is not None) == ranking.decision.keep

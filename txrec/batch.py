@@ -1,0 +1,38 @@
+"""`Batch`: a padded set of histories as tensors, the one thing that the history model reads.
+
+Rows are padded on the right. Under causal attention no real position can see what stands to its right, so padding
+needs no mask inside the model.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B histories of at most L positions. See `txrec.model` for the letters."""
+
+    item: Tensor  # (B, L) int64 dense item_id, PAD at a search and at padding
+    event: Tensor  # (B, L) int64 EventKind, PAD at padding
+    query: Tensor  # (B, L) int64 row of query_vectors, PAD at an item and at padding
+    query_vectors: Tensor  # (Q + 1, Dt) float32, row 0 zeros
+    ts: Tensor  # (B, L) float32 seconds since the row's first position; 0 where times are unknown
+    request_ts: Tensor  # (B, L) float32 seconds, when the thing after the position is asked for; same origin
+    target: Tensor  # (B, L) int64 item to be predicted, PAD = no loss here
+    length: Tensor  # (B,) int64 real positions
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, L) bool, True = real position."""
+        return torch.arange(self.item.shape[1], device=self.item.device) < self.length[:, None]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)}
+        return Batch(**moved)

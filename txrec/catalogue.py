@@ -1,0 +1,171 @@
+"""The products as requests see them: raw ids, titles, filters, and what was added or retired since training.
+
+A catalogue is never changed in place: an update gives a new one, so that a server swaps it in one assignment while
+requests still run on the old one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.index.filters import FilterIndex, Filters, restrict
+from txrec.index.source import Mask
+from txrec.index.tokens import trigrams, words
+from txrec.text import normalise
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """A table of schema.PREPARED_ITEMS (row i holds dense id i + 1) and the dense ids taken out of sale."""
+
+    items: pa.Table
+    retired: frozenset[int] = field(default_factory=frozenset)
+
+    def __len__(self) -> int:
+        return int(self.items.num_rows)
+
+    @cached_property
+    def keys(self) -> NDArray[np.object_]:
+        """(N + 1,) raw ids, row 0 empty."""
+        return np.array(["", *self.items.column("item_key").to_pylist()], dtype=object)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Raw id -> dense id."""
+        return {key: item_id for item_id, key in enumerate(self.keys) if item_id}
+
+    @cached_property
+    def titles(self) -> NDArray[np.object_]:
+        """(N + 1,) titles as the shop wrote them; None where there is none."""
+        return np.array([None, *self.items.column("title").to_pylist()], dtype=object)
+
+    @cached_property
+    def prices(self) -> NDArray[np.float32]:
+        """(N + 1,) prices, NaN where unknown."""
+        prices = pc.fill_null(self.items.column("price"), float("nan")).to_numpy()
+        return np.append(np.nan, prices).astype(np.float32)
+
+    @cached_property
+    def categories(self) -> NDArray[np.int32]:
+        """(N + 1,) leaf category ids, PAD = none."""
+        return np.append(schema.PAD, self.items.column("category_id").to_numpy()).astype(np.int32)
+
+    @cached_property
+    def brands(self) -> NDArray[np.int32]:
+        """(N + 1,) brand ids, PAD = none."""
+        return np.append(schema.PAD, self.items.column("brand_id").to_numpy()).astype(np.int32)
+
+    @cached_property
+    def filters(self) -> FilterIndex:
+        """Masks by condition."""
+        return FilterIndex(self.items)
+
+    @cached_property
+    def _words_of(self) -> Any:
+        return lru_cache(maxsize=200_000)(self._title_words)
+
+    @cached_property
+    def _trigrams_of(self) -> Any:
+        return lru_cache(maxsize=200_000)(self._title_trigrams)
+
+    def words(self, item_id: int) -> frozenset[str]:
+        """Words of an item's title."""
+        found: frozenset[str] = self._words_of(item_id)
+        return found
+
+    def trigrams(self, item_id: int) -> frozenset[str]:
+        """Character trigrams of an item's title."""
+        found: frozenset[str] = self._trigrams_of(item_id)
+        return found
+
+    def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
+        """Which items may be shown; None = all of them."""
+        return restrict(len(self) + 1, self.filters.mask(filters), [*excluded, *self.retired])
+
+    def only(self, item_ids: Iterable[int]) -> NDArray[np.bool_]:
+        """A mask that allows these items and nothing else, retired or not."""
+        mask = np.zeros(len(self) + 1, dtype=np.bool_)
+        mask[list(item_ids)] = True
+        return mask
+
+    def retire(self, keys: Iterable[str]) -> "Catalogue":
+        """The catalogue without some products; unknown raw ids are ignored."""
+        gone = {self.ids[key] for key in keys if key in self.ids}
+        return replace(self, retired=self.retired | gone)
+
+    def upsert(self, rows: Sequence[Mapping[str, Any]]) -> tuple["Catalogue", NDArray[np.int32], pa.Table]:
+        """Adds products or replaces their rows; a retired product that comes again is back in sale.
+
+        Args:
+            rows: columns of schema.ITEMS by name; only `item_id` is required. The last row of an id counts.
+
+        Returns:
+            The new catalogue, the dense ids of the rows (new products get those after the last one) and the rows as
+            schema.PREPARED_ITEMS, in the same order.
+        """
+        latest = {str(row["item_id"]): row for row in rows}
+        table = self._prepare(latest.values())
+        following = iter(range(len(self) + 1, len(self) + 1 + len(latest)))
+        ids = np.array([self.ids.get(key) or next(following) for key in latest], dtype=np.int32)
+        known = ids <= len(self)
+        source = np.arange(len(self), dtype=np.int64)
+        source[ids[known] - 1] = len(self) + np.flatnonzero(known)
+        source = np.append(source, len(self) + np.flatnonzero(~known))
+        items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
+        return Catalogue(items, self.retired - set(ids.tolist())), ids, table
+
+    def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        return pa.Table.from_pylist([self._prepared(row) for row in rows], schema=schema.PREPARED_ITEMS)
+
+    def _prepared(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        category = list(row.get("category") or [])
+        parts = [row.get("title"), row.get("brand"), *category, row.get("description")]
+        return {
+            **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", "attributes"}},
+            "item_key": str(row["item_id"]),
+            "attributes": list(dict(row.get("attributes") or {}).items()),
+            "text": normalise(" ".join(str(part) for part in parts if part)),
+            "category_id": self._category_ids.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
+            "brand_id": self._brand_ids.get(normalise(row.get("brand") or ""), schema.PAD),
+            "price_bucket": self._price_bucket(row.get("price")),
+            "train_count": 0,
+        }
+
+    @cached_property
+    def _category_ids(self) -> dict[str, int]:
+        paths = self.items.column("category").to_pylist()
+        ids = self.items.column("category_id").to_pylist()
+        return {normalise(path[-1]): leaf for path, leaf in zip(paths, ids, strict=True) if path and leaf}
+
+    @cached_property
+    def _brand_ids(self) -> dict[str, int]:
+        brands = self.items.column("brand").to_pylist()
+        ids = self.items.column("brand_id").to_pylist()
+        return {normalise(brand): brand_id for brand, brand_id in zip(brands, ids, strict=True) if brand and brand_id}
+
+    def _price_bucket(self, price: float | None) -> int:
+        """The bucket of the nearest priced product at or below."""
+        prices, buckets = self._price_steps
+        if price is None or not len(prices):
+            return schema.PAD
+        return int(buckets[max(int(np.searchsorted(prices, price, side="right")) - 1, 0)])
+
+    @cached_property
+    def _price_steps(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        buckets = np.append(schema.PAD, self.items.column("price_bucket").to_numpy()).astype(np.int32)
+        priced = np.flatnonzero((buckets != schema.PAD) & ~np.isnan(self.prices))
+        order = priced[np.argsort(self.prices[priced], kind="stable")]
+        return self.prices[order], buckets[order]
+
+    def _title_words(self, item_id: int) -> frozenset[str]:
+        return frozenset(words(normalise(self.titles[item_id] or "")))
+
+    def _title_trigrams(self, item_id: int) -> frozenset[str]:
+        return frozenset(trigrams(normalise(self.titles[item_id] or "")))

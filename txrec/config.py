@@ -1,0 +1,656 @@
+"""The one configuration tree, shared by TOML files, the command line, Ray Train, Ray Tune and Serve.
+
+Everything is frozen and unknown keys are errors. A component receives its own section (`HistoryDecoder(cfg.model)`),
+never copied fields. `load` reads a TOML file, lays dotted overrides over it and names file, key and value when one of
+them cannot be used.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from txrec.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, closed, every field documented under its definition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TimeConfig(Section):
+    """How a source writes its times."""
+
+    format: str = "iso"
+    """`iso`, `s`, `ms`, `us` (numbers since 1970 UTC), or a strptime pattern such as `%d/%m/%Y %H:%M`."""
+    zone: str = "UTC"
+    """Time zone of times that carry none (IANA name)."""
+
+
+class JoinConfig(Section):
+    """A second file whose columns are added to a source's rows by an equal key."""
+
+    path: str
+    """File, relative to `data.root`."""
+    delimiter: str = ","
+    """Column delimiter; several characters are allowed."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    names: tuple[str, ...] = ()
+    """Column names where there is no header."""
+    encoding: str = "utf-8"
+    """Text encoding."""
+    on: tuple[str, str]
+    """(column of the source, column of this file)."""
+    required: bool = True
+    """Rows without a match are rejected; otherwise their joined columns stay empty."""
+
+
+class RuleConfig(Section):
+    """A row that matches is rejected."""
+
+    column: str
+    """Source column."""
+    matches: str = ""
+    """Regular expression to be found in the value."""
+    below: float | None = None
+    """Or: least allowed number."""
+    reason: Literal["cancellation", "negative_quantity", "not_a_product", "excluded_by_rule"] = "excluded_by_rule"
+    """Reason given in the quarantine and the report."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if bool(self.matches) == (self.below is not None):
+            raise ValueError(f"the rule on column {self.column!r} needs either matches or below")
+        return self
+
+
+class SourceConfig(Section):
+    """One raw table and how its columns become canonical ones. No code is needed to read a shop's log."""
+
+    path: str = ""
+    """File, directory or glob relative to `data.root`, or an absolute or `s3://` URI.
+    .gz, .zip, .zst and .tgz are read as they lie."""
+    sql: str = ""
+    """Instead of a path: a SELECT statement."""
+    connection_env: str = ""
+    """With `sql`: the environment variable that holds the connection string (`postgresql://...`,
+    `sqlite:///file`)."""
+    format: Literal["csv", "jsonl", "parquet", "sequence_text", "json_map"] = "csv"
+    """csv covers TSV and any delimiter. sequence_text: a line is a user and then his items in order, by spaces.
+    json_map: one JSON object, key to list of values."""
+    delimiter: str = ","
+    """csv: column delimiter; several characters are allowed (`::`)."""
+    quoting: bool = True
+    """csv: whether `"` quotes fields."""
+    escape: str = Field("", max_length=1)
+    """csv: character that escapes a quote inside quotes, where that is not a doubled quote, e.g. a backslash."""
+    header: bool = True
+    """csv: whether the first line names the columns."""
+    names: tuple[str, ...] = ()
+    """csv: the column names where there is no header."""
+    encoding: str = "utf-8"
+    """Text encoding of the file."""
+    columns: dict[str, str] = {}
+    """Canonical column = source column. Columns not named here that already have a canonical name map to themselves."""
+    constants: dict[str, str] = {}
+    """Canonical column = one value for all rows."""
+    values: dict[str, dict[str, str]] = {}
+    """Canonical column = {raw value = canonical value}, e.g. event names."""
+    time: TimeConfig = TimeConfig()
+    """How `ts` is written."""
+    category_separator: str = ""
+    """Splits one category string into a path, e.g. `|` or ` > `."""
+    attributes: tuple[str, ...] = ()
+    """items: source columns kept as attributes; lists are joined by `|`."""
+    join: tuple[JoinConfig, ...] = ()
+    """Files joined to the rows before mapping."""
+    reject: tuple[RuleConfig, ...] = ()
+    """Rules for rows that are no events; the first that applies gives the reason."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.path) == bool(self.sql):
+            raise ValueError("a source needs either path or sql")
+        if self.sql and not self.connection_env:
+            raise ValueError(
+                "a source with sql needs connection_env, the name of a variable with the connection string"
+            )
+        if self.format == "csv" and not self.sql and not self.header and not self.names:
+            raise ValueError("a source without header needs names")
+        return self
+
+
+class ShopConfig(Section):
+    """The built-in generated shop: raw files with a known true preference, written under `data.root`."""
+
+    seed: int = 7
+    """Everything about the shop follows from this number."""
+    num_items: int = Field(2_400, ge=50)
+    """Products."""
+    num_users: int = Field(5_000, ge=10)
+    """Users with stable tastes."""
+    num_events: int = Field(200_000, ge=500)
+    """Least number of events (views, searches, clicks, carts, purchases)."""
+    days: int = Field(60, ge=10)
+    """Time span of the log, days."""
+
+
+class SplitConfig(Section):
+    """How events are divided into training, validation and test."""
+
+    kind: Literal["global_time", "leave_one_out"] = "global_time"
+    """global_time: two instants cut everybody's history (leak-safe). leave_one_out: a user's last event is test,
+    the one before validation (for published tables)."""
+    test_days: float = Field(7.0, gt=0)
+    """global_time: length of the test window at the end of the log, days."""
+    validation_days: float = Field(7.0, gt=0)
+    """global_time: length of the validation window before it, days."""
+    test_start: str = ""
+    """global_time: start of the test window, ISO 8601 UTC; overrides test_days."""
+    judgments_test_frac: float = Field(0.2, gt=0, lt=1)
+    """judgments are split by query: share of the queries in test; the same share again in validation."""
+
+
+class PrepareConfig(Section):
+    """Reading, validation, cleaning, splitting."""
+
+    latest_time: str = ""
+    """ISO 8601: a day after this, times are in the future; empty = the moment of preparation."""
+    max_rejected_frac: float = Field(0.5, ge=0, le=1)
+    """More rejected rows than this share stops the job with the top reasons."""
+    duplicate_window_s: float = Field(0.0, ge=0)
+    """The same user, item, event and query within this many seconds is a duplicate; 0 drops exact duplicates only."""
+    drop_duplicates: bool = True
+    """Off for files in which the same line may rightly come twice (no times)."""
+    session_gap_s: float = Field(1_800.0, gt=0)
+    """A pause longer than this starts a new session, seconds."""
+    robot_events_per_minute: float = Field(0.0, ge=0)
+    """Users with a minute of more events than this are robots and rejected; 0 = off."""
+    robot_item_flood: int = Field(0, ge=0)
+    """Users with more events than this on one item are rejected; 0 = off."""
+    min_user_events: int = Field(1, ge=1)
+    """k-core: users with fewer events are dropped (reported)."""
+    min_item_events: int = Field(1, ge=1)
+    """k-core: items with fewer events are dropped (reported)."""
+    split: SplitConfig = SplitConfig()
+    """Training, validation and test."""
+    num_price_buckets: int = Field(16, ge=1)
+    """Price quantiles of training items."""
+    num_partitions: int = Field(0, ge=0)
+    """Hash partitions by user; 0 chooses by the size of the data."""
+
+
+class TextConfig(Section):
+    """Tokenizer and text encoder."""
+
+    encoder: str = "transformer"
+    """`transformer` (pre-trained here), `none` (ids only), or `hf:PATH` (a local Hugging Face checkpoint)."""
+    vocab_size: int = Field(8_192, ge=100)
+    """Most subword tokens."""
+    max_tokens: int = Field(32, ge=4, le=512)
+    """Longer texts are cut."""
+    dim: int = Field(128, ge=8)
+    """Width of the encoder and of a text vector."""
+    num_layers: int = Field(2, ge=1)
+    """Depth."""
+    num_heads: int = Field(4, ge=1)
+    """Attention heads."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """A text's state: the mean over its tokens, or the first token's."""
+    ngram_buckets: int = Field(16_384, ge=0)
+    """Hashed character trigrams and words beside the Transformer, which survive typing errors; 0 = none."""
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.num_heads:
+            raise ValueError(f"text.num_heads ({self.num_heads}) must divide text.dim ({self.dim})")
+        return self
+
+
+class ModelConfig(Section):
+    """Item encoder, history decoder and retrieval head."""
+
+    dim: int = Field(64, ge=8)
+    """Width D of states and item vectors."""
+    num_layers: int = Field(2, ge=1)
+    """Blocks of the history decoder."""
+    num_heads: int = Field(2, ge=1)
+    """Attention heads."""
+    max_length: int = Field(200, ge=2)
+    """Most positions of a history; older ones are cut."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout in the decoder."""
+    id_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of item ids replaced by the cold id in training, so that a product is usable from its text alone."""
+    use_id: bool = True
+    """Learned embedding per trained item."""
+    use_text: bool = True
+    """Projected text vector (needs text.encoder other than none)."""
+    use_category: bool = True
+    """Category, brand and price bucket embeddings."""
+    use_time: bool = True
+    """Relative time bias and time gaps, where the log has times."""
+    temperature: float = Field(0.05, gt=0)
+    """Cosine similarities are divided by this."""
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.num_heads:
+            raise ValueError(f"model.num_heads ({self.num_heads}) must divide model.dim ({self.dim})")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW with warm-up and cosine decay; every section that trains something has these fields."""
+
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Peak learning rate."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Decoupled weight decay (not on norms, biases and embeddings)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Adam moments."""
+    warmup_frac: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps spent warming up."""
+    min_lr_frac: float = Field(0.05, ge=0, le=1)
+    """Learning rate at the end as a share of the peak."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this global norm."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are added before one optimiser step."""
+
+
+class PretrainConfig(OptimizerConfig):
+    """Masked-token modelling on catalogue and query text, then contrastive query -> clicked product."""
+
+    masked_epochs: int = Field(5, ge=0)
+    """Passes over the texts with masked tokens."""
+    contrastive_epochs: int = Field(6, ge=0)
+    """Passes over (query, clicked product) pairs of the training part."""
+    batch_size: int = Field(128, ge=2)
+    """Texts a step."""
+    mask_frac: float = Field(0.15, gt=0, lt=1)
+    """Share of tokens masked."""
+    temperature: float = Field(0.05, gt=0)
+    """Contrastive temperature."""
+    noise_frac: float = Field(0.8, ge=0, le=1)
+    """Share of the queries of a contrastive step that get typing errors."""
+    product_pairs_frac: float = Field(0.2, ge=0, lt=1)
+    """Share of the contrastive pairs that join two products which a user took one after the other, most frequent first;
+    where there are no queries, all pairs are such unless this is 0."""
+    max_steps: int = Field(0, ge=0)
+    """Stop each phase after this many steps; 0 = no limit."""
+    lr: float = Field(2e-3, gt=0, le=1)
+    """Peak learning rate."""
+
+
+class TrainConfig(OptimizerConfig):
+    """Training the history model."""
+
+    num_workers: int = Field(1, ge=1)
+    """Ray Train workers (DDP)."""
+    cpus_per_worker: float = Field(0.5, gt=0)
+    """CPUs that Ray reserves for a worker; keep below 1 on small machines so that data loading is not starved."""
+    use_gpu: bool = False
+    """One GPU a worker."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Matrix products in bfloat16 (weights and sums stay float32); auto: where the hardware multiplies it natively."""
+    max_epochs: int = Field(20, ge=1)
+    """Passes over the training sequences; the cosine schedule spans them."""
+    lr: float = Field(2e-3, gt=0, le=1)
+    """Peak learning rate."""
+    batch_size: int = Field(64, ge=1)
+    """Sequences a step and worker; batches are cut by tokens, so that this many of mean length fit."""
+    patience: int = Field(5, ge=1)
+    """Early stopping: validations without improvement."""
+    validate_every: int = Field(1, ge=1)
+    """Epochs between validations."""
+    metric: str = "ndcg@10"
+    """Validation metric that picks the best checkpoint."""
+    loss: Literal["auto", "full", "sampled", "gbce"] = "auto"
+    """auto: full up to 50,000 trained items, sampled beyond. full: softmax over the whole catalogue. sampled: softmax
+    over shared negatives with logQ correction. gbce: binary cross-entropy over shared negatives."""
+    num_negatives: int = Field(512, ge=1)
+    """sampled, gbce: negatives shared by the batch."""
+    negatives: Literal["uniform", "popularity", "mixed"] = "uniform"
+    """sampled, gbce: how negatives are drawn; mixed = half of each."""
+    gbce_calibration: float = Field(0.75, ge=0, le=1)
+    """gbce: 0 = plain binary cross-entropy, 1 = fully calibrated for the share of negatives drawn."""
+    target_events: tuple[str, ...] = ()
+    """Event kinds that count as targets; empty = every kind that has an item."""
+    max_failures: int = Field(2, ge=0)
+    """Worker crashes survived before the run fails."""
+
+
+class RankerConfig(OptimizerConfig):
+    """The Transformer over the candidate set."""
+
+    mode: Literal["auto", "on", "off"] = "auto"
+    """auto: kept only if it beats retrieval order on validation."""
+    num_candidates: int = Field(100, ge=2)
+    """Candidates reordered."""
+    dim: int = Field(64, ge=8)
+    """Width."""
+    num_layers: int = Field(1, ge=1)
+    """Blocks."""
+    num_heads: int = Field(2, ge=1)
+    """Attention heads."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout."""
+    max_epochs: int = Field(10, ge=1)
+    """Passes over the ranking examples."""
+    batch_size: int = Field(64, ge=1)
+    """Candidate sets a step."""
+    max_examples: int = Field(20_000, ge=1)
+    """Most recent training requests used."""
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.num_heads:
+            raise ValueError(f"ranker.num_heads ({self.num_heads}) must divide ranker.dim ({self.dim})")
+        return self
+
+
+class RetrievalConfig(Section):
+    """Candidate sources and their fusion."""
+
+    num_candidates: int = Field(500, ge=1)
+    """Candidates after fusion."""
+    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity"], ...] = (
+        "dense",
+        "lexical",
+        "query_clicks",
+        "covisitation",
+        "popularity",
+    )
+    """Sources asked for candidates, in order of trust."""
+    half_life_days: float = Field(30.0, gt=0)
+    """Counts of clicks and co-visits lose half their weight in this time, days."""
+
+
+class EvaluateConfig(Section):
+    """Measuring. The whole catalogue is ranked, always."""
+
+    ks: tuple[int, ...] = (1, 5, 10, 20, 100)
+    """Cut-offs."""
+    filter_seen: bool = False
+    """Leave out items of the user's history (published leave-one-out tables do)."""
+    target_events: tuple[str, ...] = ()
+    """Event kinds that count as relevant; empty = every kind that has an item."""
+    bootstrap: int = Field(1_000, ge=0)
+    """Resamples for the intervals; 0 = none."""
+    max_cases: int = Field(0, ge=0)
+    """Evaluate a seeded sample of this many cases; 0 = all. Reports say so."""
+
+
+class PublishConfig(Section):
+    """The promotion gate."""
+
+    metric: str = "ndcg@10"
+    """Compared metric."""
+    margin: float = Field(0.01, ge=0)
+    """A new bundle may be worse by this share and still be promoted."""
+    smoke_queries: tuple[str, ...] = ()
+    """Queries that must be answered by at least one item."""
+
+
+class ServeConfig(Section):
+    """The HTTP application."""
+
+    host: str = "127.0.0.1"
+    """Address listened on."""
+    port: int = Field(8000, ge=1, le=65535)
+    """TCP port."""
+    max_batch_size: int = Field(16, ge=1)
+    """Requests batched together; a batch is what arrived while the last one ran, nobody waits for company."""
+    state: str = ""
+    """Where events that arrive over HTTP are kept: a file, or `redis://host:port/db` for several nodes; empty =
+    `state/history.sqlite` beside the bundle or its registry."""
+    max_waiting: int = Field(256, ge=1)
+    """Requests that may wait in an ingress replica; one more is answered 503 with Retry-After."""
+    num_ingresses: int = Field(1, ge=1)
+    """Replicas that speak HTTP."""
+    num_retrievers: int = Field(1, ge=1)
+    """Replicas that encode and search; each holds the whole bundle."""
+    num_rankers: int = Field(1, ge=1)
+    """Replicas that rank."""
+    request_timeout_s: float = Field(10.0, gt=0)
+    """A request that takes longer is answered 503."""
+    ranker_timeout_s: float = Field(1.0, gt=0)
+    """Longest wait for the ranker, then retrieval order is served with `fallback: "ranker_unavailable"`."""
+    max_top_k: int = Field(1_000, ge=1)
+    """Largest slate a caller may ask for."""
+    max_query_chars: int = Field(512, ge=1)
+    """Longest query answered."""
+    console: bool = True
+    """Serve the console at /console (not where keys are needed: it would ask for whoever looks at it)."""
+    keys_file: str = ""
+    """File of API keys, a line `role:sha256` each, roles read, events and admin; empty = no key is needed."""
+
+
+class SampleConfig(Section):
+    """The request that `txrec demo` answers on the terminal."""
+
+    query: str = ""
+    """Search text; empty = none."""
+    user_id: str = ""
+    """User; empty = the user with the longest history in the test part."""
+    top_k: int = Field(10, ge=1)
+    """Items shown."""
+
+
+class TuneConfig(Section):
+    """Hyperparameter search on validation."""
+
+    space: dict[str, dict[str, Any]] = {}
+    """Dotted path = {loguniform=[lo, hi]} | {uniform=[lo, hi]} | {randint=[lo, hi]} | {choice=[...]} | {grid=[...]}."""
+    search: Literal["optuna", "random", "grid"] = "optuna"
+    """Search algorithm."""
+    num_trials: int = Field(20, ge=1)
+    """Trials (grid: repetitions)."""
+    max_concurrent: int = Field(1, ge=1)
+    """Trials at once."""
+    grace_epochs: int = Field(2, ge=1)
+    """ASHA stops no trial before this many validations."""
+
+
+class DataConfig(Section):
+    """Where the raw tables are."""
+
+    root: str = "data"
+    """The folder above the data sets; relative source paths start here. Local or s3://."""
+    shop: ShopConfig | None = None
+    """Set: `prepare` first writes the generated shop's raw files under `data.root`."""
+    events: tuple[SourceConfig, ...] = ()
+    """Event sources."""
+    items: tuple[SourceConfig, ...] = ()
+    """Catalogue sources."""
+    items_from_events: dict[str, str] = {}
+    """Canonical item column = source column of the event or judgment rows, where the log carries product fields.
+    An item gets the value most frequent in training."""
+    judgments: tuple[SourceConfig, ...] = ()
+    """Graded (query, item) sources."""
+
+
+class Config(Section):
+    """The whole tree."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: its files live in `runs_root/name`."""
+    runs_root: str = "runs"
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of everything random."""
+    data: DataConfig = DataConfig()
+    """Where the raw tables are."""
+    prepare: PrepareConfig = PrepareConfig()
+    """Reading, cleaning, splitting."""
+    text: TextConfig = TextConfig()
+    """Tokenizer and text encoder."""
+    model: ModelConfig = ModelConfig()
+    """Item encoder, history decoder, retrieval head."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """Text pre-training."""
+    train: TrainConfig = TrainConfig()
+    """Training of the history model."""
+    ranker: RankerConfig = RankerConfig()
+    """The ranker."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """Candidate sources."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Measuring."""
+    publish: PublishConfig = PublishConfig()
+    """The promotion gate."""
+    serve: ServeConfig = ServeConfig()
+    """The HTTP application."""
+    sample: SampleConfig = SampleConfig()
+    """The demonstration's request."""
+    tune: TuneConfig = TuneConfig()
+    """Hyperparameter search."""
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run's files."""
+        return Path(self.runs_root) / self.name
+
+    @property
+    def data_dir(self) -> Path:
+        """Prepared tables, written by `prepare`."""
+        return self.run_dir / "data"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """`text/`, `history/`, `ranker/` checkpoints."""
+        return self.run_dir / "checkpoints"
+
+    @property
+    def candidate_dir(self) -> Path:
+        """The complete but unpublished bundle that `train` writes, `evaluate` measures and `publish` registers."""
+        return self.run_dir / "candidate"
+
+    @property
+    def reports_dir(self) -> Path:
+        """metrics.json, data.json, report.html ..."""
+        return self.run_dir / "reports"
+
+    @property
+    def registry_dir(self) -> Path:
+        """Published versions and the production pointer."""
+        return self.run_dir / "registry"
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen hex digits that change whenever one of the parts (sections, dicts, strings) changes."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a TOML file and lays `dotted.key=value` overrides over it.
+
+    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML is taken as a string.
+
+    Raises:
+        ConfigError: no such file, bad TOML, unknown key (names the nearest one) or bad value (names what is allowed).
+    """
+    file = Path(path)
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(_no_such_file(file)) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as TOML: {error}") from None
+    origin: dict[str, str] = {}
+    for override in overrides:
+        _apply(tree, override, origin)
+    return parse(tree, str(file), origin)
+
+
+def parse(tree: Mapping[str, Any], source: str, origin: Mapping[str, str] | None = None) -> Config:
+    """Validates a plain tree; `origin` says which dotted keys came from elsewhere than `source`."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = (origin or {}).get(key, source)
+        raise ConfigError(_explain(where, key, first)) from None
+
+
+def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """A new tree with some dotted keys replaced, validated again (used by hyperparameter search)."""
+    tree = config.model_dump(mode="python")
+    for key, value in overrides.items():
+        _set(tree, key, value)
+    return parse(tree, "overrides")
+
+
+def _apply(tree: dict[str, Any], override: str, origin: dict[str, str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override {override!r}: expected dotted.key=value, e.g. train.max_epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    _set(tree, key.strip(), value)
+    origin[key.strip()] = "command line"
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    node: Any = tree
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        node = node[int(parent)] if isinstance(node, Sequence) else node.setdefault(parent, {})
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"override {key}: {parent} is a value, not a section")
+    node[leaf] = value
+
+
+def _explain(where: str, key: str, error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(key)
+        nearest = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1, cutoff=0.0)
+        prefix = key.rpartition(".")[0]
+        hint = f"did you mean {prefix + '.' if prefix else ''}{nearest[0]}?" if nearest else ""
+        return f"{where}: unknown key {key}; {hint} known here: {', '.join(sorted(known))}"
+    if error["type"] == "missing":
+        return f"{where}: {key} is required and missing"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{where}: {key} = {error['input']!r}: {message}"
+
+
+def _keys_beside(key: str) -> list[str]:
+    """Names of the section that an unknown key was written in."""
+    section: Any = Config
+    for part in key.split(".")[:-1]:
+        if part.isdigit() or not (isinstance(section, type) and issubclass(section, BaseModel)):
+            continue
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        section = _section_in(annotation) or section
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _section_in(inner)
+        if found:
+            return found
+    return None
+
+
+def _no_such_file(file: Path) -> str:
+    beside = sorted(path.name for path in file.parent.glob("*.toml")) if file.parent.is_dir() else []
+    hint = f"; {file.parent} has {', '.join(beside)}" if beside else ""
+    return f"{file}: no such configuration file{hint}"

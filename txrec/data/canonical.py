@@ -1,0 +1,327 @@
+"""From raw columns to canonical events, items and judgments; a row that cannot become one gets its `Reason`.
+
+Events come out with the columns of `EVENT_COLUMNS`: times as int64 microseconds (0 = the log has none), kinds as
+`EventKind` codes, queries in their normal form, and `origin`, the row's place in the input, which breaks ties of time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from txrec.config import DataConfig, RuleConfig, SourceConfig, TimeConfig
+from txrec.data.sources import Block, Chunk, mapping, sources_of
+from txrec.schema import EVENT_CODES, EventKind, Reason
+from txrec.text import normalise_column
+
+ORIGIN_SHIFT = 40
+"""origin = chunk number << 40 | row within the chunk."""
+DAY_US = 86_400_000_000
+EVENT_COLUMNS: dict[str, pl.DataType] = {
+    "user_id": pl.String(),
+    "ts": pl.Int64(),
+    "event": pl.Int8(),
+    "item_id": pl.String(),
+    "query": pl.String(),
+    "session_id": pl.String(),
+    "request_id": pl.String(),
+    "value": pl.Float32(),
+    "origin": pl.Int64(),
+}
+QUARANTINE = pa.schema([("origin", pa.int64()), ("raw", pa.string()), ("reason", pa.string())])
+"""A rejected row while row numbers are still counted within chunks."""
+_REASONS = list(Reason)
+_UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_TRUE = ["1", "true", "t", "yes", "y", "available", "in stock"]
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """A block in canonical columns."""
+
+    frame: pl.DataFrame
+    rejected: pa.Table
+    """QUARANTINE."""
+    num_read: int
+    """Rows in = frame.height + rejected.num_rows."""
+
+
+def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, latest_us: int) -> Canonical:
+    """Turns a block of any table into its canonical columns.
+
+    Args:
+        data: the configured sources.
+        chunk: where the block comes from.
+        block: raw columns.
+        has_time: whether events of this log have times.
+        latest_us: later times are in the future, microseconds since 1970.
+    """
+    source = sources_of(data, chunk.table)[chunk.source]
+    columns = mapping(source, chunk.table, [*chunk.columns, *block.frame.columns])  # a JSON block may lack fields
+    raw = _with_values(_with_constants(block.frame, source, columns), source, columns)
+    if chunk.table == "events":
+        frame, checks = _events(raw, source, columns, has_time, latest_us)
+    elif chunk.table == "items":
+        frame, checks = _items(raw, source, columns)
+    else:
+        frame, checks = _judgments(raw, columns)
+    if chunk.table != "items":
+        carried = {f"item:{name}": _text(raw, column) for name, column in data.items_from_events.items()}
+        frame = frame.with_columns(**carried)
+    checks = [*checks[: _num_missing(checks)], *_rules(raw, source.reject), *checks[_num_missing(checks) :]]
+    frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
+    return _divide(frame, checks, chunk, block)
+
+
+_Check = tuple[Reason, pl.Series]
+
+
+def _num_missing(checks: Sequence[_Check]) -> int:
+    """Missing ids are named before configured rules, everything else after them."""
+    return sum(reason.value.startswith("missing_") for reason, _ in checks)
+
+
+def _with_constants(frame: pl.DataFrame, source: SourceConfig, columns: dict[str, str]) -> pl.DataFrame:
+    for name, value in source.constants.items():
+        columns[name] = f"constant:{name}"
+        frame = frame.with_columns(pl.lit(value).alias(columns[name]))
+    return frame
+
+
+def _with_values(frame: pl.DataFrame, source: SourceConfig, columns: dict[str, str]) -> pl.DataFrame:
+    """Replaces raw values by the configured ones, e.g. grades written as letters; kinds of events are mapped later."""
+    for name in source.values.keys() & columns.keys() - {"event"}:
+        raw = _text(frame, columns[name]).replace(source.values[name])
+        columns[name] = f"value:{name}"
+        frame = frame.with_columns(raw.alias(columns[name]))
+    return frame
+
+
+def _column(raw: pl.DataFrame, name: str | None) -> pl.Series:
+    if name is None or name not in raw.columns:  # a JSON field that no row of this block has
+        return pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
+    return raw[name]
+
+
+def _text(raw: pl.DataFrame, name: str | None) -> pl.Series:
+    """A column as strings without surrounding blanks; nothing left = null."""
+    column = _column(raw, name)
+    if isinstance(column.dtype, pl.List):
+        column = column.cast(pl.List(pl.String), strict=False).list.join(" ")
+    elif column.dtype != pl.String:
+        column = _whole_numbers(column).cast(pl.String)
+    if column.null_count() == len(column):
+        return column
+    edged = column.str.contains(r"^\s|\s$|^$")
+    if edged.any():
+        column = column.str.strip_chars()
+        column = column.set(column == "", None)
+    return column
+
+
+def _whole_numbers(column: pl.Series) -> pl.Series:
+    """Ids that a nullable column turned into floats (17850.0) become whole again."""
+    if column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
+        return column.cast(pl.Int64, strict=False)
+    return column
+
+
+def _normalised(column: pl.Series) -> pl.Series:
+    text = pl.Series(column.name, pl.from_arrow(normalise_column(column.to_arrow())), dtype=pl.String)
+    return text.set(text == "", None) if text.null_count() < len(text) else text
+
+
+def _number(raw: pl.DataFrame, name: str | None) -> tuple[pl.Series, pl.Series]:
+    """A column as float32, and which of its rows are no numbers."""
+    column = _column(raw, name)
+    text = _text(raw, name) if column.dtype == pl.String else column
+    number = text.cast(pl.Float32, strict=False)
+    return number, (number.is_null() & text.is_not_null()) | number.is_nan().fill_null(value=False)
+
+
+def _events(
+    raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str], has_time: bool, latest_us: int
+) -> tuple[pl.DataFrame, list[_Check]]:
+    kind = _kinds(raw, columns["event"], source.values.get("event", {}))
+    item, query = _text(raw, columns.get("item_id")), _normalised(_text(raw, columns.get("query")))
+    value, no_number = _number(raw, columns.get("value"))
+    frame = pl.DataFrame(
+        {
+            "user_id": _text(raw, columns["user_id"]),
+            "ts": pl.Series([0], dtype=pl.Int64).new_from_index(0, raw.height),
+            "event": kind,
+            "item_id": item,
+            "query": query,
+            "session_id": _text(raw, columns.get("session_id")),
+            "request_id": _text(raw, columns.get("request_id")),
+            "value": value,
+        }
+    )
+    search = kind == int(EventKind.SEARCH)
+    checks = [
+        (Reason.MISSING_USER, frame["user_id"].is_null()),
+        (Reason.MISSING_ITEM, item.is_null() & ~search & kind.is_not_null()),
+        (Reason.MISSING_QUERY, query.is_null() & search),
+        (Reason.UNKNOWN_EVENT, kind.is_null()),
+    ]
+    if has_time:
+        ts = times(_column(raw, columns["ts"]), source.time)
+        frame = frame.with_columns(ts=ts)
+        checks += [(Reason.UNPARSABLE_TIME, ts.is_null() | (ts <= 0)), (Reason.FUTURE_TIME, ts > latest_us)]
+    checks.append((Reason.UNPARSABLE_VALUE, no_number))
+    # a bare search has no item
+    return frame.with_columns(item_id=item.set(search.fill_null(value=False), None)), checks
+
+
+def _kinds(raw: pl.DataFrame, name: str, values: Mapping[str, str]) -> pl.Series:
+    codes: dict[str, int] = dict(EVENT_CODES)
+    codes.update({word: EVENT_CODES[label] for word, label in values.items() if label in EVENT_CODES})
+    words = _text(raw, name)
+    exact = words.replace_strict(codes, default=None, return_dtype=pl.Int8)
+    if exact.null_count():
+        lower = {word.lower(): code for word, code in codes.items()}
+        exact = exact.fill_null(words.str.to_lowercase().replace_strict(lower, default=None, return_dtype=pl.Int8))
+    return exact
+
+
+def times(column: pl.Series, cfg: TimeConfig) -> pl.Series:
+    """Times as int64 microseconds since 1970 UTC, null where one cannot be read.
+
+    Args:
+        column: strings, numbers or timestamps.
+        cfg: unit or format, and the zone of times that carry none.
+    """
+    if isinstance(column.dtype, pl.Datetime | pl.Date):
+        zoned = getattr(column.dtype, "time_zone", None) is not None
+        plain = column.cast(pl.Datetime("us", "UTC")) if zoned else column.cast(pl.Datetime("us"))
+        return plain.cast(pl.Int64) if zoned else _from_zone(plain, cfg.zone)
+    if cfg.format in _UNIT_US:
+        return _epoch(column, _UNIT_US[cfg.format])
+    text = column.cast(pl.String).str.strip_chars()
+    if cfg.format != "iso":
+        return _from_zone(text.str.to_datetime(cfg.format, time_unit="us", strict=False, exact=True), cfg.zone)
+    try:
+        plain = pl.Series(pl.from_arrow(text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.timestamp("us"))))
+        return _from_zone(plain, cfg.zone)
+    except pa.ArrowInvalid:
+        return _iso_slowly(text, cfg.zone)
+
+
+def _epoch(column: pl.Series, unit_us: int) -> pl.Series:
+    whole = column.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
+    if whole is not None and whole.null_count() == column.null_count():
+        return whole * unit_us
+    return (column.cast(pl.Float64, strict=False) * unit_us).round().cast(pl.Int64, strict=False)
+
+
+def _iso_slowly(text: pl.Series, zone: str) -> pl.Series:
+    """Rows with a zone of their own, with odd precision, or with nonsense among them."""
+    plain = text.str.replace("T", " ", literal=True).str.replace(r"(?i)\s*(z|utc)$", "+00:00")
+    plain = plain.str.replace(r"(:.*[+-]\d\d)$", "${1}:00").str.replace(r"(:.*[+-]\d\d)(\d\d)$", "${1}:${2}")
+    own = plain.str.contains(r":.*[+-]\d\d:\d\d$").fill_null(value=False)
+    naive = plain.set(own, None)
+    read = None
+    for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"):
+        parsed = naive.str.to_datetime(pattern, time_unit="us", strict=False)
+        read = parsed if read is None else read.fill_null(parsed)
+    dates = naive.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
+    local = _from_zone(read.fill_null(dates) if read is not None else dates, zone)
+    zoned = plain.set(~own, None).str.replace(" ", "T", literal=True)
+    utc = zoned.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
+    return local.fill_null(utc.cast(pl.Int64))
+
+
+def _from_zone(plain: pl.Series, zone: str) -> pl.Series:
+    if zone == "UTC":
+        return plain.cast(pl.Int64)
+    local = plain.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return local.dt.convert_time_zone("UTC").cast(pl.Int64)
+
+
+def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
+    price, no_number = _number(raw, columns.get("price"))
+    available = _text(raw, columns.get("available"))
+    frame = pl.DataFrame(
+        {
+            **{name: _text(raw, columns.get(name)) for name in ("item_id", "title", "description", "brand")},
+            "category": _category(raw, columns.get("category"), source.category_separator),
+            "price": price,
+            "available": available.str.to_lowercase().is_in(_TRUE).fill_null(value=True),
+            "attributes": _attributes(raw, source.attributes),
+        }
+    )
+    checks = [(Reason.MISSING_ITEM, frame["item_id"].is_null()), (Reason.UNPARSABLE_VALUE, no_number)]
+    return frame, checks
+
+
+def _category(raw: pl.DataFrame, name: str | None, separator: str) -> pl.Series:
+    column = _column(raw, name)
+    if isinstance(column.dtype, pl.List):
+        path = column.cast(pl.List(pl.String), strict=False)
+    else:
+        text = _text(raw, name)
+        path = text.str.split(separator or "\0")  # no text holds NUL
+    if path.null_count() == len(path):
+        return path.cast(pl.List(pl.String))
+    parts = path.list.eval(pl.element().str.strip_chars())
+    return parts.list.eval(pl.element().filter((pl.element() != "") & pl.element().is_not_null()))
+
+
+def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
+    """List of {key, value}, empty values left out; null where there is none."""
+    kind = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
+    if not names:
+        return pl.Series([None], dtype=kind).new_from_index(0, raw.height)
+    fields = []
+    for name in names:
+        column = _column(raw, name)
+        text = column.list.join("|") if isinstance(column.dtype, pl.List) else _text(raw, name)
+        fields.append(pl.struct(key=pl.lit(name), value=text))
+    pairs = raw.select(pl.concat_list(fields).alias("attributes"))["attributes"].cast(kind)
+    return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
+
+
+def _judgments(raw: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
+    grade, no_number = _number(raw, columns["grade"])
+    item, query = _text(raw, columns["item_id"]), _normalised(_text(raw, columns["query"]))
+    checks = [
+        (Reason.MISSING_ITEM, item.is_null()),
+        (Reason.MISSING_QUERY, query.is_null()),
+        (Reason.UNPARSABLE_VALUE, no_number | grade.is_null()),
+    ]
+    return pl.DataFrame({"query": query, "item_id": item, "grade": grade}), checks
+
+
+def _rules(raw: pl.DataFrame, rules: Sequence[RuleConfig]) -> list[_Check]:
+    checks: list[_Check] = []
+    for rule in rules:
+        if rule.below is None:
+            hit = _text(raw, rule.column).str.contains(rule.matches).fill_null(value=False)
+            checks.append((Reason(rule.reason), hit))
+        else:
+            number, no_number = _number(raw, rule.column)
+            checks.append((Reason(rule.reason), (number < rule.below).fill_null(value=False)))
+            checks.append((Reason.UNPARSABLE_VALUE, no_number))
+    return checks
+
+
+def _divide(frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: Block) -> Canonical:
+    """Kept rows, and a quarantine entry for every other one."""
+    code = pl.Series([None], dtype=pl.Int8).new_from_index(0, frame.height)
+    for reason, hit in reversed(checks):  # the first that applies is written last
+        code = code.set(hit.fill_null(value=False), _REASONS.index(reason)) if hit.any() else code
+    lost = code.is_not_null().arg_true().to_list() if code.null_count() < len(code) else []
+    place = np.concatenate([np.asarray(block.bad_row, dtype=np.int64), block.row[lost]])
+    words = pa.array([reason.value for reason in _REASONS]).take(code.drop_nulls().cast(pl.Int32).to_arrow())
+    rejected = pa.table(
+        {
+            "origin": pa.array(place + (chunk.number << ORIGIN_SHIFT), pa.int64()),
+            "raw": pa.array([*block.bad_raw, *block.raw(lost)], pa.string()),
+            "reason": pa.concat_arrays([pa.array(block.bad_reason, pa.string()), words]),
+        },
+        schema=QUARANTINE,
+    )
+    kept = frame.filter(code.is_null()) if lost else frame
+    return Canonical(kept, rejected, frame.height + len(block.bad_row))

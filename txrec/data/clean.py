@@ -1,0 +1,152 @@
+"""Rules over whole histories: order, duplicates, robots, sessions, the search that led to a click, k-core.
+
+A frame here holds all events of some users. `in_order` sorts it and numbers its users; every other function expects
+that order. A rule is a function from the frame to the rows that it drops (a mask), so each can be read, tested and
+reported on its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from txrec.config import PrepareConfig
+from txrec.schema import EventKind, Reason
+
+_MINUTE_US = 60_000_000
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """Events that a rule dropped."""
+
+    reason: Reason
+    frame: pl.DataFrame
+
+
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Sorts by user, then time, then place in the input, and adds `user`, a number per user.
+
+    Without times (`ts` all 0) the order of the input is the order of time. Ids and queries become categoricals: from
+    here on they are moved and compared as numbers.
+    """
+    coded = events.with_columns(
+        pl.col(name).cast(pl.Categorical(pl.Categories.random())) for name in ("user_id", "item_id", "query")
+    )
+    coded = coded.with_columns(user=pl.col("user_id").to_physical().cast(pl.Int32))
+    by_time = coded["ts"].is_sorted() and coded["origin"].is_sorted()  # as most logs are written
+    return coded.sort("user", *([] if by_time else ["ts", "origin"]), maintain_order=True)
+
+
+def as_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """Categoricals as strings again, for files that outlive their categories."""
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def clean(events: pl.DataFrame, cfg: PrepareConfig, has_time: bool) -> tuple[pl.DataFrame, list[Dropped]]:
+    """Applies the rules in order; what is left plus what was dropped is what came in.
+
+    Returns:
+        The kept events with their `session` and filled queries, and what each rule dropped.
+    """
+    rules: list[tuple[Reason, Callable[[pl.DataFrame], NDArray[np.bool_]]]] = []
+    if cfg.drop_duplicates and has_time:
+        rules.append((Reason.DUPLICATE, lambda frame: duplicates(frame, cfg.duplicate_window_s)))
+    if cfg.robot_events_per_minute and has_time:
+        rules.append((Reason.ROBOT_RATE, lambda frame: of_fast_users(frame, cfg.robot_events_per_minute)))
+    if cfg.robot_item_flood:
+        rules.append((Reason.ROBOT_FLOOD, lambda frame: of_flooding_users(frame, cfg.robot_item_flood)))
+    dropped = []
+    for reason, rule in rules:
+        mask = rule(events)
+        if mask.any():
+            dropped.append(Dropped(reason, events.filter(mask)))
+            events = events.filter(~mask)
+    events = fill_queries(events)
+    return events.with_columns(session=pl.Series(sessions(events, cfg.session_gap_s), dtype=pl.Int32)), dropped
+
+
+def duplicates(events: pl.DataFrame, window_s: float) -> NDArray[np.bool_]:
+    """Events that repeat an earlier one of the same user, item, kind and query within the window.
+
+    A repeat counts from the one before it, dropped or not: a stutter of any length leaves its first event.
+
+    Args:
+        events: in order, with times.
+        window_s: seconds; 0 = the same instant only.
+
+    Returns:
+        (N,) True = dropped.
+    """
+    user, ts = events["user"].to_numpy(), events["ts"].to_numpy()
+    window_us = round(window_s * _SECOND_US)
+    close = (user[1:] == user[:-1]) & (ts[1:] - ts[:-1] <= window_us)
+    # a repeat has a neighbour within the window on either side, so that only those rows are compared
+    suspects = np.flatnonzero(np.concatenate([[False], close]) | np.concatenate([close, [False]]))
+    mask = np.zeros(events.height, dtype=bool)
+    if len(suspects):
+        keys = ["user", "event", "item_id", "query"]
+        gap = events[suspects].select((pl.col("ts") - pl.col("ts").shift(1).over(keys)) <= window_us)
+        mask[suspects] = gap.to_series().fill_null(value=False).to_numpy()
+    return mask
+
+
+def of_fast_users(events: pl.DataFrame, events_per_minute: float) -> NDArray[np.bool_]:
+    """All events of users that have more than so many events within some 60 seconds."""
+    user, ts = events["user"].to_numpy(), events["ts"].to_numpy()
+    span = int(events_per_minute)  # event i and the one `span` later are span + 1 events
+    fast = (user[span:] == user[:-span]) & (ts[span:] - ts[:-span] < _MINUTE_US)
+    mask: NDArray[np.bool_] = np.isin(user, np.unique(user[span:][fast]))
+    return mask
+
+
+def of_flooding_users(events: pl.DataFrame, num_events: int) -> NDArray[np.bool_]:
+    """All events of users that have more than so many events on one item."""
+    per_item = events.filter(pl.col("item_id").is_not_null()).group_by("user", "item_id").len()
+    flooding = per_item.filter(pl.col("len") > num_events)["user"].unique()
+    mask: NDArray[np.bool_] = events["user"].is_in(flooding.implode()).to_numpy()
+    return mask
+
+
+def fill_queries(events: pl.DataFrame) -> pl.DataFrame:
+    """Gives events without a query the one of the user's search with the same request_id."""
+    with_request = pl.col("request_id").is_not_null()
+    empty = events.select((with_request & pl.col("query").is_null()).any()).item()
+    if not empty:
+        return events
+    searches = events.filter(with_request & (pl.col("event") == int(EventKind.SEARCH)))
+    searched = searches.select("user", "request_id", pl.col("query").alias("searched"))
+    searched = searched.unique(subset=["user", "request_id"], keep="first", maintain_order=True)
+    joined = events.join(searched, on=["user", "request_id"], how="left", maintain_order="left")
+    return joined.with_columns(query=pl.coalesce("query", "searched")).drop("searched")
+
+
+def sessions(events: pl.DataFrame, gap_s: float) -> NDArray[np.int32]:
+    """Number of the session of every event, from 0 for each user.
+
+    A new one begins after a pause longer than `gap_s` seconds, and where the log's own session_id changes.
+    """
+    if not events.height:
+        return np.empty(0, np.int32)
+    user, ts = events["user"].to_numpy(), events["ts"].to_numpy()
+    first = np.concatenate([[True], user[1:] != user[:-1]])
+    pause = np.concatenate([[True], ts[1:] - ts[:-1] > gap_s * _SECOND_US])
+    own = events["session_id"]
+    changed = np.zeros(events.height, dtype=bool)
+    if own.null_count() < len(own):
+        changed = (own != own.shift(1)).fill_null(value=False).to_numpy()
+    number = np.cumsum(first | pause | changed)
+    of_user: NDArray[np.int32] = (number - number[first][np.cumsum(first) - 1]).astype(np.int32)
+    return of_user
+
+
+def rare(events: pl.DataFrame, cfg: PrepareConfig, rare_items: pl.Series) -> list[tuple[Reason, NDArray[np.bool_]]]:
+    """One round of k-core: rows on rare items, then rows of users that are left with too few events."""
+    on_rare = events["item_id"].is_in(rare_items.implode()).fill_null(value=False).to_numpy()
+    user = events["user"].to_numpy()
+    counts = np.bincount(user[~on_rare], minlength=int(user.max(initial=-1)) + 1)
+    of_rare = ~on_rare & (counts[user] < cfg.min_user_events)
+    return [(Reason.RARE_ITEM, on_rare), (Reason.RARE_USER, of_rare)]

@@ -1,0 +1,257 @@
+"""Files as they lie, local or `s3://`: finding them, opening whatever packs them, reading blocks of whole lines.
+
+A plain text file is cut into byte ranges that are read independently of each other; a packed one (.gz .bz2 .xz .zst
+.zip .tgz) is one stream. A range owns the lines that begin inside it. Blocks are tens of megabytes, so memory stays
+bounded whatever the size of a file.
+"""
+
+import bz2
+import codecs
+import fnmatch
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from txrec.errors import DataError
+
+BLOCK_BYTES = 32 << 20
+"""Text parsed at once."""
+RANGE_BYTES = 64 << 20
+"""Plain files are cut into ranges of this size."""
+_HIDDEN = (".", "_")
+_STREAMS = (".gz", ".bz2", ".xz", ".zst")
+_ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
+_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file found under a source's path."""
+
+    path: str
+    """Absolute path or full URI."""
+    size: int
+    """Bytes as it lies."""
+    changed_ns: int
+    """Last change, nanoseconds since 1970."""
+
+    @property
+    def packed(self) -> bool:
+        """Compressed or archived: one stream, no byte ranges."""
+        return self.path.partition("?")[0].endswith((*_STREAMS, *_ARCHIVES))
+
+    @property
+    def num_text_bytes(self) -> int:
+        """Guess of the size as plain text; text packs about one to six, Parquet one to four."""
+        return self.size * (6 if self.packed else 4 if ".parquet" in self.path else 1)
+
+
+def resolve(root: str, path: str) -> str:
+    """A source's path under `data.root`, unless it is absolute or a URI itself. A URI's `?options` stay at its end."""
+    if "://" in path or path.startswith("/"):
+        return path
+    base, mark, options = root.partition("?")
+    return f"{base.rstrip('/')}/{path}{mark}{options}"
+
+
+def find(root: str, path: str) -> list[File]:
+    """All files that a path, directory or glob names, in the order of their names.
+
+    Raises:
+        DataError: nothing is there; says where it looked and what lies beside it.
+    """
+    full = resolve(root, path)
+    try:
+        system, inner = _filesystem(full)
+        infos = _matches(system, inner)
+    except OSError as error:
+        raise DataError(f"{full}: cannot be listed: {error}") from error
+    if not infos:
+        raise DataError(_nothing_there(system, full, inner))
+    options = full[full.index("?") :] if "?" in full else ""
+    scheme = full.partition("://")[0] + "://" if "://" in full else ""
+    return [File(f"{scheme}{info.path}{options}", info.size, info.mtime_ns or 0) for info in infos]
+
+
+def _filesystem(path: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in path:
+        return pafs.LocalFileSystem(), str(Path(path).absolute())
+    plain, _, options = path.partition("?")
+    scheme, _, inner = plain.partition("://")
+    bucket = inner.partition("/")[0]  # from_uri must not see the glob characters of the rest
+    system, _ = pafs.FileSystem.from_uri(f"{scheme}://{bucket}" + (f"?{options}" if options else ""))
+    return system, inner
+
+
+def _matches(system: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
+    if not any(mark in inner for mark in "*?["):
+        info = system.get_file_info(inner)
+        if info.type == pafs.FileType.File:
+            return [info]
+        return _inside(system, inner, "*") if info.type == pafs.FileType.Directory else []
+    fixed = inner[: min(inner.index(mark) for mark in "*?[" if mark in inner)].rpartition("/")[0]
+    return _inside(system, fixed, inner[len(fixed) + 1 :])
+
+
+def _inside(system: pafs.FileSystem, folder: str, pattern: str) -> list[pafs.FileInfo]:
+    selector = pafs.FileSelector(folder, recursive="/" in pattern or "**" in pattern, allow_not_found=True)
+    depth = None if "**" in pattern else pattern.count("/")
+    found = []
+    for info in system.get_file_info(selector):
+        name = info.path[len(folder) :].lstrip("/")
+        fits = fnmatch.fnmatch(name, pattern.replace("**/", "*")) and (depth is None or name.count("/") == depth)
+        if info.type == pafs.FileType.File and fits and not info.base_name.startswith(_HIDDEN):
+            found.append(info)
+    return sorted(found, key=lambda info: str(info.path))
+
+
+def _nothing_there(system: pafs.FileSystem, full: str, inner: str) -> str:
+    folder = inner.rstrip("/").rpartition("/")[0]
+    beside = system.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    names = sorted(info.base_name for info in beside)[:12]
+    hint = f"{folder} holds {', '.join(names)}" if names else f"{folder} is empty or not there"
+    return f"{full}: no such file; {hint}; check data.root and the source's path"
+
+
+@contextmanager
+def open_random(path: str) -> Iterator[pa.NativeFile]:
+    """Opens a file for random access (Parquet, byte ranges)."""
+    system, inner = _filesystem(path)
+    with system.open_input_file(inner) as handle:
+        yield handle
+
+
+def lines(
+    path: str, encoding: str = "utf-8", start: int = 0, end: int | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[tuple[str, bytes]]:
+    r"""Yields (member, block): blocks of whole lines ended by `\n`, without a byte-order mark.
+
+    Args:
+        path: a text file, packed or not.
+        encoding: UTF-16 and UTF-32 are turned into UTF-8 here; every other encoding is left to the parser.
+        start: plain files: first byte of the range; only lines that begin in [start, end) are read.
+        end: plain files: end of the range; None = the file's.
+        block_bytes: about how many bytes a block has.
+
+    Raises:
+        DataError: the packing is damaged, e.g. a truncated gzip.
+    """
+    members = [("", _range(path, start, end, block_bytes))] if end is not None else _members(path, block_bytes)
+    done = 0
+    try:
+        for name, chunks in members:
+            for block in _whole_lines(_decoded(chunks, encoding), first=start == 0):
+                done += len(block)
+                yield name, block
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path}: damaged after {done:,} readable bytes ({error}); the file is truncated or corrupt, "
+            "so an unknown number of rows is missing: fetch or export it again"
+        ) from error
+
+
+def _members(path: str, block_bytes: int) -> Iterator[tuple[str, Iterator[bytes]]]:
+    name = path.partition("?")[0]
+    with open_random(path) as raw:
+        handle: Any = raw
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(handle) as archive:
+                for member in archive.infolist():
+                    if not member.is_dir():
+                        yield member.filename, _reads(archive.open(member), block_bytes)
+        elif name.endswith(_ARCHIVES):
+            with tarfile.open(fileobj=handle) as archive:
+                for entry in archive:
+                    content = archive.extractfile(entry) if entry.isfile() else None
+                    if content is not None:
+                        yield entry.name, _reads(content, block_bytes)
+        else:
+            yield "", _reads(_unpacked(name, handle), block_bytes)
+
+
+def _unpacked(name: str, handle: Any) -> Any:
+    if name.endswith(".gz"):
+        return gzip.GzipFile(fileobj=handle)
+    if name.endswith(".bz2"):
+        return bz2.BZ2File(handle)
+    if name.endswith(".xz"):
+        return lzma.LZMAFile(handle)
+    if name.endswith(".zst"):
+        return _Zstandard(handle)
+    return handle
+
+
+class _Zstandard(io.RawIOBase):
+    """A zstd stream that says so when it ends early (Arrow's own reader ends silently)."""
+
+    def __init__(self, handle: Any) -> None:
+        self._stream = pa.CompressedInputStream(handle, "zstd")
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            content: bytes = self._stream.read(size)
+        except OSError as error:
+            raise EOFError(str(error)) from error
+        return content
+
+
+def _reads(handle: Any, block_bytes: int) -> Iterator[bytes]:
+    while chunk := handle.read(block_bytes):
+        yield chunk
+
+
+def _range(path: str, start: int, end: int | None, block_bytes: int) -> Iterator[bytes]:
+    """The bytes of all lines that begin in [start, end): one byte back tells whether a line begins at `start`."""
+    with open_random(path) as handle:
+        position = max(0, start - 1)
+        handle.seek(position)
+        skipping = start > 0
+        while chunk := handle.read(block_bytes):
+            at = position
+            position += len(chunk)
+            if skipping:
+                first = chunk.find(b"\n") + 1
+                if first == 0:
+                    continue
+                chunk, at, skipping = chunk[first:], at + first, False
+                if end is not None and at >= end:
+                    return
+            stop = -1 if end is None or position < end else chunk.find(b"\n", max(0, end - 1 - at))
+            if stop >= 0:
+                yield chunk[: stop + 1]
+                return
+            yield chunk
+
+
+def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """UTF-16/32 become UTF-8, because their line ends cannot be found in bytes."""
+    if not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
+        return chunks
+    return (text.encode() for text in codecs.iterdecode(chunks, encoding, errors="replace"))
+
+
+def _whole_lines(chunks: Iterator[bytes], first: bool) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        if first and chunk.startswith(codecs.BOM_UTF8):
+            chunk = chunk[len(codecs.BOM_UTF8) :]  # noqa: PLW2901
+        first = False
+        cut = chunk.rfind(b"\n") + 1
+        if cut == 0:
+            rest += chunk
+            continue
+        yield rest + chunk[:cut]
+        rest = chunk[cut:]
+    if rest:
+        yield rest + b"\n"

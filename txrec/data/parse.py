@@ -1,0 +1,379 @@
+r"""From a block of lines to a table of raw columns, and the lines that could not be read.
+
+A row is one line. Arrow and polars parse whole blocks; a line that they would misread (a quote that does not end would
+swallow the next rows, say) is found by comparing the number of rows with the number of lines, halving the block until
+the culprit stands alone. So one broken line costs one line, and what it said is kept.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from numpy.typing import NDArray
+
+from txrec.errors import DataError
+from txrec.schema import Reason
+
+_UNIT_SEPARATOR = b"\x1f"
+_SINGLE_JSON_ROWS = 64  # below this many, JSON lines are looked at one by one
+
+
+class Layout(Protocol):
+    """How a text file is laid out; `SourceConfig` and `JoinConfig` are layouts."""
+
+    @property
+    def delimiter(self) -> str:
+        """Between columns."""
+
+    @property
+    def header(self) -> bool:
+        """Whether the first line names the columns."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names where there is no header."""
+
+    @property
+    def encoding(self) -> str:
+        """Text encoding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    r"""A block of lines, each ended by `\n`."""
+
+    block: bytes
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, block: bytes) -> "Lines":
+        """Finds the lines; blank ones are left out and are no rows."""
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+        starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if len(ends) else ends
+        lengths = ends - starts
+        if (lengths < 2).any():
+            blank = np.array([not block[starts[i] : ends[i]].strip() for i in np.flatnonzero(lengths < 2)], dtype=bool)
+            keep = np.ones(len(ends), dtype=bool)
+            keep[np.flatnonzero(lengths < 2)[blank]] = False
+            starts, ends = starts[keep], ends[keep]
+        return cls(block, starts, ends)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def at(self, index: int) -> bytes:
+        """One line without its end."""
+        return self.block[self.starts[index] : self.ends[index]].removesuffix(b"\r")
+
+    def texts(self, indices: Iterable[int], encoding: str = "utf-8") -> list[str]:
+        r"""Lines as text; what cannot be decoded shows as `\xff`."""
+        return [self.at(i).decode(_single(encoding), errors="backslashreplace") for i in indices]
+
+    def take(self, indices: NDArray[np.int64]) -> bytes:
+        """The bytes of some lines, in order."""
+        if not len(indices):
+            return b""
+        starts, ends = self.starts[indices], self.ends[indices] + 1
+        cuts = np.flatnonzero(starts[1:] != ends[:-1])  # neighbours are copied in one piece
+        firsts, lasts = starts[np.concatenate([[0], cuts + 1])], ends[np.concatenate([cuts, [-1]])]
+        return b"".join(self.block[first:last] for first, last in zip(firsts, lasts, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """What a block became."""
+
+    frame: pl.DataFrame
+    """(N rows) raw columns by their source names."""
+    line: NDArray[np.int64]
+    """(N,) index into the block's lines."""
+    bad: dict[int, Reason]
+    """Lines that could not be read."""
+
+
+def column_names(first_line: bytes, layout: Layout, quoting: bool = True, escape: str = "") -> list[str]:
+    """The columns of a delimited file: its header, or the configured names."""
+    if not layout.header:
+        return list(layout.names)
+    text = first_line.decode(_single(layout.encoding), errors="replace").strip("\ufeff\r\n")
+    if len(layout.delimiter) > 1 or not quoting:
+        return [name.strip() for name in text.split(layout.delimiter)]
+    table = pacsv.read_csv(
+        pa.BufferReader(text.encode() + b"\n"),
+        pacsv.ReadOptions(autogenerate_column_names=True),
+        _parse_options(layout.delimiter, quoting, escape, None),
+        pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
+    )
+    return [str(column[0].as_py()).strip() for column in table.columns]
+
+
+def parse_delimited(
+    lines: Lines, columns: Sequence[str], wanted: Sequence[str], layout: Layout, quoting: bool = True, escape: str = ""
+) -> Parsed:
+    """CSV, TSV and relatives. Empty fields become null, everything else stays a string.
+
+    Args:
+        lines: the block, header not among them.
+        columns: all columns of the file, in order.
+        wanted: the columns to read.
+        layout: delimiter and encoding.
+        quoting: whether `"` quotes fields.
+        escape: character that escapes a quote; empty = a doubled quote.
+    """
+    bad = _screen(lines, layout.encoding, quoting, escape)
+    good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
+    reader = _Delimited(columns, wanted, layout, quoting, escape)
+    tables: list[pa.Table] = []
+    rows: list[NDArray[np.int64]] = []
+    _halve(lines, good, reader, tables, rows, bad)
+    table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in wanted})
+    return Parsed(
+        pl.DataFrame(pl.from_arrow(table.select(list(wanted)))), np.concatenate([np.empty(0, np.int64), *rows]), bad
+    )
+
+
+@dataclass(frozen=True)
+class _Delimited:
+    columns: Sequence[str]
+    wanted: Sequence[str]
+    layout: Layout
+    quoting: bool
+    escape: str
+
+    def read(self, content: bytes) -> tuple[pa.Table, list[int]]:
+        """Rows that parse, and the 0-based numbers of those with a wrong field count."""
+        if codecs.lookup(_single(self.layout.encoding)).name not in ("utf-8", "ascii"):
+            content = content.decode(self.layout.encoding).encode()
+        delimiter = self.layout.delimiter
+        if len(delimiter) > 1:
+            content = content.replace(delimiter.encode(), _UNIT_SEPARATOR)
+            delimiter = _UNIT_SEPARATOR.decode()
+        skipped: list[int] = []
+        handler = _Collector(skipped)
+        table = pacsv.read_csv(
+            pa.BufferReader(content),
+            pacsv.ReadOptions(use_threads=False, column_names=list(self.columns), block_size=len(content) + 1),
+            _parse_options(delimiter, self.quoting, self.escape, handler),
+            pacsv.ConvertOptions(
+                column_types=dict.fromkeys(self.columns, pa.string()),
+                include_columns=list(dict.fromkeys(self.wanted)),
+                strings_can_be_null=True,
+                null_values=[""],
+                check_utf8=False,
+            ),
+        )
+        return table, skipped
+
+
+class _Collector:
+    """Arrow calls it for every row with a wrong number of fields."""
+
+    def __init__(self, skipped: list[int]) -> None:
+        self._skipped = skipped
+
+    def __call__(self, row: Any) -> str:
+        self._skipped.append(row.number - 1)
+        return "skip"
+
+
+def _parse_options(delimiter: str, quoting: bool, escape: str, handler: Any) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(
+        delimiter=delimiter,
+        quote_char='"' if quoting else False,
+        double_quote=quoting and not escape,
+        escape_char=escape or False,
+        invalid_row_handler=handler,
+    )
+
+
+def _halve(
+    lines: Lines,
+    indices: NDArray[np.int64],
+    reader: _Delimited,
+    tables: list[pa.Table],
+    rows: list[NDArray[np.int64]],
+    bad: dict[int, Reason],
+) -> None:
+    """Parses the lines; where the rows do not answer to the lines one to one, both halves are tried on their own."""
+    if not len(indices):
+        return
+    try:
+        table, skipped = reader.read(lines.take(indices))
+        fits = table.num_rows + len(skipped) == len(indices) and all(row < len(indices) for row in skipped)
+    except pa.ArrowInvalid:
+        fits = False
+    if fits:
+        bad.update({int(indices[row]): Reason.WRONG_FIELD_COUNT for row in skipped})
+        tables.append(table)
+        rows.append(np.delete(indices, skipped))
+    elif len(indices) == 1:
+        quoted = reader.quoting and b'"' in lines.at(int(indices[0]))
+        bad[int(indices[0])] = Reason.BROKEN_QUOTING if quoted else Reason.WRONG_FIELD_COUNT
+    else:
+        middle = len(indices) // 2
+        _halve(lines, indices[:middle], reader, tables, rows, bad)
+        _halve(lines, indices[middle:], reader, tables, rows, bad)
+
+
+def _screen(lines: Lines, encoding: str, quoting: bool, escape: str) -> dict[int, Reason]:
+    """Lines that must not reach the parser: NUL bytes, undecodable text, a quote that does not end on its line."""
+    bad: dict[int, Reason] = {}
+    if quoting and b'"' in lines.block:
+        bad.update(dict.fromkeys(_odd_quotes(lines, escape), Reason.BROKEN_QUOTING))
+    try:
+        lines.block.decode(_single(encoding))
+    except UnicodeDecodeError:
+        bad.update(dict.fromkeys(_undecodable(lines, encoding), Reason.UNDECODABLE_TEXT))
+    if b"\0" in lines.block:
+        holes = np.flatnonzero(np.frombuffer(lines.block, np.uint8) == 0)
+        of_line = np.searchsorted(lines.ends, holes)
+        bad.update(dict.fromkeys(np.unique(of_line).tolist(), Reason.NUL_BYTE))
+    return bad
+
+
+def _single(encoding: str) -> str:
+    """UTF-16 and UTF-32 files arrive here as UTF-8."""
+    return "utf-8" if encoding.lower().replace("_", "").replace("-", "").startswith(("utf16", "utf32")) else encoding
+
+
+def _undecodable(lines: Lines, encoding: str) -> list[int]:
+    found = []
+    for index in range(len(lines)):  # only in a block that holds such a line
+        try:
+            lines.at(index).decode(_single(encoding))
+        except UnicodeDecodeError:
+            found.append(index)
+    return found
+
+
+def _odd_quotes(lines: Lines, escape: str) -> list[int]:
+    content = np.frombuffer(lines.block, np.uint8)
+    is_quote = content == ord('"')
+    if escape:
+        is_quote[1:] &= content[:-1] != ord(escape)
+    quotes = np.flatnonzero(is_quote)
+    counts = np.searchsorted(quotes, lines.ends) - np.searchsorted(quotes, lines.starts)
+    odd: list[int] = np.flatnonzero(counts % 2).tolist()
+    return odd
+
+
+def parse_json(lines: Lines, encoding: str = "utf-8") -> Parsed:
+    """JSON Lines: one object a line. Fields that a line lacks are null; types may differ from line to line."""
+    bad = _screen(lines, encoding, quoting=False, escape="")
+    good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
+    frames: list[pl.DataFrame] = []
+    rows: list[NDArray[np.int64]] = []
+    _halve_json(lines, good, frames, rows, bad)
+    nothing = pl.DataFrame(schema={"": pl.String})
+    frame = pl.concat(frames, how="diagonal_relaxed") if frames else nothing
+    return Parsed(frame, np.concatenate([np.empty(0, np.int64), *rows]), bad)
+
+
+def _halve_json(
+    lines: Lines,
+    indices: NDArray[np.int64],
+    frames: list[pl.DataFrame],
+    rows: list[NDArray[np.int64]],
+    bad: dict[int, Reason],
+) -> None:
+    if not len(indices):
+        return
+    try:
+        frame = pl.read_ndjson(lines.take(indices), infer_schema_length=None)
+        fits = frame.height == len(indices)
+    except pl.exceptions.PolarsError:
+        fits = False
+    if fits:
+        frames.append(_as_text(frame))
+        rows.append(indices)
+    elif len(indices) <= _SINGLE_JSON_ROWS:
+        _one_by_one(lines, indices, frames, rows, bad)
+    else:
+        middle = len(indices) // 2
+        _halve_json(lines, indices[:middle], frames, rows, bad)
+        _halve_json(lines, indices[middle:], frames, rows, bad)
+
+
+def _one_by_one(
+    lines: Lines,
+    indices: NDArray[np.int64],
+    frames: list[pl.DataFrame],
+    rows: list[NDArray[np.int64]],
+    bad: dict[int, Reason],
+) -> None:
+    kept, records = [], []
+    for index in indices.tolist():
+        try:
+            record = json.loads(lines.at(index))
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            kept.append(index)
+            records.append({name: _plain(value) for name, value in record.items()})
+        else:
+            bad[index] = Reason.BROKEN_JSON
+    if kept:
+        frames.append(_as_text(pl.DataFrame(records, infer_schema_length=None, strict=False)))
+        rows.append(np.array(kept, dtype=np.int64))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in value]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """Every field as a string, a list of strings, or a struct of those; struct fields also as `outer.inner`."""
+    flat: dict[str, pl.Series] = {}
+    for series in frame.get_columns():
+        if isinstance(series.dtype, pl.Struct):
+            inner = series.struct.unnest()
+            flat.update({f"{series.name}.{field.name}": field for field in _as_text(inner).get_columns()})
+        elif isinstance(series.dtype, pl.List):
+            inner_type = series.dtype.inner
+            text = series.list.eval(pl.element().struct.json_encode()) if isinstance(inner_type, pl.Struct) else series
+            flat[series.name] = text.cast(pl.List(pl.String), strict=False)
+        else:
+            flat[series.name] = series.cast(pl.String)
+    return pl.DataFrame([series.alias(name) for name, series in flat.items()], height=frame.height)
+
+
+def parse_sequence_text(lines: Lines) -> Parsed:
+    """A line is a user and then his items in order, by blanks; it becomes one row an item (`user_id`, `item_id`)."""
+    bad = _screen(lines, "utf-8", quoting=False, escape="")
+    good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
+    text = pl.Series("line", lines.take(good).decode().split("\n"))[: len(good)]
+    frame = pl.DataFrame({"line": good, "parts": text.str.strip_chars().str.extract_all(r"\S+")})
+    short = frame.filter(pl.col("parts").list.len() < 2)
+    bad.update(dict.fromkeys(short["line"].to_list(), Reason.WRONG_FIELD_COUNT))
+    rows = frame.filter(pl.col("parts").list.len() >= 2).select(
+        "line", user_id=pl.col("parts").list.first(), item_id=pl.col("parts").list.slice(1)
+    )
+    rows = rows.explode("item_id")
+    return Parsed(rows.drop("line"), rows["line"].to_numpy().astype(np.int64), bad)
+
+
+def parse_json_map(content: bytes, path: str) -> pl.DataFrame:
+    """One JSON object, key to list of values: columns `key` and `values` (joined by `|`).
+
+    Raises:
+        DataError: the file is not one JSON object.
+    """
+    try:
+        tree = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{path}: expected one JSON object (format = json_map): {error}") from error
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: expected one JSON object (format = json_map), found a {type(tree).__name__}")
+    values = ["|".join(map(str, value)) if isinstance(value, list) else str(value) for value in tree.values()]
+    return pl.DataFrame({"key": list(tree), "values": values}, schema={"key": pl.String, "values": pl.String})

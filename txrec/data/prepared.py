@@ -1,0 +1,144 @@
+"""The prepared tables: what `prepare` writes and everything after it reads.
+
+    data/
+    ├── meta.json            `Meta`
+    ├── items.parquet        schema.PREPARED_ITEMS; row i holds dense item_id i + 1; trained items first
+    ├── queries.parquet      schema.PREPARED_QUERIES; row i holds dense query_id i + 1
+    ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row a user, his events oldest first
+    ├── tokenizer.json       fitted on training text (absent where there is no text)
+    ├── judgments.parquet    schema.JUDGMENTS and `split` (absent without judgments)
+    └── rejected/*.parquet   schema.REJECTED
+
+Dense item ids 1..num_trained_items have training events and so an id embedding; higher ones are cold: known by their
+text and category only.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from txrec import schema
+from txrec.errors import StageError
+
+
+class Meta(BaseModel):
+    """Sizes and cuts of a prepared data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fingerprint: str
+    """Changes whenever source files or preparing settings change."""
+    num_users: int
+    num_items: int
+    num_trained_items: int
+    """Items 1..num_trained_items have training events."""
+    num_queries: int
+    num_events: int
+    num_categories: int
+    """Largest category_id."""
+    num_brands: int
+    """Largest brand_id."""
+    num_price_buckets: int
+    """Largest price_bucket."""
+    has_time: bool
+    """False where the log carries no times; ts is then 0 everywhere."""
+    split_kind: str
+    """global_time or leave_one_out."""
+    validation_start_ts: int
+    """global_time: first instant of the validation window, microseconds UTC; 0 otherwise."""
+    test_start_ts: int
+    """global_time: first instant of the test window, microseconds UTC; 0 otherwise."""
+    end_ts: int
+    """Last instant of the log, microseconds UTC; 0 without times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """All users' events in flat arrays (ragged rows): user u owns [offsets[u], offsets[u + 1])."""
+
+    user_id: NDArray[np.object_]  # (U,)
+    offsets: NDArray[np.int64]  # (U + 1,)
+    item: NDArray[np.int32]  # (E,) dense, PAD for a bare search
+    query: NDArray[np.int32]  # (E,) dense, PAD for none
+    event: NDArray[np.int8]  # (E,) EventKind
+    ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
+    value: NDArray[np.float32]  # (E,)
+    split: NDArray[np.int8]  # (E,) Split
+
+    def __len__(self) -> int:
+        return len(self.user_id)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "Sequences":
+        """Reads a table of schema.SEQUENCES without a Python loop over users."""
+        table = table.combine_chunks()
+        lists = {name: table.column(name).combine_chunks() for name in table.column_names if name != "user_id"}
+        first = lists["item"]
+        first = first.chunk(0) if isinstance(first, pa.ChunkedArray) else first
+        lengths = np.asarray(first.value_lengths().fill_null(0))
+        flat = {name: np.asarray(column.flatten()) for name, column in lists.items()}
+        return cls(
+            user_id=np.asarray(table.column("user_id").to_pandas(), dtype=object),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            **flat,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """A prepared data set on disk; tables are read when first asked for."""
+
+    path: Path
+    meta: Meta
+
+    @classmethod
+    def open(cls, path: Path) -> "PreparedData":
+        """Opens a folder that `prepare` wrote.
+
+        Raises:
+            StageError: there is none; says which command makes it.
+        """
+        meta = path / "meta.json"
+        if not meta.is_file():
+            raise StageError(f"{path}: no prepared data here; run `txrec prepare CONFIG` first")
+        return cls(path, Meta.model_validate_json(meta.read_text(encoding="utf-8")))
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Catalogue, schema.PREPARED_ITEMS."""
+        return pq.read_table(self.path / "items.parquet", schema=schema.PREPARED_ITEMS)
+
+    @cached_property
+    def queries(self) -> pa.Table:
+        """Distinct normalised queries, schema.PREPARED_QUERIES."""
+        return pq.read_table(self.path / "queries.parquet", schema=schema.PREPARED_QUERIES)
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Every user's events; for data that fits in memory."""
+        return Sequences.from_table(pq.read_table(self.path / "sequences", schema=schema.SEQUENCES))
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The fitted tokenizer (`tokenizers` JSON); may be absent."""
+        return self.path / "tokenizer.json"
+
+
+def write(
+    path: Path, meta: Meta, items: pa.Table, queries: pa.Table, sequences: pa.Table, tokenizer_json: str | None = None
+) -> PreparedData:
+    """Writes a prepared data set from tables in memory (tests, small shops; `prepare` streams its own)."""
+    (path / "sequences").mkdir(parents=True, exist_ok=True)
+    pq.write_table(items.cast(schema.PREPARED_ITEMS), path / "items.parquet")
+    pq.write_table(queries.cast(schema.PREPARED_QUERIES), path / "queries.parquet")
+    pq.write_table(sequences.cast(schema.SEQUENCES), path / "sequences" / "part-00000.parquet")
+    if tokenizer_json is not None:
+        (path / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+    (path / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")
+    return PreparedData.open(path)

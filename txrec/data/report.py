@@ -1,0 +1,341 @@
+"""What preparation did, for people: a table on the terminal, figures as JSON, one HTML page that needs no network."""
+
+import html
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from txrec.data.facts import Facts
+from txrec.data.prepared import Meta
+from txrec.schema import EventKind
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#8d99ae")
+
+
+@dataclass
+class Tally:
+    """Rows of one table: what came in and where it went."""
+
+    read: int = 0
+    kept: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, reasons: dict[str, int]) -> None:
+        """Moves kept rows to the rejected."""
+        self.rejected.update(reasons)
+        self.kept -= sum(reasons.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain figures, most frequent reason first."""
+        return {"read": self.read, "kept": self.kept, "rejected": dict(self.rejected.most_common())}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a preparation."""
+
+    name: str
+    meta: Meta
+    tallies: dict[str, Tally]
+    """By table: events, items, judgments."""
+    facts: Facts
+    sizes: dict[str, Any]
+    first_us: int
+    """Time of the first event, microseconds since 1970; 0 without times."""
+    empty_files: tuple[str, ...]
+    path: str
+    """Folder of the prepared tables."""
+
+    @property
+    def total(self) -> Tally:
+        """All tables together."""
+        whole = Tally()
+        for tally in self.tallies.values():
+            whole.read += tally.read
+            whole.kept += tally.kept
+            whole.rejected.update(tally.rejected)
+        return whole
+
+    def headline(self) -> str:
+        """One line: rows, users, items."""
+        whole, meta = self.total, self.meta
+        rejected = sum(whole.rejected.values())
+        return (
+            f"{whole.read:,} rows read, {whole.kept:,} kept, {rejected:,} rejected; "
+            f"{meta.num_users:,} users, {meta.num_items:,} items, {meta.num_queries:,} queries"
+        )
+
+    def render(self) -> RenderableType:
+        """The data report for a terminal."""
+        parts: list[RenderableType] = [_rows_table(self), _facts_table(self)]
+        if self.empty_files:
+            parts.append(Text(f"empty files passed over: {', '.join(self.empty_files)}", style="yellow"))
+        return Group(*parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The data report as plain figures; `read` = `kept` + the sum of `rejected`."""
+        timed = self.meta.has_time
+        return {
+            **self.total.as_json(),
+            "tables": {name: tally.as_json() for name, tally in self.tallies.items()},
+            "users": self.meta.num_users,
+            "items": self.meta.num_items,
+            "queries": self.meta.num_queries,
+            "sessions": self.facts.num_sessions,
+            "first_event": _iso(self.first_us) if timed else None,
+            "last_event": _iso(self.meta.end_ts) if timed else None,
+            "events": {_kind(code): count for code, count in _most_common(self.facts.by_event)},
+            "split": {
+                "kind": self.meta.split_kind,
+                "events": self.facts.by_split,
+                "judgments": self.sizes["judgments"],
+            },
+            "cold": {name: {"cold": cold, "test": test} for name, cold, test in self._cold()},
+            "empty_files": list(self.empty_files),
+            "fingerprint": self.meta.fingerprint,
+        }
+
+    def _cold(self) -> list[tuple[str, int, int]]:
+        """(what, of the test part unknown to training, in the test part)."""
+        facts, sizes = self.facts, self.sizes
+        return [
+            ("users", facts.num_cold_test_users, facts.num_test_users),
+            ("items", sizes["num_cold_test_items"], sizes["num_test_items"]),
+            ("queries", sizes["num_unseen_test_queries"], sizes["num_test_queries"]),
+        ]
+
+    def figures(self) -> list[tuple[str, str]]:
+        """(name, value) of everything worth a line, the same for terminal and page."""
+        meta, facts, titled = self.meta, self.facts, self.sizes["num_titled_items"]
+        lines = [
+            ("users", f"{meta.num_users:,} with {facts.num_sessions:,} sessions"),
+            (
+                "items",
+                f"{meta.num_items:,}, {meta.num_trained_items:,} in training, {titled:,} with text",
+            ),
+            ("queries", f"{meta.num_queries:,}"),
+            ("categories, brands", f"{meta.num_categories:,}, {meta.num_brands:,}"),
+            ("time", f"{_iso(self.first_us)} to {_iso(meta.end_ts)}" if meta.has_time else "none in the log"),
+            ("events", ", ".join(f"{_kind(code)} {count:,}" for code, count in _most_common(facts.by_event)) or "none"),
+            (f"split {meta.split_kind}", ", ".join(f"{name} {count:,}" for name, count in facts.by_split.items())),
+        ]
+        if self.sizes["judgments"]:
+            split = ", ".join(f"{name} {count:,}" for name, count in self.sizes["judgments"].items())
+            lines.append(("judgments by query", split))
+        for name, cold, test in self._cold():
+            if test:
+                lines.append((f"{name} of test unknown to training", f"{cold:,} of {test:,} ({cold / test:.1%})"))
+        lines.append(("prepared tables", self.path))
+        return lines
+
+
+def _rows_table(report: Report) -> Table:
+    table = Table(title="Rows", title_justify="left", header_style="bold")
+    for name in ("table", "read", "kept", "rejected"):
+        table.add_column(name, justify="left" if name == "table" else "right")
+    table.add_column("reasons")
+    for name, tally in report.tallies.items():
+        reasons = "\n".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common())
+        table.add_row(
+            name, f"{tally.read:,}", f"{tally.kept:,}", f"{sum(tally.rejected.values()):,}", reasons or "none"
+        )
+    return table
+
+
+def _facts_table(report: Report) -> Table:
+    table = Table(title="Data", title_justify="left", show_header=False)
+    for name, value in report.figures():
+        table.add_row(name, value)
+    return table
+
+
+def _iso(us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=us)).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+
+
+def _kind(code: str) -> str:
+    return EventKind(int(code)).label
+
+
+def _most_common(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return Counter(counts).most_common()
+
+
+def write_html(report: Report, path: Path) -> None:
+    """Writes the data report as one page with plots inside."""
+    plots = [
+        ("Events a day", _plot_days),
+        ("Events per user", _plot_history),
+        ("Item popularity in training", _plot_popularity),
+        ("Words per query", _plot_queries),
+        ("Rejected rows by reason", _plot_rejected),
+        ("Events by part", _plot_split),
+    ]
+    drawn = [(title, _svg(draw, report)) for title, draw in plots]
+    figures = "".join(
+        f"<figure><figcaption>{html.escape(title)}</figcaption>{svg or '<p class=none>nothing to show</p>'}</figure>"
+        for title, svg in drawn
+    )
+    page = _PAGE.format(
+        name=html.escape(report.name),
+        headline=html.escape(report.headline()),
+        rows=_rows_html(report),
+        facts="".join(f"<tr><th>{html.escape(n)}</th><td>{html.escape(v)}</td></tr>" for n, v in report.figures()),
+        figures=figures,
+        fingerprint=html.escape(report.meta.fingerprint),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _rows_html(report: Report) -> str:
+    lines = []
+    for name, tally in report.tallies.items():
+        reasons = "<br>".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common()) or "none"
+        num_rejected = sum(tally.rejected.values())
+        lines.append(
+            f"<tr><th>{name}</th><td class=n>{tally.read:,}</td><td class=n>{tally.kept:,}</td>"
+            f"<td class=n>{num_rejected:,} ({num_rejected / max(1, tally.read):.1%})</td><td>{reasons}</td></tr>"
+        )
+    return "".join(lines)
+
+
+def _svg(draw: Callable[[Any, Report], bool], report: Report) -> str:
+    """One plot as SVG with real text; empty if there is nothing to draw."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "txrec", "font.family": "sans-serif", "font.size": 10}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(6.2, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        if not draw(axes, report):
+            return ""
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _plot_days(axes: Any, report: Report) -> bool:
+    if not report.meta.has_time or not report.facts.by_day:
+        return False
+    keys = [key.split() for key in report.facts.by_day]
+    days = np.array([int(day) for day, _ in keys])
+    kinds = [int(kind) for _, kind in keys]
+    span = np.arange(days.min(), days.max() + 1)
+    order = [int(code) for code, _ in _most_common(report.facts.by_event)]
+    layers = np.zeros((len(order), len(span)))
+    for day, kind, count in zip(days, kinds, report.facts.by_day.values(), strict=True):
+        layers[order.index(kind), day - span[0]] += count
+    dates = [_EPOCH + timedelta(days=int(day)) for day in span]
+    axes.stackplot(dates, layers, labels=[EventKind(kind).label for kind in order], colors=_COLOURS, step="mid")
+    starts = (report.meta.validation_start_ts, "validation ", "right"), (report.meta.test_start_ts, " test", "left")
+    for start, label, side in starts:
+        if start:
+            place = _EPOCH + timedelta(microseconds=start)
+            axes.axvline(place, color="#333", linewidth=0.8, linestyle="--")
+            axes.annotate(label, (place, 1), xycoords=("data", "axes fraction"), fontsize=8, ha=side)
+    axes.legend(loc="upper left", frameon=False)
+    axes.figure.autofmt_xdate(rotation=30)
+    axes.set_ylabel("events")
+    return True
+
+
+def _plot_history(axes: Any, report: Report) -> bool:
+    lengths = {int(length): count for length, count in report.facts.history_lengths.items()}
+    if not lengths:
+        return False
+    top = max(lengths)
+    edges = np.unique(np.round(np.geomspace(1, top + 1, 24)).astype(int)) if top > 24 else np.arange(1, top + 2)
+    heights = np.zeros(len(edges) - 1)
+    places = np.searchsorted(edges, list(lengths), side="right") - 1
+    np.add.at(heights, np.clip(places, 0, len(heights) - 1), list(lengths.values()))
+    axes.bar(edges[:-1], heights, width=np.diff(edges) * 0.92, align="edge", color=_COLOURS[0])
+    if top > 24:
+        axes.set_xscale("log")
+    axes.set_xlabel("events of a user")
+    axes.set_ylabel("users")
+    return True
+
+
+def _plot_popularity(axes: Any, report: Report) -> bool:
+    if not report.sizes["popularity"]:
+        return False
+    axes.loglog(report.sizes["popularity_rank"], report.sizes["popularity"], color=_COLOURS[1])
+    axes.set_xlabel("rank of the item")
+    axes.set_ylabel("training events")
+    return True
+
+
+def _plot_queries(axes: Any, report: Report) -> bool:
+    words = {min(int(count), 12): 0 for count in report.facts.query_words}
+    for length, events in report.facts.query_words.items():
+        words[min(int(length), 12)] += events
+    if not words:
+        return False
+    axes.bar(list(words), list(words.values()), color=_COLOURS[2])
+    axes.set_xticks(range(1, max(words) + 1), [str(n) if n < 12 else "12+" for n in range(1, max(words) + 1)])
+    axes.set_xlabel("words")
+    axes.set_ylabel("events")
+    return True
+
+
+def _plot_rejected(axes: Any, report: Report) -> bool:
+    reasons = report.total.rejected.most_common()[::-1]
+    if not reasons:
+        return False
+    bars = axes.barh([reason for reason, _ in reasons], [count for _, count in reasons], color=_COLOURS[5])
+    axes.bar_label(bars, [f"{count:,}" for _, count in reasons], padding=3)
+    axes.margins(x=0.18)
+    axes.set_xlabel("rows")
+    return True
+
+
+def _plot_split(axes: Any, report: Report) -> bool:
+    parts: Sequence[tuple[str, int]] = list(report.facts.by_split.items()) or list(report.sizes["judgments"].items())
+    if not sum(count for _, count in parts):
+        return False
+    bars = axes.bar([name for name, _ in parts], [count for _, count in parts], color=_COLOURS[: len(parts)], width=0.6)
+    axes.bar_label(bars, [f"{count:,}" for _, count in parts], padding=3)
+    axes.set_ylabel("events" if report.facts.by_split else "judgments")
+    axes.margins(y=0.15)
+    return True
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}: data report</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fafafa; max-width: 1180px;
+  margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.5rem; margin-bottom: .2rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }} .lead {{ color: #555 }}
+table {{ border-collapse: collapse; background: #fff }}
+th, td {{ border: 1px solid #e2e2e2; padding: .35rem .7rem; text-align: left; vertical-align: top }}
+thead th {{ background: #f1f1f1 }} tbody th {{ font-weight: 600 }}
+.n {{ text-align: right; font-variant-numeric: tabular-nums }}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem }}
+figure {{ margin: 0; background: #fff; border: 1px solid #e2e2e2; padding: .8rem }}
+figcaption {{ font-weight: 600; margin-bottom: .4rem }}
+svg {{ width: 100%; height: auto }} .none {{ color: #888 }}
+footer {{ color: #888; margin-top: 2rem; font-size: .85rem }}
+</style></head><body>
+<h1>{name}: data report</h1><p class="lead">{headline}</p>
+<h2>Rows</h2><table>
+<thead><tr><th>table</th><th>read</th><th>kept</th><th>rejected</th><th>reasons</th></tr></thead>
+<tbody>{rows}</tbody></table>
+<h2>Data</h2><table><tbody>{facts}</tbody></table>
+<h2>Plots</h2><div class="plots">{figures}</div>
+<footer>data fingerprint {fingerprint}</footer>
+</body></html>
+"""

@@ -1,0 +1,48 @@
+"""From ordered events to one row a user: the lists of schema.SEQUENCES, built from flat columns and offsets."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from txrec import schema
+from txrec.data.vocab import dense_ids
+
+SESSION = pa.field("session", pa.list_(pa.int32()))
+"""Written beside schema.SEQUENCES: number of the session of every event, from 0 for each user."""
+
+
+def to_sequences(events: pa.Table, item_keys: pa.Array, queries: pa.Array) -> pa.Table:
+    """Groups flat events by user.
+
+    Args:
+        events: `user_id`, `item_id`, `query` dictionary-encoded, `event`, `ts`, `value`, `split`, `session`; a user's
+            events side by side, oldest first.
+        item_keys: item_keys[i] has dense item_id i + 1.
+        queries: queries[i] has dense query_id i + 1.
+
+    Returns:
+        schema.SEQUENCES with SESSION, users in the order of `events`.
+    """
+    events = events.combine_chunks()
+    columns = {name: _whole(events[name]) for name in events.column_names}
+    user = np.asarray(columns["user_id"].indices)
+    starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.empty(0, np.int64)
+    offsets = pa.array(np.append(starts, len(user)), pa.int32())
+    flat = {
+        "item": dense_ids(columns["item_id"], item_keys),
+        "query": dense_ids(columns["query"], queries),
+        "event": columns["event"].cast(pa.int8()),
+        "ts": columns["ts"],
+        "value": pc.fill_null(columns["value"], 0.0),
+        "split": columns["split"].cast(pa.int8()),
+        "session": columns["session"],
+    }
+    user_ids = columns["user_id"].take(pa.array(starts)).cast(pa.string())
+    lists = {name: pa.ListArray.from_arrays(offsets, values) for name, values in flat.items()}
+    return pa.table({"user_id": user_ids, **lists}, schema=schema.SEQUENCES.append(SESSION))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

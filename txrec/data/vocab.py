@@ -1,0 +1,181 @@
+"""What gets a dense id, and everything else that is fitted: categories, brands, price buckets, tokenizer.
+
+All of it follows from the training part only. Items and queries that training never saw keep a row of their own
+(`train_count` 0): a cold item is known by its text, an unseen query by its words. Categories and brands that training
+never saw are PAD.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from txrec import schema
+from txrec.config import Config
+from txrec.text import fit_tokenizer, normalise_column
+
+_TEXT_FIELDS = ("title", "brand", "category", "description")
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Items and queries in the order of their dense ids."""
+
+    items: pa.Table
+    """schema.PREPARED_ITEMS."""
+    queries: pa.Table
+    """schema.PREPARED_QUERIES."""
+    num_trained_items: int
+    num_categories: int
+    num_brands: int
+
+
+def dense_ids(column: pa.DictionaryArray, vocabulary: pa.Array) -> pa.Array:
+    """int32 ids, 1 for vocabulary[0], PAD for null; a value outside the vocabulary is an invariant broken."""
+    ids = pc.index_in(column.dictionary, value_set=vocabulary)
+    assert ids.null_count == 0, "every item and query of the events must be in the vocabulary"
+    ids = pc.add(ids, pa.scalar(1, pa.int32()))
+    return pc.fill_null(ids.take(column.indices), schema.PAD)
+
+
+def catalogue(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One row an item_id: the first, and the later ones that repeat it."""
+    first = rows["item_id"].is_first_distinct()
+    return rows.filter(first), rows.filter(~first)
+
+
+def build_items(
+    rows: pl.DataFrame, counts: pl.DataFrame, fields: pl.DataFrame, num_price_buckets: int
+) -> tuple[pa.Table, int, int, int]:
+    """The item table in dense order: trained items by falling count, then cold ones by key.
+
+    Args:
+        rows: catalogue, one row an item_id.
+        counts: `item_id`, `train`: every item of the log or of judgments.
+        fields: `item_id`, `field`, `value`, `train`, `total`: product fields as event rows carry them.
+        num_price_buckets: price quantiles.
+
+    Returns:
+        schema.PREPARED_ITEMS, num_trained_items, num_categories, num_brands.
+    """
+    keys = pl.concat([rows.select("item_id"), counts.select("item_id")]).unique(maintain_order=True)
+    items = keys.join(rows, on="item_id", how="left").join(counts, on="item_id", how="left")
+    items = items.with_columns(train_count=pl.col("train").fill_null(0).cast(pl.Int64))
+    items = _fill_fields(items, fields).sort("train_count", "item_id", descending=[True, False])
+    items = items.with_columns(pl.col("available").fill_null(value=True))
+    known = (items["train_count"] > 0) if (items["train_count"] > 0).any() else pl.repeat(True, len(items), eager=True)
+    path = items["category"].list.join(" > ")
+    category, num_categories = _codes(path.set(path == "", None), known, items["train_count"])
+    brand, num_brands = _codes(items["brand"], known, items["train_count"])
+    table = items.select(
+        pl.col("item_id").alias("item_key"),
+        *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", "attributes")],
+        "train_count",
+    ).to_arrow(compat_level=pl.CompatLevel.oldest())
+    table = table.append_column("attributes", _as_map(items["attributes"]))
+    table = table.append_column("text", _encoder_text(items))
+    table = table.append_column("category_id", category).append_column("brand_id", brand)
+    table = table.append_column("price_bucket", _price_buckets(items["price"], known, num_price_buckets))
+    num_trained = int((items["train_count"] > 0).sum())
+    return (
+        table.select(schema.PREPARED_ITEMS.names).cast(schema.PREPARED_ITEMS),
+        num_trained,
+        num_categories,
+        num_brands,
+    )
+
+
+def build_queries(counts: pl.DataFrame) -> pa.Table:
+    """The query table in dense order: by falling training count, then by text."""
+    table = counts.select("query", train_count=pl.col("train").cast(pl.Int64))
+    table = table.sort("train_count", "query", descending=[True, False])
+    return table.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema.PREPARED_QUERIES)
+
+
+def _fill_fields(items: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
+    """Takes what the catalogue does not say from the event rows: the value most frequent in training, else at all."""
+    best = fields.sort("train", "total", "value", descending=[True, True, False])
+    best = best.unique(["item_id", "field"], keep="first", maintain_order=True)
+    for name in best["field"].unique(maintain_order=True).to_list():
+        values = best.filter(pl.col("field") == name).select("item_id", pl.col("value").alias(":value"))
+        items = items.join(values, on="item_id", how="left", maintain_order="left")
+        value = pl.col(":value").cast(items.schema[name], strict=False)
+        items = items.with_columns(pl.coalesce(name, value).alias(name)).drop(":value")
+    return items
+
+
+def _codes(values: pl.Series, known: pl.Series, weight: pl.Series) -> tuple[pa.Array, int]:
+    """Ids 1.. of the values that training saw, most frequent first; PAD for the others."""
+    frame = pl.DataFrame({"value": values, "weight": weight})
+    seen = frame.filter(known & values.is_not_null()).group_by("value").agg(pl.col("weight").sum())
+    seen = seen.sort("weight", "value", descending=[True, False])
+    found = pc.index_in(_strings(values), value_set=_strings(seen["value"]))
+    return pc.fill_null(pc.add(found, pa.scalar(1, pa.int32())), schema.PAD), len(seen)
+
+
+def _strings(column: pl.Series) -> pa.Array:
+    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return array.cast(pa.string())
+
+
+def _price_buckets(prices: pl.Series, known: pl.Series, num_buckets: int) -> pa.Array:
+    price = prices.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    fitted = price[known.to_numpy() & np.isfinite(price)]
+    if not len(fitted):
+        return pa.array(np.zeros(len(price), np.int32))
+    edges = np.unique(np.quantile(fitted, np.linspace(0, 1, num_buckets + 1)[1:-1]))
+    bucket = np.searchsorted(edges, price, side="right") + 1
+    return pa.array(np.where(np.isfinite(price), bucket, schema.PAD).astype(np.int32))
+
+
+def _encoder_text(items: pl.DataFrame) -> pa.Array:
+    joined = items.select(
+        pl.concat_str(
+            [pl.col(name).list.join(" ") if name == "category" else pl.col(name) for name in _TEXT_FIELDS],
+            separator=" ",
+            ignore_nulls=True,
+        )
+    ).to_series()
+    return pc.fill_null(normalise_column(joined.to_arrow(compat_level=pl.CompatLevel.oldest())), "")
+
+
+def _as_map(attributes: pl.Series) -> pa.Array:
+    pairs = attributes.to_arrow(compat_level=pl.CompatLevel.oldest())
+    pairs = pairs.combine_chunks() if isinstance(pairs, pa.ChunkedArray) else pairs
+    lengths = pc.fill_null(pc.list_value_length(pairs), 0)
+    starts = np.concatenate([[0], np.cumsum(np.asarray(lengths))]).astype(np.int32)
+    entries = pairs.flatten()
+    return pa.MapArray.from_arrays(pa.array(starts), entries.field("key"), entries.field("value"))
+
+
+def training_texts(items: pa.Table, queries: pa.Table) -> Iterator[str]:
+    """Texts that the tokenizer may see: of trained items and training queries, each as often as it weighs.
+
+    Without a log the catalogue is all there is, and all of it is read.
+    """
+    trained = items.filter(pc.greater(items["train_count"], 0))
+    for column in ((trained if trained.num_rows else items)["text"], _trained_queries(queries)):
+        for batch in column.chunks:
+            yield from (text for text in batch.to_pylist() if text)
+
+
+def _trained_queries(queries: pa.Table) -> pa.ChunkedArray:
+    return queries.filter(pc.greater(queries["train_count"], 0))["query"]
+
+
+def build_tokenizer(items: pa.Table, queries: pa.Table, config: Config) -> Tokenizer | None:
+    """The tokenizer of the training text; None where there is no text."""
+    texts = training_texts(items, queries)
+    first = next(texts, None)
+    if first is None:
+        return None
+
+    def again() -> Iterator[str]:
+        yield first
+        yield from texts
+
+    return fit_tokenizer(again(), config.text)

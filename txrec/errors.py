@@ -1,0 +1,75 @@
+"""Every error that txrec raises on purpose. A user can always act on the message.
+
+    TxrecError                    anything below; the command line prints its message and exits with `exit_code`
+    ├── ConfigError               a TOML file or an override: unknown key, bad value
+    ├── DataError                 a source that cannot be used: missing file, missing column, too much rejected
+    ├── StageError                a stage was asked for before the stage that it reads from
+    ├── TrainingError             training cannot go on: NaN loss, no training example
+    ├── BundleError               a bundle that is missing, damaged or of another version
+    └── RequestError              a request that cannot be answered as asked; `field` names the culprit
+        ├── UnknownItemError      an item_id that the catalogue does not hold
+        └── UnavailableError      a part of the system is down for now; trying again later is right
+
+A message says what was found, what was expected and what to do, and names file, row or field.
+"""
+
+
+class TxrecError(Exception):
+    """Base of all errors that are the caller's to solve, not a bug of txrec."""
+
+    exit_code = 1
+
+
+class ConfigError(TxrecError):
+    """A configuration that cannot be used. The message names file, key, value and what is allowed."""
+
+    exit_code = 2
+
+
+class DataError(TxrecError):
+    """Input data that cannot be used. The message names the file and, where known, row and column."""
+
+    exit_code = 3
+
+
+class StageError(TxrecError):
+    """A stage's input is not there yet. The message names the command that makes it."""
+
+    exit_code = 4
+
+
+class TrainingError(TxrecError):
+    """Training cannot go on. The message names the step and the last good checkpoint."""
+
+    exit_code = 5
+
+
+class BundleError(TxrecError):
+    """A bundle that cannot be opened or published. The message names the file and the mismatch."""
+
+    exit_code = 6
+
+
+class RequestError(TxrecError):
+    """A request that cannot be answered as asked.
+
+    Attributes:
+        field: dotted path of the offending field, e.g. `filters.price.min`.
+    """
+
+    exit_code = 7
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+    def __reduce__(self) -> tuple[type["RequestError"], tuple[str, str]]:
+        return type(self), (self.field, str(self))  # it travels between processes
+
+
+class UnknownItemError(RequestError):
+    """An item_id that the catalogue does not hold."""
+
+
+class UnavailableError(RequestError):
+    """A part of the system is down for now; the same request may succeed later."""

@@ -1,0 +1,182 @@
+"""What a careful shop would have without a trained model; every figure is read beside these, on the same cases.
+
+Each is fitted on what happened before the split and answers every request: where it has nothing to say (no query, no
+history, a query never seen) it fills up with popular items. The counting itself is that of the candidate sources.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import Cases
+from txrec.index.covisitation import Covisitation
+from txrec.index.filters import restrict
+from txrec.index.lexical import Lexical
+from txrec.index.log import EventLog
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
+from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.progress import Progress, silent
+from txrec.schema import PAD, Split
+
+FOREVER_DAYS = 1e9
+RECENT_DAYS = 3.0
+"""Half-life of recent popularity."""
+HEURISTIC_DAYS = 10.0
+"""Half-life of the query heuristic's counts."""
+NAME_WEIGHT = 0.1
+"""What the best name match adds to a product's share (0 to 1) of the clicks of like queries."""
+EASE_PENALTY = 200.0
+EASE_LIMIT = 15_000
+"""Largest catalogue that EASE is computed for: it inverts a dense items x items matrix."""
+BATCH = 512
+
+
+class Answers(Protocol):
+    """Anything that proposes items for a batch of requests, as candidate sources do."""
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """The k best allowed items of every request, padded where it knows no more."""
+        ...
+
+
+class MostClicked:
+    """The items most often clicked after exactly this normalised query."""
+
+    def __init__(self, log: EventLog, texts: Sequence[str], num_items: int) -> None:
+        """Counts the log's item events by query; `texts` are the data set's queries, row i being query_id i + 1."""
+        searched = log.query != PAD
+        shape = (len(texts) + 1, num_items + 1)
+        ones = np.ones(int(searched.sum()), np.float32)
+        self._clicks = sp.coo_array((ones, (log.query[searched], log.item[searched])), shape=shape).tocsr()
+        self._row = {text: row for row, text in enumerate(texts, start=1)}
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """Items by their clicks."""
+        return Hits.stack([self._one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)], k)
+
+    def _one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        row = self._row.get(text)
+        if row is None:
+            return NOTHING
+        own = slice(self._clicks.indptr[row], self._clicks.indptr[row + 1])
+        return best(self._clicks.indices[own].astype(np.int32), self._clicks.data[own], k, mask)
+
+
+class Ease:
+    """A linear item-item model in closed form (Steck, WWW 2019)."""
+
+    def __init__(self, log: EventLog, num_users: int, num_items: int) -> None:
+        """Inverts the regularised Gram matrix of the users x items matrix."""
+        seen = sp.coo_array((np.ones(len(log), np.float32), (log.user, log.item)), shape=(num_users, num_items + 1))
+        binary = seen.tocsr().sign()
+        gram = (binary.T @ binary).toarray()
+        gram[np.diag_indices_from(gram)] += EASE_PENALTY
+        inverse = np.linalg.inv(gram)
+        self._weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(self._weights, 0.0)
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """Items by the sum of the history's weights; nothing for an empty history."""
+        return Hits.stack([self._one(items, k, mask) for items, mask in zip(queries.items, allowed, strict=True)], k)
+
+    def _one(self, items: NDArray[np.int32], k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        if not len(items):
+            return NOTHING
+        scores = self._weights[np.unique(items)].sum(axis=0)
+        positive = np.flatnonzero(scores > 0).astype(np.int32)
+        return best(positive, scores[positive], k, mask)
+
+
+class QueryHeuristic:
+    """Time-decayed clicks of queries spelled alike, plus how well the product's name matches."""
+
+    def __init__(self, clicks: QueryClicks, names: Lexical) -> None:
+        self._clicks, self._names = clicks, names
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """Items by the weighted sum of the two."""
+        clicks, names = self._clicks.search(queries, 2 * k, allowed), self._names.search(queries, 2 * k, allowed)
+        return Hits.stack([_sum(clicks, names, row, k) for row in range(len(queries))], k)
+
+
+def _sum(clicks: Hits, names: Hits, row: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    top = max(float(names.scores[row].max(initial=0.0)), 1e-9)
+    both = np.concatenate([clicks.ids[row], names.ids[row]])
+    scores = np.concatenate([clicks.scores[row], NAME_WEIGHT * names.scores[row] / top])
+    ids, place = np.unique(both[both != PAD], return_inverse=True)
+    return best(ids, np.bincount(place, scores[both != PAD], len(ids)).astype(np.float32), k, None)
+
+
+def fit(data: PreparedData, split: Split) -> dict[str, Answers]:
+    """All baselines that the data set allows, fitted on everything before the split."""
+    log, num_items = EventLog.before(data, split), data.meta.num_items
+    found: dict[str, Callable[[], Answers]] = {
+        "popularity": lambda: Popularity.fit(log, num_items, FOREVER_DAYS),
+        "covisitation": lambda: Covisitation.fit(log, num_items, FOREVER_DAYS),
+    }
+    if data.meta.has_time:
+        found["recent_popularity"] = lambda: Popularity.fit(log, num_items, RECENT_DAYS)
+    if 0 < num_items <= EASE_LIMIT:
+        found["ease"] = lambda: Ease(log, data.meta.num_users, num_items)
+    if data.meta.num_queries:
+        texts = data.queries.column("query").to_pylist()
+        found["most_clicked"] = lambda: MostClicked(log, texts, num_items)
+        lexical = Lexical.fit(data.items)
+        found["bm25"] = lambda: lexical
+        clicks = QueryClicks.fit(log, data.queries, num_items, HEURISTIC_DAYS)
+        found["query_heuristic"] = lambda: QueryHeuristic(clicks, lexical)
+    return {name: make() for name, make in found.items()}
+
+
+def answer(
+    baselines: Mapping[str, Answers],
+    cases: Cases,
+    texts: Sequence[str],
+    num_items: int,
+    k: int,
+    progress: Progress = silent,
+) -> dict[str, NDArray[np.int32]]:
+    """The lists of every baseline for every case.
+
+    Args:
+        baselines: what `fit` returned; `popularity` fills the others' lists.
+        cases: C requests.
+        texts: normalised queries, row i being query_id i + 1.
+        num_items: size of the catalogue.
+        k: length of the lists.
+        progress: told after every batch.
+
+    Returns:
+        Name = (C, k) dense ids, PAD where the catalogue has no more items.
+    """
+    found = {name: np.zeros((len(cases), k), np.int32) for name in baselines}
+    for start in range(0, len(cases), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(cases)))
+        items = [cases.items(int(row)) for row in rows]
+        asked = SourceQuery(
+            texts=[texts[query - 1] if query else "" for query in cases.query[rows]],
+            states=np.zeros((len(rows), 1), np.float32),
+            items=items,
+        )
+        masks = [restrict(num_items + 1, None, np.unique(own)) if cases.filter_seen else None for own in items]
+        popular = baselines["popularity"].search(asked, k, masks).ids
+        for name, baseline in baselines.items():
+            found[name][rows] = fill(baseline.search(asked, k, masks).ids, popular)
+        progress("baselines", int(rows[-1]) + 1, len(cases))
+    return found
+
+
+def fill(ids: NDArray[np.int32], more: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(B, k) lists whose empty places at the end are given to the items of `more` (B, m) that are not in them yet."""
+    filled = ids.copy()
+    for row in np.flatnonzero((ids == PAD).any(axis=1)):
+        own = ids[row][ids[row] != PAD]
+        new = more[row][(more[row] != PAD) & ~np.isin(more[row], own)][: ids.shape[1] - len(own)]
+        filled[row, : len(own) + len(new)] = np.concatenate([own, new])
+        filled[row, len(own) + len(new) :] = PAD
+    return filled

@@ -1,0 +1,281 @@
+"""A bundle measured on the requests of a split: its answers, the baselines', every figure, slices and intervals.
+
+Answers come from the code that serves (`Recommender.retrieve_dense`, `rank_dense`), over the whole catalogue.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.config import Config
+from txrec.data.prepared import PreparedData
+from txrec.errors import ConfigError
+from txrec.evals import baselines, bootstrap, metrics
+from txrec.evals.metrics import Floats
+from txrec.evals.protocol import Cases, Truth, cases
+from txrec.evals.slices import slices
+from txrec.progress import Progress, silent
+from txrec.recommend import Candidates, Event, Recommender, Request
+from txrec.schema import PAD, EventKind, Split
+
+BATCH = 128
+"""Cases answered together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """What a recommender answered to C cases, in the data set's dense ids, PAD where a list ends."""
+
+    retrieved: NDArray[np.int32]  # (C, K) retrieval order
+    ranked: NDArray[np.int32]  # (C, K) final order
+    scores: NDArray[np.float32]  # (C, K) of the final order: click probabilities where a ranker ran
+    by_ranker: NDArray[np.bool_]  # (C,)
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that an evaluation came to; `figures` is what metrics.json holds."""
+
+    data: PreparedData
+    cases: Cases
+    lists: Lists
+    systems: Mapping[str, NDArray[np.int32]]
+    """Name = (C, K) lists of `test`, `retrieval` and every baseline."""
+    per_case: Mapping[str, Mapping[str, Floats]]
+    """System = metric = (C,) figures."""
+    figures: dict[str, Any]
+    metric: str
+    """The figure that decides."""
+
+
+def evaluate(
+    config: Config, data: PreparedData, recommender: Recommender, split: Split = Split.TEST, progress: Progress = silent
+) -> Evaluation:
+    """Measures a recommender and the baselines on all requests of a split."""
+    metric, ks = config.publish.metric, config.evaluate.ks
+    asked = cases(data, split, config.evaluate)
+    lists = ask(recommender, data, asked, max(ks), progress)
+    systems = {"test": lists.ranked, "retrieval": lists.retrieved} | baselines.answer(
+        baselines.fit(data, split), asked, query_texts(data)[1:], data.meta.num_items, max(ks), progress
+    )
+    per_case = {name: metrics.per_case(ids, asked.truth, ks) for name, ids in systems.items()}
+    check_metric(metric, per_case["test"])
+    figures: dict[str, Any] = {
+        "test": list_figures(lists, asked, data, recommender, per_case["test"], ks),
+        "retrieval": metrics.means(per_case["retrieval"]),
+        "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in _OWN},
+        "slices": _slice_figures(data, asked, systems, ks),
+        "asked": _description(config, asked, split, recommender, lists),
+    }
+    figures |= _certainty(config, asked, per_case, metric, progress)
+    return Evaluation(data, asked, lists, systems, per_case, figures, metric)
+
+
+_OWN = ("test", "retrieval")
+
+
+def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, progress: Progress = silent) -> Lists:
+    """Answers every case.
+
+    A bundle made from other data than `data` is asked in raw ids and texts, as over HTTP, so that bundles of different
+    ages can be compared on the same events.
+    """
+    same = recommender.bundle.manifest.data_fingerprint == data.meta.fingerprint
+    names, own = query_texts(data), _own_ids(recommender, data)
+    shape = (len(asked), k)
+    lists = Lists(
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
+        np.full(shape, -np.inf, np.float32),
+        np.zeros(len(asked), bool),
+        0.0,
+    )
+    started = time.monotonic()
+    for start in range(0, len(asked), BATCH):
+        rows = range(start, min(start + BATCH, len(asked)))
+        if same:
+            candidates = _by_dense_ids(recommender, asked, names, rows, k)
+        else:
+            candidates = recommender.retrieve([_request(asked, data, names, row, k) for row in rows])
+        for row, one, order in zip(rows, candidates, recommender.rank_dense(candidates), strict=True):
+            count = min(k, len(one))
+            lists.retrieved[row, :count] = own[one.ids[:count]]
+            lists.ranked[row, :count] = own[one.ids[order.order[:count]]]
+            lists.scores[row, :count] = order.scores[:count]
+            lists.by_ranker[row] = order.by_ranker
+        progress("answering", rows[-1] + 1, len(asked))
+    return Lists(lists.retrieved, lists.ranked, lists.scores, lists.by_ranker, time.monotonic() - started)
+
+
+def query_texts(data: PreparedData) -> list[str]:
+    """Normalised query by dense id; the empty text at PAD."""
+    return ["", *data.queries.column("query").to_pylist()]
+
+
+def _own_ids(recommender: Recommender, data: PreparedData) -> NDArray[np.int32]:
+    """(N + 1,) the data set's dense id of each of the bundle's; PAD, which is never right, where it has none."""
+    ids = {key: row for row, key in enumerate(data.items.column("item_key").to_pylist(), start=1)}
+    return np.array([ids.get(str(key), PAD) for key in recommender.catalogue.keys], np.int32)
+
+
+def _by_dense_ids(
+    recommender: Recommender, asked: Cases, names: Sequence[str], rows: Sequence[int], k: int
+) -> list[Candidates]:
+    return recommender.retrieve_dense(
+        [asked.history(row) for row in rows],
+        [names[asked.query[row]] for row in rows],
+        asked.now_us[rows.start : rows.stop] if isinstance(rows, range) else asked.now_us[list(rows)],
+        [np.unique(asked.items(row)).tolist() for row in rows] if asked.filter_seen else None,
+        k,
+    )
+
+
+def _request(asked: Cases, data: PreparedData, names: Sequence[str], row: int, k: int) -> Request:
+    keys = data.items.column("item_key")
+    history = asked.history(row)
+    columns = (history.item.tolist(), history.query.tolist(), history.event.tolist(), history.ts.tolist())
+    events = tuple(
+        Event(EventKind(kind).label, keys[item - 1].as_py() if item else None, names[query] or None, ts or None)
+        for item, query, kind, ts in zip(*columns, strict=True)
+    )
+    return Request(
+        events=events,
+        query=names[asked.query[row]] or None,
+        top_k=k,
+        exclude_seen=asked.filter_seen,
+        now_us=int(asked.now_us[row]) or None,
+    )
+
+
+def check_metric(metric: str, known: Mapping[str, object]) -> None:
+    """Raises ConfigError if the deciding metric is not among those measured."""
+    if metric not in known:
+        raise ConfigError(f"publish.metric = {metric!r}: not measured; expected one of {', '.join(known)}")
+
+
+def list_figures(
+    lists: Lists,
+    asked: Cases,
+    data: PreparedData,
+    recommender: Recommender,
+    per_case: Mapping[str, Floats],
+    ks: Sequence[int],
+) -> dict[str, float]:
+    """Means of the per-case measures, and what only all lists together show."""
+    num_items, ranked = data.meta.num_items, lists.ranked
+    train_count = np.append(0, np.asarray(data.items.column("train_count")))
+    vectors = _vectors(recommender, data)
+    found = metrics.means(dict(per_case))
+    for k in ks:
+        found[f"coverage@{k}"] = metrics.coverage(ranked, num_items, k)
+        found[f"gini@{k}"] = metrics.gini(ranked, num_items, k)
+        found[f"novelty@{k}"] = metrics.novelty(ranked, train_count, k)
+        found[f"popularity_bias@{k}"] = metrics.popularity_bias(ranked, train_count, asked.truth, k)
+        if k > 1:
+            found[f"intra_list_diversity@{k}"] = metrics.intra_list_diversity(ranked, vectors, k)
+    found["auc"] = metrics.global_auc(lists.scores, ranked, asked.truth, num_items)
+    auc_per_case = metrics.catalogue_auc(ranked, asked.truth, num_items)
+    found["auc_per_user"] = float(_user_means(auc_per_case, asked.user).mean()) if len(asked) else 0.0
+    return found | _probability_figures(lists, asked.truth)
+
+
+def scored_pairs(lists: Lists, truth: Truth) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(n,) click probabilities of the listed items of cases that a ranker answered, and (n,) whether each is right."""
+    ids = lists.ranked[lists.by_ranker]
+    right = metrics.hits(ids, truth.select(np.flatnonzero(lists.by_ranker)))
+    return lists.scores[lists.by_ranker][ids != PAD], right[ids != PAD]
+
+
+def _probability_figures(lists: Lists, truth: Truth) -> dict[str, float]:
+    probability, right = scored_pairs(lists, truth)
+    if not len(probability):
+        return {}
+    return {
+        "log_loss": metrics.log_loss(probability, right),
+        "calibration_error": metrics.calibration_error(probability, right),
+    }
+
+
+def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32]:
+    """(N + 1, D) the recommender's item vectors by the data set's dense ids; zeros where it has none."""
+    own, theirs = _own_ids(recommender, data), recommender.retriever.dense.vectors
+    vectors = np.zeros((data.meta.num_items + 1, theirs.shape[1]), np.float32)
+    vectors[own] = theirs[: len(own)]
+    vectors[PAD] = 0.0
+    return vectors
+
+
+def _user_means(values: Floats, user: NDArray[np.int64]) -> Floats:
+    _, place = np.unique(user, return_inverse=True)
+    return np.asarray(np.bincount(place, values) / np.bincount(place))
+
+
+def _slice_figures(
+    data: PreparedData, asked: Cases, systems: Mapping[str, NDArray[np.int32]], ks: Sequence[int]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in slices(data, asked):
+        by_system = {
+            name: metrics.means(metrics.per_case(ids[part.rows], part.truth, ks)) for name, ids in systems.items()
+        }
+        others = {name: values for name, values in by_system.items() if name not in _OWN}
+        found[part.name] = {
+            "num_cases": len(part.rows),
+            **{name: by_system[name] for name in _OWN},
+            "baselines": others,
+        }
+    return found
+
+
+def _description(config: Config, asked: Cases, split: Split, recommender: Recommender, lists: Lists) -> dict[str, Any]:
+    most = config.evaluate.max_cases
+    return {
+        "split": split.label,
+        "num_cases": len(asked),
+        "num_users": len(np.unique(asked.user)),
+        "with_query": int((asked.query != PAD).sum()),
+        "sampled": 0 < most <= len(asked),
+        "filter_seen": asked.filter_seen,
+        "bundle": recommender.version,
+        "ranker": recommender.ranker is not None,
+        "cases_per_s": round(len(asked) / lists.seconds, 1) if lists.seconds else 0.0,
+    }
+
+
+def units(asked: Cases) -> NDArray[np.int64]:
+    """(C,) what is resampled: the user of each case, the case itself where it is nobody's."""
+    return np.where(asked.user >= 0, asked.user, -1 - np.arange(len(asked)))
+
+
+def _certainty(
+    config: Config, asked: Cases, per_case: Mapping[str, Mapping[str, Floats]], metric: str, progress: Progress
+) -> dict[str, Any]:
+    """Intervals of the recommender's figures and of everybody's deciding one; paired tests against the recommender."""
+    resamples, unit = config.evaluate.bootstrap, units(asked)
+    if not resamples or not len(asked):
+        return {"intervals": {}, "comparisons": {}}
+    progress("bootstrap", 0, 2)
+    own = bootstrap.intervals(per_case["test"], unit, resamples, config.seed)
+    deciding = {name: found[metric] for name, found in per_case.items()}
+    everybody = bootstrap.intervals(deciding, unit, resamples, config.seed)
+    progress("bootstrap", 1, 2)
+    compared = {
+        name: bootstrap.paired(per_case["test"][metric], found[metric], unit, resamples, config.seed)
+        for name, found in per_case.items()
+        if name != "test"
+    }
+    return {
+        "intervals": {
+            "test": {name: vars(interval) for name, interval in own.items()},
+            metric: {name: vars(interval) for name, interval in everybody.items()},
+        },
+        "comparisons": {
+            name: {"metric": metric, **vars(found.difference), "p_value": found.p_value}
+            for name, found in compared.items()
+        },
+    }

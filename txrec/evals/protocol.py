@@ -1,0 +1,261 @@
+"""What is asked in an evaluation: requests of one split with the items that turned out to be right.
+
+`leave_one_out`: one case a user, everything before his event of the split as history, that event's item as truth.
+
+`global_time`: every search of the window that led to an item is a case: its query, the user's events before the search
+as history (those of the window included: the server would have seen them too), the items that it led to as truth.
+What users did in the window without a search is one case a user: his events before the window as history, the set of
+distinct items as truth.
+
+A search begins with a search event, or with an item event that names a query other than the user's last one. The
+cases are flat arrays over the events of the data set; nothing is copied and no Python runs per user.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from txrec.config import EvaluateConfig
+from txrec.data.prepared import PreparedData, Sequences
+from txrec.features import NEW_SEARCH_US, History
+from txrec.schema import EVENT_CODES, PAD, EventKind, Split
+
+RELEVANT_GRADE_FRAC = 0.5
+"""A judged item is right if its grade lies above this share of the way from the lowest to the highest grade."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The right items of C cases: case c owns [offsets[c], offsets[c + 1])."""
+
+    offsets: NDArray[np.int64]  # (C + 1,)
+    items: NDArray[np.int32]  # (T,) dense ids, distinct within a case
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(C,) right items of each case."""
+        return np.diff(self.offsets)
+
+    @property
+    def case(self) -> NDArray[np.int64]:
+        """(T,) the case that each right item belongs to."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def of(self, case: int) -> NDArray[np.int32]:
+        """The right items of one case."""
+        return self.items[self.offsets[case] : self.offsets[case + 1]]
+
+    def select(self, rows: NDArray[np.int64]) -> "Truth":
+        """The truth of some of the cases, in the order of `rows`."""
+        counts = self.counts[rows]
+        offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
+        at = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts) + np.repeat(self.offsets[:-1][rows], counts)
+        return Truth(offsets, self.items[at])
+
+    @classmethod
+    def group(cls, case: NDArray[np.int64], items: NDArray[np.int32], num_cases: int) -> "Truth":
+        """Builds the ragged rows from (case, item) pairs in any order; equal pairs count once."""
+        pairs = np.unique(np.stack([case, items.astype(np.int64)]), axis=1) if len(case) else np.empty((2, 0), np.int64)
+        counts = np.bincount(pairs[0], minlength=num_cases)
+        return cls(np.append(0, np.cumsum(counts)).astype(np.int64), pairs[1].astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """C requests with known answers over the flat events of a data set."""
+
+    events: History  # (E,) all users' events, shared with the data set
+    user: NDArray[np.int64]  # (C,) row of the data set's users, -1 = nobody's (judged queries)
+    start: NDArray[np.int64]  # (C,) first event of the history
+    end: NDArray[np.int64]  # (C,) one past its last event
+    query: NDArray[np.int32]  # (C,) dense query_id, PAD for none
+    now_us: NDArray[np.int64]  # (C,) time of the request, microseconds, 0 = unknown
+    truth: Truth
+    filter_seen: bool
+    """Whether items of the history are left out of the answers."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def history(self, case: int) -> History:
+        """The events before the request; views, not copies."""
+        part = slice(int(self.start[case]), int(self.end[case]))
+        return History(self.events.item[part], self.events.query[part], self.events.event[part], self.events.ts[part])
+
+    def histories(self) -> list[History]:
+        """All histories, in order."""
+        return [self.history(case) for case in range(len(self))]
+
+    def items(self, case: int) -> NDArray[np.int32]:
+        """Items of the history that the user engaged with, oldest first."""
+        history = self.history(case)
+        items: NDArray[np.int32] = history.item[(history.item != PAD) & (history.event != EventKind.IMPRESSION)]
+        return items
+
+    def select(self, rows: NDArray[np.int64]) -> "Cases":
+        """Some of the cases, in the order of `rows`."""
+        return replace(
+            self,
+            user=self.user[rows],
+            start=self.start[rows],
+            end=self.end[rows],
+            query=self.query[rows],
+            now_us=self.now_us[rows],
+            truth=self.truth.select(rows),
+        )
+
+    def sample(self, num: int, seed: int = 0) -> "Cases":
+        """A seeded sample of at most `num` cases in their order; 0 = all of them."""
+        if not 0 < num < len(self):
+            return self
+        return self.select(np.sort(np.random.default_rng(seed).choice(len(self), num, replace=False)))
+
+
+def cases(data: PreparedData, split: Split, cfg: EvaluateConfig) -> Cases:
+    """The requests of a split, with their right answers.
+
+    Args:
+        data: the prepared data set; where it holds judgments and no events, the judged queries are the cases.
+        split: validation or test.
+        cfg: `target_events` says what counts as right, `max_cases` how many cases are kept.
+    """
+    sequences = data.sequences
+    if not len(sequences.item) and (data.path / "judgments.parquet").is_file():
+        return _judged(data, split).sample(cfg.max_cases)
+    target = _targets(sequences, split, cfg.target_events)
+    if data.meta.split_kind == "leave_one_out":
+        return _leave_one_out(sequences, target, cfg).sample(cfg.max_cases)
+    start_us = data.meta.test_start_ts if split == Split.TEST else data.meta.validation_start_ts
+    return _global_time(sequences, split, target, start_us, cfg).sample(cfg.max_cases)
+
+
+def _events(sequences: Sequences) -> History:
+    return History(sequences.item, sequences.query, sequences.event, sequences.ts)
+
+
+def _targets(sequences: Sequences, split: Split, kinds: Sequence[str]) -> NDArray[np.bool_]:
+    """(E,) events of the split that count as right answers."""
+    wanted = [EVENT_CODES[kind] for kind in kinds]
+    engaged = np.isin(sequences.event, wanted) if wanted else sequences.event != EventKind.IMPRESSION
+    marked: NDArray[np.bool_] = engaged & (sequences.item != PAD) & (sequences.split == split)
+    return marked
+
+
+def _users(sequences: Sequences) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+
+
+def _leave_one_out(sequences: Sequences, target: NDArray[np.bool_], cfg: EvaluateConfig) -> Cases:
+    at = np.flatnonzero(target)
+    users, first = np.unique(_users(sequences)[at], return_index=True)
+    end = at[first]
+    case = np.repeat(np.arange(len(users)), np.diff(np.append(first, len(at))))
+    return Cases(
+        events=_events(sequences),
+        user=users,
+        start=sequences.offsets[users],
+        end=end,
+        query=sequences.query[end],
+        now_us=sequences.ts[end],
+        truth=Truth.group(case, sequences.item[at], len(users)),
+        filter_seen=cfg.filter_seen,
+    )
+
+
+def _global_time(
+    sequences: Sequences, split: Split, target: NDArray[np.bool_], start_us: int, cfg: EvaluateConfig
+) -> Cases:
+    user = _users(sequences)
+    searched, searches = _after_searches(sequences, user, target & (sequences.query != PAD))
+    browsed, browsers = _by_user(user, target & (sequences.query == PAD))
+    users = np.concatenate([user[searches], user[browsers]])
+    num_searches = len(searches)
+    truth = Truth.group(
+        np.concatenate([searched[1], browsed[1] + num_searches]),
+        sequences.item[np.concatenate([searched[0], browsed[0]])],
+        len(users),
+    )
+    query, now = sequences.query[searches], sequences.ts[searches]
+    found = Cases(
+        events=_events(sequences),
+        user=users,
+        start=sequences.offsets[users],
+        end=np.concatenate([searches, _first_of(sequences, user, split)[user[browsers]]]),
+        query=np.concatenate([query, np.zeros(len(browsers), np.int32)]),
+        now_us=np.concatenate([now, np.full(len(browsers), start_us, np.int64)]),
+        truth=truth,
+        filter_seen=cfg.filter_seen,
+    )
+    return found.select(np.lexsort((found.now_us, found.user)))
+
+
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def _after_searches(
+    sequences: Sequences, user: NDArray[np.int64], target: NDArray[np.bool_]
+) -> tuple[_Pairs, NDArray[np.int64]]:
+    """((event, case) of every right answer, (case,) event that begins each case's search)."""
+    begins = _search_begins(sequences, user)
+    beginnings = np.flatnonzero(begins)
+    at = np.flatnonzero(target)
+    search = np.cumsum(begins)[at] - 1  # an event that names a query belongs to the search last begun
+    found, case = np.unique(search, return_inverse=True)
+    return (at, case), beginnings[found]
+
+
+def _search_begins(sequences: Sequences, user: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(E,) events that begin a search: see the head of this module."""
+    item, query, ts = sequences.item, sequences.query, sequences.ts
+    named = np.flatnonzero((query != PAD) & (sequences.event != EventKind.IMPRESSION))
+    now, before = named[1:], named[:-1]
+    same = (user[now] == user[before]) & (query[now] == query[before]) & (ts[now] - ts[before] <= NEW_SEARCH_US)
+    repeated = (item[now] == PAD) & (item[before] != PAD)  # searched again after having looked at an item
+    first = np.ones(len(named), bool)
+    first[1:] = ~same | repeated
+    begins = np.zeros(len(item), bool)
+    begins[named[first]] = True
+    return begins
+
+
+def _by_user(user: NDArray[np.int64], target: NDArray[np.bool_]) -> tuple[_Pairs, NDArray[np.int64]]:
+    """((event, case) of every right answer, (case,) one event of each case's user)."""
+    at = np.flatnonzero(target)
+    _, first, case = np.unique(user[at], return_index=True, return_inverse=True)
+    return (at, case), at[first]
+
+
+def _first_of(sequences: Sequences, user: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+    """(U,) each user's first event that does not lie before the split."""
+    before = np.bincount(user[sequences.split < split], minlength=len(sequences))
+    return sequences.offsets[:-1] + before
+
+
+def _judged(data: PreparedData, split: Split) -> Cases:
+    table = pq.read_table(data.path / "judgments.parquet")
+    query_id = {text: row for row, text in enumerate(data.queries.column("query").to_pylist(), start=1)}
+    item_id = {key: row for row, key in enumerate(data.items.column("item_key").to_pylist(), start=1)}
+    grade = np.asarray(table.column("grade"))
+    least = grade.min() + RELEVANT_GRADE_FRAC * (grade.max() - grade.min()) if len(grade) else 0.0
+    right = (grade > least) & (np.asarray(table.column("split")) == split)
+    kept = table.take(np.flatnonzero(right))
+    query = np.array([query_id[text] for text in kept.column("query").to_pylist()], np.int32)
+    items = np.array([item_id[key] for key in kept.column("item_id").to_pylist()], np.int32)
+    asked, case = np.unique(query, return_inverse=True)
+    none = np.zeros(len(asked), np.int64)
+    return Cases(
+        events=_events(data.sequences),
+        user=none - 1,
+        start=none,
+        end=none,
+        query=asked,
+        now_us=none,
+        truth=Truth.group(case.astype(np.int64), items, len(asked)),
+        filter_seen=False,
+    )

@@ -1,0 +1,73 @@
+"""Parts of an evaluation that are read apart: kinds of requests, and kinds of right items.
+
+A slice of requests keeps some cases whole. A slice of items keeps, in every case, only the right items of its kind, and
+the cases that have one: its recall is the recall of such items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import Cases, Truth
+from txrec.schema import PAD
+
+HEAD_FRAC = 0.2
+"""The head is this share of the trained items, the most popular ones."""
+LENGTHS: tuple[tuple[str, int, int], ...] = (
+    ("history_1_5", 1, 5),
+    ("history_6_20", 6, 20),
+    ("history_21_100", 21, 100),
+    ("history_over_100", 101, 1 << 40),
+)
+"""(name, fewest, most) item events before the request."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Some cases and what counts as right in them."""
+
+    name: str
+    rows: NDArray[np.int64]  # cases, ascending
+    truth: Truth  # of those cases
+
+
+def slices(data: PreparedData, cases: Cases) -> list[Slice]:
+    """Every slice that has a case, in a fixed order."""
+    found = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
+    found += [_of_items(name, cases.truth, marked) for name, marked in _by_item(data)]
+    return [part for part in found if len(part.rows)]
+
+
+def _by_request(data: PreparedData, cases: Cases) -> list[tuple[str, NDArray[np.int64]]]:
+    asked = cases.query != PAD
+    known = np.append(0, np.asarray(data.queries.column("train_count")))[cases.query] > 0
+    length = np.array([len(cases.items(case)) for case in range(len(cases))], np.int64)
+    marked = {
+        "with_query": asked,
+        "without_query": ~asked,
+        "seen_query": asked & known,
+        "unseen_query": asked & ~known,
+        "new_user": length == 0,
+        **{name: (length >= low) & (length <= high) for name, low, high in LENGTHS},
+    }
+    return [(name, np.flatnonzero(rows)) for name, rows in marked.items()]
+
+
+def _by_item(data: PreparedData) -> list[tuple[str, NDArray[np.bool_]]]:
+    """(name, (N + 1,) mark) of each kind of item."""
+    count = np.append(0, np.asarray(data.items.column("train_count")))
+    trained = count > 0
+    num_head = int(np.ceil(HEAD_FRAC * trained.sum()))
+    head = np.zeros(len(count), bool)
+    head[np.argsort(-count, kind="stable")[:num_head]] = True
+    cold = ~trained
+    cold[PAD] = False
+    return [("head_item", head & trained), ("tail_item", trained & ~head), ("cold_item", cold)]
+
+
+def _of_items(name: str, truth: Truth, marked: NDArray[np.bool_]) -> Slice:
+    kept = marked[truth.items]
+    rows, case = np.unique(truth.case[kept], return_inverse=True)
+    return Slice(name, rows, Truth.group(case.astype(np.int64), truth.items[kept], len(rows)))

@@ -1,0 +1,1 @@
+"""Candidate sources, their fusion, and the filters that hold inside them."""

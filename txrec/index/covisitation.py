@@ -1,0 +1,93 @@
+"""What goes together: time-decayed counts of two items within a few steps of one user's history."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.log import EventLog
+from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+
+WINDOW = 10
+"""Steps of a history within which two items are taken to belong together."""
+MAX_NEIGHBOURS = 200
+"""Neighbours kept per item."""
+HISTORY = 20
+"""Last items of a history that vote; the weight halves every five steps back."""
+
+
+class Covisitation:
+    """Sparse item-item affinities; a history's items vote for their neighbours."""
+
+    def __init__(self, affinity: sp.csr_array) -> None:
+        """Takes (N + 1, N + 1) affinities, row = the item that was seen."""
+        self.affinity = affinity
+
+    @classmethod
+    def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Covisitation":
+        """Counts pairs 1..WINDOW steps apart, nearer ones more, and divides by the roots of both items' totals."""
+        weights = log.weights(half_life_days)
+        shape = (num_items + 1, num_items + 1)
+        pairs = sp.csr_array(shape, dtype=np.float32)
+        for step in range(1, min(WINDOW, max(len(log) - 1, 0)) + 1):
+            together = (log.user[step:] == log.user[:-step]) & (log.item[step:] != log.item[:-step])
+            first, second = log.item[:-step][together], log.item[step:][together]
+            weight = weights[step:][together] / (1.0 + step)
+            pairs = pairs + sp.coo_array((weight, (first, second)), shape=shape).tocsr()
+        pairs = (pairs + 0.5 * pairs.T).tocsr()  # what followed counts twice as much as what went before
+        counts = np.bincount(log.item, weights=weights, minlength=num_items + 1).astype(np.float64)
+        return cls(_keep_best(_scaled(pairs, counts), MAX_NEIGHBOURS))
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """Sums the neighbours of the last items, the last one most."""
+        rows = [self._row(items, k, mask) for items, mask in zip(queries.items, allowed, strict=True)]
+        return Hits.stack(rows, k)
+
+    def neighbours(self, item_id: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """(ids, affinities) of one item's neighbours, in no order."""
+        if item_id >= self.affinity.shape[0]:
+            return NOTHING
+        start, end = self.affinity.indptr[item_id], self.affinity.indptr[item_id + 1]
+        return self.affinity.indices[start:end], self.affinity.data[start:end]
+
+    def save(self, path: Path) -> None:
+        """One sparse matrix."""
+        save_arrays(path / "covisitation.safetensors", pack("affinity", self.affinity))
+
+    @classmethod
+    def open(cls, path: Path) -> "Covisitation":
+        """Reads what `save` wrote."""
+        return cls(unpack("affinity", load_arrays(path / "covisitation.safetensors")))
+
+    def _row(self, items: NDArray[np.int32], k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        recent = items[-HISTORY:]
+        if not len(recent):
+            return NOTHING
+        found = [self.neighbours(int(item)) for item in recent]
+        age = np.arange(len(recent) - 1, -1, -1)
+        votes = np.concatenate(
+            [scores * np.float32(0.5 ** (steps / 5)) for (_, scores), steps in zip(found, age, strict=True)]
+        )
+        ids, place = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)
+        totals = np.bincount(place, weights=votes, minlength=len(ids)).astype(np.float32)
+        return best(ids.astype(np.int32), totals, k, mask)
+
+
+def _scaled(pairs: sp.csr_array, counts: NDArray[np.floating[Any]]) -> sp.csr_array:
+    root = sp.diags_array(1.0 / np.sqrt(np.maximum(counts, 1e-6)), dtype=np.float32)
+    return sp.csr_array(root @ pairs @ root)
+
+
+def _keep_best(matrix: sp.csr_array, k: int) -> sp.csr_array:
+    """Keeps the k largest entries of every row."""
+    matrix = matrix.tocsr()
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((-matrix.data, row))
+    place = np.arange(len(order)) - matrix.indptr[row[order]]
+    kept = order[place < k]
+    entries = (matrix.data[kept].astype(np.float32), (row[kept], matrix.indices[kept]))
+    return sp.coo_array(entries, shape=matrix.shape).tocsr()

@@ -1,0 +1,54 @@
+"""The event log as the count-based sources read it: flat arrays, cut off before what is to be predicted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.data.prepared import PreparedData
+from txrec.schema import EventKind, Split
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class EventLog:
+    """Item events (no bare searches, no impressions), users one after the other, each oldest first."""
+
+    user: NDArray[np.int32]  # (E,) row of the user
+    item: NDArray[np.int32]  # (E,) dense
+    query: NDArray[np.int32]  # (E,) dense, PAD = none
+    kind: NDArray[np.int8]  # (E,) EventKind
+    ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
+    end_us: int
+    """Just after the last event; ages are counted from here."""
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @classmethod
+    def before(cls, data: PreparedData, split: Split) -> "EventLog":
+        """Everything that happened before a split begins."""
+        return cls.select(data, data.sequences.split < split)
+
+    @classmethod
+    def select(cls, data: PreparedData, keep: NDArray[np.bool_]) -> "EventLog":
+        """The item events among those marked in `keep` (E,)."""
+        sequences = data.sequences
+        keep = keep & (sequences.item != schema.PAD) & (sequences.event != EventKind.IMPRESSION)
+        user = np.repeat(np.arange(len(sequences), dtype=np.int32), np.diff(sequences.offsets))
+        ts = sequences.ts[keep]
+        return cls(
+            user[keep],
+            sequences.item[keep],
+            sequences.query[keep],
+            sequences.event[keep],
+            ts,
+            int(ts.max()) if len(ts) else 0,
+        )
+
+    def weights(self, half_life_days: float) -> NDArray[np.float32]:
+        """(E,) weight of every event, 1 at the end of the log and halving every `half_life_days`; 1 without times."""
+        age_days = np.where(self.ts > 0, self.end_us - self.ts, 0) / DAY_US
+        return np.exp2(-age_days / half_life_days).astype(np.float32)

@@ -1,0 +1,59 @@
+"""What everybody wants: items by their time-decayed number of events. Always has an answer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.index.arrays import load_arrays, save_arrays
+from txrec.index.log import EventLog
+from txrec.index.source import Hits, Mask, SourceQuery
+
+
+class Popularity:
+    """Time-decayed event counts; items without events follow in catalogue order: a slate can always be filled."""
+
+    def __init__(self, counts: NDArray[np.float32]) -> None:
+        """Takes (N + 1,) decayed counts, row 0 unused."""
+        self.counts = counts
+        self._order = (np.argsort(-counts[1:], kind="stable") + 1).astype(np.int32)
+
+    @classmethod
+    def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Popularity":
+        """Counts item events, the last ones most."""
+        counts = np.bincount(log.item, weights=log.weights(half_life_days), minlength=num_items + 1)
+        return cls(counts.astype(np.float32))
+
+    def search(
+        self,
+        queries: SourceQuery,  # noqa: ARG002
+        k: int,
+        allowed: Sequence[Mask],
+    ) -> Hits:
+        """The same order for everybody."""
+        rows = []
+        for mask in allowed:
+            order = self._order[:k] if mask is None else self._first_allowed(mask, k)
+            rows.append((order, self.counts[order]))
+        return Hits.stack(rows, k)
+
+    def extended(self, num_items: int) -> "Popularity":
+        """The same counts over a catalogue that has grown; new items have none."""
+        return Popularity(np.pad(self.counts, (0, num_items + 1 - len(self.counts))))
+
+    def save(self, path: Path) -> None:
+        """One small array."""
+        save_arrays(path / "popularity.safetensors", {"counts": self.counts})
+
+    @classmethod
+    def open(cls, path: Path) -> "Popularity":
+        """Reads what `save` wrote."""
+        return cls(load_arrays(path / "popularity.safetensors")["counts"])
+
+    def _first_allowed(self, mask: NDArray[np.bool_], k: int) -> NDArray[np.int32]:
+        head = self._order[: 4 * k]
+        found = head[mask[head]]
+        if len(found) < k and len(head) < len(self._order):
+            found = self._order[mask[self._order]]
+        return found[:k]

@@ -1,0 +1,195 @@
+"""What people who typed this clicked: time-decayed clicks of the same query and of queries spelled alike.
+
+Spelling is compared by the cosine of TF-IDF weighted character trigrams without spaces, so `haloo reech` finds the
+clicks of `halo reach`. Kept beside the decayed counts are undecayed and fast-decaying ones, the ranker's evidence.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.log import EventLog
+from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.index.tokens import MAX_CHARS, trigrams
+
+MIN_SIMILARITY = 0.35
+"""Queries spelled less alike than this do not vote."""
+MAX_SIMILAR = 100
+"""Queries that vote for one search at most."""
+SHARPNESS = 4.0
+"""A similar query votes with similarity ** SHARPNESS."""
+FAST = 0.25
+"""The fast-decaying counts' half-life as a share of the configured one."""
+NUM_EVIDENCE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Similar:
+    """Queries of the log that are spelled like a text."""
+
+    rows: NDArray[np.int32]
+    similarity: NDArray[np.float32]  # (n,) in [0, 1], descending
+    exact: int
+    """Row of the very same query, -1 if it was never clicked on."""
+
+
+class QueryClicks:
+    """Clicks per normalised query, and the trigram index of those queries."""
+
+    def __init__(self, texts: list[str], grams: list[str], arrays: dict[str, NDArray[Any]]) -> None:
+        """Takes the clicked queries, the trigram vocabulary and the packed matrices."""
+        self._arrays = arrays
+        self._texts = texts
+        self._grams = grams
+        self._row = {text: row for row, text in enumerate(texts)}
+        self._gram = {gram: column for column, gram in enumerate(grams)}
+        self.clicks = unpack("clicks", arrays)  # (Q, N + 1) decayed
+        self._plain = unpack("plain", arrays)
+        self._fast = unpack("fast", arrays)
+        self._by_gram = unpack("by_gram", arrays)  # (V, Q) TF-IDF, columns L2-normalised
+        self._idf = arrays["idf"]
+        self.similar = lru_cache(maxsize=4096)(self._similar)
+
+    @classmethod
+    def fit(cls, log: EventLog, queries: pa.Table, num_items: int, half_life_days: float) -> "QueryClicks":
+        """Counts clicks per query of schema.PREPARED_QUERIES."""
+        searched = log.query != schema.PAD
+        known, row = np.unique(log.query[searched], return_inverse=True)
+        column = queries.column("query")
+        texts = column.take(pa.array(known - 1, pa.int64())).to_pylist()
+        shape, place = (len(texts), num_items + 1), (row, log.item[searched])
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, half_life in (("clicks", half_life_days), ("fast", half_life_days * FAST), ("plain", np.inf)):
+            weight = log.weights(half_life)[searched]
+            arrays |= pack(name, sp.coo_array((weight, place), shape=shape).tocsr())
+        grams, index, idf = _trigram_index(texts)
+        return cls(texts, grams, arrays | pack("by_gram", index) | {"idf": idf})
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """Clicks of the same query plus those of similar ones, as a share of all of them."""
+        rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
+        return Hits.stack(rows, k)
+
+    def evidence(self, text: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, NUM_EVIDENCE) what the log says about (query, item) pairs, for the ranker.
+
+        Columns: share of the same query's clicks decayed / undecayed / fast-decayed, share of similar queries' clicks,
+        log(1 + the same query's decayed clicks), similarity of the nearest clicked query.
+        """
+        found = np.zeros((len(ids), NUM_EVIDENCE), dtype=np.float32)
+        if not text or not self._texts:
+            return found
+        similar = self.similar(text)
+        if similar.exact >= 0:
+            for column, matrix in enumerate((self.clicks, self._plain, self._fast)):
+                found[:, column] = _share(*_dense_row(matrix, similar.exact), ids)
+            found[:, 4] = np.log1p(
+                self.clicks.data[slice(*self.clicks.indptr[similar.exact : similar.exact + 2])].sum()
+            )
+        others = similar.rows != similar.exact
+        found[:, 3] = _share(*self._votes(similar.rows[others], similar.similarity[others]), ids)
+        found[:, 5] = similar.similarity[others][0] if others.any() else 0.0
+        return found
+
+    def save(self, path: Path) -> None:
+        """Matrices as safetensors, texts as JSON."""
+        save_arrays(path / "query_clicks.safetensors", self._arrays)
+        plain = {"queries": self._texts, "trigrams": self._grams}
+        (path / "query_clicks.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: Path) -> "QueryClicks":
+        """Reads what `save` wrote."""
+        plain = json.loads((path / "query_clicks.json").read_text(encoding="utf-8"))
+        return cls(plain["queries"], plain["trigrams"], load_arrays(path / "query_clicks.safetensors"))
+
+    def clicked(self, row: int, item: int) -> bool:
+        """Whether people who typed the query of a row went for an item."""
+        return bool((_dense_row(self.clicks, row)[0] == item).any())
+
+    def text(self, row: int) -> str:
+        """The query of a row of `Similar.rows`."""
+        return self._texts[row]
+
+    def _search_one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        if not text or not self._texts:
+            return NOTHING
+        similar = self.similar(text)
+        ids, votes = self._votes(similar.rows, similar.similarity)
+        total = votes.sum()
+        return best(ids, votes / total, k, mask) if total > 0 else NOTHING
+
+    def _votes(
+        self, rows: NDArray[np.int32], similarity: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Clicks of several queries, weighted by their similarity."""
+        if not len(rows):
+            return NOTHING
+        votes = sp.csr_array((similarity**SHARPNESS)[None, :]) @ self.clicks[rows]
+        votes = sp.csr_array(votes)
+        return votes.indices.astype(np.int32), votes.data.astype(np.float32)
+
+    def _similar(self, text: str) -> Similar:
+        text = text[:MAX_CHARS]
+        exact = self._row.get(text, -1)
+        grams, counts = np.unique([self._gram[g] for g in trigrams(text) if g in self._gram], return_counts=True)
+        rows, similarity = self._nearest(grams.astype(np.int64), counts, len(trigrams(text)))
+        if exact >= 0:
+            others = rows != exact
+            rows, similarity = np.append(exact, rows[others]), np.append(1.0, similarity[others])
+        return Similar(rows.astype(np.int32), similarity.astype(np.float32), exact)
+
+    def _nearest(
+        self, grams: NDArray[np.int64], counts: NDArray[np.int64], num_grams: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        if not len(grams):
+            return np.empty(0, np.int64), np.empty(0)
+        weight = counts * self._idf[grams]
+        unknown = num_grams - counts.sum()  # trigrams never seen lengthen the vector: they are evidence of difference
+        norm = np.sqrt((weight**2).sum() + unknown * float(self._idf.max()) ** 2)
+        similarity = np.asarray(weight / norm @ self._by_gram[grams]).ravel()
+        rows = np.flatnonzero(similarity >= MIN_SIMILARITY)
+        order = rows[np.argsort(-similarity[rows], kind="stable")][:MAX_SIMILAR]
+        return order, np.minimum(similarity[order], 1.0)
+
+
+def _trigram_index(texts: list[str]) -> tuple[list[str], sp.csr_array, NDArray[np.float32]]:
+    """Vocabulary, (V, Q) normalised TF-IDF by trigram, and (V,) inverse document frequencies."""
+    vocabulary: dict[str, int] = {}
+    grams = [[vocabulary.setdefault(gram, len(vocabulary)) for gram in trigrams(text)] for text in texts]
+    lengths = np.array([len(row) for row in grams], dtype=np.int64)
+    flat = (
+        np.concatenate([np.asarray(row, dtype=np.int64) for row in grams]) if lengths.sum() else np.empty(0, np.int64)
+    )
+    query = np.repeat(np.arange(len(texts)), lengths)
+    counts = sp.coo_array((np.ones(len(flat), np.float32), (flat, query)), shape=(len(vocabulary), len(texts))).tocsr()
+    idf = np.log1p(len(texts) / np.maximum(np.diff(counts.indptr), 1)).astype(np.float32)
+    weighted = sp.csr_array(sp.diags_array(idf) @ counts)
+    norms = np.sqrt(np.asarray(weighted.power(2).sum(axis=0)).ravel())
+    index = sp.csr_array(weighted @ sp.diags_array(1.0 / np.maximum(norms, 1e-9)))
+    return list(vocabulary), index.astype(np.float32), idf
+
+
+def _dense_row(matrix: sp.csr_array, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    start, end = matrix.indptr[row], matrix.indptr[row + 1]
+    return matrix.indices[start:end], matrix.data[start:end]
+
+
+def _share(clicked: NDArray[np.int32], votes: NDArray[np.float32], ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Each id's share of all votes."""
+    if not len(clicked) or votes.sum() <= 0:
+        return np.zeros(len(ids), dtype=np.float32)
+    order = np.argsort(clicked)
+    place = np.minimum(np.searchsorted(clicked, ids, sorter=order), len(clicked) - 1)
+    hit = clicked[order[place]] == ids
+    return np.where(hit, votes[order[place]] / votes.sum(), 0.0).astype(np.float32)

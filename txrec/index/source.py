@@ -1,0 +1,79 @@
+"""What a candidate source is: something that proposes items for a batch of requests, best first, under a mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec import schema
+
+Mask = NDArray[np.bool_] | None
+"""(N + 1,) True = may be proposed; None = every item may."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceQuery:
+    """A batch of B requests, as sources need them."""
+
+    texts: Sequence[str]
+    """(B,) normalised search texts, empty = none."""
+    states: NDArray[np.float32]
+    """(B, D) L2-normalised states; rows of zeros where there is neither history nor query."""
+    items: Sequence[NDArray[np.int32]]
+    """(B,) items of the history, oldest first."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What one source proposes for a batch."""
+
+    ids: NDArray[np.int32]
+    """(B, k) best first, filled up with PAD."""
+    scores: NDArray[np.float32]
+    """(B, k) the source's own score, 0 where PAD."""
+
+    @classmethod
+    def stack(cls, rows: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], k: int) -> "Hits":
+        """Pads one (ids, scores) pair a request to a common width k."""
+        ids = np.full((len(rows), k), schema.PAD, dtype=np.int32)
+        scores = np.zeros((len(rows), k), dtype=np.float32)
+        for row, (found, values) in enumerate(rows):
+            ids[row, : len(found)] = found[:k]
+            scores[row, : len(found)] = values[:k]
+        return cls(ids, scores)
+
+
+class Source(Protocol):
+    """A candidate source. Fitted by a function of its own module, then read-only."""
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """The k best allowed items of every request; fewer (padded) where the source knows no more."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes everything that `open` of the same class needs into the directory `path`."""
+        ...
+
+
+NOTHING: tuple[NDArray[np.int32], NDArray[np.float32]] = (np.empty(0, np.int32), np.empty(0, np.float32))
+"""The answer of a source that has nothing to propose."""
+
+
+def best(
+    ids: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k highest-scored allowed ids with their scores; ties go to the lower id, so that answers are reproducible."""
+    if mask is not None:
+        keep = mask[ids]
+        ids, scores = ids[keep], scores[keep]
+    if len(ids) > k:
+        head = np.argpartition(-scores, k - 1)[:k]
+        ids, scores = ids[head], scores[head]
+    order = np.lexsort((ids, -scores))
+    return ids[order], scores[order]

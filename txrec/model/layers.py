@@ -1,0 +1,111 @@
+"""Blocks of the history decoder: gated, pre-norm, causal.
+
+Each sublayer computes x + sigmoid(W n)·f(n) with n = norm(x): the gate lets a deep stack start near the identity, which
+plain post-norm stacks of this kind do not survive (LiGR, https://arxiv.org/abs/2502.03417, section 3). The
+feed-forward is SwiGLU (https://arxiv.org/abs/2002.05202).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from txrec.config import ModelConfig
+
+
+class CausalAttention(nn.Module):
+    """Gated multi-head self-attention in which a position sees itself and what came before."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = cfg.num_heads
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.inputs = nn.Linear(cfg.dim, 4 * cfg.dim, bias=False)  # query, key, value, gate
+        self.output = nn.Linear(cfg.dim, cfg.dim, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Returns the residual to add.
+
+        Args:
+            x: (B, L, D).
+            bias: (H, L, L) or (B, H, L, L) added to the attention logits, -inf above the diagonal.
+        """
+        dim = x.shape[-1]
+        query, key, value, gate = self.inputs(self.norm(x)).split(dim, dim=-1)
+        query, key, value = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+        logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2) + bias
+        mixed = logits.softmax(-1) @ value  # the fused kernels have no gradient for the bias
+        residual: Tensor = self.output(mixed.transpose(1, 2).flatten(2)) * torch.sigmoid(gate)
+        return residual
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU with an output gate; the hidden width is 2 D."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.widths = (2 * cfg.dim, 2 * cfg.dim, cfg.dim)
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.inputs = nn.Linear(cfg.dim, sum(self.widths))
+        self.output = nn.Linear(2 * cfg.dim, cfg.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> the residual to add, (B, L, D)."""
+        inner, linear, gate = self.inputs(self.norm(x)).split(self.widths, dim=-1)
+        residual: Tensor = self.output(F.silu(inner) * linear) * torch.sigmoid(gate)
+        return residual
+
+
+class GatedBlock(nn.Module):
+    """Attention, then feed-forward."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.attention = CausalAttention(cfg)
+        self.feed_forward = GatedFeedForward(cfg)
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D); `bias` as in `CausalAttention`."""
+        x = x + self.dropout(self.attention(x, bias))
+        out: Tensor = x + self.dropout(self.feed_forward(x))
+        return out
+
+
+class PowerLaw(nn.Module):
+    """a·(1 + distance)^-b per head: what lies close counts more, and how much more is learned.
+
+    Two numbers a head instead of a table of buckets (as FuXi-γ does for time, https://arxiv.org/abs/2512.12740):
+    nothing to overfit, and it holds at distances that training never saw.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(num_heads))
+        self.decay = nn.Parameter(torch.linspace(0.1, 0.8, num_heads))
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(..., L, L) distances >= 0 -> (..., H, L, L)."""
+        log_distance = torch.log1p(distance).unsqueeze(-3)
+        return self.scale[:, None, None] * torch.exp(-self.decay.abs()[:, None, None] * log_distance)
+
+
+class RelativeBias(nn.Module):
+    """How much an earlier position counts, by the number of positions between and, where times are known, by its age.
+
+    Made once a batch and shared by all blocks. Ages run from the event to the time of the request and are in minutes,
+    so that sessions and years both lie on the slope of the power law.
+    """
+
+    def __init__(self, num_heads: int, has_time: bool) -> None:
+        super().__init__()
+        self.by_place = PowerLaw(num_heads)
+        self.by_age = PowerLaw(num_heads) if has_time else None
+
+    def forward(self, ts: Tensor, request_ts: Tensor) -> Tensor:
+        """(B, L) seconds each -> (B, H, L, L), or (H, L, L) without times; -inf above the diagonal."""
+        place = torch.arange(ts.shape[1], device=ts.device)
+        ahead = place[:, None] - place  # (L asked, L seen)
+        bias: Tensor = self.by_place(ahead.clamp_min(0).float())
+        if self.by_age is not None:
+            bias = bias + self.by_age((request_ts[:, :, None] - ts[:, None, :]).clamp_min(0) / 60)
+        return bias.masked_fill(ahead < 0, float("-inf"))

@@ -1,0 +1,145 @@
+"""The ranker: a Transformer over one request's candidates that sees them side by side.
+
+Candidates carry no positions, so their order cannot matter: permuting them permutes the scores. The user/query state is
+one more token of the set. A feed-forward output is added to each candidate's representation and the cosine with the
+state's is its score, beside a linear reading of the features. A click probability is calibrated on held-out requests.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from txrec.config import RankerConfig
+from txrec.errors import BundleError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateBatch:
+    """B candidate sets of at most K items."""
+
+    items: Tensor  # (B, K, D) retrieval vectors, zeros at padding
+    features: Tensor  # (B, K, F) unscaled
+    mask: Tensor  # (B, K) bool, True = real candidate
+    state: Tensor  # (B, D) state of the retrieval model
+    query: Tensor  # (B, Dt) text vector, zeros without a query
+    request: Tensor  # (B, R) features of the request
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+
+@dataclass(frozen=True)
+class RankerSizes:
+    """Widths of a ranker's inputs."""
+
+    num_features: int
+    num_request_features: int
+    item_dim: int
+    query_dim: int
+
+
+class Ranker(nn.Module):
+    """Scores candidate sets; `probabilities` turns scores into click probabilities."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    calibration: Tensor
+
+    def __init__(self, cfg: RankerConfig, sizes: RankerSizes) -> None:
+        super().__init__()
+        self.cfg, self.sizes = cfg, sizes
+        dim = cfg.dim
+        self.register_buffer("feature_mean", torch.zeros(sizes.num_features))
+        self.register_buffer("feature_std", torch.ones(sizes.num_features))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # slope, intercept of the log-odds
+        self.read_features = nn.Sequential(nn.Linear(sizes.num_features, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.read_item = nn.Linear(sizes.item_dim, dim, bias=False)
+        self.read_state = nn.Linear(sizes.item_dim + sizes.query_dim + sizes.num_request_features, dim)
+        self.input_dropout = nn.Dropout(cfg.dropout)
+        self.blocks = nn.ModuleList([_SetBlock(cfg) for _ in range(cfg.num_layers)])
+        self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.out_state = nn.Linear(dim, dim)
+        self.linear = nn.Linear(sizes.num_features, 1, bias=False)
+        self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
+        nn.init.zeros_(self.linear.weight)
+
+    def fit_scaling(self, features: Tensor, mask: Tensor) -> None:
+        """Sets mean and deviation of each feature over the real candidates of (n, K, F)."""
+        real = features[mask]
+        self.feature_mean.copy_(real.mean(0))
+        self.feature_std.copy_(real.std(0).clamp_min(1e-3))
+
+    def forward(self, batch: CandidateBatch) -> Tensor:
+        """(B, K) scores, -inf at padding."""
+        features = ((batch.features - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
+        candidates = self.read_features(features) + self.read_item(batch.items)
+        state = self.read_state(torch.cat([batch.state, batch.query, batch.request], dim=-1))
+        tokens = self.input_dropout(torch.cat([state[:, None], candidates], dim=1))  # (B, 1 + K, D)
+        mask = F.pad(batch.mask, (1, 0), value=True)[:, None, None]  # (B, 1, 1, 1 + K)
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+        refined = candidates + self.out(tokens[:, 1:])
+        cosine = F.cosine_similarity(refined, self.out_state(tokens[:, :1]), dim=-1)
+        scores: Tensor = cosine / self.log_temperature.exp() + self.linear(features).squeeze(-1)
+        return scores.masked_fill(~batch.mask, -torch.inf)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """(B, K) scores -> calibrated probability that the candidate is what the user goes for; same order."""
+        slope, intercept = self.calibration
+        probabilities: Tensor = torch.sigmoid(slope * log_odds(scores) + intercept)
+        return probabilities
+
+    def save(self, path: Path) -> None:
+        """Writes `ranker.safetensors` and `ranker.json` into a folder, creating it."""
+        path.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path / "ranker.safetensors"
+        )
+        plain = {"format": FORMAT, "ranker": self.cfg.model_dump(mode="json"), "sizes": self.sizes.__dict__}
+        (path / "ranker.json").write_text(json.dumps(plain, indent=2), encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: Path) -> "Ranker":
+        """Reads what `save` wrote, ready for inference."""
+        plain = json.loads((path / "ranker.json").read_text(encoding="utf-8"))
+        if plain["format"] != FORMAT:
+            raise BundleError(f"{path / 'ranker.json'}: format {plain['format']}, expected {FORMAT}; run `txrec train`")
+        ranker = cls(RankerConfig.model_validate(plain["ranker"]), RankerSizes(**plain["sizes"]))
+        ranker.load_state_dict(load_file(path / "ranker.safetensors"))
+        return ranker.eval()
+
+
+class _SetBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward over a set; no positions."""
+
+    def __init__(self, cfg: RankerConfig) -> None:
+        super().__init__()
+        self.num_heads = cfg.num_heads
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.qkv = nn.Linear(cfg.dim, 3 * cfg.dim)
+        self.project = nn.Linear(cfg.dim, cfg.dim)
+        self.ffn = nn.Sequential(
+            nn.LayerNorm(cfg.dim), nn.Linear(cfg.dim, 2 * cfg.dim), nn.GELU(), nn.Linear(2 * cfg.dim, cfg.dim)
+        )
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        qkv = self.qkv(self.norm(x)).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=mask)
+        x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(batch, length, dim)))
+        out: Tensor = x + self.dropout(self.ffn(x))
+        return out
+
+
+def log_odds(scores: Tensor) -> Tensor:
+    """Log-odds of each candidate's softmax share in its set: log(p / (1 - p)), stable at both ends."""
+    log_share = torch.log_softmax(scores, dim=-1)
+    return log_share - torch.log1p(-log_share.exp().clamp_max(1 - 1e-6))

@@ -1,0 +1,21 @@
+"""How long-running work tells how far it is. The worker calls, the caller decides what to show."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called now and then by anything that takes longer than a second."""
+
+    def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:
+        """Reports that `step` of `total` steps of a phase are done.
+
+        Args:
+            phase: what is being done, e.g. `training`, `reading events`; a word or two.
+            step: steps done so far.
+            total: steps in all; None where it is not known.
+            figures: what is worth seeing beside it, e.g. loss=2.31, tokens_per_s=48_000.
+        """
+
+
+def silent(phase: str, step: int, total: int | None, **figures: float) -> None:
+    """A `Progress` that shows nothing."""

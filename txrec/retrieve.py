@@ -1,0 +1,243 @@
+"""From a history and a query to candidates: encode once for the batch, ask every source, fuse.
+
+Everything is in dense ids here; `txrec.recommend` translates from and to the shop's own. Training of the ranker,
+evaluation and serving all retrieve through this one class.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.features import History, collate
+from txrec.index.dense import Dense
+from txrec.index.fuse import Fused, Fusion, fuse
+from txrec.index.popularity import Popularity
+from txrec.index.source import Mask, Source, SourceQuery
+from txrec.model.item_encoder import ItemFeatures
+from txrec.model.retrieval import RetrievalModel
+from txrec.model.text_encoder import TextEncoder
+from txrec.slate import Candidates, Request
+
+NO_REQUEST = Request()
+NO_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
+
+
+class QueryTexts:
+    """Text vectors of queries: those of the data set by their dense id, any other by the encoder."""
+
+    def __init__(
+        self,
+        known: Sequence[str],
+        vectors: NDArray[np.float32] | None,
+        encoder: TextEncoder | None,
+        cache: int = 10_000,
+    ) -> None:
+        """Takes the data set's queries with their (Q + 1, Dt) vectors, or None where the text encoder is off."""
+        self.names = ("", *known)  # (Q + 1,) by dense query id
+        self.rows = {text: row for row, text in enumerate(known, start=1)}
+        self.vectors = np.zeros((len(self.rows) + 1, 1), np.float32) if vectors is None else vectors
+        self.has_vectors = vectors is not None
+        self._encoder = encoder
+        self._encoded = lru_cache(maxsize=cache)(self._encode)
+
+    def vector(self, text: str) -> NDArray[np.float32]:
+        """(Dt,) vector of a normalised text; zeros for an empty one."""
+        row = self.rows.get(text)
+        if row is not None:
+            known: NDArray[np.float32] = self.vectors[row]
+            return known
+        found: NDArray[np.float32] = self._encoded(text)
+        return found
+
+    def _encode(self, text: str) -> NDArray[np.float32]:
+        if not text or self._encoder is None:
+            return np.zeros(self.vectors.shape[1], np.float32)
+        vector: NDArray[np.float32] = self._encoder.encode([text])[0]
+        return vector
+
+
+class QueryBook:
+    """Rows for the queries of one batch: the data set's own ids, and fresh ones after them for new texts."""
+
+    def __init__(self, texts: QueryTexts) -> None:
+        self._texts = texts
+        self._first_new = len(texts.vectors)
+        self._new: dict[str, int] = {}
+
+    def row(self, text: str) -> int:
+        """The row of a normalised text, PAD for an empty one."""
+        if not text:
+            return schema.PAD
+        return self._texts.rows.get(text) or self._new.setdefault(text, self._first_new + len(self._new))
+
+    def compact(self, rows: Sequence[NDArray[np.int32]]) -> tuple[list[NDArray[np.int32]], NDArray[np.float32]]:
+        """Renumbers rows into a table of just the vectors that are used, row 0 zeros."""
+        used = np.unique(np.concatenate([np.zeros(1, np.int32), *rows]))
+        new = {row: text for text, row in self._new.items()}
+        vectors = np.stack(
+            [self._texts.vector(new[int(row)]) if int(row) in new else self._texts.vectors[row] for row in used]
+        )
+        vectors[0] = 0.0
+        return [np.searchsorted(used, part).astype(np.int32) for part in rows], vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A request in dense ids."""
+
+    history: History
+    query: str = ""
+    """Normalised search text, empty = none."""
+    now_us: int = 0
+    mask: Mask = None
+    request: Request = NO_REQUEST
+    fallback: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Retriever:
+    """The candidate sources behind one question."""
+
+    def __init__(
+        self,
+        model: RetrievalModel,
+        texts: QueryTexts,
+        sources: Mapping[str, Source],
+        fusion: Fusion,
+        num_candidates: int,
+    ) -> None:
+        """Takes a trained model and fitted sources; `dense` and `popularity` are always among them."""
+        self.model = model.eval()
+        self.texts = texts
+        self.sources = dict(sources)
+        self.fusion = fusion
+        self.num_candidates = num_candidates
+        with torch.no_grad():
+            self._inputs = model.encoder.all()  # what the decoder reads, not normalised
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources in order of trust."""
+        return tuple(self.sources)
+
+    @property
+    def dense(self) -> Dense:
+        """The dense source."""
+        source = self.sources["dense"]
+        assert isinstance(source, Dense)
+        return source
+
+    @property
+    def popularity(self) -> Popularity:
+        """The popularity source."""
+        source = self.sources["popularity"]
+        assert isinstance(source, Popularity)
+        return source
+
+    def retrieve(self, questions: Sequence[Question], book: QueryBook | None = None) -> list[Candidates]:
+        """Candidates of every question, best first; one encoding and one search a source for the whole batch."""
+        if not questions:
+            return []
+        started = time.perf_counter()
+        states = self.states(questions, book or QueryBook(self.texts))
+        encoded = time.perf_counter()
+        found, timings = self._search(questions, states, self.fusion)
+        timings |= {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
+        return found
+
+    @torch.inference_mode()
+    def states(self, questions: Sequence[Question], book: QueryBook) -> NDArray[np.float32]:
+        """(B, D) L2-normalised states; zeros where there is neither history nor query."""
+        rows = [np.append(q.history.query, book.row(q.query)).astype(np.int32) for q in questions]
+        rows, vectors = book.compact(rows)
+        histories = [replace(q.history, query=row[:-1]) for q, row in zip(questions, rows, strict=True)]
+        batch = collate(
+            histories,
+            torch.from_numpy(vectors) if self.texts.has_vectors else None,
+            self.model.cfg,
+            request_query=np.array([row[-1] for row in rows], np.int32),
+            now_us=np.array([q.now_us for q in questions], np.int64),
+        )
+        states = self.model.states(batch, self._inputs)
+        last = states[torch.arange(len(batch)), (batch.length - 1).clamp_min(0)]
+        found: NDArray[np.float32] = (last * (batch.length > 0).unsqueeze(-1)).numpy()
+        return found
+
+    def extended(self, items: pa.Table, text: NDArray[np.float32] | None, sources: Mapping[str, Source]) -> "Retriever":
+        """The same retriever with n new products after the last dense id.
+
+        Args:
+            items: n rows of schema.PREPARED_ITEMS.
+            text: (n, Dt) text vectors; None without text.
+            sources: those that have changed, `dense` excepted.
+        """
+        if not items.num_rows:
+            return self._with(self.dense, sources, self._inputs)
+        features = ItemFeatures.from_table(items, text, self.model.sizes.num_trained_items, all_cold=True)
+        with torch.no_grad():
+            inputs = self.model.encoder.encode(features)[1:]
+            vectors = torch.nn.functional.normalize(inputs, dim=-1).numpy()
+        return self._with(self.dense.extended(vectors), sources, torch.cat([self._inputs, inputs]))
+
+    def by_vectors(
+        self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion
+    ) -> list[Candidates]:
+        """Candidates for given (B, D) vectors in place of encoded histories."""
+        started = time.perf_counter()
+        found, timings = self._search(questions, states, fusion)
+        timings["search"] = 1e3 * (time.perf_counter() - started)
+        return found
+
+    def _search(
+        self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion
+    ) -> tuple[list[Candidates], dict[str, float]]:
+        """Candidates, and the dict of timings that they share."""
+        k = max(self.num_candidates, *(question.request.top_k for question in questions))
+        asked = SourceQuery([q.query for q in questions], states, [_items(q.history) for q in questions])
+        masks = [question.mask for question in questions]
+        hits = [source.search(asked, k, masks) for source in self.sources.values()]
+        timings: dict[str, float] = {}
+        weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
+        found = [
+            self._candidates(question, states[row], fuse(hits, row, weights[bool(question.query)], k), timings)
+            for row, question in enumerate(questions)
+        ]
+        return found, timings
+
+    def _with(self, dense: Dense, sources: Mapping[str, Source], inputs: torch.Tensor) -> "Retriever":
+        changed = object.__new__(Retriever)
+        changed.__dict__.update(self.__dict__)
+        changed.sources = {**self.sources, **sources, "dense": dense}
+        changed._inputs = inputs
+        return changed
+
+    def _candidates(
+        self, question: Question, state: NDArray[np.float32], fused: Fused, timings: Mapping[str, float]
+    ) -> Candidates:
+        return Candidates(
+            request=question.request,
+            history=question.history,
+            query=question.query,
+            query_vector=self.texts.vector(question.query),
+            state=state,
+            ids=fused.ids,
+            fused=fused.fused,
+            scores=fused.scores,
+            ranks=fused.ranks,
+            now_us=question.now_us,
+            fallback=question.fallback,
+            notes=question.notes,
+            timings_ms=timings,
+        )
+
+
+def _items(history: History) -> NDArray[np.int32]:
+    items: NDArray[np.int32] = history.item[history.item != schema.PAD]
+    return items

@@ -1,0 +1,185 @@
+"""The words and tables of the domain, fixed here for every other module.
+
+- *event*: one thing that a user did at one time; its kind is one of `EventKind`.
+- *user*, *item*: known outside by their raw strings (`user_id`, `item_key`); inside the library an item is a dense
+  int, `item_id`, that never leaves it. The canonical tables carry the raw string in the column `item_id`, because
+  that is what shops call it; dense tables name the column `item_key` and the row number is the dense id.
+- *query*: a search text. On a search event it is what was typed; on any other event it is the search that led to it.
+- *history*: a user's events in time order. *candidate*: an item proposed by a source. *slate*: the ranked answer.
+"""
+
+from enum import IntEnum, StrEnum
+
+import pyarrow as pa
+
+PAD = 0
+"""Dense id 0 is padding everywhere: items, queries, event kinds, brands, categories. Real ids start at 1."""
+
+
+class EventKind(IntEnum):
+    """What a user did, weakest first: a run of events on one item is represented by its strongest.
+
+    Codes are stored in Parquet and in bundles: never renumber, only append.
+    """
+
+    SEARCH = 1
+    IMPRESSION = 2
+    VIEW = 3
+    CLICK = 4
+    CART = 5
+    PURCHASE = 6
+    RATE = 7
+
+    @property
+    def label(self) -> str:
+        """The name used in canonical tables, configurations and HTTP bodies."""
+        return self.name.lower()
+
+
+EVENT_CODES: dict[str, int] = {kind.label: int(kind) for kind in EventKind}
+NUM_EVENT_KINDS = max(EventKind) + 1  # PAD included
+ITEM_EVENTS: tuple[str, ...] = ("view", "click", "cart", "purchase", "rate")
+"""Kinds that say a user engaged with an item. An impression only says that the item was shown."""
+
+
+class Split(IntEnum):
+    """Which part of an experiment an event belongs to; non-decreasing along every user's history."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and tables."""
+        return self.name.lower()
+
+
+class Reason(StrEnum):
+    """Why a row became neither an event nor an item. The set is closed; every rejected row carries exactly one.
+
+    When several apply, the first in this order is given.
+    """
+
+    UNDECODABLE_TEXT = "undecodable_text"
+    """The bytes of the row are not valid in the source's encoding."""
+    NUL_BYTE = "nul_byte"
+    """The row holds a NUL byte, as a crash in the middle of writing leaves behind."""
+    BROKEN_QUOTING = "broken_quoting"
+    """A quoted field does not end on its line."""
+    WRONG_FIELD_COUNT = "wrong_field_count"
+    """More or fewer fields than columns."""
+    BROKEN_JSON = "broken_json"
+    """The line is not a JSON object."""
+    MISSING_USER = "missing_user"
+    """An event of nobody."""
+    MISSING_ITEM = "missing_item"
+    """An event other than a search, an item or a judgment without an item."""
+    MISSING_QUERY = "missing_query"
+    """A search or a judgment without a visible character to search for."""
+    NO_MATCH_IN_JOIN = "no_match_in_join"
+    """A required joined file has no row with this key."""
+    CANCELLATION = "cancellation"
+    """Configured rule: the row takes an earlier event back."""
+    NEGATIVE_QUANTITY = "negative_quantity"
+    """Configured rule: a quantity that is not positive."""
+    NOT_A_PRODUCT = "not_a_product"
+    """Configured rule: postage, fees, manual corrections."""
+    EXCLUDED_BY_RULE = "excluded_by_rule"
+    """Configured rule without a reason of its own."""
+    UNKNOWN_EVENT = "unknown_event"
+    """The event's name is no `EventKind`, also after the source's value map."""
+    UNPARSABLE_TIME = "unparsable_time"
+    """The time is missing, is not in the source's format or lies before 1970."""
+    FUTURE_TIME = "future_time"
+    """The time lies more than a day after the moment of preparation."""
+    UNPARSABLE_VALUE = "unparsable_value"
+    """A price, grade or quantity that is not a number."""
+    DUPLICATE = "duplicate"
+    """The same user, item, event and query within `prepare.duplicate_window_s`; an item_id that came before."""
+    ROBOT_RATE = "robot_rate"
+    """The user has a minute of more events than `prepare.robot_events_per_minute`."""
+    ROBOT_FLOOD = "robot_flood"
+    """The user has more events on one item than `prepare.robot_item_flood`."""
+    RARE_USER = "rare_user"
+    """k-core: fewer events than `prepare.min_user_events`."""
+    RARE_ITEM = "rare_item"
+    """k-core: fewer events than `prepare.min_item_events`."""
+
+
+EVENTS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("ts", pa.timestamp("us", tz="UTC")),  # null where the log has no time: file order is time order
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("item_id", pa.string()),  # null for a bare search
+        pa.field("query", pa.string()),  # the search, or the search that led to this event; raw text
+        pa.field("session_id", pa.string()),
+        pa.field("request_id", pa.string()),
+        pa.field("value", pa.float32()),  # price of a purchase, grade of a rating
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("description", pa.string()),
+        pa.field("category", pa.list_(pa.string())),  # path, broadest first
+        pa.field("brand", pa.string()),
+        pa.field("price", pa.float32()),
+        pa.field("available", pa.bool_()),
+        pa.field("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+JUDGMENTS = pa.schema(
+    [
+        pa.field("query", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("grade", pa.float32(), nullable=False),
+    ]
+)
+
+REJECTED = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),  # file, or the SQL statement's name
+        pa.field("row", pa.int64()),  # 1-based row (header not counted) where known
+        pa.field("raw", pa.string()),  # the row as it stood; its fields as JSON where the source has no lines
+        pa.field("reason", pa.string(), nullable=False),  # Reason
+    ]
+)
+
+SEQUENCES = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        # one entry an event, oldest first; all lists of a row have the same length
+        pa.field("item", pa.list_(pa.int32())),  # dense item_id, PAD for a bare search
+        pa.field("query", pa.list_(pa.int32())),  # dense query_id, PAD for none
+        pa.field("event", pa.list_(pa.int8())),  # EventKind
+        pa.field("ts", pa.list_(pa.int64())),  # microseconds since 1970 UTC; 0 = unknown
+        pa.field("value", pa.list_(pa.float32())),
+        pa.field("split", pa.list_(pa.int8())),  # Split
+    ]
+)
+
+PREPARED_ITEMS = pa.schema(
+    [
+        pa.field("item_key", pa.string(), nullable=False),  # row i holds dense item_id i + 1
+        *[field for field in ITEMS if field.name != "item_id"],
+        pa.field(
+            "text", pa.string(), nullable=False
+        ),  # normalised title, brand, category, description: the encoder's input
+        pa.field("category_id", pa.int32(), nullable=False),  # leaf category, PAD = none or unknown to training
+        pa.field("brand_id", pa.int32(), nullable=False),
+        pa.field("price_bucket", pa.int32(), nullable=False),  # 1..num_price_buckets by training quantiles, PAD = none
+        pa.field("train_count", pa.int64(), nullable=False),  # training events (ITEM_EVENTS) on this item; 0 = cold
+    ]
+)
+
+PREPARED_QUERIES = pa.schema(
+    [
+        pa.field("query", pa.string(), nullable=False),  # normalised; row i holds dense query_id i + 1
+        pa.field("train_count", pa.int64(), nullable=False),
+    ]
+)

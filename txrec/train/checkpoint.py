@@ -1,0 +1,62 @@
+"""Checkpoints of a training run: weights, best weights, optimiser moments and counters, in one file.
+
+Only tensors and plain values are stored, and only those are accepted when reading (`weights_only`). A file is written
+beside its final name and renamed, so that a crash leaves the old one or the new one, never half of one.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from txrec.errors import TrainingError
+
+FILE = "train.pt"
+
+
+def save(
+    folder: Path, model: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Writes a checkpoint into a folder, creating it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"model": model.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "state": state}
+    partial = folder / f"{FILE}.partial"
+    torch.save(content, partial)
+    os.replace(partial, folder / FILE)
+
+
+def restore(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Loads weights and moments in place.
+
+    Returns:
+        The best weights so far and the counters.
+
+    Raises:
+        TrainingError: there is no checkpoint, or it belongs to a model of other sizes.
+    """
+    content = _load(folder)
+    try:
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        message = f"{folder}: the checkpoint belongs to another configuration; remove {folder} to start anew ({error})"
+        raise TrainingError(message) from error
+    return content["best"], content["state"]
+
+
+def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The best weights of a checkpoint, on the CPU, and its counters."""
+    content = _load(folder)
+    return content["best"], content["state"]
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    file = folder / FILE
+    if not file.is_file():
+        raise TrainingError(f"{file}: no checkpoint here")
+    content: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    return content

@@ -1,0 +1,149 @@
+"""Training examples: windows of positions whose targets lie in the training part, and how they are batched.
+
+A window is at most `max_length` positions. Users with longer histories give several windows, cut at other places
+every epoch. Batches hold windows of like length and about the same number of tokens, so that little is padding.
+Everything random follows from (seed, epoch): an interrupted epoch can be taken up at any step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec import features
+from txrec.batch import Batch
+from txrec.config import ModelConfig, TrainConfig
+from txrec.data.prepared import PreparedData, Sequences
+from txrec.errors import TrainingError
+from txrec.evals.protocol import RELEVANT_GRADE_FRAC
+from txrec.features import History, Positions
+from txrec.schema import EVENT_CODES, EventKind, Split
+
+POOL_BATCHES = 16
+"""Windows are sorted by length within pools of this many batches: enough to save padding, random enough to mix."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """All training positions of a data set (or of one shard of it), ready to be cut into batches."""
+
+    positions: Positions
+    target: NDArray[np.int32]  # (P,) PAD = no target
+    asked_ts: NDArray[np.int64]  # (P,) when the target was asked for, microseconds, 0 = unknown
+    ends: NDArray[np.int64]  # (U,) one past each user's last position that has a target
+    query_vectors: Tensor | None
+    model: ModelConfig
+    train: TrainConfig
+
+    @classmethod
+    def of(
+        cls, sequences: Sequences, query_vectors: Tensor | None, model: ModelConfig, train: TrainConfig
+    ) -> "Examples":
+        """Builds the examples from the training part of the users' events.
+
+        Raises:
+            TrainingError: nobody has two training events in a row.
+        """
+        events, offsets = training_part(sequences)
+        positions = features.to_positions(events, offsets, [EVENT_CODES[kind] for kind in train.target_events])
+        target, asked = positions.next_targets()
+        ends = _after_last(target != 0, positions.offsets)
+        if not (ends > 0).any():
+            raise TrainingError("no training example: no user has an event before another one in the training part")
+        return cls(positions, target, asked, ends, query_vectors, model, train)
+
+    def windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(W,) starts and ends of one epoch's windows in the flat positions; they cover every target once."""
+        users = np.flatnonzero(self.ends > 0)
+        first, last = self.positions.offsets[users], self.ends[users]
+        length = self.model.max_length
+        latest = np.where(
+            last - first > length, rng.integers(1, length + 1, len(users)), length
+        )  # of the latest window
+        counts = 1 + np.maximum(-(-(last - first - latest) // length), 0)
+        rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 0 = latest window
+        first, last, latest = (np.repeat(a, counts) for a in (first, last, latest))
+        ends = np.where(rank > 0, last - latest - (rank - 1) * length, last)
+        starts = np.where(rank > 0, ends - length, last - latest)
+        return np.maximum(starts, first), ends
+
+    def batches(self, seed: int, epoch: int, world_size: int = 1) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """(starts, ends) of every step of an epoch, for all workers together, in training order."""
+        rng = np.random.default_rng([seed, epoch])
+        starts, ends = self.windows(rng)
+        order = rng.permutation(len(starts))
+        starts, ends = starts[order], ends[order]
+        lengths = ends - starts
+        rows = self.train.batch_size * world_size
+        budget = int(rows * lengths.mean())
+        pool = rows * POOL_BATCHES
+        cuts = [
+            cut + at for at in range(0, len(ends), pool) for cut in _cut(lengths[at : at + pool], budget, world_size)
+        ]
+        return [(starts[cuts[i]], ends[cuts[i]]) for i in rng.permutation(len(cuts))]
+
+    def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Batch:
+        """Model input of some windows."""
+        return features.pack(self.positions, starts, ends, self.query_vectors, self.asked_ts[ends - 1], self.target)
+
+    def epoch(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
+        """The batches of one worker from step `start` of an epoch on."""
+        for starts, ends in self.batches(seed, epoch, world_size)[start:]:
+            yield self.batch(starts[rank::world_size], ends[rank::world_size])
+
+
+def training_part(sequences: Sequences) -> tuple[History, NDArray[np.int64]]:
+    """The flat events of the training split and their (U + 1,) offsets."""
+    kept = sequences.split == Split.TRAIN
+    offsets = np.append(0, np.cumsum(kept))[sequences.offsets]
+    events = History(sequences.item[kept], sequences.query[kept], sequences.event[kept], sequences.ts[kept])
+    return events, offsets.astype(np.int64)
+
+
+def _after_last(marked: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(U,) one past the last marked place of each row, 0 where none is."""
+    place = np.append(0, np.maximum.accumulate(np.where(marked, np.arange(1, len(marked) + 1), 0)))[offsets[1:]]
+    return np.where(place > offsets[:-1], place, 0)
+
+
+def _cut(lengths: NDArray[np.int64], budget: int, least: int) -> list[NDArray[np.int64]]:
+    """Cuts a pool of windows, sorted by length, into batches of at most `budget` padded tokens and `least` rows."""
+    order = np.argsort(-lengths, kind="stable")
+    cuts, at = [], 0
+    while at < len(order):
+        rows = max(budget // int(lengths[order[at]]), least)
+        if len(order) - at - rows < least:
+            rows = len(order) - at
+        cuts.append(order[at : at + rows])
+        at += rows
+    return cuts
+
+
+def judged_sequences(data: PreparedData) -> Sequences:
+    """Judged (query, product) pairs as histories, for data without events: a search, then a click on what was right.
+
+    Every right pair of the training part is a user of its own.
+    """
+    table = pq.read_table(data.path / "judgments.parquet")
+    grade = np.asarray(table["grade"])
+    least = grade.min() + RELEVANT_GRADE_FRAC * (grade.max() - grade.min()) if len(grade) else 0.0
+    right = (grade > least) & (np.asarray(table["split"]) == Split.TRAIN)
+    table = table.take(np.flatnonzero(right))
+    query = pc.index_in(table["query"], data.queries["query"].combine_chunks()).to_numpy() + 1
+    item = pc.index_in(table["item_id"], data.items["item_key"].combine_chunks()).to_numpy() + 1
+    num = len(query)
+    none = np.zeros(2 * num)
+    return Sequences(
+        user_id=np.arange(num).astype(str).astype(object),
+        offsets=np.arange(num + 1) * 2,
+        item=np.stack([np.zeros(num), item], axis=1).ravel().astype(np.int32),
+        query=np.repeat(query, 2).astype(np.int32),
+        event=np.tile([EventKind.SEARCH, EventKind.CLICK], num).astype(np.int8),
+        ts=none.astype(np.int64),
+        value=none.astype(np.float32),
+        split=np.full(2 * num, Split.TRAIN, np.int8),
+    )

@@ -1,0 +1,51 @@
+"""Everything that a configuration says about training the history model, put together: model, examples, validation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec.config import Config
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import cases
+from txrec.model.retrieval import RetrievalModel
+from txrec.model.text_encoder import load_vectors
+from txrec.schema import Split
+from txrec.train.examples import Examples, judged_sequences
+from txrec.train.loop import Trainer
+from txrec.train.objective import NextItem, product_dtype
+
+MAX_VALIDATION_CASES = 6_500
+"""Validation during training looks at a seeded sample of this many cases at most."""
+
+
+def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, device: str = "cpu") -> Trainer:
+    """A trainer that has not started.
+
+    Args:
+        config: sections `model`, `train`, `evaluate` (what counts as right) and `seed`.
+        data: the prepared data set.
+        text_dir: checkpoint of the text encoder with its vectors; None where it is off.
+        device: torch device to train on.
+    """
+    item_text, query_vectors = text_vectors(text_dir)
+    torch.manual_seed(config.seed)
+    model = RetrievalModel.for_data(config.model, data, item_text)
+    counts = torch.from_numpy(data.items["train_count"].to_numpy()[: model.sizes.num_competing].copy())
+    judged = not len(data.sequences.item) and (data.path / "judgments.parquet").is_file()
+    examples = Examples.of(
+        judged_sequences(data) if judged else data.sequences, query_vectors, config.model, config.train
+    )
+    shown = cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
+    objective = NextItem(model, config.train, counts, product_dtype(config.train.precision, device))
+    return Trainer(objective, examples, shown, config.train, config.seed, device)
+
+
+def text_vectors(text_dir: Path | None) -> tuple[NDArray[np.float32] | None, Tensor | None]:
+    """(N + 1, Dt) text vectors of items and (Q + 1, Dt) of queries; None without a text encoder."""
+    if text_dir is None:
+        return None, None
+    items, queries = load_vectors(text_dir)
+    return items, torch.from_numpy(queries)

@@ -1,0 +1,76 @@
+"""`NextItem`: a batch in, the summed next-item loss out; the module that DDP wraps.
+
+Positions without a target (searches that led nowhere, padding, the last event) are dropped before the loss, which is
+where most of the arithmetic is. Only trained items compete: a cold item that never could have been the target must
+not be pushed away.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from txrec.batch import Batch
+from txrec.config import TrainConfig
+from txrec.model.item_encoder import normalise
+from txrec.model.losses import FullSoftmax, Negatives, generalised_bce, sampled_softmax
+from txrec.model.retrieval import RetrievalModel
+
+MAX_FULL_ITEMS = 50_000
+"""loss = "auto" takes the full softmax up to this many items."""
+
+
+class NextItem(nn.Module):
+    """Training objective around a retrieval model."""
+
+    def __init__(
+        self, model: RetrievalModel, cfg: TrainConfig, counts: Tensor, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Wraps a model.
+
+        Args:
+            model: trained in place.
+            cfg: chooses the loss and the negatives.
+            counts: (C,) training events of items 1..C, C = `Sizes.num_competing`.
+            dtype: of matrix products, see `product_dtype`.
+        """
+        super().__init__()
+        self.model = model
+        self.cfg = cfg
+        self.loss = cfg.loss if cfg.loss != "auto" else "full" if len(counts) <= MAX_FULL_ITEMS else "sampled"
+        self.full = FullSoftmax(model.cfg.temperature, dtype)
+        self.dtype = dtype
+        self.negatives = Negatives(cfg.negatives, cfg.num_negatives, counts)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Sum of the losses over the batch's targets, a scalar."""
+        with torch.autocast(batch.item.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self._full(batch) if self.loss == "full" else self._sampled(batch)
+
+    def _full(self, batch: Batch) -> Tensor:
+        items = self.model.encoder.all()
+        states = self.model.states(batch, items)
+        wanted = batch.target != 0
+        candidates = normalise(items[1 : self.model.sizes.num_competing + 1])
+        return self.full(states[wanted].float(), candidates.float(), batch.target[wanted] - 1)
+
+    def _sampled(self, batch: Batch) -> Tensor:
+        wanted = batch.target != 0
+        states, target = self.model.states(batch)[wanted], batch.target[wanted]
+        drawn = self.negatives()
+        positive = normalise(self.model.encoder(target))
+        negative = normalise(self.model.encoder(drawn + 1))
+        hit = drawn + 1 == target[:, None]
+        temperature = self.model.cfg.temperature
+        if self.loss == "sampled":
+            return sampled_softmax(states, positive, negative, hit, self.negatives.log_expected[drawn], temperature)
+        size = self.model.sizes.num_competing
+        return generalised_bce(states, positive, negative, hit, size, self.cfg.gbce_calibration, temperature)
+
+
+def product_dtype(precision: str, device: torch.device | str) -> torch.dtype:
+    """The type of matrix products: `auto` takes bfloat16 where the hardware multiplies it natively."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32

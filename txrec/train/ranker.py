@@ -1,0 +1,443 @@
+"""Fits what stands behind a trained history model: sources, fusion weights, and the ranker if it earns its place.
+
+Count-based sources and features must not have seen the event that is being ranked. So the ranker's examples come from
+windows of the log, each retrieved with sources that were fitted on what lies before it. Two trials are made:
+
+1. Trained on the windows before the validation part, decided on the whole of that part. This is the honest one: within
+   one window an item's features tell it apart, and what sold that week would be learnt by heart.
+2. Only if the first is not kept (the history model has seen those windows, so its scores are too good there) or there
+   are no such windows (no times, a short log): trained on the earlier part of the validation requests, decided on the
+   later ones; without times, on those of users held out.
+
+A kept ranker is trained again on all the examples of its trial for the epochs found, and the sources are fitted again
+on everything before the test part, for the bundle.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec.bundle import RankerDecision, Ranking
+from txrec.catalogue import Catalogue
+from txrec.config import Config, RankerConfig
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import Cases, cases
+from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
+from txrec.index.fit import fit_sources
+from txrec.index.fuse import Fusion
+from txrec.index.log import EventLog
+from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
+from txrec.model.retrieval import RetrievalModel
+from txrec.model.text_encoder import TextEncoder, load_vectors
+from txrec.progress import Progress, silent
+from txrec.rank import batch as candidate_batch
+from txrec.retrieve import QueryTexts, Question, Retriever
+from txrec.schema import Split
+from txrec.slate import Candidates, Request
+from txrec.train.fusion import fit_fusion
+
+HELD_OUT_FRAC = 0.4
+"""Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
+NUM_WINDOWS = 4
+"""Windows before the validation part that give examples, each as long as the validation part."""
+MIN_EXAMPLES = 50
+"""With fewer requests than this no ranker is trained."""
+RETRIEVE_BATCH = 64
+METRIC = "ndcg@10"
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """n candidate sets with their outcomes."""
+
+    batch: CandidateBatch
+    positive: Tensor  # (n, K) bool
+    num_right: Tensor  # (n,) right items of each request, retrieved or not
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    def select(self, rows: Tensor) -> "Examples":
+        """Some of the examples."""
+        parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
+        return Examples(CandidateBatch(**parts), self.positive[rows], self.num_right[rows])
+
+
+def fit(
+    config: Config,
+    data: PreparedData,
+    model: RetrievalModel,
+    text_dir: Path | None,
+    progress: Progress = silent,
+) -> Ranking:
+    """Fits sources, fusion and ranker for a bundle.
+
+    Args:
+        config: sections `retrieval`, `ranker` and `evaluate` (what counts as a right answer).
+        data: the prepared data set.
+        model: the trained history model, moved to the CPU.
+        text_dir: checkpoint of the text encoder; None where it is off.
+        progress: told about every phase.
+    """
+    model = model.cpu().eval()
+    with torch.inference_mode():
+        vectors = model.item_vectors().numpy()
+    texts, item_text = _texts(data, text_dir)
+    parts = _Parts(config, model, vectors, texts, item_text)
+    progress("fitting sources", 0, 2)
+    retriever, evidence = parts.before(data, Split.VALIDATION)
+    asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
+    held_out = _held_out(asked, config.seed)
+    retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
+    ranker, decision = _fit_ranker(parts, data, retriever, evidence, asked, held_out, progress)
+    progress("fitting sources", 1, 2)
+    retriever, evidence = parts.before(data, Split.TEST)
+    progress("fitting sources", 2, 2)
+    return Ranking(retriever.sources, evidence.activity, fusion, ranker, decision)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What stays the same while the log is cut at different times."""
+
+    config: Config
+    model: RetrievalModel
+    vectors: NDArray[np.float32]
+    texts: QueryTexts
+    item_text: NDArray[np.float32] | None
+
+    def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
+        """Retrieval and features that have seen nothing of a split or of what comes after it."""
+        cfg = self.config.retrieval
+        log = EventLog.before(data, split)
+        sources = fit_sources(cfg, data, log, self.vectors)
+        activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
+        retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates)
+        return retriever, Evidence(Catalogue(data.items), activity, self.vectors, self.item_text, sources)
+
+
+def earlier_windows(data: PreparedData, count: int) -> list[PreparedData]:
+    """The data set as it stood before each of the windows that precede the validation part, latest first.
+
+    In each of them the split says validation for the window, training before it and test after it. Windows that would
+    leave less than two window lengths of log before them are not made.
+    """
+    start, end = data.meta.validation_start_ts, data.meta.test_start_ts
+    if data.meta.split_kind != "global_time" or not data.meta.has_time or end <= start:
+        return []
+    times = data.sequences.ts
+    first, length = int(times[times > 0].min(initial=end)), end - start
+    starts = [start - (number + 1) * length for number in range(count)]
+    return [_recut(data, at, at + length) for at in starts if at - 2 * length >= first]
+
+
+def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
+    sequences = data.sequences
+    split = np.where(
+        sequences.ts < start_us, Split.TRAIN, np.where(sequences.ts < end_us, Split.VALIDATION, Split.TEST)
+    )
+    meta = data.meta.model_copy(update={"validation_start_ts": start_us, "test_start_ts": end_us})
+    cut = PreparedData(data.path, meta)
+    tables = {
+        "items": data.items,
+        "queries": data.queries,
+        "sequences": replace(sequences, split=split.astype(np.int8)),
+    }
+    cut.__dict__.update(tables)  # what its cached properties would read from disk
+    return cut
+
+
+def examples(
+    asked: Cases, retriever: Retriever, evidence: Evidence, cfg: RankerConfig, progress: Progress = silent
+) -> Examples:
+    """Retrieves candidates for logged requests and lays them out with their outcomes."""
+    parts = []
+    for rows in _chunks(len(asked)):
+        found = _retrieve(retriever, asked, rows, cfg.num_candidates)
+        inputs = _padded(candidate_batch(found, evidence, cfg.num_candidates), cfg.num_candidates)
+        positive = np.zeros((len(rows), cfg.num_candidates), dtype=np.bool_)
+        for place, (row, one) in enumerate(zip(rows, found, strict=True)):
+            ids = one.ids[: cfg.num_candidates]
+            positive[place, : len(ids)] = np.isin(ids, asked.truth.of(int(row)))
+        parts.append((inputs, torch.from_numpy(positive)))
+        progress("retrieving examples", int(rows[-1]) + 1, len(asked))
+    joined = {name: torch.cat([getattr(p[0], name) for p in parts]) for name in CandidateBatch.__dataclass_fields__}
+    positives = torch.cat([positive for _, positive in parts])
+    return Examples(CandidateBatch(**joined), positives, torch.from_numpy(asked.truth.counts))
+
+
+def train(
+    cfg: RankerConfig,
+    training: Examples,
+    held_out: Examples | None,
+    num_epochs: int,
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[Ranker, int]:
+    """Trains a ranker on listwise softmax cross-entropy.
+
+    Args:
+        cfg: its section.
+        training: examples; those without a retrieved right item teach nothing and are left out.
+        held_out: picks the epoch, early stopping after three without improvement; None = the last epoch is taken.
+        num_epochs: passes over the examples.
+        seed: of weights, order and dropout.
+        progress: told after every epoch.
+
+    Returns:
+        The ranker in inference mode, and the epochs that it was trained for.
+    """
+    torch.manual_seed(seed)
+    useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
+    ranker = Ranker(cfg, _sizes(training.batch))
+    ranker.fit_scaling(useful.batch.features, useful.batch.mask)
+    steps = math.ceil(len(useful) / cfg.batch_size)
+    optimizer, schedule = _optimizer(ranker, cfg, steps * cfg.max_epochs)
+    best, best_epoch, kept = -1.0, num_epochs, copy.deepcopy(ranker.state_dict())
+    for epoch in range(1, num_epochs + 1):
+        loss = _epoch(ranker, useful, optimizer, schedule)
+        if held_out is None:
+            progress("training ranker", epoch, num_epochs, loss=loss)
+            continue
+        ndcg = float(ndcg_at_10(_scores(ranker, held_out), held_out).mean())
+        progress("training ranker", epoch, num_epochs, loss=loss, ndcg=ndcg)
+        if ndcg > best:
+            best, best_epoch, kept = ndcg, epoch, copy.deepcopy(ranker.state_dict())
+        elif epoch - best_epoch >= 3:
+            break
+    if held_out is not None:
+        ranker.load_state_dict(kept)
+    return ranker.eval(), best_epoch
+
+
+def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:
+    """(n,) NDCG@10 of the orders by (n, K) scores; right items that were not retrieved count as missed."""
+    k = min(10, scores.shape[1])
+    discounts = 1 / torch.log2(torch.arange(2, 12, dtype=torch.float64))
+    top = scores.topk(k, dim=1).indices
+    gains = given.positive.gather(1, top) * discounts[:k]
+    ideal = torch.cumsum(discounts, 0)[given.num_right.clamp(1, 10) - 1]
+    return gains.sum(1) / ideal
+
+
+def decide(mode: str, ranked: Tensor, retrieved: Tensor) -> RankerDecision:
+    """Keeps the ranker if its mean (n,) metric beats retrieval order's by over one standard error of the gain."""
+    count, gain = len(ranked), ranked - retrieved
+    error = float(gain.std() / math.sqrt(count)) if count > 1 else math.inf
+    mean_ranked, mean_retrieved = float(ranked.mean()), float(retrieved.mean())
+    keep = mode == "on" or mean_ranked > mean_retrieved + error
+    reason = (
+        f"{'keep' if keep else 'leave out'} the ranker: {METRIC} {mean_ranked:.4f}"
+        f" {'>' if mean_ranked > mean_retrieved + error else '<='} {mean_retrieved:.4f} + {error:.4f}"
+        f" (retrieval order + one standard error, {count} held-out requests{', ranker.mode = on' * (mode == 'on')})"
+    )
+    return RankerDecision(keep, METRIC, mean_ranked, mean_retrieved, count, reason)
+
+
+def calibrate(ranker: Ranker, held_out: Examples) -> None:
+    """Platt scaling of the candidates' log-odds within their set, on held-out requests (Platt, 1999)."""
+    with torch.no_grad():
+        scores = _scores(ranker, held_out)
+        odds = log_odds(scores)[held_out.batch.mask].double()
+    outcome = held_out.positive[held_out.batch.mask].double()
+    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(parameters[0] * odds + parameters[1], outcome)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    slope, intercept = parameters.detach().tolist()
+    ranker.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))  # the order must survive
+
+
+def _fit_ranker(
+    parts: _Parts,
+    data: PreparedData,
+    retriever: Retriever,
+    evidence: Evidence,
+    asked: Cases,
+    held_out: NDArray[np.bool_],
+    progress: Progress,
+) -> tuple[Ranker | None, RankerDecision]:
+    cfg, seed = parts.config.ranker, parts.config.seed
+    least = 1 if cfg.mode == "on" else MIN_EXAMPLES
+    if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
+        why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
+        return None, RankerDecision(False, METRIC, math.nan, math.nan, len(asked), f"leave out the ranker: {why}")
+    latest = examples(asked, retriever, evidence, cfg, progress)
+    earlier = _earlier_examples(parts, data, retriever.fusion, cfg.max_examples - len(asked), progress)
+    early, late = (latest.select(torch.from_numpy(np.flatnonzero(part))) for part in (~held_out, held_out))
+    trials = [(early, late)]
+    if len(earlier) > 1:
+        trials.insert(0, (joined(earlier), latest))
+    decision = RankerDecision(False, METRIC, 0.0, 0.0, len(asked), "leave out the ranker: nothing right was retrieved")
+    for number, (fitting, deciding) in enumerate(trials):
+        if not fitting.positive.any():
+            continue
+        trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
+        ranked, retrieved = ndcg_at_10(_scores(trial, deciding), deciding), ndcg_at_10(_in_order(deciding), deciding)
+        decision = decide(cfg.mode, ranked, retrieved)
+        if decision.keep:
+            calibrate(trial, deciding)
+            everything = joined([latest, *earlier]) if number == 0 and len(trials) > 1 else latest
+            ranker, _ = train(cfg, everything, None, epochs, seed, progress)
+            ranker.calibration.copy_(trial.calibration)
+            return ranker, decision
+    return None, decision
+
+
+def _earlier_examples(
+    parts: _Parts, data: PreparedData, fusion: Fusion, limit: int, progress: Progress
+) -> list[Examples]:
+    """Examples of the windows before the validation part, latest first, at most `limit` in all."""
+    found: list[Examples] = []
+    for window in earlier_windows(data, NUM_WINDOWS):
+        left = limit - sum(len(part) for part in found)
+        asked = cases(window, Split.VALIDATION, parts.config.evaluate)
+        if left <= 0 or not len(asked):
+            break
+        retriever, evidence = parts.before(window, Split.VALIDATION, fusion)
+        found.append(
+            examples(asked.sample(left, parts.config.seed), retriever, evidence, parts.config.ranker, progress)
+        )
+    return found
+
+
+def joined(given: Sequence[Examples]) -> Examples:
+    """One set of examples from several."""
+    batch = {name: torch.cat([getattr(e.batch, name) for e in given]) for name in CandidateBatch.__dataclass_fields__}
+    positive, counts = torch.cat([e.positive for e in given]), torch.cat([e.num_right for e in given])
+    return Examples(CandidateBatch(**batch), positive, counts)
+
+
+def _in_order(given: Examples) -> Tensor:
+    """Scores that keep retrieval order."""
+    count = given.positive.shape[1]
+    return (-torch.arange(count).float()).expand(len(given), -1).masked_fill(~given.batch.mask, -torch.inf)
+
+
+def _fit_fusion(retriever: Retriever, asked: Cases, use: NDArray[np.bool_], seed: int, progress: Progress) -> Fusion:
+    rows = np.flatnonzero(use)
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:4_000])
+    found: list[Candidates] = []
+    for part in _chunks(len(rows)):
+        found.extend(_retrieve(retriever, asked, rows[part], 1))
+        progress("fitting fusion", len(found), len(rows))
+    return fit_fusion(found, [asked.truth.of(int(row)) for row in rows], retriever.names, seed)
+
+
+def _retrieve(retriever: Retriever, asked: Cases, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
+    names = retriever.texts.names
+    size = len(retriever.dense.vectors)
+    questions = []
+    for row in rows.tolist():
+        history = asked.history(row)
+        mask = None
+        if asked.filter_seen:
+            mask = np.ones(size, dtype=np.bool_)
+            mask[asked.items(row)] = False
+        questions.append(Question(history, names[asked.query[row]], int(asked.now_us[row]), mask, Request(top_k=top_k)))
+    return retriever.retrieve(questions)
+
+
+def _held_out(asked: Cases, seed: int) -> NDArray[np.bool_]:
+    """Marks the latest requests; of those made at the first instant or without a time, a random share of the users'."""
+    users, place = np.unique(asked.user, return_inverse=True)
+    drawn = (np.random.default_rng(seed).random(len(users)) < HELD_OUT_FRAC)[place]
+    first = asked.now_us == asked.now_us.min(initial=np.iinfo(np.int64).max)
+    cut = np.quantile(asked.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
+    marked: NDArray[np.bool_] = np.where(first, drawn, asked.now_us > cut)
+    return marked
+
+
+def _chunks(count: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + RETRIEVE_BATCH, count)) for start in range(0, count, RETRIEVE_BATCH)]
+
+
+def _padded(batch: CandidateBatch, width: int) -> CandidateBatch:
+    more = width - batch.mask.shape[1]
+    return CandidateBatch(
+        F.pad(batch.items, (0, 0, 0, more)),
+        F.pad(batch.features, (0, 0, 0, more)),
+        F.pad(batch.mask, (0, more)),
+        batch.state,
+        batch.query,
+        batch.request,
+    )
+
+
+def _sizes(batch: CandidateBatch) -> RankerSizes:
+    return RankerSizes(batch.features.shape[2], NUM_REQUEST_FEATURES, batch.items.shape[2], batch.query.shape[1])
+
+
+def _optimizer(
+    ranker: Ranker, cfg: RankerConfig, num_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    decayed = [p for p in ranker.parameters() if p.ndim > 1]
+    plain = [p for p in ranker.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas)
+    warmup = max(int(num_steps * cfg.warmup_frac), 1)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min((step - warmup) / max(num_steps - warmup, 1), 1.0)
+        return cfg.min_lr_frac + (1 - cfg.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _epoch(
+    ranker: Ranker,
+    given: Examples,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    ranker.train()
+    total = 0.0
+    for rows in torch.split(torch.randperm(len(given)), ranker.cfg.batch_size):
+        part = given.select(rows)
+        loss = listwise_loss(ranker(part.batch), part.positive)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(ranker.parameters(), ranker.cfg.clip_norm)
+        optimizer.step()
+        schedule.step()
+        total += float(loss.detach()) * len(rows)
+    ranker.eval()
+    return total / len(given)
+
+
+def listwise_loss(scores: Tensor, positive: Tensor) -> Tensor:
+    """Softmax cross-entropy over each set, all of its right items weighing the same."""
+    log_share = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
+    loss: Tensor = -(log_share.sum(1) / positive.sum(1)).mean()
+    return loss
+
+
+@torch.no_grad()
+def _scores(ranker: Ranker, given: Examples) -> Tensor:
+    ranker.eval()
+    parts = [ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)]
+    return torch.cat(parts)
+
+
+def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryTexts, NDArray[np.float32] | None]:
+    known: Sequence[str] = data.queries.column("query").to_pylist()
+    if text_dir is None:
+        return QueryTexts(known, None, None), None
+    items, queries = load_vectors(text_dir)
+    return QueryTexts(known, queries, TextEncoder.open(text_dir)), items

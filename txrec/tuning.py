@@ -1,0 +1,295 @@
+"""Hyperparameter search without the search: what may vary, what came out, and how it is written down.
+
+`pipelines.tune` runs the trials. Here is the space (`tune.space` of the configuration, checked before any work), the
+record of the trials, and the three files that a search leaves in `reports/tune/`: `best.toml`, which `txrec train`
+takes; `trials.parquet`, one row a trial; `report.html`, which needs no network.
+"""
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomli_w
+from pydantic import BaseModel
+
+from txrec.config import Config, with_overrides
+from txrec.errors import ConfigError, TrainingError
+
+SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")
+"""What a trial can vary: everything between prepared data and validation."""
+_FIXED = {"text.vocab_size": "the tokenizer is fitted by prepare", "train.validate_every": "every epoch is validated"}
+_KINDS = ("loguniform", "uniform", "randint", "choice", "grid")
+TRIALS_FILE, BEST_FILE, REPORT_FILE = "trials.parquet", "best.toml", "report.html"
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that varies."""
+
+    key: str
+    """Dotted path in the configuration."""
+    kind: str
+    """How values are drawn: loguniform, uniform, randint (inclusive at both ends), choice, grid."""
+    values: tuple[Any, ...]
+    """(low, high), or the values of choice and grid."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration that was tried."""
+
+    trial_id: str
+    params: Mapping[str, Any]
+    """Dotted path = value."""
+    state: Literal["finished", "stopped", "failed"]
+    """stopped: given up early, because others were better at that epoch."""
+    score: float | None = None
+    """Best validation figure; None if there is none."""
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search came to."""
+
+    metric: str
+    """Validation metric, larger is better."""
+    dimensions: tuple[Dimension, ...]
+    trials: tuple[Trial, ...] = field(default=())
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the highest score.
+
+        Raises:
+            TrainingError: every trial failed; says what the first one died of.
+        """
+        scored = [trial for trial in self.trials if trial.score is not None and math.isfinite(trial.score)]
+        if not scored:
+            first = next((trial for trial in self.trials if trial.error), None)
+            reason = f"; the first one, {dict(first.params)}: {first.error}" if first else ""
+            raise TrainingError(f"none of {len(self.trials)} trials reached a validation{reason}")
+        return max(scored, key=lambda trial: trial.score or 0.0)
+
+    def count(self, state: str) -> int:
+        """Number of trials in a state."""
+        return sum(trial.state == state for trial in self.trials)
+
+
+def space(config: Config) -> tuple[Dimension, ...]:
+    """The dimensions of `tune.space`.
+
+    Raises:
+        ConfigError: nothing to search, an unknown path (names the nearest), a path that trials cannot vary, or a range
+            that makes no sense.
+    """
+    if not config.tune.space:
+        raise ConfigError('tune.space is empty; e.g. [tune.space] "train.lr" = {loguniform = [1e-4, 1e-2]}')
+    return tuple(_dimension(config, key, dict(rule)) for key, rule in config.tune.space.items())
+
+
+def _dimension(config: Config, key: str, rule: dict[str, Any]) -> Dimension:
+    where = f'tune.space "{key}"'
+    if len(rule) != 1 or next(iter(rule)) not in _KINDS:
+        raise ConfigError(f"{where} = {rule}: expected one of {', '.join(_KINDS)}, e.g. {{choice = [32, 64]}}")
+    kind, values = next(iter(rule.items()))
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"{where}: {kind} = {values!r}: expected a list")
+    _check_key(config, key, values[0])
+    if kind == "grid" and config.tune.search == "optuna":
+        raise ConfigError(f'{where}: grid goes with tune.search = "grid" or "random"; use choice with optuna')
+    if kind not in ("choice", "grid"):
+        if config.tune.search == "grid":
+            raise ConfigError(f'{where}: tune.search = "grid" needs grid or choice, not {kind}')
+        _check_range(where, kind, values)
+    return Dimension(key, kind, tuple(values))
+
+
+def _check_key(config: Config, key: str, value: Any) -> None:
+    if key in _FIXED:
+        raise ConfigError(f'tune.space "{key}" cannot vary: {_FIXED[key]}')
+    if not _exists(config, key):
+        with_overrides(config, {key: value})  # an unknown key explains itself
+        raise ConfigError(f'tune.space "{key}" is a section; name one of its keys')
+    if key.split(".", maxsplit=1)[0] not in SECTIONS:
+        raise ConfigError(f'tune.space "{key}" has no influence on a trial; these sections do: {", ".join(SECTIONS)}')
+
+
+def _exists(config: Config, key: str) -> bool:
+    node: Any = config
+    for part in key.split("."):
+        if part not in getattr(type(node), "model_fields", {}):
+            return False
+        node = getattr(node, part)
+    return not isinstance(node, BaseModel)
+
+
+def _check_range(where: str, kind: str, values: Sequence[Any]) -> None:
+    numbers = len(values) == 2 and all(isinstance(value, int | float) for value in values)
+    if not numbers or values[0] >= values[1] or (kind == "loguniform" and values[0] <= 0):
+        positive = " above 0" if kind == "loguniform" else ""
+        raise ConfigError(f"{where}: {kind} = {list(values)}: expected [low, high] with low < high{positive}")
+
+
+def write(search: Search, config: Config, folder: Path) -> None:
+    """Writes `best.toml`, `trials.parquet` and `report.html` into a folder.
+
+    Raises:
+        TrainingError: no trial reached a validation; `trials.parquet` is written all the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_trials(search, folder / TRIALS_FILE)
+    write_best(search, config, folder / BEST_FILE)
+    write_report(search, folder / REPORT_FILE)
+
+
+def write_best(search: Search, config: Config, file: Path) -> None:
+    """The best trial's configuration as TOML: what differs from the defaults, under the run's own name."""
+    best = search.best
+    tree = with_overrides(config, best.params).model_dump(mode="json", exclude_defaults=True)
+    tree.pop("tune", None)
+    found = ", ".join(f"{key} = {json.dumps(value)}" for key, value in best.params.items())
+    comment = f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {found}\n"
+    file.write_text(comment + tomli_w.dumps(_without_none(tree)), encoding="utf-8")
+
+
+def _without_none(tree: Any) -> Any:
+    """TOML has no null: what is None is left out and so stays at its default."""
+    if isinstance(tree, dict):
+        return {key: _without_none(value) for key, value in tree.items() if value is not None}
+    return tree
+
+
+def write_trials(search: Search, file: Path) -> None:
+    """One row a trial: id, state, score, epochs, seconds, error, and a column for each dimension."""
+    columns: dict[str, list[Any]] = {
+        "trial_id": [trial.trial_id for trial in search.trials],
+        "state": [trial.state for trial in search.trials],
+        search.metric: [trial.score for trial in search.trials],
+        "epochs": [trial.epochs for trial in search.trials],
+        "seconds": [trial.seconds for trial in search.trials],
+        "error": [trial.error for trial in search.trials],
+    }
+    for dimension in search.dimensions:
+        columns[dimension.key] = _column([trial.params.get(dimension.key) for trial in search.trials])
+    pq.write_table(pa.table(columns), file)
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """A choice may mix types or hold lists; such a column is written as JSON."""
+    kinds = {type(value) for value in values}
+    plain = len(kinds) == 1 and kinds <= {int, float, str, bool}
+    return values if plain or kinds == {int, float} else [json.dumps(value) for value in values]
+
+
+def importance(search: Search) -> dict[str, float]:
+    """How much each dimension explains of the score, summing to 1 (PED-ANOVA, Watanabe et al. 2023), most first.
+
+    Empty with fewer than four scored trials: nothing can be said then.
+    """
+    import optuna
+
+    study = _study(search)
+    if len(study.trials) < 4:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _study(search: Search) -> Any:
+    """The scored trials as an Optuna study, for its analyses."""
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    distributions: dict[str, BaseDistribution] = {d.key: _distribution(d) for d in search.dimensions}
+    study = optuna.create_study(direction="maximize")
+    for trial in search.trials:
+        if trial.score is None or not math.isfinite(trial.score):
+            continue
+        params = {d.key: _plain(trial.params[d.key], d) for d in search.dimensions}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=trial.score))
+    return study
+
+
+def _distribution(dimension: Dimension) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    low, high = dimension.values[0], dimension.values[-1]
+    if dimension.kind == "randint":
+        return IntDistribution(low, high)
+    if dimension.kind in ("uniform", "loguniform"):
+        return FloatDistribution(low, high, log=dimension.kind == "loguniform")
+    return CategoricalDistribution([_plain(value, dimension) for value in dimension.values])
+
+
+def _plain(value: Any, dimension: Dimension) -> Any:
+    return json.dumps(value) if dimension.kind in ("choice", "grid") and isinstance(value, list | tuple) else value
+
+
+def write_report(search: Search, file: Path) -> None:
+    """A page with the best configuration, parallel coordinates, importance, progress and every trial."""
+    import optuna.visualization as plots
+    import plotly.graph_objects as go
+
+    study, target = _study(search), f"validation {search.metric}"
+    figures = [
+        plots.plot_parallel_coordinate(study, target_name=target),
+        plots.plot_optimization_history(study, target_name=target),
+    ]
+    weights = importance(search)
+    if weights:
+        bars = go.Bar(x=list(weights.values())[::-1], y=list(weights)[::-1], orientation="h")
+        figures.insert(1, go.Figure(bars, {"title": "Importance (PED-ANOVA)", "xaxis_title": "share"}))
+    pictures = [
+        figure.to_html(full_html=False, include_plotlyjs=index == 0, default_height="420px")
+        for index, figure in enumerate(figures)
+    ]
+    file.write_text(_page(search, pictures), encoding="utf-8")
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;"
+    "text-align:left;font-variant-numeric:tabular-nums}.failed{color:#b00020}.stopped{color:#777}"
+)
+
+
+def _page(search: Search, pictures: Sequence[str]) -> str:
+    best = search.best
+    title = f"Hyperparameter search: {search.metric} on validation"
+    counts = ", ".join(f"{search.count(state)} {state}" for state in ("finished", "stopped", "failed"))
+    rows = "".join(_row(search, trial) for trial in sorted(search.trials, key=lambda t: -(t.score or 0.0)))
+    names = "".join(f"<th>{html.escape(d.key)}</th>" for d in search.dimensions)
+    head = f"<tr><th>trial</th><th>state</th><th>{html.escape(search.metric)}</th><th>epochs</th><th>s</th>{names}</tr>"
+    settings = "".join(
+        f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in best.params.items()
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p>{len(search.trials)} trials: {counts}."
+        f" Best {best.score:.4f}, trial {html.escape(best.trial_id)}:</p><table>{settings}</table>{''.join(pictures)}"
+        f"<h2>Trials</h2><table>{head}{rows}</table></body></html>"
+    )
+
+
+def _row(search: Search, trial: Trial) -> str:
+    score = "-" if trial.score is None else f"{trial.score:.4f}"
+    cells = [trial.trial_id, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}"]
+    cells += [_shown(trial.params.get(dimension.key)) for dimension in search.dimensions]
+    row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    reason = f'<tr class="failed"><td></td><td colspan="{len(cells) - 1}">{html.escape(trial.error)}</td></tr>'
+    return f'<tr class="{trial.state}">{row}</tr>' + (reason if trial.error else "")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
