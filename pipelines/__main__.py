@@ -1,0 +1,235 @@
+"""The command line: parse, call, print. Installed as `txrec`; also `python -m pipelines`."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipelines import cluster
+from txrec import __version__
+from txrec.config import Config, load
+from txrec.errors import ConfigError, TxrecError
+from txrec.progress import Progress
+
+app = typer.Typer(
+    name="txrec",
+    help="Product recommender and product search for a shop's own logs.\n\n"
+    "Every command takes a configuration file and any number of dotted overrides:\n\n"
+    "    txrec train configs/demo.toml train.max_epochs=5 model.dim=128\n\n"
+    "Stages run in the order prepare, pretrain, train, evaluate, publish; a command first runs the stages before it"
+    " whose result is missing or was made with other settings or data.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. configs/demo.toml.")]
+Bundle = Annotated[str, typer.Option(help="A bundle or registry folder; default: the run's production bundle.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted overrides, e.g. train.max_epochs=5.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Run even if the earlier result is still valid.")]
+
+
+def main() -> None:
+    """Runs the command line; an error of the user's is one message and an exit code, never a traceback."""
+    cluster.set_environment()
+    try:
+        app()
+    except TxrecError as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {error}", style="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _stage_command(name: str, text: str) -> None:
+    """Registers a verb that runs one stage."""
+
+    def command(config: ConfigPath, overrides: Overrides = None, again: Again = False) -> None:
+        _run_through(name, load(config, overrides or []), again)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+def _run_through(name: str, config: Config, again: bool, **options: Any) -> None:
+    from pipelines.demo import run_through
+    from pipelines.display import Display
+
+    with cluster.connect():
+        run_through(config, name, Display(), again, **options)
+
+
+_stage_command("prepare", "Read, validate, clean and split the log; write the prepared tables and the data report.")
+_stage_command("pretrain", "Pre-train the text encoder on catalogue and query text, then fine-tune it on clicks.")
+_stage_command("train", "Train the history model and the ranker; write a complete, unpublished bundle.")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"txrec {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Lay two bundles side by side: versions such as v1, `candidate`, or folders."),
+    ] = None,
+    again: Again = False,
+) -> None:
+    """Measure the trained bundle on the test part, beside baselines; write metrics.json and report.html."""
+    cfg = load(config, overrides or [])
+    if compare is None:
+        _run_through("evaluate", cfg, again)
+        return
+    from pipelines import evaluate as stage
+
+    first, second = compare
+    _show("compare", lambda progress: stage.compare(cfg, first, second, progress))
+
+
+@app.command()
+def publish(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote whatever the gate says; the manifest records it.")
+    ] = False,
+    again: Again = False,
+) -> None:
+    """Register the trained bundle as a new version and promote it if it is not worse than production."""
+    _run_through("publish", load(config, overrides or []), again or force, force=force)
+
+
+@app.command()
+def tune(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Search hyperparameters over `tune.space` on validation; write the best configuration as TOML."""
+    from pipelines.demo import run_through, show
+    from pipelines.display import Display
+
+    cfg, display = load(config, overrides or []), Display()
+    with cluster.connect(dashboard=True):
+        run_through(cfg, "pretrain", display)
+        from pipelines import tune as job
+
+        show("tune", display, lambda progress: job.run(cfg, progress))
+
+
+@app.command()
+def recommend(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    users: Annotated[str, typer.Option(help="A file of user ids, or `all`.")] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")] = Path("recommendations"),
+    top_k: Annotated[int, typer.Option(min=1, help="Items a user.")] = 25,
+    bundle: Bundle = "",
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
+) -> None:
+    """Recommend to many users at once and write Parquet; run again after an interruption, it goes on."""
+    cfg = load(config, overrides or [])
+    from pipelines import recommend as job
+
+    _show("recommend", lambda progress: job.run(cfg, users, out, top_k, bundle, exclude_seen, progress))
+
+
+@app.command()
+def models(
+    config: ConfigPath,
+    action: Annotated[str, typer.Argument(metavar="[list|activate|rollback]", help="What to do.")] = "list",
+    version: Annotated[str, typer.Argument(help="For activate and rollback, e.g. v3.")] = "",
+) -> None:
+    """List the published versions, put one into production, or go back to the one before."""
+    from pipelines import publish as registry
+
+    cfg, console = load(config), Console(highlight=False)
+    if action == "list":
+        console.print(registry.models(cfg))
+    elif action == "activate" and version:
+        console.print(registry.activate(cfg, version))
+    elif action == "rollback":
+        console.print(registry.rollback(cfg, version))
+    else:
+        raise ConfigError(
+            f"models {action} {version}".rstrip() + ": expected list, activate VERSION, rollback [VERSION]"
+        )
+
+
+def _show(name: str, job: Callable[[Progress], Any]) -> None:
+    """Runs a job that is no stage on Ray, under the display."""
+    from pipelines.demo import show
+    from pipelines.display import Display
+
+    with cluster.connect():
+        show(name, Display(), job)
+
+
+@app.command()
+def demo(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop after the example request.")] = False,
+    again: Again = False,
+) -> None:
+    """Run every stage, serve the result, answer one example request; serve until Ctrl-C."""
+    from pipelines.demo import answer, run_through
+    from pipelines.display import Display
+
+    cfg = load(config, overrides or [])
+    display = Display()
+    with cluster.connect():
+        run_through(cfg, "publish", display, again)
+        _serve(cfg, cfg.registry_dir, display, lambda url: answer(cfg, url, display), once)
+
+
+@app.command()
+def serve(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    bundle: Bundle = "",
+) -> None:
+    """Serve the production bundle over HTTP, with the console at /console, until Ctrl-C."""
+    from pipelines.display import Display
+
+    cfg = load(config, overrides or [])
+    with cluster.connect():
+        _serve(cfg, Path(bundle) if bundle else cfg.registry_dir, Display(), lambda _: None, once=False)
+
+
+def _serve(config: Config, bundle: Path, display: Any, ready: Callable[[str], None], once: bool) -> None:
+    import serve.app
+
+    stopped = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with display.console.status("starting the server"):
+            url = serve.app.start(bundle, config.serve)
+        try:
+            ready(url)
+            display.console.print(f"\nAPI      {url}/docs")
+            if config.serve.console:
+                display.console.print(f"Console  {url}/console")
+            if not once:
+                display.console.print("[dim]Ctrl-C stops everything")
+                stopped.wait()
+                display.console.print("stopping")
+        finally:
+            serve.app.stop()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

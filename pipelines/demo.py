@@ -1,0 +1,109 @@
+"""All stages in a row, then a server and one example request answered over HTTP."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+
+from pipelines import stages
+from pipelines.display import Display
+from txrec.config import Config, SampleConfig
+from txrec.progress import Progress
+from txrec.schema import Split
+
+
+def run_through(config: Config, last: str, display: Display, again: bool = False, **options: Any) -> None:
+    """Runs a stage and, before it, every earlier one whose result is missing or outdated.
+
+    Args:
+        last: name of the stage to end with.
+        again: run the last stage even if its earlier result still holds.
+        options: of the last stage's own `run`.
+    """
+    display.title(f"txrec: {config.name}")
+    for stage in stages.STAGES.values():
+        if stage.name == last:
+            run_stage(config, stage, display, again, **options)
+            return
+        run_stage(config, stage, display)
+
+
+def run_stage(config: Config, stage: stages.Stage, display: Display, again: bool = False, **options: Any) -> None:
+    """Runs one stage, or says that its earlier result still holds, and prints what it has to say."""
+    record = None if again else stages.finished(config, stage)
+    if record is not None:
+        display.reused(stage.name, record.headline)
+        return
+    show(stage.name, display, lambda progress: stages.execute(config, stage, progress, **options)[0])
+
+
+def show(name: str, display: Display, job: Callable[[Progress], stages.Summary]) -> None:
+    """Runs a job under the display and prints its summary."""
+    started = time.monotonic()
+    try:
+        with display.stage(name) as progress:
+            summary = job(progress)
+    except BaseException:
+        display.failed(name)
+        raise
+    display.done(name, summary.headline(), time.monotonic() - started)
+    display.console.print(summary.render())
+
+
+def answer(config: Config, url: str, display: Display) -> None:
+    """Sends the configured example request to a running server and prints the slate."""
+    body = sample_request(config.sample, config.data_dir)
+    path = "/v1/search" if "query" in body else "/v1/recommend"
+    started = time.perf_counter()
+    slate = _post(url + path, body)
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    asked = f"query {body['query']!r}" if "query" in body else f"user {body['user_id']}"
+    display.title(f"POST {path}  {asked}")
+    display.console.print(_slate_table(slate))
+    model, fallback = slate["model_version"], slate["fallback"]
+    display.console.print(f"[dim]model {model}, {elapsed_ms:.0f} ms{f', fallback: {fallback}' if fallback else ''}")
+
+
+def sample_request(sample: SampleConfig, data_dir: Path) -> dict[str, Any]:
+    """The body of the example request; without a query or user the busiest user of the test part is taken."""
+    body: dict[str, Any] = {"top_k": sample.top_k, "explain": True}
+    if sample.query:
+        body["query"] = sample.query
+    if sample.user_id or not sample.query:
+        body["user_id"] = sample.user_id or _busiest_test_user(data_dir)
+    return body
+
+
+def _busiest_test_user(data_dir: Path) -> str:
+    users = pl.scan_parquet(data_dir / "sequences" / "*.parquet").select(
+        "user_id", events=pl.col("split").list.len(), tested=pl.col("split").list.last() == int(Split.TEST)
+    )
+    busiest = users.sort("tested", "events", "user_id", descending=[True, True, False]).head(1).collect()
+    return str(busiest["user_id"].item())
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(  # noqa: S310 - the address is this process's own server
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+def _slate_table(slate: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right")
+    table.add_column("product", overflow="fold", max_width=60)
+    table.add_column("score", justify="right")
+    table.add_column("source")
+    table.add_column("reason", overflow="fold")
+    for place, item in enumerate(slate["items"], start=1):
+        product = f"{item['title'] or ''} [dim]{item['item_id']}".strip()
+        table.add_row(str(place), product, f"{item['score']:.3f}", item["source"], "; ".join(item["reasons"]))
+    return table

@@ -1,0 +1,132 @@
+"""What a person sees while stages run: one line a stage, a bar for the one under way, its figures and the time left."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
+
+from txrec.progress import Progress as ProgressCallback
+
+_PLAIN_EVERY_S = 10.0
+_PLAIN_WIDTH = 120  # of output that goes to a file or pipe
+
+
+class Display:
+    """Draws live bars on a terminal and prints plain lines, now and then, anywhere else."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+    def title(self, text: str) -> None:
+        """A rule with a title."""
+        self.console.print(Rule(f"[bold]{text}", align="left"))
+
+    def reused(self, name: str, headline: str) -> None:
+        """Says that a stage's earlier result is still valid."""
+        self.console.print(f"[green]✓[/] [bold]{name:<9}[/] [dim]unchanged, reused:[/] {headline}")
+
+    def done(self, name: str, headline: str, seconds: float) -> None:
+        """Says that a stage has finished and what came out."""
+        self.console.print(f"[green]✓[/] [bold]{name:<9}[/] {headline} [dim]({_clock(seconds)})")
+
+    def failed(self, name: str) -> None:
+        """Says that a stage did not finish; the error itself is printed by the caller."""
+        self.console.print(f"[red]✗[/] [bold]{name:<9}[/] did not finish")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[ProgressCallback]:
+        """Yields the `Progress` of one stage."""
+        if self.console.is_terminal:
+            with self._bar(name) as callback:
+                yield callback
+        else:
+            yield _Lines(self.console, name)
+
+    @contextmanager
+    def _bar(self, name: str) -> Iterator[ProgressCallback]:
+        bar = Progress(
+            TextColumn("[cyan]•[/] [bold]{task.fields[stage]:<9}[/]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[step]}"),
+            TextColumn("[dim]{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[left]}"),
+            console=self.console,
+            transient=True,
+        )
+        clock = _Clock()
+        with bar:
+            task = bar.add_task("starting", total=None, stage=name, step="", figures="", left="")
+
+            def update(phase: str, step: int, total: int | None, **figures: float) -> None:
+                bar.update(
+                    task,
+                    description=phase,
+                    completed=step,
+                    total=total,
+                    step=_count(step, total),
+                    figures=_figures(figures),
+                    left=clock.left(phase, step, total),
+                )
+
+            yield update
+
+
+class _Lines:
+    """Progress without a terminal: a line when a phase begins and every ten seconds after."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name = console, name
+        self._phase, self._printed = "", 0.0
+        self._clock = _Clock()
+
+    def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:
+        left = self._clock.left(phase, step, total)
+        now = time.monotonic()
+        if phase == self._phase and now - self._printed < _PLAIN_EVERY_S:
+            return
+        self._phase, self._printed = phase, now
+        parts = [_count(step, total), _figures(figures), left]
+        self._console.print(f"  {self._name:<9} {phase} " + "  ".join(part for part in parts if part), soft_wrap=True)
+
+
+class _Clock:
+    """Time left of a phase, from its own speed so far."""
+
+    def __init__(self) -> None:
+        self._phase, self._began, self._first = "", 0.0, 0
+
+    def left(self, phase: str, step: int, total: int | None) -> str:
+        now = time.monotonic()
+        if phase != self._phase or step < self._first:
+            self._phase, self._began, self._first = phase, now, step
+        done = step - self._first
+        if not total or done <= 0 or step > total:
+            return ""
+        return f"{_clock((now - self._began) / done * (total - step))} left"
+
+
+def _count(step: int, total: int | None) -> str:
+    if total is None:
+        return f"{step:,}" if step else ""
+    return f"{step:,}/{total:,}"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {_number(value)}" for name, value in figures.items())
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{seconds:.1f} s"

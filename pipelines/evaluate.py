@@ -1,0 +1,175 @@
+"""`txrec evaluate`: the candidate on all test requests, beside the baselines; metrics.json, cases.parquet, a page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from txrec.config import Config
+from txrec.data.prepared import PreparedData
+from txrec.errors import StageError
+from txrec.evals import bootstrap, metrics, report
+from txrec.evals.ceiling import ceiling
+from txrec.evals.evaluation import Evaluation, ask, evaluate, query_texts, units
+from txrec.evals.protocol import cases
+from txrec.progress import Progress, silent
+from txrec.recommend import Recommender
+from txrec.registry import Registry
+from txrec.schema import Split
+
+COLUMNS = ("ndcg@10", "recall@10", "hit_rate@1", "mrr", "map")
+
+
+@dataclass(frozen=True)
+class EvaluateSummary:
+    """What an evaluation came to, as in metrics.json."""
+
+    metric: str
+    figures: Mapping[str, Any]
+    report: Path
+
+    def headline(self) -> str:
+        """One line: the deciding figure with its interval, and the best baseline's."""
+        own = self.figures["test"][self.metric]
+        name, best = self._best_baseline()
+        interval = self.figures["intervals"].get("test", {}).get(self.metric)
+        sure = f" ({interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
+        line = f"{self.metric} {own:.4f}{sure}, best baseline {name} {best:.4f}"
+        oracle = self.figures.get("oracle", {}).get("all")
+        return f"{line}, {oracle['share']:.0%} of what can be known" if oracle else line
+
+    def render(self) -> RenderableType:
+        """The recommender beside the baselines, and the slices."""
+        return Group(self._systems(), "", self._slices(), "", f"report: {self.report}")
+
+    def _best_baseline(self) -> tuple[str, float]:
+        found = {name: figures[self.metric] for name, figures in self.figures["baselines"].items()}
+        best = max(found, key=lambda name: found[name])
+        return best, found[best]
+
+    def _systems(self) -> Table:
+        columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))
+        asked = self.figures["asked"]
+        table = Table(f"{asked['num_cases']:,} requests", *columns, box=None, pad_edge=False, header_style="dim")
+        rows = {"txrec": self.figures["test"], "  retrieval only": self.figures["retrieval"]}
+        baselines = self.figures["baselines"]
+        for name in sorted(baselines, key=lambda name: -baselines[name][self.metric]):
+            rows[name.replace("_", " ")] = baselines[name]
+        for name, values in rows.items():
+            table.add_row(name, *(f"{values[column]:.4f}" for column in columns))
+        return table
+
+    def _slices(self) -> Table:
+        table = Table("slice", "requests", self.metric, "best baseline", box=None, pad_edge=False, header_style="dim")
+        for name, part in self.figures["slices"].items():
+            best = max(part["baselines"], key=lambda other: part["baselines"][other][self.metric])
+            against = f"{part['baselines'][best][self.metric]:.4f} {best.replace('_', ' ')}"
+            own = f"{part['test'][self.metric]:.4f}"
+            table.add_row(name.replace("_", " "), f"{part['num_cases']:,}", own, against)
+        return table
+
+
+def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
+    """Measures the candidate on all test requests and writes the report."""
+    data = PreparedData.open(config.data_dir)
+    recommender = _candidate(config)
+    found = evaluate(config, data, recommender, Split.TEST, progress)
+    if config.data.shop is not None and "ndcg@10" in found.per_case["test"]:
+        found.figures["oracle"] = ceiling(
+            config.data.shop, data, found.cases, found.per_case["test"]["ndcg@10"], progress
+        )
+    config.reports_dir.mkdir(parents=True, exist_ok=True)
+    _write_cases(config.reports_dir / "cases.parquet", found)
+    page = config.reports_dir / "report.html"
+    progress("report", 0, None)
+    page.write_text(report.page(config, found), encoding="utf-8")
+    _write_json(config.reports_dir / "metrics.json", found.figures)  # last: it stands for a finished evaluation
+    return EvaluateSummary(found.metric, found.figures, page)
+
+
+@dataclass(frozen=True)
+class CompareSummary:
+    """Two bundles on the same requests."""
+
+    metric: str
+    first: str
+    second: str
+    figures: tuple[Mapping[str, float], Mapping[str, float]]
+    paired: bootstrap.Paired
+    num_cases: int
+
+    def headline(self) -> str:
+        """One line: the difference, its interval and how likely it is luck."""
+        change = self.paired.difference
+        return (
+            f"{self.metric} of {self.first} minus {self.second}: {change.mean:+.4f}"
+            f" ({change.low:+.4f} to {change.high:+.4f}), p = {self.paired.p_value:.3f}"
+        )
+
+    def render(self) -> RenderableType:
+        """Every figure of both."""
+        table = Table(f"{self.num_cases:,} requests", box=None, pad_edge=False, header_style="dim")
+        for heading in (self.first, self.second, "difference"):
+            table.add_column(heading, justify="right")
+        for name, value in self.figures[0].items():
+            other = self.figures[1][name]
+            table.add_row(name, f"{value:.4f}", f"{other:.4f}", f"{value - other:+.4f}")
+        return Group(table, "", self.headline())
+
+
+def compare(config: Config, first: str, second: str, progress: Progress = silent) -> CompareSummary:
+    """Lays two bundles side by side on the same test requests.
+
+    Args:
+        config: names the data set, the metric and the cut-offs.
+        first: a bundle's folder, or the name of a registered version, or `candidate`.
+        second: likewise.
+        progress: told now and then.
+    """
+    data = PreparedData.open(config.data_dir)
+    asked = cases(data, Split.TEST, config.evaluate)
+    folders = [_bundle(config, name) for name in (first, second)]
+    lists = [ask(Recommender.open(folder), data, asked, max(config.evaluate.ks), progress) for folder in folders]
+    own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
+    metric = config.publish.metric
+    resamples = max(config.evaluate.bootstrap, 1)
+    tested = bootstrap.paired(own[metric], other[metric], units(asked), resamples, config.seed)
+    figures = (metrics.means(own), metrics.means(other))
+    return CompareSummary(metric, first, second, figures, tested, len(asked))
+
+
+def _bundle(config: Config, name: str) -> Path:
+    if name == "candidate":
+        return config.candidate_dir
+    return Path(name) if Path(name).is_dir() else Registry(config.registry_dir).folder(name)
+
+
+def _candidate(config: Config) -> Recommender:
+    if not (config.candidate_dir / "manifest.json").is_file():
+        raise StageError(f"{config.candidate_dir}: no bundle here; run `txrec train CONFIG` first")
+    return Recommender.open(config.candidate_dir)
+
+
+def _write_cases(file: Path, found: Evaluation) -> None:
+    """One row a test request: who, when, what was asked, and the recommender's figures."""
+    asked, users, texts = found.cases, found.data.sequences.user_id, query_texts(found.data)
+    columns: dict[str, Any] = {
+        "user_id": pa.array([str(users[user]) if user >= 0 else None for user in asked.user], pa.string()),
+        "query": pa.array([texts[query] or None for query in asked.query], pa.string()),
+        "ts": pa.array(asked.now_us, pa.int64()),
+        "num_right": asked.truth.counts,
+        **found.per_case["test"],
+    }
+    pq.write_table(pa.table(columns), file)
+
+
+def _write_json(file: Path, figures: Mapping[str, Any]) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    partial.replace(file)

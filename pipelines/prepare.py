@@ -1,0 +1,101 @@
+"""The Ray job that turns raw files into prepared tables: chunks are read, partitions of users cleaned, in a stream.
+
+Ray Data carries the units of work and their figures; the rows themselves go from worker to worker through the run's
+staging folder, dealt by a hash of the user, so that nothing larger than a block or a partition is ever in memory and
+nothing but figures reaches this process. On a cluster the run's folder must be shared by its machines.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import ray.data
+
+from pipelines import cluster
+from txrec.config import Config
+from txrec.data import preparation, sources, staging
+from txrec.data.report import Report, write_html
+from txrec.data.staging import Job, Read
+from txrec.errors import TxrecError
+from txrec.progress import Progress, silent
+
+
+def run(config: Config, progress: Progress = silent) -> Report:
+    """Reads, validates, cleans, splits and writes `config.data_dir` and the data report.
+
+    Raises:
+        DataError: a source cannot be used, or too much of it is rejected.
+    """
+    if config.data.shop is not None:
+        from txrec.data import shop
+
+        progress("generating the shop", 0, None)
+        shop.write(config.data.shop, Path(config.data.root))
+    with cluster.connect():
+        report = preparation.run(config, OnRay(), progress)
+    write_html(report, config.reports_dir / "data.html")
+    return report
+
+
+class OnRay:
+    """Runs the pieces as Ray Data tasks."""
+
+    def each(self, function: Callable[[Any], Any], tasks: Sequence[Any], done: Callable[[int], None]) -> list[Any]:
+        """Implements `Executor`."""
+        if not len(tasks):
+            return []
+        numbers = [{"number": number} for number in range(len(tasks))]
+        rows = ray.data.from_items(numbers, override_num_blocks=len(tasks))
+        results: dict[int, Any] = {}
+        for row in rows.map(partial(_call, function, ray.put(list(tasks)))).iter_rows():
+            if row["error"] is not None:
+                raise row["error"]
+            results[row["number"]] = row["result"]
+            done(len(results))
+        return [results[number] for number in range(len(tasks))]
+
+    def read_sql(self, job: Job, chunk: sources.Chunk) -> Read:
+        """Implements `Executor`."""
+        source = sources.sources_of(job.config.data, chunk.table)[chunk.source]
+        address = sources.address_of(source)
+        context = ray.data.DataContext.get_current()
+        kept_order = context.execution_options.preserve_order
+        context.execution_options.preserve_order = True
+        try:
+            rows = ray.data.read_sql(source.sql, partial(sources.connect, address), override_num_blocks=1).map_batches(
+                _SqlStager,
+                fn_constructor_args=(job, chunk),
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.ActorPoolStrategy(size=1),
+                num_cpus=0,
+            )
+            states = [Read(**json.loads(row["read"])) for row in rows.iter_rows()]
+        finally:
+            context.execution_options.preserve_order = kept_order
+        nothing = staging.Stager(job, chunk).result()
+        return max(states, key=lambda state: state.num_lines, default=nothing)
+
+
+def _call(function: Callable[[Any], Any], tasks: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """One task; an error of the user's is a result, everything else fails the job."""
+    try:
+        return {**row, "result": function(ray.get(tasks)[row["number"]]), "error": None}
+    except TxrecError as error:
+        return {**row, "result": None, "error": error}
+
+
+class _SqlStager:
+    """Numbers and stages the rows of one statement; a single actor, so that they keep their order."""
+
+    def __init__(self, job: Job, chunk: sources.Chunk) -> None:
+        self._stager = staging.Stager(job, chunk)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        self._stager.add(sources.block_of(pl.DataFrame(pl.from_arrow(table)), self._stager.num_lines))
+        return pa.table({"read": [json.dumps(asdict(self._stager.result()))]})

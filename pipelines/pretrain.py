@@ -1,0 +1,189 @@
+"""`txrec pretrain`: the text encoder, pre-trained and fine-tuned on the shop's own text in a Ray Train worker.
+
+The result is `checkpoints/text/`: the encoder and the vectors of all products and queries. A killed
+worker is started again from its last checkpoint, and so is a run that was interrupted and is started again with
+the same settings and data.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from rich.table import Table
+
+from pipelines import progress as progress_channel
+from txrec.config import Config, fingerprint
+from txrec.data.prepared import PreparedData
+from txrec.errors import TrainingError, TxrecError
+from txrec.model.text_encoder import load_vectors
+from txrec.progress import Progress, silent
+from txrec.schema import Split
+from txrec.train import pretrain
+from txrec.train.pretrain import Pretrainer, TextQuality
+
+_WORK_FOLDER = "ray-pretrain"  # Ray Train's own files; removed when the result is in place
+_RESULT_FOLDER = "text"  # inside the last checkpoint
+
+
+@dataclass(frozen=True)
+class PretrainSummary:
+    """What pre-training came to."""
+
+    skipped: str | None = None
+    """Why nothing was done; None if something was."""
+    num_products: int = 0
+    """Products whose text was learned from."""
+    num_queries: int = 0
+    """Training queries learned from."""
+    num_pairs: int = 0
+    """Distinct pairs of a query or product and a product learned from."""
+    losses: tuple[tuple[str, float], ...] = ()
+    """(phase, running mean of its loss at the end), nats."""
+    seconds: float = 0.0
+    """From the start of the worker to the last vector, this run only."""
+    validation: TextQuality | None = None
+    """Text alone on the validation clicks."""
+    validation_unseen: TextQuality | None = None
+    """The same for queries that training never saw."""
+
+    def headline(self) -> str:
+        """One line: the figures that matter most."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        texts = f"{self.num_products:,} products, {self.num_queries:,} queries, {self.num_pairs:,} pairs"
+        if self.validation is None or not self.validation.num_clicks:
+            return texts
+        return f"{texts}; validation MRR by text alone {self.validation.mrr:.3f}"
+
+    def render(self) -> Table:
+        """The whole of it, for a terminal."""
+        table = Table("text pre-training", "", box=None, pad_edge=False, header_style="dim")
+        if self.skipped:
+            table.add_row("skipped", self.skipped)
+            return table
+        for phase, loss in self.losses:
+            table.add_row(f"loss, {phase}", f"{loss:.3f}")
+        for name, quality in (("all clicks", self.validation), ("unseen queries", self.validation_unseen)):
+            if quality is not None and quality.num_clicks:
+                figures = f"MRR {quality.mrr:.4f}  NDCG@10 {quality.ndcg_at_10:.4f}  ({quality.num_clicks:,} clicks)"
+                table.add_row(f"validation by text alone, {name}", figures)
+        return table
+
+
+def run(config: Config, progress: Progress = silent) -> PretrainSummary:
+    """Pre-trains under Ray Train and puts the result into `checkpoints/text`.
+
+    Raises:
+        TrainingError: there is no text to learn from, or the loss is not a number.
+    """
+    if config.text.encoder == "none":
+        return PretrainSummary(skipped='text.encoder = "none"')
+    data = PreparedData.open(config.data_dir)
+    started = time.monotonic()
+    texts = pretrain.corpus(data, config.pretrain)
+    pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)  # says here what is wrong
+    losses = _train(config, data, progress)
+    scores = pretrain.cosines(*(vectors[1:] for vectors in load_vectors(config.checkpoints_dir / "text")))
+    return PretrainSummary(
+        num_products=len(texts.products),
+        num_queries=len(texts.queries),
+        num_pairs=len(texts.pairs),
+        losses=tuple(losses.items()),
+        seconds=time.monotonic() - started,
+        validation=pretrain.quality(scores, data, Split.VALIDATION),
+        validation_unseen=pretrain.quality(scores, data, Split.VALIDATION, unseen=True),
+    )
+
+
+def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
+    """Runs the worker and moves its result into place; returns the phases' losses."""
+    work = config.checkpoints_dir.absolute() / _WORK_FOLDER
+    key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.seed)
+    try:
+        with progress_channel.channel(progress) as remote_progress:
+            settings = {"config": config, "data": data.path.absolute(), "progress": remote_progress}
+            result: Any = _ray_trainer(config, settings, work, key).fit()
+    except TrainingFailedError as error:
+        raise TrainingError(
+            f"the worker died {config.train.max_failures + 1} times; run again to go on from its last checkpoint, or"
+            f" see {work / key}: {error}"
+        ) from error
+    losses: dict[str, float] | TxrecError = result.return_value
+    if isinstance(losses, TxrecError):
+        shutil.rmtree(work)  # the next run, with other settings or mended data, is to start anew
+        raise losses
+    with result.checkpoint.as_directory() as folder:
+        _replace(config.checkpoints_dir / "text", Path(folder) / _RESULT_FOLDER)
+    shutil.rmtree(work)
+    return losses
+
+
+def _ray_trainer(config: Config, settings: dict[str, Any], work: Path, key: str) -> TorchTrainer:
+    resources = {"CPU": config.train.cpus_per_worker} | ({"GPU": 1} if config.train.use_gpu else {})
+    return TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # what it returns reaches the result
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(num_workers=1, use_gpu=config.train.use_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=key,
+            storage_path=str(work),
+            failure_config=FailureConfig(max_failures=config.train.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _replace(target: Path, source: Path) -> None:
+    """Copies a folder to its place in one rename, so that a half-written one is never taken for a result."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, float] | TxrecError:
+    """What the Ray Train worker does; importable, so that it is shipped by name.
+
+    Returns:
+        The phases' losses; or the error that trying again would not mend.
+    """
+    torch.set_num_threads(os.cpu_count() or 1)  # nothing else runs during this stage
+    config: Config = settings["config"]
+    try:
+        return _train_here(config, PreparedData.open(settings["data"]), settings["progress"])
+    except TxrecError as error:
+        return error
+
+
+def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
+    texts = pretrain.corpus(data, config.pretrain)
+    encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)
+    encoder.to(ray.train.torch.get_device())
+    trainer = Pretrainer(encoder, texts, config.pretrain, config.seed)
+    start = ray.train.get_checkpoint()
+    if start is not None:
+        with start.as_directory() as folder:
+            trainer.restore(Path(folder))
+    trainer.run(progress, lambda: _report(trainer, None))
+    progress("encoding texts", 0, data.meta.num_items + data.meta.num_queries)
+    _report(trainer, data)
+    return trainer.losses
+
+
+def _report(trainer: Pretrainer, finished: PreparedData | None) -> None:
+    """Hands a checkpoint to Ray Train; the last one carries the result, encoder and vectors of the finished data."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder))
+        if finished is not None:
+            pretrain.write(trainer.encoder, finished, Path(folder) / _RESULT_FOLDER)
+        ray.train.report({"phase": trainer.phase, "step": trainer.step}, checkpoint=Checkpoint.from_directory(folder))

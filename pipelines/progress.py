@@ -1,0 +1,66 @@
+"""Progress across processes: Ray workers report into an actor, the driver pumps it into a `Progress`."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from txrec.progress import Progress
+
+_POLL_S = 0.3
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Keeps the latest report; what nobody read in time is overwritten, which is all a display needs."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[str, int, int | None, dict[str, float]] | None = None
+
+    def put(self, phase: str, step: int, total: int | None, figures: dict[str, float]) -> None:
+        self._latest = (phase, step, total, figures)
+
+    def take(self) -> tuple[str, int, int | None, dict[str, float]] | None:
+        latest, self._latest = self._latest, None
+        return latest
+
+
+class RemoteProgress:
+    """A `Progress` that can be pickled into a Ray worker."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:
+        """Sends the report without waiting for it to arrive."""
+        self._board.put.remote(phase, step, total, figures)
+
+
+@contextmanager
+def channel(progress: Progress) -> Iterator[RemoteProgress]:
+    """Everything reported to the yielded object anywhere in the cluster reaches `progress` in this process."""
+    board = _Board.remote()  # type: ignore[attr-defined]
+    done = threading.Event()
+
+    def pump() -> None:
+        while not done.wait(_POLL_S):
+            _forward(board, progress)
+
+    thread = threading.Thread(target=pump, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield RemoteProgress(board)
+    finally:
+        done.set()
+        thread.join()
+        _forward(board, progress)
+        ray.kill(board)
+
+
+def _forward(board: Any, progress: Progress) -> None:
+    latest = ray.get(board.take.remote())
+    if latest is not None:
+        phase, step, total, figures = latest
+        progress(phase, step, total, **figures)

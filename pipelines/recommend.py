@@ -1,0 +1,275 @@
+"""`txrec recommend`: slates for many users at once, into Parquet, by Ray Data actors that run the serving code.
+
+    out/
+    ├── job.json             what is asked for: bundle, users, settings
+    ├── users.parquet        the users, a row group a part
+    └── part-00000.parquet   RECOMMENDATIONS, one row a user; a part is written whole or not at all
+
+Memory stays bounded: a part is read, answered and written by itself. A job that was killed is started again with the
+same command and does only the parts that are missing.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from rich.console import RenderableType
+from rich.table import Table
+
+from txrec.bundle import Bundle
+from txrec.config import Config
+from txrec.errors import ConfigError, DataError
+from txrec.progress import Progress, silent
+from txrec.recommend import Recommender, Request, Slate
+from txrec.registry import Registry
+
+PART_USERS = 2_048
+BATCH = 128
+"""Users encoded together."""
+
+RECOMMENDATIONS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        # one entry an item, best first; all lists of a row have the same length
+        pa.field("item_id", pa.list_(pa.string())),
+        pa.field("score", pa.list_(pa.float32())),
+        pa.field("source", pa.list_(pa.string())),
+        pa.field("fallback", pa.string()),  # null, or why a simpler answer was given
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RecommendSummary:
+    """What a batch job wrote."""
+
+    folder: Path
+    bundle: str
+    num_users: int
+    num_parts: int
+    reused_parts: int
+    """Parts that an earlier run had written."""
+    unknown_users: int
+    """Among those answered in this run: users without a history, who got popular items."""
+    users_per_s: float
+    """Of this run, start of the actors included."""
+
+    def headline(self) -> str:
+        """One line: users, speed, place."""
+        return (
+            f"{self.num_users:,} users in {self.num_parts:,} parts ({self.users_per_s:,.0f} users/s) -> {self.folder}"
+        )
+
+    def render(self) -> RenderableType:
+        """The whole of it, for a terminal."""
+        table = Table("batch recommendation", "", box=None, pad_edge=False, header_style="dim")
+        table.add_row("bundle", self.bundle)
+        table.add_row("users", f"{self.num_users:,}")
+        table.add_row("of them without a history", f"{self.unknown_users:,} (in this run)")
+        table.add_row("parts", f"{self.num_parts:,}, {self.reused_parts:,} from an earlier run")
+        table.add_row("users a second", f"{self.users_per_s:,.0f}")
+        table.add_row("written to", str(self.folder))
+        return table
+
+
+def run(
+    config: Config,
+    users: str,
+    out: Path,
+    top_k: int = 25,
+    bundle: str = "",
+    exclude_seen: bool = False,
+    progress: Progress = silent,
+) -> RecommendSummary:
+    """Answers every user and writes one row a user.
+
+    Args:
+        config: names the registry whose production bundle is asked.
+        users: `all` (every user whose history came with the bundle) or a file: one raw user id a line, or `.parquet` or
+            `.csv` with a column `user_id`.
+        out: folder to be written; may hold the parts of an interrupted run of the same job.
+        top_k: items a user.
+        bundle: a bundle's folder or a registered version, in place of production.
+        exclude_seen: leave out the items of the user's history.
+        progress: told after every part.
+
+    Raises:
+        ConfigError: `out` holds another job.
+        DataError: the users cannot be read.
+    """
+    folder = _bundle_folder(config, bundle)
+    version = Bundle.open(folder).manifest.version
+    source = folder / "users.parquet" if users == "all" else Path(users)
+    job = {
+        "bundle": version,
+        "users": users,
+        "users_sha256": _sha256(source),
+        "top_k": top_k,
+        "exclude_seen": exclude_seen,
+    }
+    num_users, num_parts = _begin(out, job, source)
+    missing = [part for part in range(num_parts) if not _part(out, part).is_file()]
+    started = time.monotonic()
+    settings = (str(folder.absolute()), str(out.absolute()), top_k, exclude_seen)
+    answered, unknown = _answer(missing, settings, num_parts, progress)
+    return RecommendSummary(
+        folder=out,
+        bundle=version,
+        num_users=num_users,
+        num_parts=num_parts,
+        reused_parts=num_parts - len(missing),
+        unknown_users=unknown,
+        users_per_s=answered / max(time.monotonic() - started, 1e-9),
+    )
+
+
+class Answerer:
+    """A Ray Data actor: opens the bundle once, then turns parts of the users into parts of the answer."""
+
+    def __init__(self, bundle: str, out: str, top_k: int, exclude_seen: bool) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # one actor a core
+        self._recommender = Recommender.open(Path(bundle))
+        self._out = Path(out)
+        self._top_k, self._exclude_seen = top_k, exclude_seen
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Answers the parts named in `batch` and returns how many users each had."""
+        counts = [self.write(int(part)) for part in batch["part"]]
+        return {"users": [count for count, _ in counts], "unknown": [unknown for _, unknown in counts]}
+
+    def write(self, part: int) -> tuple[int, int]:
+        """Answers one part of the users; returns how many there were, and how many of them are unknown."""
+        column = pq.ParquetFile(self._out / "users.parquet").read_row_group(part).column("user_id")
+        users: list[str] = column.to_pylist()
+        slates: list[Slate] = []
+        for start in range(0, len(users), BATCH):
+            slates.extend(self._recommender.recommend([self._request(user) for user in users[start : start + BATCH]]))
+        target = _part(self._out, part)
+        partial = target.with_suffix(".partial")
+        pq.write_table(_table(users, slates), partial)
+        partial.replace(target)
+        return len(users), sum(slate.fallback is not None for slate in slates)
+
+    def _request(self, user: str) -> Request:
+        return Request(user_id=user, top_k=self._top_k, exclude_seen=self._exclude_seen)
+
+
+def _answer(
+    parts: list[int], settings: tuple[str, str, int, bool], num_parts: int, progress: Progress
+) -> tuple[int, int]:
+    """Runs the actors over the parts; returns how many users were answered and how many of them are unknown."""
+    if not parts:
+        return 0, 0
+    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    actors = max(1, min(len(parts), int(cpus)))
+    rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+    done = rows.map_batches(
+        Answerer,
+        fn_constructor_args=settings,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+        num_cpus=1,
+    )
+    users = unknown = 0
+    for count, row in enumerate(done.iter_rows(), start=num_parts - len(parts) + 1):
+        users, unknown = users + row["users"], unknown + row["unknown"]
+        progress("parts", count, num_parts, users=users)
+    return users, unknown
+
+
+def _table(users: list[str], slates: list[Slate]) -> pa.Table:
+    return pa.Table.from_pydict(
+        {
+            "user_id": users,
+            "item_id": [[item.item_id for item in slate.items] for slate in slates],
+            "score": [[item.score for item in slate.items] for slate in slates],
+            "source": [[item.source for item in slate.items] for slate in slates],
+            "fallback": [slate.fallback for slate in slates],
+        },
+        schema=RECOMMENDATIONS,
+    )
+
+
+def _bundle_folder(config: Config, bundle: str) -> Path:
+    if bundle and Path(bundle).is_dir():
+        return Path(bundle)
+    return Registry(config.registry_dir).folder(bundle)
+
+
+def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
+    """Writes the job's description and its users, or finds those of the same job; returns users and parts."""
+    described = out / "job.json"
+    if described.is_file() and json.loads(described.read_text(encoding="utf-8")) != job:
+        raise ConfigError(f"{out}: holds the parts of another job, see {described}; give another --out or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    if not described.is_file():
+        partial = out / "users.partial"
+        with pq.ParquetWriter(partial, pa.schema([RECOMMENDATIONS.field("user_id")])) as writer:
+            for table in _in_parts(_user_ids(source)):
+                writer.write_table(table, row_group_size=PART_USERS)
+        partial.replace(out / "users.parquet")
+        described.write_text(json.dumps(job, indent=2), encoding="utf-8")
+    meta = pq.read_metadata(out / "users.parquet")
+    return meta.num_rows, meta.num_row_groups
+
+
+def _user_ids(source: Path) -> Iterator[pa.Array]:
+    """The user ids of a file, a batch at a time."""
+    try:
+        if source.suffix == ".parquet":
+            file = pq.ParquetFile(source)
+            if "user_id" not in file.schema_arrow.names:
+                raise KeyError(f"it has the columns {', '.join(file.schema_arrow.names)}")
+            for batch in file.iter_batches(columns=["user_id"]):
+                yield batch.column(0).cast(pa.string())
+            return
+        lines = source.suffix != ".csv"
+        reading = pa_csv.ReadOptions(column_names=["user_id"] if lines else None)
+        parsing = pa_csv.ParseOptions(delimiter="\x01" if lines else ",", quote_char=False if lines else '"')
+        converting = pa_csv.ConvertOptions(column_types={"user_id": pa.string()}, include_columns=["user_id"])
+        for batch in pa_csv.open_csv(source, reading, parsing, converting):
+            yield batch.column(0)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise DataError(
+            f"{source}: cannot be read as users: {error}; expected one user id a line, or .parquet or .csv with a"
+            " column user_id"
+        ) from None
+
+
+def _in_parts(batches: Iterator[pa.Array]) -> Iterator[pa.Table]:
+    """The same ids in tables of exactly PART_USERS rows, the last one excepted."""
+    waiting = pa.array([], pa.string())
+    for batch in batches:
+        waiting = pa.concat_arrays([waiting, batch])
+        whole = len(waiting) - len(waiting) % PART_USERS
+        if whole:
+            yield _ids_table(waiting.slice(0, whole))
+            waiting = waiting.slice(whole)
+    if len(waiting):
+        yield _ids_table(waiting)
+
+
+def _ids_table(ids: pa.Array) -> pa.Table:
+    return pa.table([ids], schema=pa.schema([RECOMMENDATIONS.field("user_id")]))
+
+
+def _part(out: Path, part: int) -> Path:
+    return out / f"part-{part:05d}.parquet"
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; expected `all`, or a file of user ids")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""The stages in order, and which of them are still valid: a stage is redone when its settings or its input changed."""
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import RenderableType
+
+import txrec
+from txrec.config import Config, fingerprint
+from txrec.progress import Progress, silent
+
+
+class Summary(Protocol):
+    """What a stage has to say when it is done."""
+
+    def headline(self) -> str:
+        """One line: the figures that matter most."""
+
+    def render(self) -> RenderableType:
+        """The whole of it, for a terminal."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step from raw log to published bundle."""
+
+    name: str
+    title: str
+    """A short sentence for people."""
+    sections: tuple[str, ...]
+    """Configuration sections that its result depends on, beside its input."""
+    after: str | None
+    """The stage whose result it reads."""
+    output: Callable[[Config], Path]
+    """A file or folder that exists when the stage is done."""
+
+    def run(self, config: Config, progress: Progress = silent, **options: Any) -> Summary:
+        """Runs the stage's Ray job; its module is imported only now."""
+        module = importlib.import_module(f"pipelines.{self.name}")
+        summary: Summary = module.run(config, progress, **options)
+        return summary
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "prepare",
+            "read, clean and split the log",
+            ("data", "prepare", "text"),
+            None,
+            lambda c: c.data_dir / "meta.json",
+        ),
+        Stage(
+            "pretrain",
+            "pre-train the text encoder",
+            ("text", "pretrain", "seed"),
+            "prepare",
+            lambda c: c.data_dir / "meta.json" if c.text.encoder == "none" else c.checkpoints_dir / "text",
+        ),
+        Stage(
+            "train",
+            "train the recommender",
+            ("model", "train", "ranker", "retrieval", "evaluate", "seed"),
+            "pretrain",
+            lambda c: c.candidate_dir / "manifest.json",
+        ),
+        Stage("evaluate", "measure it", ("evaluate",), "train", lambda c: c.reports_dir / "metrics.json"),
+        Stage("publish", "publish a bundle", ("publish",), "evaluate", lambda c: c.registry_dir / "production"),
+    )
+}
+
+
+def key(config: Config, stage: Stage) -> str:
+    """Fingerprint of everything that a stage's result follows from: settings, input, version of txrec."""
+    settings = {name: config.model_dump(mode="json")[name] for name in stage.sections}
+    if stage.after is None:
+        from txrec.data.sources import source_fingerprint
+
+        return fingerprint(txrec.__version__, settings, source_fingerprint(config.data))
+    return fingerprint(txrec.__version__, settings, key(config, STAGES[stage.after]))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished stage, as kept in the run's folder."""
+
+    key: str
+    headline: str
+    seconds: float
+
+
+def finished(config: Config, stage: Stage) -> Record | None:
+    """The stage's record if its result is there and still valid."""
+    record = _records(config).get(stage.name)
+    if record is None or record.key != key(config, stage) or not stage.output(config).exists():
+        return None
+    return record
+
+
+def execute(config: Config, stage: Stage, progress: Progress = silent, **options: Any) -> tuple[Summary, Record]:
+    """Runs a stage, with the options of its own `run`, and records it.
+
+    Its old record goes first, so that an interrupted run is never taken for valid.
+    """
+    records = _records(config)
+    records.pop(stage.name, None)
+    _save(config, records)
+    started = time.monotonic()
+    summary = stage.run(config, progress, **options)
+    record = Record(key(config, stage), summary.headline(), time.monotonic() - started)
+    _save(config, {**_records(config), stage.name: record})
+    return summary, record
+
+
+def _file(config: Config) -> Path:
+    return config.run_dir / "stages.json"
+
+
+def _records(config: Config) -> dict[str, Record]:
+    if not _file(config).is_file():
+        return {}
+    return {name: Record(**record) for name, record in json.loads(_file(config).read_text(encoding="utf-8")).items()}
+
+
+def _save(config: Config, records: dict[str, Record]) -> None:
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    plain = {name: vars(record) for name, record in records.items()}
+    _file(config).write_text(json.dumps(plain, indent=2), encoding="utf-8")

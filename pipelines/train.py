@@ -1,0 +1,207 @@
+"""`txrec train`: the history model under Ray Train, then sources, fusion and ranker, then the candidate bundle.
+
+The result is `checkpoints/history/` (the model with the best validation figure, and `training.json`, its learning
+curve) and `candidate/`. A killed worker goes on from its last epoch, and so does a run that was interrupted and is
+started again with the same settings and data. `checkpoints/tensorboard/` can be watched while it trains.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
+
+from pipelines import progress as progress_channel
+from txrec import bundle
+from txrec.config import Config, fingerprint
+from txrec.data.prepared import PreparedData
+from txrec.errors import StageError, TxrecError
+from txrec.model.retrieval import RetrievalModel
+from txrec.progress import Progress, silent
+from txrec.train import checkpoint, ranker
+from txrec.train.history import text_vectors, trainer_for
+from txrec.train.loop import EpochReport, Trainer
+
+_WORK_FOLDER = "ray-history"  # Ray Train's own files; removed when the bundle is in place
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What training came to."""
+
+    history: tuple[EpochReport, ...]
+    """Epochs of the history model."""
+    decision: bundle.RankerDecision
+    """Whether the ranker was kept, and why."""
+    num_parameters: int
+    """Trained numbers of the history model."""
+
+    @property
+    def best(self) -> EpochReport:
+        """The epoch whose weights were kept."""
+        return [report for report in self.history if report.improved][-1]
+
+    def headline(self) -> str:
+        """One line: the figures that matter most."""
+        kept = "kept" if self.decision.keep else "not kept"
+        return f"{_figures(self.best)} on validation after {self.best.epoch} epochs; ranker {kept}: {self.decision}"
+
+    def render(self) -> Table:
+        """The whole of it, for a terminal."""
+        table = Table(
+            "epoch", "loss", "validation", "tokens/s", "seconds", box=None, pad_edge=False, header_style="dim"
+        )
+        for report in self.history:
+            mark = " *" if report is self.best else ""
+            rate, seconds = f"{report.tokens_per_s:,.0f}", f"{report.seconds:.0f}"
+            table.add_row(f"{report.epoch}{mark}", f"{report.loss:.3f}", _figures(report), rate, seconds)
+        table.caption = f"* kept; {self.num_parameters:,} parameters. Ranker: {self.decision}"
+        return table
+
+
+def _figures(report: EpochReport) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in report.figures.items()) or "-"
+
+
+def run(config: Config, progress: Progress = silent) -> TrainSummary:
+    """Trains under Ray Train, fits what stands behind the model and writes the candidate bundle.
+
+    Raises:
+        StageError: an earlier stage is missing.
+        TrainingError: nothing to learn from, or the loss is no longer a number.
+    """
+    data = PreparedData.open(config.data_dir)
+    text_dir = text_folder(config)
+    work = config.checkpoints_dir.absolute() / _WORK_FOLDER
+    model, history = train_history(config, data, text_dir, work, progress)
+    ranking = ranker.fit(config, data, model, text_dir, progress)
+    bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
+    shutil.rmtree(work)
+    return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()))
+
+
+def text_folder(config: Config) -> Path | None:
+    """Folder of the pre-trained text encoder, None where the text encoder is off.
+
+    Raises:
+        StageError: it is not there yet.
+    """
+    if config.text.encoder == "none":
+        return None
+    folder = config.checkpoints_dir / "text"
+    if not (folder / "vectors.safetensors").is_file():
+        raise StageError(f"{folder}: no text encoder here; run `txrec pretrain CONFIG` first")
+    return folder
+
+
+def train_history(
+    config: Config, data: PreparedData, text_dir: Path | None, work: Path, progress: Progress = silent
+) -> tuple[RetrievalModel, tuple[EpochReport, ...]]:
+    """Runs the workers, puts the best model into `checkpoints/history` and returns it with its learning curve."""
+    key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.model, config.train, config.seed)
+    settings = {
+        "config": config,
+        "data": data.path.absolute(),
+        "text": text_dir and text_dir.absolute(),
+        "tensorboard": config.checkpoints_dir.absolute() / "tensorboard" / key,
+    }
+    with progress_channel.channel(progress) as remote_progress:
+        result: Any = _ray_trainer(config, {**settings, "progress": remote_progress}, work, key).fit()
+    if isinstance(result.return_value, TxrecError):
+        raise result.return_value
+    assert result.checkpoint is not None
+    model = RetrievalModel.for_data(config.model, data, text_vectors(text_dir)[0])
+    with result.checkpoint.as_directory() as folder:
+        best, state = checkpoint.read(Path(folder))
+    model.load_state_dict(best)
+    history = tuple(EpochReport(**report) for report in state["history"])
+    _save(config.checkpoints_dir / "history", model, state["history"])
+    return model.eval(), history
+
+
+def _ray_trainer(config: Config, settings: dict[str, Any], work: Path, key: str) -> TorchTrainer:
+    train = config.train
+    resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
+    return TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # what it returns reaches the result
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(
+            num_workers=train.num_workers, use_gpu=train.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=key,
+            storage_path=str(work),
+            failure_config=FailureConfig(max_failures=train.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _save(folder: Path, model: RetrievalModel, history: list[dict[str, Any]]) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save(partial)
+    (partial / "training.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def train_worker(settings: dict[str, Any]) -> TxrecError | None:
+    """What every Ray Train worker does; importable, so that it is shipped by name.
+
+    Returns:
+        The error that trying again would not mend, if there was one.
+    """
+    config: Config = settings["config"]
+    torch.set_num_threads(max((os.cpu_count() or 1) // config.train.num_workers, 1))  # nothing else runs meanwhile
+    torch.set_flush_denormal(True)
+    try:
+        _train_here(config, settings)
+    except TxrecError as error:
+        return error
+    return None
+
+
+def _train_here(config: Config, settings: dict[str, Any]) -> None:
+    device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
+    trainer = trainer_for(config, PreparedData.open(settings["data"]), settings["text"], device)
+    start = ray.train.get_checkpoint()
+    if start is not None:
+        with start.as_directory() as folder:
+            trainer.restore(Path(folder))
+    if trainer.finished:  # interrupted between its last epoch and the end of the run
+        _report(trainer, {})
+    with SummaryWriter(str(settings["tensorboard"])) as writer:
+        trainer.run(lambda run, report: _on_epoch(run, report, writer), settings["progress"])
+
+
+def _on_epoch(trainer: Trainer, report: EpochReport, writer: SummaryWriter) -> None:
+    figures = {"loss": report.loss, "tokens_per_s": report.tokens_per_s, **report.figures}
+    if trainer.world.rank == 0:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, report.epoch)
+        writer.flush()
+    _report(trainer, {**figures, "epoch": report.epoch, "seconds": report.seconds})
+
+
+def _report(trainer: Trainer, figures: dict[str, float]) -> None:
+    """Tells Ray Train; the first worker hands in the checkpoint."""
+    if trainer.world.rank != 0:
+        ray.train.report(figures)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder))
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+    trainer.last_checkpoint = (
+        f"epoch {trainer.state.epoch} in {ray.train.get_context().get_storage().experiment_fs_path}"
+    )

@@ -1,0 +1,348 @@
+"""`txrec tune`: hyperparameter search, Ray Tune over Ray Train, on validation only.
+
+A trial is a small function that starts a `TorchTrainer` with the trial's configuration; its worker trains as that of
+`txrec train` does. Trials that do badly are stopped early (ASHA). A search that was killed goes on where it stood:
+finished trials are kept, the one under way goes on from its last epoch. A trial that fails is recorded with its
+configuration and the search goes on. `reports/tune/` then holds the best configuration, all trials and a page.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.optuna import OptunaSearch
+from rich.table import Table
+
+from pipelines import cluster
+from pipelines.train import text_folder
+from txrec import tuning
+from txrec.config import Config, fingerprint, with_overrides
+from txrec.data.prepared import PreparedData
+from txrec.errors import TxrecError
+from txrec.progress import Progress, silent
+from txrec.train import pretrain
+from txrec.train.history import trainer_for
+from txrec.train.loop import EpochReport, Trainer
+from txrec.tuning import Dimension, Search, Trial
+
+_WORK_FOLDER = "ray-tune"  # Ray Tune's and the trials' own files; removed when the search is done
+_SCORE = "score"  # best validation figure so far of a trial
+_TRIAL_CPUS = 0.25  # the trial's function only waits for its worker
+
+
+@dataclass(frozen=True)
+class TuneSummary:
+    """What a search came to."""
+
+    search: Search
+    folder: Path
+    """Where best.toml, trials.parquet and report.html are."""
+    seconds: float
+    """Wall time of this run."""
+
+    def headline(self) -> str:
+        """One line: the figures that matter most."""
+        best = self.search.best
+        counts = ", ".join(f"{self.search.count(state)} {state}" for state in ("finished", "stopped", "failed"))
+        return f"validation {self.search.metric} {best.score:.4f} with {_settings(best.params)}; trials: {counts}"
+
+    def render(self) -> Table:
+        """The ten best trials and every failed one."""
+        names = [dimension.key for dimension in self.search.dimensions]
+        table = Table("trial", "state", self.search.metric, "epochs", "s", *names, box=None, pad_edge=False)
+        ranked = sorted(self.search.trials, key=lambda trial: -(trial.score or 0.0))
+        for trial in [t for t in ranked if t.state != "failed"][:10] + [t for t in ranked if t.state == "failed"]:
+            score = "-" if trial.score is None else f"{trial.score:.4f}"
+            values = [_short(trial.params.get(name)) for name in names]
+            table.add_row(trial.trial_id, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}", *values)
+            if trial.error:
+                table.add_row("", f"[red]{trial.error}")
+        table.caption = f"{self.folder}: {tuning.BEST_FILE}, {tuning.TRIALS_FILE}, {tuning.REPORT_FILE}"
+        return table
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def run(config: Config, progress: Progress = silent) -> TuneSummary:
+    """Searches `tune.space` and writes `reports/tune/`.
+
+    Raises:
+        ConfigError: the space cannot be searched.
+        StageError: an earlier stage is missing.
+        TrainingError: every trial failed.
+    """
+    started = time.monotonic()
+    dimensions = tuning.space(config)
+    data = PreparedData.open(config.data_dir)
+    if not _pretrains(dimensions):
+        text_folder(config)  # says now, not in every trial, that it is missing
+    work = config.checkpoints_dir.absolute() / _WORK_FOLDER
+    key = fingerprint(data.meta.fingerprint, config.model_dump(mode="json", exclude={"publish", "serve", "sample"}))
+    with cluster.connect(dashboard=True):
+        results = _fit(config, dimensions, work, key, progress)
+    trials = tuple(_trial(results[index], config) for index in range(len(results)))
+    search = Search(config.train.metric, dimensions, trials)
+    folder = config.reports_dir / "tune"
+    tuning.write(search, config, folder)
+    shutil.rmtree(work)
+    return TuneSummary(search, folder, time.monotonic() - started)
+
+
+def _pretrains(dimensions: tuple[Dimension, ...]) -> bool:
+    """Whether every trial needs a text encoder of its own."""
+    return any(dimension.key.split(".")[0] in ("text", "pretrain", "seed") for dimension in dimensions)
+
+
+def _fit(
+    config: Config, dimensions: tuple[Dimension, ...], work: Path, key: str, progress: Progress
+) -> tune.ResultGrid:
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, config=config, work=work / "trials", pretrains=_pretrains(dimensions)),
+        {"CPU": _TRIAL_CPUS},
+    )
+    total = _num_trials(config, dimensions)
+    _watched[key] = (progress, total)
+    try:
+        with _quietly():
+            results = _tuner(trainable, config, dimensions, work, key).fit()
+    finally:
+        del _watched[key]
+    progress("trials", total, total)
+    return results
+
+
+def _tuner(trainable: Any, config: Config, dimensions: tuple[Dimension, ...], work: Path, key: str) -> tune.Tuner:
+    """A new search, or the one that was interrupted."""
+    if tune.Tuner.can_restore(str(work / key)):
+        return tune.Tuner.restore(str(work / key), trainable=trainable)
+    watcher = _Watcher(key, config.train.metric)
+    return tune.Tuner(
+        trainable,
+        param_space={dimension.key: _domain(dimension, config) for dimension in dimensions},
+        tune_config=_tune_config(config, dimensions),
+        run_config=tune.RunConfig(name=key, storage_path=str(work), verbose=0, callbacks=[watcher]),
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Failed trials are in the summary: no tracebacks and tables of Ray's in between."""
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")  # what a killed search loses of its record, seconds
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _tune_config(config: Config, dimensions: tuple[Dimension, ...]) -> tune.TuneConfig:
+    longest = max(
+        [config.train.max_epochs, *(max(d.values) for d in dimensions if d.key == "train.max_epochs")],
+    )
+    scheduler = ASHAScheduler(
+        time_attr="epoch", max_t=longest, grace_period=min(config.tune.grace_epochs, longest), reduction_factor=3
+    )
+    return tune.TuneConfig(
+        metric=_SCORE,
+        mode="max",
+        search_alg=_searcher(config),
+        scheduler=scheduler,
+        num_samples=1 if config.tune.search == "grid" else config.tune.num_trials,
+        max_concurrent_trials=None if config.tune.search == "optuna" else config.tune.max_concurrent,
+    )
+
+
+def _searcher(config: Config) -> Searcher | None:
+    """TPE; None is Tune's own random and grid search."""
+    if config.tune.search != "optuna":
+        return None
+    return ConcurrencyLimiter(OptunaSearch(seed=config.seed), max_concurrent=config.tune.max_concurrent)
+
+
+def _domain(dimension: Dimension, config: Config) -> Any:
+    low, high = dimension.values[0], dimension.values[-1]
+    if dimension.kind == "loguniform":
+        return tune.loguniform(low, high)
+    if dimension.kind == "uniform":
+        return tune.uniform(low, high)
+    if dimension.kind == "randint":
+        return tune.randint(low, high + 1)
+    if dimension.kind == "grid" or config.tune.search == "grid":
+        return tune.grid_search(list(dimension.values))
+    return tune.choice(list(dimension.values))
+
+
+def _num_trials(config: Config, dimensions: tuple[Dimension, ...]) -> int:
+    total = 1 if config.tune.search == "grid" else config.tune.num_trials
+    for dimension in dimensions:
+        if dimension.kind == "grid" or config.tune.search == "grid":
+            total *= len(dimension.values)
+    return total
+
+
+def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool) -> None:
+    """One trial; importable, so that it is shipped by name. Its failure is the trial's, not the search's."""
+    trial = with_overrides(config, {**params, "train.validate_every": 1})
+    folder = work / str(tune.get_context().get_trial_id())
+    resources = {"CPU": trial.train.cpus_per_worker} | ({"GPU": 1} if trial.train.use_gpu else {})
+    result: Any = TorchTrainer(
+        trial_worker,  # type: ignore[arg-type]  # what it returns reaches the result
+        train_loop_config={"config": trial, "folder": folder, "pretrains": pretrains},
+        scaling_config=ScalingConfig(
+            num_workers=trial.train.num_workers, use_gpu=trial.train.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name="history",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=trial.train.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
+        ),
+    ).fit()
+    if isinstance(result.return_value, TxrecError):
+        raise result.return_value
+    shutil.rmtree(folder)
+
+
+def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
+    """What every Ray Train worker of a trial does.
+
+    Returns:
+        The error that trying again would not mend, if there was one.
+    """
+    config: Config = settings["config"]
+    try:
+        _train(config, settings["folder"], settings["pretrains"])
+    except TxrecError as error:
+        return error
+    return None
+
+
+def _train(config: Config, folder: Path, pretrains: bool) -> None:
+    torch.set_flush_denormal(True)
+    data = PreparedData.open(config.data_dir.absolute())
+    text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
+    device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
+    trainer = trainer_for(config, data, text, device)
+    start = ray.train.get_checkpoint()
+    if start is not None:
+        with start.as_directory() as checkpoint:
+            trainer.restore(Path(checkpoint))
+    trainer.run(_report)
+
+
+def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
+    if config.text.encoder == "none":
+        return None
+    if not folder.is_dir():
+        pretrain.fit(config, data, folder)
+    return folder
+
+
+def _report(trainer: Trainer, report: EpochReport) -> None:
+    """Tells Ray Train, and through it Ray Tune, the best validation figure so far."""
+    figures = {_SCORE: trainer.state.best, "epoch": report.epoch, "loss": report.loss, "ended": trainer.finished}
+    if trainer.world.rank != 0:
+        ray.train.report(figures)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder))
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _trial(result: tune.Result, config: Config) -> Trial:
+    figures = result.metrics or {}
+    score = figures.get(_SCORE)
+    ended: Literal["finished", "stopped"] = "finished" if figures.get("ended") else "stopped"
+    return Trial(
+        trial_id=str(figures.get("trial_id", "")),
+        params={key: value for key, value in _params(result).items() if key in config.tune.space},
+        state="failed" if result.error else ended,
+        score=float(score) if score is not None else None,
+        epochs=int(figures.get("epoch", 0)),
+        seconds=float(figures.get("time_total_s", 0.0)),
+        error=_reason(result.error),
+    )
+
+
+def _params(result: tune.Result) -> dict[str, Any]:
+    """What a trial was called with; one that failed before its first report has it in its folder only."""
+    if result.config:
+        return dict(result.config)
+    return dict(json.loads((Path(result.path) / "params.json").read_text(encoding="utf-8")))
+
+
+def _reason(error: Exception | None) -> str:
+    """The last line of a remote traceback: what went wrong."""
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+_watched: dict[str, tuple[Progress, int]] = {}
+"""Searches under way in this process; a watcher that Tune unpickled after a restart finds its display here."""
+
+
+class _Watcher(tune.Callback):
+    """Turns Tune's events into progress: trials done, the best score, what is being tried."""
+
+    def __init__(self, key: str, metric: str) -> None:
+        self._key, self._metric = key, metric
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
+        """A trial begins."""
+        self._tell(trials, trial)
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: list[RayTrial],
+        trial: RayTrial,
+        result: dict[str, Any],
+        **_: Any,
+    ) -> None:
+        """A trial has validated."""
+        self._tell(trials, trial, now=result.get(_SCORE, 0.0), epoch=result.get("epoch", 0))
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
+        """A trial has ended or was stopped."""
+        self._tell(trials, trial)
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
+        """A trial has failed."""
+        self._tell(trials, trial)
+
+    def _tell(self, trials: list[RayTrial], trial: RayTrial, **figures: float) -> None:
+        progress, total = _watched.get(self._key, (silent, 0))
+        ended = sum(other.status in (RayTrial.TERMINATED, RayTrial.ERROR) for other in trials)
+        failed = sum(other.status == RayTrial.ERROR for other in trials)
+        scores = [other.last_result[_SCORE] for other in trials if other.has_reported_at_least_once]
+        best = {f"best_{self._metric}": max(scores)} if scores else {}
+        failures = {"failed": failed} if failed else {}
+        progress(f"trial {_settings(trial.config)}", ended, total, **figures, **best, **failures)

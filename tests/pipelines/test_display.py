@@ -1,0 +1,61 @@
+"""The display, drawn on a console that writes to a string."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipelines import display as display_module
+from pipelines.display import Display
+
+
+@pytest.fixture
+def output() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(display_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def plain(output: io.StringIO) -> Display:
+    return Display(Console(file=output, force_terminal=False, width=100, highlight=False))
+
+
+def test_without_a_terminal_a_phase_prints_its_first_line_and_then_one_every_ten_seconds(
+    output: io.StringIO, clock: list[float]
+) -> None:
+    with plain(output).stage("train") as progress:
+        for step in range(31):
+            progress("training", step, 30, loss=1.0 / (step + 1))
+            clock[0] += 1.0
+    assert [line.split()[2] for line in output.getvalue().splitlines()] == ["0/30", "10/30", "20/30", "30/30"]
+
+
+def test_the_time_left_follows_the_speed_so_far(output: io.StringIO, clock: list[float]) -> None:
+    with plain(output).stage("train") as progress:
+        progress("training", 0, 400)
+        clock[0] += 20.0
+        progress("training", 100, 400)
+    assert "1 min 00 s left" in output.getvalue()
+
+
+def test_on_a_terminal_the_bar_shows_stage_step_loss_and_time_left(output: io.StringIO, clock: list[float]) -> None:
+    shown = Display(Console(file=output, force_terminal=True, width=120, highlight=False, _environ={}))
+    with shown.stage("train") as progress:
+        progress("training", 1, 40, loss=2.5)
+        clock[0] += 2.0
+        progress("training", 2, 40, loss=2.345)
+    text = output.getvalue()
+    assert "train" in text
+    assert "2/40" in text
+    assert "loss 2.345" in text
+    assert "left" in text
+
+
+def test_a_reused_stage_says_so(output: io.StringIO) -> None:
+    plain(output).reused("prepare", "12 events")
+    assert "unchanged, reused: 12 events" in output.getvalue()

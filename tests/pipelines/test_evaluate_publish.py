@@ -1,0 +1,153 @@
+"""Evaluate, publish, compare and look after versions, over a tiny run; neither job needs Ray."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from pipelines import evaluate, publish
+from pipelines.evaluate import EvaluateSummary
+from tests import tiny_bundle as bundles
+from txrec.config import Config, with_overrides
+from txrec.errors import StageError
+from txrec.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Config:
+    """A run whose data and candidate are there and nothing else."""
+    root = tmp_path_factory.mktemp("runs")
+    config = with_overrides(bundles.CONFIG, {"runs_root": str(root), "evaluate.bootstrap": 50})
+    shutil.copytree(tiny_bundle.parent / "data", config.data_dir)
+    shutil.copytree(tiny_bundle, config.candidate_dir)
+    return config
+
+
+@pytest.fixture(scope="module")
+def summary(config: Config) -> EvaluateSummary:
+    return evaluate.run(config)
+
+
+def shown(renderable: object) -> str:
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(renderable)
+    return console.export_text()
+
+
+def with_value(config: Config, root: Path, **fields: object) -> Config:
+    """The same run elsewhere, with other settings."""
+    moved = with_overrides(config, {"runs_root": str(root), **fields})
+    shutil.copytree(config.run_dir, moved.run_dir, symlinks=True, dirs_exist_ok=True)
+    return moved
+
+
+def test_metrics_json_holds_the_recommender_beside_the_baselines(config: Config, summary: EvaluateSummary) -> None:
+    figures = json.loads((config.reports_dir / "metrics.json").read_text())
+    assert {"test", "retrieval", "baselines", "slices", "intervals", "comparisons", "asked"} <= set(figures)
+    assert 0 < figures["test"]["ndcg@10"] <= 1
+    assert figures["baselines"]["popularity"]["ndcg@10"] < figures["baselines"]["covisitation"]["ndcg@10"]
+
+
+def test_the_summary_names_the_figure_its_interval_and_the_best_baseline(summary: EvaluateSummary) -> None:
+    assert re.match(
+        r"ndcg@10 [01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\), best baseline covisitation [01]\.\d{4}",
+        summary.headline(),
+    )
+    text = shown(summary.render())
+    assert "txrec" in text
+    assert "tail item" in text
+
+
+def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSummary) -> None:
+    table = pq.read_table(config.reports_dir / "cases.parquet")
+    assert table.num_rows == summary.figures["asked"]["num_cases"]
+    assert sum(table["ndcg@10"].to_pylist()) / table.num_rows == pytest.approx(summary.figures["test"]["ndcg@10"])
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(config: Config, summary: EvaluateSummary) -> None:
+    page = (config.reports_dir / "report.html").read_text()
+    assert len(page) < 5_000_000
+    assert "<script" not in page
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]+', page)
+    assert page.count("<svg") >= 5
+    assert "what really followed" in page
+    assert 'class="hit"' in page
+
+
+def test_titles_of_the_shop_cannot_inject_markup(config: Config, summary: EvaluateSummary, tmp_path: Path) -> None:
+    hostile = with_value(config, tmp_path)
+    items = pq.read_table(hostile.data_dir / "items.parquet")
+    titles = ["<script>alert(1)</script>"] * items.num_rows
+    pq.write_table(
+        items.set_column(items.schema.get_field_index("title"), "title", [titles]), hostile.data_dir / "items.parquet"
+    )
+    evaluate.run(with_overrides(hostile, {"evaluate.bootstrap": 0}))
+    assert "<script" not in (hostile.reports_dir / "report.html").read_text()
+
+
+def test_an_evaluation_needs_a_candidate(config: Config, tmp_path: Path) -> None:
+    empty = with_overrides(config, {"runs_root": str(tmp_path)})
+    shutil.copytree(config.data_dir, empty.data_dir)
+    with pytest.raises(StageError, match="run `txrec train CONFIG` first"):
+        evaluate.run(empty)
+
+
+def test_a_bundle_compared_with_itself_differs_in_nothing(config: Config) -> None:
+    found = evaluate.compare(config, "candidate", str(config.candidate_dir))
+    assert found.figures[0] == found.figures[1]
+    assert found.paired.p_value == 1
+    assert "+0.0000" in found.headline()
+    assert "difference" in shown(found.render())
+
+
+def test_publishing_promotes_the_first_and_then_what_is_not_worse(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    run = with_value(config, tmp_path, **{"publish.smoke_queries": ("kettle", "tent")})
+    first = publish.run(run)
+    assert str(first.decision).startswith("promote v1: ndcg@10")
+    second = publish.run(run)
+    assert re.match(r"promote v2: ndcg@10 [01]\.\d{4} >= [01]\.\d{4} required", second.headline())
+    assert second.decision.production == "v1"
+    assert second.decision.num_cases == summary.figures["asked"]["num_cases"]
+    manifest = json.loads((run.registry_dir / "production" / "manifest.json").read_text())
+    assert manifest["version"] == "v2"
+    assert manifest["metrics"]["test"]["ndcg@10"] == pytest.approx(summary.figures["test"]["ndcg@10"])
+    assert manifest["gate"]["required"] == pytest.approx(second.decision.production_value * 0.99)
+    table = shown(publish.models(run))
+    assert "v2 production" in table
+    assert publish.rollback(run) == "production: v2 -> v1"
+    assert publish.activate(run, "v2") == "production: v1 -> v2"
+
+
+def test_a_worse_candidate_is_kept_out_unless_forced(
+    config: Config, summary: EvaluateSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_value(config, tmp_path)
+    publish.run(run)
+    real = publish._figures
+    values = iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
+    monkeypatch.setattr(publish, "_figures", lambda *args: real(*args) * next(values))
+    kept = publish.run(run)
+    assert re.match(r"keep v1, not v2: ndcg@10 [01]\.\d{4} < [01]\.\d{4} required", str(kept.decision))
+    assert Registry(run.registry_dir).production == "v1"
+    forced = publish.run(run, force=True)
+    assert str(forced.decision).startswith("promote v3 by force")
+    assert Registry(run.registry_dir).versions()[2].manifest.gate["forced"] is True
+    assert Registry(run.registry_dir).production == "v3"
+
+
+def test_an_evaluation_of_another_candidate_is_not_published(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    run = with_value(config, tmp_path)
+    figures = json.loads((run.reports_dir / "metrics.json").read_text())
+    figures["asked"]["bundle"] = "20200101T000000-00000000"
+    (run.reports_dir / "metrics.json").write_text(json.dumps(figures))
+    with pytest.raises(StageError, match="run `txrec evaluate CONFIG` again"):
+        publish.run(run)

@@ -1,0 +1,131 @@
+"""Training as a Ray job: one or two workers, killed or interrupted, the same model in the end."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines import train
+from tests.tiny import tiny_data
+from txrec.bundle import Bundle
+from txrec.config import Config, ModelConfig, RankerConfig, TextConfig, TrainConfig
+from txrec.errors import StageError, TrainingError
+from txrec.model.retrieval import RetrievalModel
+from txrec.train.loop import EpochReport
+
+pytestmark = pytest.mark.ray
+
+
+def config_in(root: Path, **train_settings: object) -> Config:
+    settings = {"max_epochs": 4, "batch_size": 16, "lr": 3e-3, "patience": 50, "cpus_per_worker": 0.5, **train_settings}
+    return Config(
+        name="tiny",
+        runs_root=str(root),
+        text=TextConfig(encoder="none"),
+        model=ModelConfig(dim=16, num_layers=1, num_heads=2, max_length=20, dropout=0.1, use_text=False),
+        train=TrainConfig.model_validate(settings),
+        ranker=RankerConfig(mode="off"),
+    )
+
+
+def trained(config: Config) -> tuple[dict[str, Tensor], tuple[EpochReport, ...]]:
+    tiny_data(config.data_dir)
+    summary = train.run(config)
+    return RetrievalModel.open(config.checkpoints_dir / "history").state_dict(), summary.history
+
+
+@pytest.fixture(scope="module")
+def whole(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], Config]:
+    """An uninterrupted run."""
+    config = config_in(tmp_path_factory.mktemp("whole"))
+    return trained(config)[0], config
+
+
+def test_it_leaves_a_model_a_learning_curve_and_a_complete_bundle(whole: tuple[dict[str, Tensor], Config]) -> None:
+    weights, config = whole
+    assert sorted(os.listdir(config.checkpoints_dir)) == ["history", "tensorboard"]
+    curve = json.loads((config.checkpoints_dir / "history" / "training.json").read_text())
+    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3, 4]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert list((config.checkpoints_dir / "tensorboard").glob("*/events*"))
+    opened = Bundle.open(config.candidate_dir)
+    assert torch.equal(opened.model.state_dict()["encoder.ids.weight"], weights["encoder.ids.weight"])
+
+
+def _dying(marker: Path) -> Callable[[dict[str, object]], object]:
+    """The real worker, killed without warning the first time that it is in its third epoch."""
+
+    def worker(settings: dict[str, object]) -> object:
+        from pipelines.train import train_worker
+
+        def die_in_the_third_epoch(phase: str, step: int, total: int | None, **_: float) -> None:
+            if phase == "training" and total and step > total * 0.6 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return train_worker({**settings, "progress": die_in_the_third_epoch})
+
+    return worker
+
+
+def test_a_killed_worker_goes_on_from_its_last_epoch_to_the_same_bits(
+    whole: tuple[dict[str, Tensor], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "train_worker", _dying(tmp_path / "killed"))
+    weights, history = trained(config_in(tmp_path))
+    assert (tmp_path / "killed").exists()
+    assert [report.epoch for report in history] == [1, 2, 3, 4]
+    _assert_equal(weights, whole[0])
+
+
+def test_an_interrupted_run_that_is_started_again_resumes_to_the_same_bits(
+    whole: tuple[dict[str, Tensor], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_in(tmp_path, max_failures=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "train_worker", _dying(tmp_path / "killed"))
+        with pytest.raises(Exception, match=r"(?i)worker|die"):
+            trained(config)
+    assert not (config.checkpoints_dir / "history").exists()
+    done: list[float] = []  # of all steps; the display may miss reports, so some may be absent
+    tiny_data(config.data_dir)
+    train.run(config, lambda phase, step, total, **_: done.append(step / (total or 1)) if phase == "training" else None)
+    assert all(part > 1 / 4 for part in done)  # at least the first of four epochs was not done again
+    weights = RetrievalModel.open(config.checkpoints_dir / "history").state_dict()
+    _assert_equal(weights, whole[0])
+
+
+def test_two_workers_equal_one_with_the_double_batch(ray_cluster: None, tmp_path: Path) -> None:
+    without_dropout = {"model": ModelConfig(dim=16, num_layers=1, num_heads=2, dropout=0.0, use_text=False)}
+    two = config_in(tmp_path / "two", num_workers=2, batch_size=8, cpus_per_worker=0.25, precision="fp32")
+    one = config_in(tmp_path / "one", num_workers=1, batch_size=16, precision="fp32")
+    runs = [trained(config.model_copy(update=without_dropout)) for config in (two, one)]
+    losses = [[report.loss for report in history] for _, history in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    tables = [weights["encoder.ids.weight"] for weights, _ in runs]
+    torch.testing.assert_close(tables[0], tables[1], rtol=1e-2, atol=1e-3)
+
+
+def test_without_the_text_encoder_it_names_the_stage_before(ray_cluster: None, tmp_path: Path) -> None:
+    config = config_in(tmp_path).model_copy(update={"text": TextConfig()})
+    tiny_data(config.data_dir)
+    with pytest.raises(StageError, match="run `txrec pretrain CONFIG` first"):
+        train.run(config)
+
+
+def test_an_error_that_trying_again_would_not_mend_reaches_the_caller_as_it_is(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    config = config_in(tmp_path, target_events=("cart",))
+    with pytest.raises(TrainingError, match="no training example"):
+        trained(config)
+
+
+def _assert_equal(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    for name, found in weights.items():
+        assert torch.equal(found, wanted[name]), name

@@ -1,0 +1,152 @@
+"""Hyperparameter search as Ray jobs, on the tiny data set."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import cluster, tune
+from tests.tiny import tiny_data
+from txrec.config import Config, load
+from txrec.errors import ConfigError, StageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def _config(root: Path, space: dict[str, Any], **settings: Any) -> Config:
+    return Config.model_validate(
+        {
+            "name": "tiny",
+            "runs_root": str(root),
+            "text": {"encoder": "none"},
+            "model": {"dim": 16, "num_layers": 1, "num_heads": 2, "max_length": 20},
+            "train": {"max_epochs": 2, "batch_size": 16, "max_failures": 0},
+            "tune": {"space": space, **settings},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def dashboard_cluster() -> Iterator[None]:
+    """Tune frees the resources of stopped trials only with the dashboard running."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    with cluster.connect(dashboard=True):
+        yield
+
+
+def test_a_space_that_cannot_be_searched_stops_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean model\.dropout"):
+        tune.run(_config(tmp_path, {"model.dropuot": {"choice": [0.1]}}))
+    with pytest.raises(StageError, match="txrec prepare"):
+        tune.run(_config(tmp_path, {"model.dropout": {"choice": [0.1]}}))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("dashboard_cluster")
+def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(tmp_path: Path) -> None:
+    config = _config(tmp_path, {"model.dim": {"grid": [15, 16]}, "train.lr": {"grid": [1e-6, 3e-2]}}, search="grid")
+    tiny_data(config.data_dir)
+    told: list[tuple[str, int, int | None]] = []
+    summary = tune.run(config, lambda phase, step, total, **_: told.append((phase, step, total)))
+
+    rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
+    assert len(rows) == 4
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert [row["model.dim"] for row in failed] == [15, 15]
+    assert "must divide model.dim" in failed[0]["error"]
+    assert summary.search.best.params == {"model.dim": 16, "train.lr": 3e-2}
+    assert load(config.reports_dir / "tune" / "best.toml").train.lr == 3e-2
+    assert (config.reports_dir / "tune" / "report.html").is_file()
+    assert told[-1][1:] == (4, 4)
+    assert not (config.checkpoints_dir / "ray-tune").exists()
+    assert "must divide" in _text(summary)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("dashboard_cluster")
+def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_go_on(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        {"train.lr": {"loguniform": [1e-6, 3e-2]}, "pretrain.contrastive_epochs": {"randint": [1, 2]}},
+        num_trials=3,
+        grace_epochs=1,
+    )
+    text = {"encoder": "transformer", "dim": 16, "num_layers": 1, "num_heads": 2, "ngram_buckets": 256}
+    config = Config.model_validate({**config.model_dump(), "text": text})
+    tiny_data(config.data_dir)
+    search = tune.run(config).search
+    assert len(search.trials) == 3
+    assert search.count("failed") == 0
+    assert all(1e-6 <= trial.params["train.lr"] <= 3e-2 for trial in search.trials)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: Path) -> None:
+    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3, 3e-2]}}, search="grid")
+    tiny_data(config.data_dir)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    process = _search_in_a_process(tmp_path)
+    _wait_for(process, "trial train.lr=0.001 1 of 3", times=2)  # begun, and validated once
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = _search_in_a_process(tmp_path)
+    output, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, output
+    assert "trial train.lr=0.0001" not in output  # the finished trial is not run again
+    rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
+    assert sorted(row["train.lr"] for row in rows) == [1e-4, 1e-3, 3e-2]
+    assert {row["state"] for row in rows} <= {"finished", "stopped"}
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from pipelines import tune
+from txrec.config import Config
+
+config = Config.model_validate_json((Path(sys.argv[1]) / "config.json").read_text())
+tune.run(config, lambda phase, step, total, **_: print(phase, step, "of", total, flush=True))
+"""
+
+
+def _search_in_a_process(root: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(root)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for(process: "subprocess.Popen[str]", line: str, times: int) -> None:
+    assert process.stdout is not None
+    seen = []
+    deadline = time.monotonic() + 240
+    for output in process.stdout:
+        seen.append(output)
+        if sum(other.startswith(line) for other in seen) == times:
+            return
+        assert time.monotonic() < deadline, "".join(seen)
+    raise AssertionError(f"the search ended before {line!r}:\n" + "".join(seen))
+
+
+def _text(summary: tune.TuneSummary) -> str:
+    from rich.console import Console
+
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(summary.render())
+    return console.export_text()
