@@ -1,0 +1,1 @@
+"""The Ray Serve application: HTTP ingress, retrieval and ranking deployments, and the console."""

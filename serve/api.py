@@ -1,0 +1,329 @@
+"""Bodies of the HTTP API: everything that goes in or comes out, with limits and examples, in one place.
+
+Ids are the shop's own strings. Bodies are closed: an unknown field is an error that names it, so that a misspelt
+`filter` is never ignored. Limits that an operator sets (`serve.max_top_k`, `serve.max_query_chars`) are checked by the
+ingress, the others here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from txrec.index.filters import Filters
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+"""A user, item, event or request id."""
+EventName = Literal["search", "impression", "view", "click", "cart", "purchase", "rate"]
+"""Labels of `txrec.schema.EventKind`."""
+
+MAX_SESSION_EVENTS = 500
+MAX_IDS = 10_000
+MAX_RANKED = 1_000
+MAX_EVENTS = 1_000
+
+
+class Body(BaseModel):
+    """A request body: closed, no NaN, fields documented under their definition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Reply(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class SessionEvent(Body):
+    """One thing that a user did. Either an item or, for a search, a query."""
+
+    event: EventName = Field(examples=["click"])
+    """What was done."""
+    item_id: Id | None = None
+    """The product; absent for a search."""
+    query: str | None = Field(None, max_length=10_000)
+    """The search text, or the search that led to the event."""
+    ts: int | None = Field(None, ge=0, le=2**53, examples=[1_700_000_000_000_000])
+    """Microseconds since 1970 UTC; absent = unknown."""
+    value: float | None = None
+    """Price of a purchase, grade of a rating."""
+
+
+class SlateRequest(Body):
+    """What every question for a slate may carry."""
+
+    top_k: int = Field(25, ge=1)
+    """Items wanted."""
+    filters: Filters | None = None
+    """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
+    explain: bool = False
+    """Fill `reasons` and `timings_ms`."""
+    candidates: int = Field(0, ge=0, le=1_000)
+    """Also return this many candidates in the order in which retrieval proposed them, before ranking."""
+
+
+class PersonalRequest(SlateRequest):
+    """A question on behalf of somebody."""
+
+    user_id: Id | None = Field(None, examples=["u000042"])
+    """Whose history to use; absent or unknown = nobody's."""
+    session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
+    """What the user has done since, oldest first; it follows the stored history."""
+    items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products in the cart: they count as history and are never recommended."""
+    exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products that must not be shown."""
+    exclude_seen: bool = False
+    """Leave out everything in the user's history."""
+    diversity: float = Field(0.0, ge=0.0, le=1.0)
+    """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
+
+
+class RecommendRequest(PersonalRequest):
+    """What to show to this user now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "u000042", "top_k": 10},
+                {"session": [{"event": "click", "item_id": "p000017"}], "top_k": 10, "explain": True},
+            ]
+        }
+    )
+
+    query: str | None = None
+    """Search text; absent or blank = recommendation without a search."""
+
+
+class SearchRequest(PersonalRequest):
+    """What to show for this search."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "blue jeans", "top_k": 10, "filters": {"price": {"max": 50}}}]}
+    )
+
+    query: str = Field(min_length=1)
+    """Search text."""
+
+
+class SimilarRequest(SlateRequest):
+    """What resembles this product."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": "p000017", "top_k": 10}]})
+
+    item_id: Id
+    """The product to start from."""
+
+
+class RankRequest(Body):
+    """The caller's own list, put in order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": ["p000017", "p000018", "p000019"], "query": "lamp"}]}
+    )
+
+    items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_RANKED)
+    """Products to order."""
+    user_id: Id | None = None
+    """Whose history to use."""
+    session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
+    """What the user has done since, oldest first."""
+    query: str | None = None
+    """Search text."""
+    explain: bool = False
+    """Fill `reasons` and `timings_ms`."""
+
+
+class LiveEvent(SessionEvent):
+    """Something that a user just did, to be remembered."""
+
+    user_id: Id = Field(examples=["u000042"])
+    """Who."""
+    event_id: Id | None = Field(None, examples=["0b7c6a52f1"])
+    """Sent again with the same id, an event counts once. Absent = the server makes one up."""
+    session_id: Id | None = None
+    """The shop's session."""
+    request_id: Id | None = None
+    """Of the slate that the event came from."""
+
+
+class EventsRequest(RootModel[tuple[LiveEvent, ...]]):
+    """One event, or up to 1000 of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_many(cls, body: Any) -> Any:
+        if isinstance(body, list) and not 1 <= len(body) <= MAX_EVENTS:
+            raise ValueError(f"{len(body)} events; expected 1 to {MAX_EVENTS}")
+        return [body] if isinstance(body, dict) else body
+
+    @staticmethod
+    def _either(schema: dict[str, Any]) -> None:
+        one = schema.pop("items")
+        schema.pop("type")
+        schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_EVENTS}]
+        schema["examples"] = [{"user_id": "u000042", "event": "click", "item_id": "p000017", "event_id": "0b7c6a52f1"}]
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=_either)
+
+
+class EventsReply(Reply):
+    """Events are on disk and part of the next answer."""
+
+    stored: int
+    """Events that are new."""
+    repeated: int
+    """Events that were known by their ids already."""
+    event_ids: list[str]
+    """Ids of all of them, in the order of the request."""
+
+
+class ForgottenReply(Reply):
+    """A user is forgotten."""
+
+    user_id: str
+    """Raw id."""
+    num_events: int
+    """Events removed. What the model's bundle still holds about the user is not used any more."""
+
+
+class ItemReply(Reply):
+    """One product of a slate."""
+
+    item_id: str
+    """Raw id."""
+    score: float
+    """Click probability where the ranker ran, fused retrieval score otherwise."""
+    title: str | None
+    """As the catalogue has it."""
+    source: str
+    """The candidate source that placed it best."""
+    sources: dict[str, float]
+    """Every source that proposed it, with that source's own score."""
+    reasons: list[str]
+    """Why it is here; empty unless `explain`."""
+
+
+class SlateReply(Reply):
+    """A ranked slate."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "request_id": "5f0c9a2e7d1b4c55a1f7f0f3f7c0a001",
+                    "model_version": "v3",
+                    "variant": "production",
+                    "took_ms": 11.8,
+                    "fallback": None,
+                    "items": [
+                        {
+                            "item_id": "p000017",
+                            "score": 0.41,
+                            "title": "Reading lamp, brass",
+                            "source": "dense",
+                            "sources": {"dense": 0.83, "lexical": 7.1},
+                            "reasons": ["matches 'blue jeans'"],
+                        }
+                    ],
+                    "candidates": [],
+                    "notes": [],
+                    "timings_ms": {},
+                }
+            ]
+        }
+    )
+
+    request_id: str
+    """Send it with later events: it joins them to this slate."""
+    model_version: str
+    """Version of the bundle that answered."""
+    variant: str
+    """Which of the served models answered: `production`."""
+    took_ms: float
+    """Time in the server, milliseconds."""
+    fallback: str | None
+    """null, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`, `history_unavailable`."""
+    items: list[ItemReply]
+    """The slate, best first."""
+    candidates: list[ItemReply]
+    """Candidates before ranking, if they were asked for."""
+    notes: list[str]
+    """What was ignored, e.g. unknown products in the session."""
+    timings_ms: dict[str, float]
+    """Stage = milliseconds, for the whole batch the request was in; empty unless `explain`."""
+
+
+class HistoryEvent(Reply):
+    """One event of a user's history."""
+
+    event: str
+    """What was done."""
+    item_id: str | None
+    """The product."""
+    title: str | None
+    """As the catalogue has it; null for unknown products."""
+    query: str | None
+    """The search text, or the search that led to the event."""
+    ts: int | None
+    """Microseconds since 1970 UTC."""
+    value: float | None
+    """Price of a purchase, grade of a rating."""
+
+
+class UserReply(Reply):
+    """What is known about a user."""
+
+    user_id: str
+    """Raw id."""
+    events: list[HistoryEvent]
+    """His history, oldest first, as far back as the model looks."""
+
+
+class ModelReply(Reply):
+    """A served model."""
+
+    version: str
+    """Version of the bundle."""
+    variant: str
+    """Role: `production`."""
+    created: str | None
+    """When it was made, ISO 8601."""
+    num_items: int
+    """Products in its catalogue."""
+    metrics: dict[str, float]
+    """What it scored on its test events before it was published."""
+
+
+class ModelsReply(Reply):
+    """All models that are served."""
+
+    models: list[ModelReply]
+    """One entry a model."""
+
+
+class HealthReply(Reply):
+    """State of the server."""
+
+    status: str = Field(examples=["ready"])
+    """`live` or `ready`."""
+    model_version: str | None = None
+    """Version of the bundle that answers."""
+
+
+class Problem(Reply):
+    """What was wrong."""
+
+    field: str | None = Field(examples=["top_k"])
+    """Dotted path of the offending field; `body` for a body that is no JSON object; null where no field is to blame."""
+    message: str = Field(examples=["10000 is more than the 1000 items that a slate may have"])
+    """What was found and what is expected."""
+
+
+class ErrorReply(Reply):
+    """Any answer that is not 2xx."""
+
+    error: Problem
+    """What was wrong."""
+    request_id: str
+    """Also in the header `X-Request-ID` and in the server's log."""

@@ -1,0 +1,155 @@
+"""The application: which deployments there are, how many of each, and how they are bound together.
+
+    serve run serve.app:build bundle=PATH            PATH is a bundle, or a registry (then its production bundle)
+    serve run serve.app:build bundle=PATH console=false num_retrievers=2
+
+`start` and `stop` do the same from a program that is connected to Ray already.
+"""
+
+import logging
+import socket
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import Field
+from ray import serve as ray_serve
+from ray.serve import Application, Deployment
+from ray.serve.schema import LoggingConfig
+
+from serve.deployments import Ingress, Opener, Ranker, Retriever
+from serve.keys import Keys
+from serve.service import open_bundle
+from txrec import bundle as bundles
+from txrec import registry
+from txrec.config import ServeConfig
+from txrec.errors import BundleError, ConfigError
+
+NAME = "txrec"
+START_TIMEOUT_S = 180.0
+_MAX_ONGOING = 2_000
+_QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+
+
+class AppArgs(ServeConfig):
+    """Arguments of `serve run serve.app:build`: the bundle and every field of the configuration's `[serve]`."""
+
+    bundle: str = Field(min_length=1)
+    """A bundle or a registry folder."""
+
+
+def build(args: AppArgs) -> Application:
+    """Binds the deployments around a bundle, whose checksums every replica verifies when it opens it.
+
+    Raises:
+        BundleError: there is no bundle.
+    """
+    path = resolve(Path(args.bundle))
+    Keys.read(args.keys_file)  # a bad file is to be said here, not by every replica
+    config = ServeConfig(**args.model_dump(exclude={"bundle", "state"}), state=args.state or str(state_file(path)))
+    return bind(partial(open_bundle, str(path)), config)
+
+
+def bind(opener: Opener, config: ServeConfig) -> Application:
+    """Binds the deployments around whatever `opener` opens."""
+    ranker = _replicated(Ranker, config.num_rankers).bind(opener)
+    retriever = _replicated(Retriever, config.num_retrievers).bind(opener, ranker, config.ranker_timeout_s)
+    return _replicated(Ingress, config.num_ingresses).bind(retriever, config)
+
+
+def resolve(path: Path) -> Path:
+    """The bundle that a path means: itself, or a registry's production bundle.
+
+    Raises:
+        BundleError: neither.
+    """
+    path = path.expanduser().absolute()
+    if (path / bundles.MANIFEST).is_file():
+        return path
+    production = path / registry.POINTER
+    if (production / bundles.MANIFEST).is_file():
+        return production.resolve()
+    raise BundleError(f"{path}: neither a bundle nor a registry with a production bundle; run `txrec publish CONFIG`")
+
+
+def state_file(bundle: Path) -> Path:
+    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of."""
+    folder = bundle.parent
+    if (folder / registry.POINTER).is_symlink():
+        folder = folder.parent
+    return folder / "state" / "history.sqlite"
+
+
+def start(bundle: Path, config: ServeConfig) -> str:
+    """Starts the application on the Ray that this process is connected to and waits until it answers.
+
+    Returns:
+        Its URL.
+
+    Raises:
+        BundleError: there is no bundle.
+        ConfigError: the port is taken.
+    """
+    return launch(build(AppArgs(bundle=str(bundle), **config.model_dump())), config)
+
+
+def launch(application: Application, config: ServeConfig) -> str:
+    """Deploys a bound application at the configured address and waits until it answers."""
+    _require_free(config)
+    for name in ("ray.serve", "ray._private.worker"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray_serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": config.host, "port": config.port},
+        logging_config=_QUIET,
+    )
+    ray_serve.run(application, name=NAME, route_prefix="/", logging_config=_QUIET)
+    url = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"  # noqa: S104
+    _wait_until_ready(url)
+    return url
+
+
+def stop() -> None:
+    """Takes the application off; Ray Serve's own actors end with Ray, as they may serve others too."""
+    ray_serve.delete(NAME)
+
+
+def _replicated(deployment: Any, num_replicas: int) -> Deployment:
+    """Replicas reserve little: the stages of one request run one after another, not at the same time."""
+    replicated: Deployment = deployment.options(
+        num_replicas=num_replicas,
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=_MAX_ONGOING,
+        graceful_shutdown_timeout_s=5.0,
+        logging_config=_QUIET,
+    )
+    return replicated
+
+
+def _require_free(config: ServeConfig) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise ConfigError(
+                f"serve.port = {config.port}: cannot listen on {config.host}:{config.port} ({error.strerror});"
+                f" stop what listens there or set another, e.g. serve.port={config.port + 1}"
+            ) from None
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            reply = httpx.get(f"{url}/health/ready", timeout=10)
+            if reply.status_code == 200:
+                return
+            last = f"{reply.status_code} {reply.text[:200]}"
+        except httpx.HTTPError as error:
+            last = str(error)
+        if time.monotonic() > deadline:
+            raise BundleError(f"the server did not become ready within {START_TIMEOUT_S:g} s: {last}")
+        time.sleep(0.1)

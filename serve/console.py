@@ -1,0 +1,256 @@
+"""The console: a page for people who want to see what the recommender does and why.
+
+It is a client of the HTTP API and nothing more: whatever it shows, a program can ask for as well. Gradio's queue is
+off, so an action is one HTTP request and any replica of the ingress can answer it. Nothing is loaded from elsewhere:
+fonts are the system's, and Gradio's analytics are off.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from txrec.client import ApiError, AsyncClient, Json
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+import gradio as gr
+
+PATH = "/console"
+MAX_CANDIDATES = 100
+MAX_HISTORY = 30
+STYLE = Path(__file__).with_name("console.css")
+_FONTS = ("system-ui", "sans-serif")
+_ICON = (
+    "<link rel='icon' href='data:image/svg+xml,<svg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 16 16%22>"
+    "<rect width=%2216%22 height=%2216%22 rx=%223%22 fill=%22%230d9488%22/>"
+    "<path d=%22M3 4h10M8 4v9%22 stroke=%22white%22 stroke-width=%222%22/></svg>'>"
+)
+_VERBS = {
+    "search": "searched",
+    "view": "viewed",
+    "click": "clicked",
+    "cart": "added to cart",
+    "purchase": "bought",
+    "rate": "rated",
+    "impression": "was shown",
+}
+
+
+def mount(app: FastAPI) -> FastAPI:
+    """Adds the console to an HTTP application, at `PATH`."""
+    client = AsyncClient("http://console", transport=httpx.ASGITransport(app, raise_app_exceptions=False))
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        blocks(client),
+        path=PATH,
+        theme=gr.themes.Default(font=_FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="teal"),
+        css=STYLE.read_text(encoding="utf-8"),
+        head=_ICON,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=True,
+    )
+    return mounted
+
+
+def blocks(client: AsyncClient) -> gr.Blocks:
+    """The page."""
+
+    async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool) -> tuple[str, str, str, str]:
+        return await answer(client, query, user, int(top_k), diversity, unseen)
+
+    async def hello() -> str:
+        return await title(client)
+
+    with gr.Blocks(title="txrec console", analytics_enabled=False, fill_width=True) as page:
+        header = gr.HTML(_header("", ""), padding=False)
+        with gr.Row(equal_height=True, elem_id="ask"):
+            query = gr.Textbox(label="Query", placeholder="what a customer types; empty = recommendations", scale=4)
+            user = gr.Textbox(label="User", placeholder="user id; empty = nobody", scale=2)
+            button = gr.Button("Show", variant="primary", scale=1, min_width=120, elem_id="show")
+        with gr.Accordion("More", open=False), gr.Row():
+            top_k = gr.Slider(1, 50, 12, step=1, label="Slate")
+            diversity = gr.Slider(0, 1, 0, step=0.05, label="Diversity")
+            unseen = gr.Checkbox(label="Leave out what the user has seen")
+        status = gr.HTML(elem_id="status", padding=False)
+        with gr.Row(elem_id="answer"):
+            history = gr.HTML(
+                _panel("History", "", _empty("Whose slate is it? Name a user.")), elem_id="history", padding=False
+            )
+            before = gr.HTML(
+                _panel("Before ranking", "", _empty("Ask for something.")), elem_id="before", padding=False
+            )
+            after = gr.HTML(_panel("After ranking", "", _empty("Ask for something.")), elem_id="after", padding=False)
+        inputs, outputs = [query, user, top_k, diversity, unseen], [status, history, before, after]
+        for trigger in (button.click, query.submit, user.submit):
+            trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
+        page.load(hello, None, header, queue=False, show_progress="hidden", api_visibility="private")
+    return page
+
+
+async def title(client: AsyncClient) -> str:
+    """The page's head, with the model that answers."""
+    try:
+        (model,) = (await client.models())["models"]
+    except ApiError as error:
+        return _header("", str(error))
+    return _header(model["version"], f"{model['num_items']:,} products")
+
+
+async def answer(
+    client: AsyncClient, query: str, user: str, top_k: int, diversity: float, unseen: bool
+) -> tuple[str, str, str, str]:
+    """Asks the API and renders status, history, candidates and slate as HTML."""
+    query, user = query.strip(), user.strip()
+    body: Json = {
+        "top_k": top_k,
+        "diversity": diversity,
+        "exclude_seen": unseen,
+        "explain": True,
+        "candidates": MAX_CANDIDATES,
+    }
+    if user:
+        body["user_id"] = user
+    try:
+        slate = await (client.search(query, **body) if query else client.recommend(**body))
+        events = await _history(client, user)
+    except ApiError as error:
+        return (
+            _alert(str(error)),
+            _panel("History", "", ""),
+            _panel("Before ranking", "", ""),
+            _panel("After ranking", "", ""),
+        )
+    return (
+        _status(slate),
+        _panel("History", f"{len(events)} events" if events else "", _events(events, user)),
+        _panel("Before ranking", f"{len(slate['candidates'])} candidates", _candidates(slate, top_k)),
+        _panel("After ranking", f"top {len(slate['items'])}", _slate(slate)),
+    )
+
+
+async def _history(client: AsyncClient, user: str) -> list[Json]:
+    if not user:
+        return []
+    try:
+        events: list[Json] = (await client.user(user))["events"]
+    except ApiError as error:
+        if error.status == 404:
+            return []
+        raise
+    return events
+
+
+def _header(version: str, text: str) -> str:
+    tag = f"<span class='tx-tag'>model {escape(version)}</span>" if version else ""
+    return f"<div class='tx-head'><b>txrec</b><span>console</span>{tag}<span class='tx-dim'>{escape(text)}</span></div>"
+
+
+def _status(slate: Json) -> str:
+    stages = " &middot; ".join(f"{escape(name)} {ms:.1f}" for name, ms in slate["timings_ms"].items())
+    parts = [f"<span><b>{slate['took_ms']:.0f} ms</b> {f'({stages})' if stages else ''}</span>"]
+    if slate["fallback"]:
+        parts.append(f"<span class='tx-tag tx-warn'>{escape(slate['fallback'].replace('_', ' '))}</span>")
+    parts.extend(f"<span class='tx-dim'>{escape(note)}</span>" for note in slate["notes"][:5])
+    return f"<div class='tx-status'>{''.join(parts)}</div>"
+
+
+def _alert(message: str) -> str:
+    return f"<div class='tx-status'><span class='tx-tag tx-bad'>not answered</span><span>{escape(message)}</span></div>"
+
+
+def _panel(name: str, count: str, content: str) -> str:
+    head = f"<h2>{escape(name)} <span class='tx-dim'>{escape(count)}</span></h2>"
+    return f"<section class='tx-panel'>{head}{content}</section>"
+
+
+def _empty(message: str) -> str:
+    return f"<p class='tx-empty'>{escape(message)}</p>"
+
+
+def _events(events: list[Json], user: str) -> str:
+    if not events:
+        return _empty(f"Nothing is known about {user}." if user else "Nobody in particular.")
+    rows = "".join(_event(event) for event in reversed(events[-MAX_HISTORY:]))
+    more = len(events) - MAX_HISTORY
+    return f"<ol class='tx-events'>{rows}</ol>" + (_empty(f"and {more} before") if more > 0 else "")
+
+
+def _event(event: Json) -> str:
+    when = f"{datetime.fromtimestamp(event['ts'] / 1e6, UTC):%d %b %Y %H:%M}" if event["ts"] else ""
+    what = event["title"] or event["item_id"] or f"“{event['query'] or ''}”"
+    led = f"<div class='tx-dim'>for “{escape(event['query'])}”</div>" if event["item_id"] and event["query"] else ""
+    kind = escape(event["event"])
+    return (
+        f"<li><span class='tx-kind tx-{kind}'>{_VERBS.get(kind, kind)}</span>"
+        f"<div class='tx-what'>{escape(what)}{led}<div class='tx-dim'>{when}</div></div></li>"
+    )
+
+
+def _candidates(slate: Json, top_k: int) -> str:
+    """Retrieval order, with what ranking made of each candidate."""
+    kept = {item["item_id"]: place for place, item in enumerate(slate["items"], start=1)}
+    shown = slate["candidates"][: max(2 * top_k, 20)]
+    best = max((item["score"] for item in shown), default=0.0)
+    rows = [_row(n, item, _kept(kept.get(item["item_id"])), best) for n, item in enumerate(shown, start=1)]
+    return _table(rows)
+
+
+def _slate(slate: Json) -> str:
+    """Final order, with where each product came from."""
+    before = {item["item_id"]: place for place, item in enumerate(slate["candidates"], start=1)}
+    best = max((item["score"] for item in slate["items"]), default=0.0)
+    rows = [
+        _row(place, item, _moved(before.get(item["item_id"]), place), best)
+        for place, item in enumerate(slate["items"], start=1)
+    ]
+    return _table(rows)
+
+
+def _table(rows: list[str]) -> str:
+    if not rows:
+        return _empty("No product fits.")
+    return f"<table class='tx-table'><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _row(place: int, item: Json, move: str, best: float) -> str:
+    reasons = "".join(f"<div class='tx-reason'>{escape(reason)}</div>" for reason in item["reasons"])
+    return (
+        f"<tr data-item='{escape(item['item_id'])}'><td class='tx-place'>{place}{move}</td>"
+        f"<td><div class='tx-title'>{escape(item['title'] or item['item_id'])}</div>"
+        f"<div class='tx-dim tx-id'>{escape(item['item_id'])}</div>{reasons}<div>{_sources(item)}</div></td>"
+        f"<td class='tx-score'>{item['score']:.3f}{_bar(item['score'], best)}</td></tr>"
+    )
+
+
+def _sources(item: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<span class='tx-source{' tx-best' if name == item['source'] else ''}' title='score {score:.4g}'>"
+        f"{escape(name.replace('_', ' '))} <i>{score:.3g}</i></span>"
+        for name, score in item["sources"].items()
+    )
+
+
+def _bar(score: float, best: float) -> str:
+    width = 100 * max(score, 0.0) / best if best > 0 else 0.0
+    return f"<div class='tx-bar'><div style='width:{width:.0f}%'></div></div>"
+
+
+def _kept(place: int | None) -> str:
+    return f"<span class='tx-move tx-up'>&rarr; {place}</span>" if place else ""
+
+
+def _moved(before: int | None, place: int) -> str:
+    if before is None:
+        return "<span class='tx-move tx-dim'>new</span>"
+    if before > place:
+        return f"<span class='tx-move tx-up'>&#9650; {before - place}</span>"
+    if before < place:
+        return f"<span class='tx-move tx-down'>&#9660; {place - before}</span>"
+    return "<span class='tx-move tx-dim'>=</span>"

@@ -1,0 +1,512 @@
+"""The HTTP application over a `Service`: validate, delegate, say what went wrong. It runs without Ray.
+
+Every answer that is not 2xx has one shape, `api.ErrorReply`, and names the field that is to blame:
+
+    400  the body is no JSON                    405  wrong method
+    401  no API key, or an unknown one          413  the body is too large
+    403  a key that may not do this             422  a field is missing or out of range
+    404  no such product, user or path          503  overloaded or starting; `Retry-After` says when to come back
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve import api
+from serve.batching import Batcher
+from serve.keys import Keys, Role
+from serve.metrics import CONTENT_TYPE, Metrics
+from serve.service import Answer, Asked, Model, Service
+from txrec import __version__, slate
+from txrec.config import ServeConfig
+from txrec.errors import RequestError, UnavailableError, UnknownItemError
+from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent, SqliteHistory
+
+MAX_BODY_BYTES = 1 << 20
+RETRY_AFTER_S = 1
+MAX_FUTURE_US = 86_400_000_000
+"""An event may be dated this far ahead of the server's clock, microseconds."""
+
+_DESCRIPTION = """
+Recommendations and search for a shop. Ids are the shop's own. Every error names the field that is to blame:
+`{"error": {"field": "top_k", "message": "..."}, "request_id": "..."}`.
+"""
+_KEYS: dict[int | str, dict[str, Any]] = {
+    401: {"model": api.ErrorReply, "description": "No API key, or an unknown one"},
+    403: {"model": api.ErrorReply, "description": "The key may not do this"},
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    **_KEYS,
+    400: {"model": api.ErrorReply, "description": "The body is no JSON"},
+    413: {"model": api.ErrorReply, "description": f"The body is larger than {MAX_BODY_BYTES} bytes"},
+    422: {"model": api.ErrorReply, "description": "A field is missing, unknown or out of range"},
+    500: {"model": api.ErrorReply, "description": "A defect of the server"},
+    503: {"model": api.ErrorReply, "description": "Overloaded or starting; see Retry-After"},
+}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": api.ErrorReply, "description": "Not in the catalogue"}}
+_NO_USER: dict[int | str, dict[str, Any]] = {
+    404: {"model": api.ErrorReply, "description": "Nothing is known about this user"}
+}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": api.ErrorReply, "description": "Not ready to answer"}}
+_BEARER = HTTPBearer(auto_error=False, description="API key; needed where the server has a key file")
+
+
+def create_app(
+    service: Service,
+    config: ServeConfig | None = None,
+    store: HistoryStore | None = None,
+    keys: Keys | None = None,
+    clock: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Builds the HTTP application.
+
+    Args:
+        service: what answers.
+        config: limits; defaults apply without.
+        store: keeps events; in memory without.
+        keys: who may do what; without, everybody may do everything.
+        clock: seconds since 1970 UTC.
+    """
+    app = FastAPI(title="txrec", version=__version__, description=_DESCRIPTION, redoc_url=None)
+    app.state.service = service
+    app.state.config = config or ServeConfig()
+    app.state.events = Events(store or SqliteHistory(), clock)
+    app.state.metrics = Metrics()
+    app.state.keys = keys or Keys()
+    app.include_router(_slates)
+    app.include_router(_state)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _defect)
+    app.add_middleware(Envelope, metrics=app.state.metrics)
+    return app
+
+
+class Events:
+    """Live history as requests see it: events that arrive together are written together, with one fsync."""
+
+    def __init__(self, store: HistoryStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._write: Batcher[list[LoggedEvent], int] = Batcher(self._append, max_size=64)
+
+    async def log(self, events: tuple[api.LiveEvent, ...]) -> api.EventsReply:
+        """Stores events; they are on disk when this returns."""
+        now_us = int(self._clock() * 1e6)
+        logged = [_logged(event, now_us) for event in events]
+        late = [place for place, one in enumerate(logged) if (one.event.ts or 0) > now_us + MAX_FUTURE_US]
+        if late:
+            raise RequestError(
+                f"{_place(late[0], events)}ts", "lies more than a day in the future; expected microseconds since 1970"
+            )
+        stored = await self._write(logged)
+        ids = [one.event_id for one in logged]
+        return api.EventsReply(stored=stored, repeated=len(logged) - stored, event_ids=ids)
+
+    def of(self, user_id: str | None) -> LiveHistory:
+        """What the user did since the model was trained."""
+        return LiveHistory() if user_id is None else self._store.recent(user_id)
+
+    async def forget(self, user_id: str) -> int:
+        """Removes a user."""
+        return await asyncio.to_thread(self._store.forget, user_id)
+
+    async def _append(self, batches: list[list[LoggedEvent]]) -> list[int | BaseException]:
+        return [*await asyncio.to_thread(self._store.append, *batches)]
+
+
+def _place(place: int, events: tuple[api.LiveEvent, ...]) -> str:
+    """Prefix of the fields of one event; a lone one needs none."""
+    return f"{place}." if len(events) > 1 else ""
+
+
+def _logged(event: api.LiveEvent, now_us: int) -> LoggedEvent:
+    done = slate.Event(event.event, event.item_id, event.query, event.ts or now_us, event.value)
+    return LoggedEvent(event.event_id or uuid.uuid4().hex, event.user_id, done, event.session_id, event.request_id)
+
+
+async def _service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _config_of(request: Request) -> ServeConfig:
+    config: ServeConfig = request.app.state.config
+    return config
+
+
+async def _events_of(request: Request) -> Events:
+    events: Events = request.app.state.events
+    return events
+
+
+Answering = Annotated[Service, Depends(_service_of)]
+Limits = Annotated[ServeConfig, Depends(_config_of)]
+Log = Annotated[Events, Depends(_events_of)]
+
+
+def _needs(role: Role) -> Any:
+    """A dependency that lets only keys of a role in."""
+
+    async def check(
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
+    ) -> None:
+        allowed = request.app.state.keys.allows(given.credentials if given else "", role)
+        if allowed is None:
+            raise HTTPException(
+                401, "send a known API key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
+            )
+        if not allowed:
+            raise HTTPException(403, f"this key has not the role {role}")
+
+    return Depends(check)
+
+
+_slates = APIRouter(prefix="/v1", tags=["slates"], responses=_ERRORS, dependencies=[_needs("read")])
+_state = APIRouter(tags=["state"])
+
+
+@_slates.post("/recommend", summary="What to show to a user now")
+async def recommend(
+    body: api.RecommendRequest, request: Request, service: Answering, limits: Limits, log: Log
+) -> api.SlateReply:
+    """Uses the user's history, the session, the cart and, where there is one, the search.
+
+    Somebody unknown without session or query gets popular products and `fallback: "unknown_user"`.
+    """
+    return await _personal(body, request, service, limits, log)
+
+
+@_slates.post("/search", summary="Products for a search")
+async def search(
+    body: api.SearchRequest, request: Request, service: Answering, limits: Limits, log: Log
+) -> api.SlateReply:
+    """The same as `recommend` with a query, which is required here."""
+    if not body.query.strip():
+        raise RequestError("query", "is blank; expected a search text")
+    return await _personal(body, request, service, limits, log)
+
+
+async def _personal(
+    body: api.RecommendRequest | api.SearchRequest,
+    request: Request,
+    service: Service,
+    limits: ServeConfig,
+    log: Events,
+) -> api.SlateReply:
+    _check(limits, body.query, body.top_k)
+    user_id, events, missing = _known(log, body)
+    asked = Asked(
+        slate.Request(
+            user_id=user_id,
+            events=events,
+            query=body.query,
+            cart=body.items,
+            top_k=body.top_k,
+            filters=body.filters,
+            exclude=frozenset(body.exclude),
+            exclude_seen=body.exclude_seen,
+            diversity=body.diversity,
+            explain=body.explain or body.candidates > 0,
+        ),
+        body.candidates,
+    )
+    return _reply(await service.recommend(asked), request, body.explain, missing)
+
+
+@_slates.post("/similar", summary="Products like this one", responses=_UNKNOWN)
+async def similar(body: api.SimilarRequest, request: Request, service: Answering, limits: Limits) -> api.SlateReply:
+    """By what users do with it and by its text."""
+    _check(limits, None, body.top_k)
+    return _reply(await service.similar(body.item_id, body.top_k, body.filters), request, body.explain)
+
+
+@_slates.post("/rank", summary="The caller's own list in order")
+async def rank(body: api.RankRequest, request: Request, service: Answering, limits: Limits, log: Log) -> api.SlateReply:
+    """Orders the given products for a user, a search or both; unknown products are left out and noted."""
+    _check(limits, body.query, len(body.items))
+    user_id, events, missing = _known(log, body)
+    asked = slate.Request(
+        user_id=user_id,
+        events=events,
+        query=body.query,
+        top_k=len(body.items),
+        explain=body.explain,
+    )
+    return _reply(await service.rank(body.items, asked), request, body.explain, missing)
+
+
+@_state.get(
+    "/v1/users/{user_id}",
+    summary="A user's history",
+    tags=["users"],
+    responses={**_ERRORS, **_NO_USER},
+    dependencies=[_needs("read")],
+)
+async def user(user_id: str, service: Answering, log: Log) -> api.UserReply:
+    """Oldest first, as far back as the model looks."""
+    live = log.of(user_id)
+    events = await service.history(None if live.forgotten else user_id, live.events)
+    if not events:
+        raise HTTPException(404, "nothing is known about this user", {"X-Field": "user_id"})
+    return api.UserReply(
+        user_id=user_id, events=[api.HistoryEvent(**asdict(seen.event), title=seen.title) for seen in events]
+    )
+
+
+@_state.delete(
+    "/v1/users/{user_id}",
+    summary="Forget a user",
+    tags=["users"],
+    responses={**_KEYS, **_NOT_READY},
+    dependencies=[_needs("admin")],
+)
+async def forget(user_id: str, log: Log) -> api.ForgottenReply:
+    """Removes what was logged; what the model's bundle still holds about the user is not used any more."""
+    return api.ForgottenReply(user_id=user_id, num_events=await log.forget(user_id))
+
+
+@_state.post(
+    "/v1/events",
+    status_code=202,
+    summary="What users did",
+    tags=["events"],
+    responses=_ERRORS,
+    dependencies=[_needs("events")],
+)
+async def events(body: api.EventsRequest, request: Request, log: Log) -> api.EventsReply:
+    """Durable before the answer, and part of the next recommendation for the user."""
+    for place, event in enumerate(body.root):
+        _check_event(event, _place(place, body.root))
+    reply = await log.log(body.root)
+    request.app.state.metrics.events(reply.stored, reply.repeated)
+    return reply
+
+
+@_state.get(
+    "/v1/models",
+    summary="Served models",
+    tags=["models"],
+    responses={**_KEYS, **_NOT_READY},
+    dependencies=[_needs("read")],
+)
+async def models(service: Answering) -> api.ModelsReply:
+    """Versions and what they scored before they were published."""
+    return api.ModelsReply(models=[_model_reply(await service.model())])
+
+
+@_state.get("/health/live", summary="Is the process up?", tags=["health"])
+async def live() -> api.HealthReply:
+    """Says nothing about models."""
+    return api.HealthReply(status="live")
+
+
+@_state.get("/health/ready", summary="Can it answer?", tags=["health"], responses=_NOT_READY)
+async def ready(service: Answering) -> api.HealthReply:
+    """200 once a model is loaded, 503 before."""
+    return api.HealthReply(status="ready", model_version=(await service.model()).version)
+
+
+@_state.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    tags=["health"],
+    response_class=Response,
+    responses=_KEYS,
+    dependencies=[_needs("read")],
+)
+async def metrics(request: Request) -> Response:
+    """Requests, latencies by stage, fallbacks, events and the model, of the replica that answers."""
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)
+
+
+@_state.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """The documentation is the front page."""
+    return RedirectResponse("docs")
+
+
+def _check(limits: ServeConfig, query: str | None, top_k: int) -> None:
+    if query is not None and len(query) > limits.max_query_chars:
+        raise RequestError("query", f"has {len(query)} characters; a query may have at most {limits.max_query_chars}")
+    if top_k > limits.max_top_k:
+        raise RequestError("top_k", f"{top_k} is more than the {limits.max_top_k} items that a slate may have")
+
+
+def _known(
+    log: Events, body: api.RecommendRequest | api.SearchRequest | api.RankRequest
+) -> tuple[str | None, tuple[slate.Event, ...], str | None]:
+    """Whose stored history to use, the events that follow it, and why that is less than was asked for."""
+    session = _session(body.session)
+    try:
+        live = log.of(body.user_id)
+    except UnavailableError:
+        return body.user_id, session, "history_unavailable"
+    return None if live.forgotten else body.user_id, (*live.events, *session), None
+
+
+def _session(session: tuple[api.SessionEvent, ...]) -> tuple[slate.Event, ...]:
+    for place, event in enumerate(session):
+        _check_event(event, f"session.{place}.")
+    return tuple(slate.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
+
+
+def _check_event(event: api.SessionEvent, prefix: str) -> None:
+    if event.item_id is None and event.event != "search":
+        raise RequestError(f"{prefix}item_id", f"is missing; a {event.event} needs an item")
+    if event.event == "search" and not (event.query or "").strip():
+        raise RequestError(f"{prefix}query", "is missing; a search needs its text")
+
+
+def _reply(answer: Answer, request: Request, explain: bool, missing: str | None = None) -> api.SlateReply:
+    result = answer.slate
+    fallback = result.fallback or missing
+    request.app.state.metrics.slate(result, fallback, answer.model_version)
+    return api.SlateReply(
+        request_id=request.state.request_id,
+        model_version=answer.model_version,
+        variant="production",
+        took_ms=round((time.perf_counter() - request.state.started) * 1000, 3),
+        fallback=fallback,
+        items=[_item(item) for item in result.items],
+        candidates=[_item(item) for item in result.candidates],
+        notes=list(result.notes),
+        timings_ms=dict(result.timings_ms) if explain else {},
+    )
+
+
+def _item(item: slate.SlateItem) -> api.ItemReply:
+    return api.ItemReply(
+        item_id=item.item_id,
+        score=item.score,
+        title=item.title,
+        source=item.source,
+        sources=dict(item.sources),
+        reasons=list(item.reasons),
+    )
+
+
+def _model_reply(model: Model) -> api.ModelReply:
+    return api.ModelReply(
+        version=model.version,
+        variant="production",
+        created=model.created,
+        num_items=model.num_items,
+        metrics=dict(model.metrics),
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        detail = first.get("ctx", {}).get("error", first["msg"])
+        return _problem(request, 400, "body", f"is no JSON: {detail}")
+    where = [str(part) for part in first["loc"]]
+    place = where[1:] if where and where[0] in ("body", "path", "query", "header") else where
+    if isinstance(error.body, dict) and place[:1] == ["0"]:  # one event, read as a list of one
+        place = place[1:]
+    message = first["msg"].removeprefix("Value error, ")
+    return _problem(request, 422, ".".join(place) or "body", message[:1].lower() + message[1:])
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    if isinstance(error, UnavailableError):
+        return _problem(request, 503, error.field or None, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+    return _problem(request, 404 if isinstance(error, UnknownItemError) else 422, error.field, str(error))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    field = headers.pop("X-Field", "body" if error.status_code == 400 else None)
+    return _problem(request, error.status_code, field, str(error.detail), headers)
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:  # the server logs the traceback
+    return _problem(
+        request, 500, None, f"the server failed ({type(error).__name__}); the request id finds it in its log"
+    )
+
+
+def _problem(
+    request: Request, status: int, field: str | None, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", "")
+    reply = api.ErrorReply(error=api.Problem(field=field, message=message), request_id=request_id)
+    return JSONResponse(reply.model_dump(), status, dict(headers or {}))
+
+
+class Envelope:
+    """What surrounds every request: its id, its start time, its share in the figures, and the limit on its body."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {}).update(request_id=request_id, started=time.perf_counter())
+        tagged = self._counted(scope, _tagged(send, request_id))
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            await _too_large(Request(scope))(scope, receive, tagged)
+            return
+        await self._app(scope, _limited(receive), tagged)
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        async def wrapped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")  # unknown paths would be without number
+                seconds = time.perf_counter() - scope["state"]["started"]
+                self._metrics.request(route, message["status"], seconds)
+            await send(message)
+
+        return wrapped
+
+
+def _tagged(send: Send, request_id: str) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return wrapped
+
+
+def _limited(receive: Receive) -> Callable[[], Awaitable[Message]]:
+    """Bodies without a declared length are counted as they arrive."""
+    total = 0
+
+    async def wrapped() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MAX_BODY_BYTES:
+            raise HTTPException(413, _TOO_LARGE, {"X-Field": "body"})
+        return message
+
+    return wrapped
+
+
+_TOO_LARGE = f"is larger than {MAX_BODY_BYTES} bytes"
+
+
+def _too_large(request: Request) -> JSONResponse:
+    return _problem(request, 413, "body", _TOO_LARGE)

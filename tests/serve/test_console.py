@@ -1,0 +1,63 @@
+"""What the console renders, over the fake recommender and without a browser."""
+
+import asyncio
+
+import httpx
+from fastapi.testclient import TestClient
+
+from serve import console
+from serve.ingress import create_app
+from serve.service import LocalService
+from tests.serve.fake import open_fake
+from txrec.client import AsyncClient
+
+
+def rendered(query: str, user: str = "", top_k: int = 3) -> tuple[str, str, str, str]:
+    app = create_app(LocalService(*open_fake()))
+    client = AsyncClient("http://console", transport=httpx.ASGITransport(app))
+    return asyncio.run(console.answer(client, query, user, top_k, 0.0, unseen=False))
+
+
+def test_candidates_say_where_ranking_put_them_and_the_slate_where_they_came_from() -> None:
+    _, _, before, after = rendered("lamp")  # retrieved p3 p6 p9, ranked p9 p6 p3
+    assert [before.index(f"data-item='{key}'") for key in ("p3", "p6", "p9")] == sorted(
+        before.index(f"data-item='{key}'") for key in ("p3", "p6", "p9")
+    )
+    assert before.index("&rarr; 3") < before.index("&rarr; 1")
+    assert after.index("&#9650; 2") < after.index("&#9660; 2")
+
+
+def test_the_history_is_told_newest_first_in_words() -> None:
+    _, history, _, _ = rendered("lamp", "u1")
+    assert "clicked" in history
+    assert "blue kettle 1" in history
+    assert "for “lamp”" in history
+
+
+def test_an_unknown_user_is_no_error() -> None:
+    status, history, _, after = rendered("", "nobody")
+    assert "unknown user" in status
+    assert "Nothing is known about nobody" in history
+    assert "data-item" in after
+
+
+def test_a_refused_request_is_shown_with_its_reason() -> None:
+    status, _, _, after = rendered("x" * 600)
+    assert "at most 512" in status
+    assert "data-item" not in after
+
+
+def test_what_users_type_is_never_markup() -> None:
+    for text in rendered("<script>alert(1)</script>", "<img src=x>"):
+        assert "<script>" not in text
+        assert "<img" not in text
+
+
+def test_the_page_is_mounted_beside_the_api_and_loads_nothing_from_elsewhere() -> None:
+    app = console.mount(create_app(LocalService(*open_fake())))
+    with TestClient(app) as client:
+        assert client.get("/health/live").status_code == 200
+        page = client.get("/console/")
+        assert page.status_code == 200
+        assert "fonts.googleapis" not in page.text
+        assert "/console" not in client.get("/openapi.json").json()["paths"]

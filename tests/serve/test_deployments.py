@@ -1,0 +1,58 @@
+"""The deployed application on a real local cluster."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_search_travels_through_retriever_and_ranker(fake_server: str) -> None:
+    body = httpx.post(f"{fake_server}/v1/search", json={"query": "lamp", "candidates": 3}, timeout=30).json()
+    assert [item["item_id"] for item in body["items"]] == ["p9", "p6", "p3"]
+    assert [item["item_id"] for item in body["candidates"]] == ["p3", "p6", "p9"]
+    assert body["fallback"] is None
+    assert body["model_version"] == "v1"
+
+
+def test_errors_of_the_recommender_keep_their_field_across_processes(fake_server: str) -> None:
+    reply = httpx.post(f"{fake_server}/v1/similar", json={"item_id": "p99"}, timeout=30)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["field"] == "item_id"
+
+
+def test_concurrent_requests_are_answered_each_with_its_own_slate(fake_server: str) -> None:
+    def ask(top_k: int) -> int:
+        reply = httpx.post(f"{fake_server}/v1/recommend", json={"user_id": "u1", "top_k": top_k}, timeout=30)
+        return len(reply.json()["items"])
+
+    asked = [1 + n % 10 for n in range(60)]
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(ask, asked)) == asked
+
+
+def test_health_user_and_models_answer(fake_server: str) -> None:
+    assert httpx.get(f"{fake_server}/health/ready", timeout=30).json()["model_version"] == "v1"
+    assert httpx.get(f"{fake_server}/v1/users/u1", timeout=30).status_code == 200
+    assert httpx.get(f"{fake_server}/v1/users/nobody", timeout=30).status_code == 404
+    assert httpx.get(f"{fake_server}/v1/models", timeout=30).json()["models"][0]["num_items"] == 10
+
+
+def test_the_port_is_bound_to_loopback_only(fake_server: str) -> None:
+    import psutil
+
+    port = int(fake_server.rsplit(":", 1)[1])
+    listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_taken_port_is_said_before_anything_starts(fake_server: str) -> None:
+    from serve import app
+    from tests.serve.fake import open_fake
+    from txrec.config import ServeConfig
+    from txrec.errors import ConfigError
+
+    config = ServeConfig(port=int(fake_server.rsplit(":", 1)[1]))
+    with pytest.raises(ConfigError, match="stop what listens there"):
+        app.launch(app.bind(open_fake, config), config)

@@ -1,0 +1,132 @@
+"""What retriever and ingress do when their neighbours fail, with shipped stand-ins for Ray's handles."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorUnavailableError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from serve.deployments import DeployedService, Retriever
+from serve.service import Answer, Asked
+from tests.serve.fake import FakeRecommender, open_fake
+from txrec.config import ServeConfig
+from txrec.errors import RequestError, UnavailableError, UnknownItemError
+from txrec.slate import Request
+
+LAMP = Asked(Request(query="lamp", explain=True), num_candidates=2)
+
+
+def handle(**methods: Callable[..., Awaitable[Any]]) -> Any:
+    """Looks like a deployment handle: `handle.method.remote(...)` returns an awaitable."""
+    return SimpleNamespace(**{name: SimpleNamespace(remote=method) for name, method in methods.items()})
+
+
+def retriever(rank: Callable[..., Awaitable[Any]], opener: Any = open_fake) -> Any:
+    return Retriever.func_or_class(opener, handle(rank=rank), 0.05)
+
+
+async def ranks(version: str, candidates: Any) -> Any:
+    assert version == "v1"
+    return FakeRecommender().rank(candidates)
+
+
+def keys(answer: Any) -> list[str]:
+    assert isinstance(answer, Answer)
+    return [item.item_id for item in answer.slate.items]
+
+
+def test_with_a_ranker_the_slate_is_ranked_and_trimmed() -> None:
+    (answer,) = asyncio.run(retriever(ranks).recommend([LAMP]))
+    assert keys(answer) == ["p9", "p6", "p3"]
+    assert answer.slate.fallback is None
+    assert len(answer.slate.candidates) == 2
+
+
+@pytest.mark.parametrize("trouble", ["dead", "slow", "overloaded", "defective"])
+def test_without_a_ranker_retrieval_order_is_served_and_said(trouble: str) -> None:
+    async def fails(*_: object) -> None:
+        match trouble:
+            case "dead":
+                raise ActorUnavailableError("gone", None)
+            case "slow":
+                await asyncio.sleep(60)
+            case "overloaded":
+                raise BackPressureError(9, 8)
+            case _:
+                raise RayTaskError("rank", "traceback", ZeroDivisionError())
+
+    (answer,) = asyncio.run(retriever(fails).recommend([LAMP]))
+    assert keys(answer) == ["p3", "p6", "p9"]
+    assert answer.slate.fallback == "ranker_unavailable"
+
+
+def test_a_dead_ranker_is_left_alone_for_a_while() -> None:
+    calls = 0
+
+    async def fails(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise ActorUnavailableError("gone", None)
+
+    async def scenario() -> None:
+        tested = retriever(fails)
+        for _ in range(5):
+            await tested.recommend([LAMP])
+
+    asyncio.run(scenario())
+    assert calls == 1
+
+
+class Picky(FakeRecommender):
+    def retrieve(self, requests: Any) -> Any:
+        if any(request.query == "bad" for request in requests):
+            raise RequestError("query", "is bad")
+        return super().retrieve(requests)
+
+
+def test_a_bad_request_spoils_no_other_of_its_batch() -> None:
+    tested = retriever(ranks, lambda: (Picky(), open_fake()[1]))
+    good, bad = asyncio.run(tested.recommend([LAMP, Asked(Request(query="bad"))]))
+    assert keys(good) == ["p9", "p6", "p3"]
+    assert isinstance(bad, RequestError)
+    assert bad.field == "query"
+
+
+def service(**methods: Callable[..., Awaitable[Any]]) -> DeployedService:
+    return DeployedService(handle(**methods), ServeConfig(request_timeout_s=0.05))
+
+
+def raising(error: BaseException) -> Callable[..., Awaitable[Any]]:
+    async def call(*_: object) -> None:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("error", [ActorUnavailableError("gone", None), BackPressureError(9, 8)])
+def test_a_missing_retriever_is_for_later(error: BaseException) -> None:
+    with pytest.raises(UnavailableError, match="try again"):
+        asyncio.run(service(recommend=raising(error)).recommend(LAMP))
+
+
+def test_a_slow_retriever_is_for_later() -> None:
+    async def sleeps(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(UnavailableError, match=r"within 0\.05 s"):
+        asyncio.run(service(model=sleeps).model())
+
+
+def test_errors_of_the_domain_come_through_with_their_field() -> None:
+    wrapped = RayTaskError("similar", "traceback", UnknownItemError("item_id", "no such item"))
+    with pytest.raises(UnknownItemError, match="no such item") as caught:
+        asyncio.run(service(similar=raising(wrapped)).similar("p", 1, None))
+    assert caught.value.field == "item_id"
+
+
+def test_a_defect_stays_a_defect() -> None:
+    with pytest.raises(RayTaskError):
+        asyncio.run(service(similar=raising(RayTaskError("similar", "trace", KeyError("x")))).similar("p", 1, None))

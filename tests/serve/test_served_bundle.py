@@ -1,0 +1,133 @@
+"""A real bundle behind a real server: over HTTP, in the browser, and the same slate as in process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from ray import serve as ray_serve
+
+from tests.serve.conftest import free_port
+from txrec.client import ApiError, Client
+from txrec.config import ServeConfig
+from txrec.recommend import Event, Filters, PriceRange, Recommender, Request
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: None, tiny_bundle: Path) -> Iterator[str]:
+    from serve import app
+
+    try:
+        yield app.start(tiny_bundle, ServeConfig(port=free_port()))
+    finally:
+        ray_serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shop(url: str) -> Iterator[Client]:
+    with Client(url, timeout_s=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+CASES = {
+    "search": ({"query": "lamp"}, Request(query="lamp")),
+    "typo and user": ({"query": "lmap", "user_id": "user-003"}, Request(query="lmap", user_id="user-003")),
+    "user": ({"user_id": "user-003"}, Request(user_id="user-003")),
+    "nobody": ({}, Request()),
+    "session and cart": (
+        {"session": [{"event": "click", "item_id": "sku-012"}], "items": ["sku-013"]},
+        Request(events=(Event("click", "sku-012"),), cart=("sku-013",)),
+    ),
+    "filters": (
+        {"query": "lamp", "filters": {"brand": ["acme"], "price": {"max": 25}}},
+        Request(query="lamp", filters=Filters(brand=("acme",), price=PriceRange(max=25))),
+    ),
+    "diversity and exclusions": (
+        {"user_id": "user-003", "diversity": 0.7, "exclude": ["sku-031"], "exclude_seen": True},
+        Request(user_id="user-003", diversity=0.7, exclude=frozenset({"sku-031"}), exclude_seen=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_slate_over_http_is_the_slate_in_process(shop: Client, recommender: Recommender, name: str) -> None:
+    fields, request = CASES[name]
+    served = shop.recommend(**fields)
+    (slate,) = recommender.recommend([request])
+    assert [item["item_id"] for item in served["items"]] == [item.item_id for item in slate.items]
+    assert [item["score"] for item in served["items"]] == pytest.approx([item.score for item in slate.items], abs=1e-4)
+    assert served["fallback"] == slate.fallback
+    assert served["model_version"] == recommender.version
+
+
+def test_a_search_is_explained(shop: Client) -> None:
+    served = shop.search("lamp", user_id="user-003", top_k=5, explain=True, candidates=20)
+    assert len(served["items"]) == 5
+    assert all(item["reasons"] for item in served["items"])
+    assert len(served["candidates"]) == 20
+    assert {"encode", "search", "rank"} <= set(served["timings_ms"])
+
+
+def test_similar_rank_user_and_models_answer(shop: Client, recommender: Recommender) -> None:
+    assert "sku-011" not in {item["item_id"] for item in shop.similar("sku-011", top_k=5)["items"]}
+    ranked = shop.rank(["sku-050", "sku-012", "nothing"], query="lamp")
+    assert [item["item_id"] for item in ranked["items"]] == ["sku-012", "sku-050"]
+    assert "nothing" in ranked["notes"][0]
+    events = shop.user("user-003")["events"]
+    assert len(events) == len(recommender.history("user-003"))
+    assert all(event["title"] for event in events if event["item_id"])
+    assert shop.models()["models"][0]["version"] == recommender.version
+
+
+def test_an_event_changes_the_next_answer_and_forgetting_takes_it_back(shop: Client) -> None:
+    assert shop.recommend(user_id="visitor")["fallback"] == "unknown_user"
+    shop.log({"user_id": "visitor", "event": "click", "item_id": "sku-012"})
+    known = shop.recommend(user_id="visitor", top_k=5)
+    assert known["fallback"] is None
+    assert sum("lamp" in item["title"] for item in known["items"]) >= 3
+    assert shop.forget("visitor")["num_events"] == 1
+    assert shop.recommend(user_id="visitor")["fallback"] == "unknown_user"
+
+
+def test_an_unknown_item_is_an_error_of_the_client(shop: Client) -> None:
+    with pytest.raises(ApiError, match="item_id") as caught:
+        shop.similar("nothing")
+    assert caught.value.status == 404
+
+
+def test_the_docs_are_served(url: str) -> None:
+    assert "swagger" in httpx.get(f"{url}/docs", timeout=30).text
+    assert "/v1/recommend" in httpx.get(f"{url}/openapi.json", timeout=30).json()["paths"]
+
+
+@pytest.mark.browser
+def test_the_console_shows_history_candidates_and_slate_in_a_browser(url: str, shop: Client) -> None:
+    from tests.serve import browser
+
+    expected = shop.search("lamp", user_id="user-003", top_k=12)
+    with browser.page() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{url}/console")
+        page.get_by_label("Query").fill("lamp")
+        page.get_by_label("User").fill("user-003")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_selector("#after tr[data-item]", timeout=30_000)
+        slate = [row.get_attribute("data-item") for row in page.locator("#after tr[data-item]").all()]
+        assert slate == [item["item_id"] for item in expected["items"]]
+        assert page.locator("#before tr[data-item]").count() >= 12
+        assert page.locator("#history li").count() == 19
+        assert "lamp" in page.locator("#after .tx-title").first.inner_text()
+        assert page.locator("#after .tx-reason").count() > 0
+        page.get_by_label("Query").fill("x" * 600)
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_selector("#status .tx-bad", timeout=30_000)
+        assert "at most 512" in page.locator("#status").inner_text()
+    assert all(address.startswith((url, "data:", "blob:")) for address in asked), "the console is self-contained"
