@@ -1,0 +1,51 @@
+# Two commands set a fresh machine up: `make demo` and `make test`. They need Python 3.11-3.13, pip and make.
+#
+#   make demo                       from nothing to a served recommender on the built-in shop; Ctrl-C stops it
+#   make demo ONCE=1                the same, but stops after one answered request
+#   make demo CONFIG=configs/bestbuy.toml DATA=DIR    on real data; DIR is the folder above the data sets
+#   make test                       the whole test suite
+#   make lint type fmt              what CI checks; fmt rewrites
+#   make bench                      every benchmark, small sizes
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CONFIG ?= configs/demo.toml
+# TXREC_DATA tells tests where the real data sets are; without it those tests are skipped and say so.
+DATA   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint type fmt bench
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# constraints.txt pins exact versions; which build of torch comes (CPU, CUDA) is up to pip's own settings.
+$(BIN)/txrec: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (Python $$($(PYTHON) -c 'import platform; print(platform.python_version())')) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]'
+	@touch $@
+
+$(VENV)/dev: $(BIN)/txrec
+	@echo "Installing what tests, lint and type checks need ..."
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray,redis,postgres,dev]'
+	@touch $@
+
+demo: $(BIN)/txrec
+	@$(BIN)/txrec demo $(CONFIG) $(if $(DATA),data.root=$(DATA)) $(if $(ONCE),--once)
+
+test: $(VENV)/dev
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
+
+type: $(VENV)/dev
+	@$(BIN)/mypy
+
+fmt: $(VENV)/dev
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script --small || exit 1; done

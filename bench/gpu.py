@@ -1,0 +1,229 @@
+"""Training on one accelerator with torch alone: speed, share of the chip's arithmetic, time to a target.
+
+    python bench/gpu.py [--device cuda] [--prepared DIR] [--target 0.18] [--compile] [--small]
+
+1. Step time at width 256, 8 blocks, 200 positions: full softmax over 10,000 items and sampled softmax over a million,
+   beside a plain PyTorch SASRec of the same size (post-norm `nn.TransformerEncoder`, whole logits).
+2. With `--prepared` (the `data` folder of a MovieLens-1M run): seconds to the target on validation.
+
+`--device cpu --small` runs every line with tiny sizes, as the tests do. Arithmetic is counted as 6 per weight of the
+blocks and token, plus attention and loss; the share (MFU) is of the chip's dense bfloat16 peak, by its name below.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from txrec.batch import Batch
+from txrec.config import Config, ModelConfig, TrainConfig
+from txrec.data.prepared import PreparedData
+from txrec.model.item_encoder import Sizes
+from txrec.model.retrieval import RetrievalModel
+from txrec.train.history import trainer_for
+from txrec.train.loop import EpochReport, Trainer
+from txrec.train.objective import NextItem, product_dtype
+from txrec.train.optimizer import adamw
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
+"""Dense bfloat16, from the makers' data sheets."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one measurement runs with."""
+
+    num_items: int
+    loss: str
+    batch_size: int
+    model: ModelConfig
+    num_negatives: int = 4_096
+
+
+def main() -> None:
+    args = _arguments()
+    if args.device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    peak = _peak(args.device)
+    width = ModelConfig(dim=32, num_layers=2, max_length=20) if args.small else _wide()
+    scale = 100 if args.small else 1
+    batch_size = 4 if args.small else 128
+    result: dict[str, Any] = {"device": _name(args.device)}
+    print(f"{'what':<28} {'tokens/s':>12} {'ms/step':>9} {'MFU':>7} {'peak GB':>8}")
+    for name, size in {
+        "full_10k": Size(10_000 // scale, "full", batch_size, width),
+        "sampled_1m": Size(1_000_000 // scale, "sampled", batch_size, width),
+    }.items():
+        result[name] = _report(name, size, args.device, peak, _ours(size, args))
+    size = Size(10_000 // scale, "full", batch_size, width)
+    result["plain_10k"] = _report("plain_10k", size, args.device, peak, _plain(size, args.device))
+    result["tokens_per_s"], result["mfu"] = result["full_10k"]["tokens_per_s"], result["full_10k"]["mfu"]
+    result["ratio"] = result["tokens_per_s"] / result["plain_10k"]["tokens_per_s"]
+    if args.prepared:
+        result |= time_to_target(Path(args.prepared), args.device, args.target, args.max_epochs)
+    print(json.dumps(result))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--prepared", default="", help="prepared MovieLens-1M data")
+    parser.add_argument("--target", type=float, default=0.18)
+    parser.add_argument("--max-epochs", type=int, default=60)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the decoder")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
+    return parser.parse_args()
+
+
+def _wide() -> ModelConfig:
+    return ModelConfig(dim=256, num_layers=8, num_heads=4, max_length=200, use_category=False)
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def _peak(device: str) -> float | None:
+    return next((flops for name, flops in PEAK_FLOPS.items() if name in _name(device)), None)
+
+
+def _batch(size: Size, device: str) -> Batch:
+    shape = (size.batch_size, size.model.max_length)
+    generator = torch.Generator().manual_seed(0)
+    item = torch.randint(1, size.num_items + 1, shape, generator=generator)
+    zeros = torch.zeros(shape)
+    length = torch.full((size.batch_size,), size.model.max_length)
+    return Batch(
+        item=item,
+        event=torch.full(shape, 4),
+        query=torch.zeros(shape, dtype=torch.int64),
+        query_vectors=torch.zeros(1, 1),
+        ts=zeros,
+        request_ts=zeros,
+        target=item.roll(-1, 1),
+        length=length,
+    ).to(device)
+
+
+def _ours(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
+    """One training step of the history model."""
+    sizes = Sizes(size.num_items, size.num_items, 0, 0, 0, 0, False)
+    train = TrainConfig(loss=size.loss, num_negatives=min(size.num_negatives, size.num_items // 2))  # type: ignore[arg-type]
+    model = RetrievalModel(size.model, sizes)
+    model.encoder.id_row.copy_(torch.arange(size.num_items + 1))
+    objective = NextItem(model, train, torch.ones(size.num_items), product_dtype("auto", args.device)).to(args.device)
+    if args.compile:
+        model.decoder.compile(dynamic=False)
+    return _step(objective, _batch(size, args.device), train)
+
+
+class PlainSasrec(nn.Module):
+    """SASRec as a textbook writes it: `nn.TransformerEncoder`, dot products with the whole table, cross-entropy."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        cfg = size.model
+        self.items = nn.Embedding(size.num_items + 1, cfg.dim, padding_idx=0)
+        self.places = nn.Parameter(torch.zeros(cfg.max_length, cfg.dim))
+        layer = nn.TransformerEncoderLayer(cfg.dim, cfg.num_heads, 4 * cfg.dim, cfg.dropout, batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, cfg.num_layers)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Summed loss."""
+        length = batch.item.shape[1]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, device=batch.item.device)
+        with torch.autocast(batch.item.device.type, torch.bfloat16):
+            states = self.blocks(self.items(batch.item) + self.places[:length], mask=mask, is_causal=True)
+            logits = states @ self.items.weight.T
+        return F.cross_entropy(logits.flatten(0, 1).float(), batch.target.flatten(), reduction="sum")
+
+
+def _plain(size: Size, device: str) -> Callable[[], Tensor]:
+    return _step(PlainSasrec(size).to(device), _batch(size, device), TrainConfig())
+
+
+def _step(module: nn.Module, batch: Batch, cfg: TrainConfig) -> Callable[[], Tensor]:
+    optimizer = adamw(module.modules(), cfg) if isinstance(module, NextItem) else torch.optim.AdamW(module.parameters())
+    targets = int((batch.target != 0).sum())
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = module(batch) / targets
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def _report(name: str, size: Size, device: str, peak: float | None, step: Callable[[], Tensor]) -> dict[str, Any]:
+    seconds, peak_gb = _time(step, device)
+    tokens = size.batch_size * size.model.max_length
+    mfu = arithmetic(size) * tokens / seconds / peak if peak else None
+    shown = f"{mfu:7.1%}" if mfu is not None else "      -"
+    print(f"{name:<28} {tokens / seconds:>12,.0f} {1e3 * seconds:>9.2f} {shown} {peak_gb:>8.2f}", flush=True)
+    return {"tokens_per_s": tokens / seconds, "step_ms": 1e3 * seconds, "mfu": mfu, "peak_gb": peak_gb}
+
+
+def _time(step: Callable[[], Tensor], device: str) -> tuple[float, float]:
+    """Seconds a step, median of five runs of several steps, and the most memory held."""
+    steps = 20 if device == "cuda" else 2
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(steps):
+        step()
+    runs = []
+    for _ in range(5):
+        _wait(device)
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        _wait(device)
+        runs.append((time.perf_counter() - started) / steps)
+    return sorted(runs)[2], torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def arithmetic(size: Size) -> float:
+    """Floating point operations a token of a training step: forward, and twice that backward."""
+    d, layers, length = size.model.dim, size.model.num_layers, size.model.max_length
+    weights = layers * (5 * d * d + 7 * d * d)  # query, key, value, gate, output; SwiGLU of width 2 d with its gate
+    attention = layers * 2 * length * d  # scores and mixing, causal half
+    candidates = size.num_items if size.loss == "full" else size.num_negatives
+    return 6 * (weights + attention / 2 + candidates * d)
+
+
+def time_to_target(prepared: Path, device: str, target: float, max_epochs: int) -> dict[str, Any]:
+    """Trains on MovieLens-1M until validation NDCG@10 reaches the target."""
+    settings = TrainConfig(max_epochs=max_epochs, patience=max_epochs, batch_size=128)
+    model = ModelConfig(use_time=False, use_text=False, use_category=False)
+    config = Config(name="gpu", model=model, train=settings).model_copy(
+        update={"evaluate": Config(name="gpu").evaluate.model_copy(update={"filter_seen": True})}
+    )
+    trainer = trainer_for(config, PreparedData.open(prepared), None, device)
+    reached: list[float] = []
+
+    def on_epoch(run: Trainer, report: EpochReport) -> None:
+        ndcg = report.figures.get("ndcg@10", 0.0)
+        print(f"epoch {report.epoch:>3} {report.seconds:8.1f} s  NDCG@10 {ndcg:.4f}", flush=True)
+        if ndcg >= target and not reached:
+            reached.append(report.seconds)
+            run.state.stale = settings.patience  # far enough
+
+    trainer.run(on_epoch)
+    return {"seconds_to_target": reached[0] if reached else None, "validation_ndcg@10": trainer.state.best}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Requests a second and latency of the served application, beside what the machine and Ray Serve allow at most.
+
+Three things answer the same requests (user with 50 events, 500 candidates retrieved, 100 ranked, 25 returned) for the
+same closed-loop client on the same cores, in one run:
+
+- served: ingress, retriever and ranker as `txrec serve` starts them;
+- noop: the same composition with bodies that return a ready slate, i.e. the price of Ray Serve and HTTP alone;
+- in process: `Recommender.recommend()` without any server, one request a call and 16 a call.
+
+The bundle is generated and its model untrained: the work is the same, the answers mean nothing.
+
+    python bench/serve.py            100,000 products
+    python bench/serve.py --small    5,000 products, seconds
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray import serve as ray_serve
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from serve.service import Model  # noqa: E402
+from txrec import schema  # noqa: E402
+from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig  # noqa: E402
+from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
+from txrec.recommend import Recommender, Request  # noqa: E402
+from txrec.schema import EventKind, Split  # noqa: E402
+from txrec.slate import Candidates, Slate, SlateItem  # noqa: E402
+
+NUM_USERS = 2_000
+NUM_EVENTS = 50
+NUM_QUERIES = 2_000
+START_US = 1_700_000_000_000_000
+HOUR_US = 3_600_000_000
+CONFIG = Config(
+    name="bench",
+    text=TextConfig(dim=64, num_layers=1, num_heads=2, ngram_buckets=4_096),
+    model=ModelConfig(dim=64, max_length=NUM_EVENTS),
+    ranker=RankerConfig(mode="on", max_epochs=1, max_examples=400),
+)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--small", action="store_true", help="5,000 products and short runs")
+    options.add_argument("--items", type=int, default=100_000, help="products")
+    options.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
+    given = options.parse_args()
+    items, seconds = (5_000, 3.0) if given.small else (given.items, given.seconds)
+    with tempfile.TemporaryDirectory(prefix="txrec-bench-") as name:
+        bundle = make_bundle(Path(name), items)
+        figures = {"items": items, **in_process(bundle, seconds), **over_http(bundle, seconds)}
+    figures["ratio"] = round(figures["rps_16"] / figures["noop_rps_16"], 3)
+    for key, value in figures.items():
+        print(f"{key:24} {value:>12,.2f}")
+    print(json.dumps(figures))
+
+
+def make_bundle(folder: Path, num_items: int) -> Path:
+    """A complete bundle over a generated catalogue and log."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from txrec import bundle
+    from txrec.model.retrieval import RetrievalModel
+    from txrec.model.text_encoder import load_vectors, save_vectors
+    from txrec.train import pretrain, ranker
+
+    torch.manual_seed(0)
+    data = make_data(folder / "data", num_items)
+    texts = pretrain.corpus(data, CONFIG.pretrain)
+    encoder = pretrain.build(CONFIG.text, Tokenizer.from_file(str(data.tokenizer_path)), texts, 0)
+    encoder.eval()
+    encoder.save(folder / "text")
+    save_vectors(folder / "text", *pretrain.encode_prepared(encoder, data))
+    model = RetrievalModel.for_data(CONFIG.model, data, load_vectors(folder / "text")[0]).eval()
+    ranking = ranker.fit(CONFIG, data, model, folder / "text")
+    return bundle.write(folder / "candidate", CONFIG, data, model, folder / "text", ranking).path
+
+
+def make_data(folder: Path, num_items: int) -> PreparedData:
+    """Products with five-word titles; users who click, by popularity, half of the time after a search."""
+    from txrec.text import fit_tokenizer
+
+    rng = np.random.default_rng(0)
+    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u") for c in "klmnrstx"])
+    titles = [" ".join(row) for row in rng.choice(words, (num_items, 5))]
+    queries = sorted({" ".join(row) for row in rng.choice(words, (NUM_QUERIES, 2))})
+    popularity = 1.0 / np.arange(1, num_items + 1) ** 0.8
+    shape = (NUM_USERS, NUM_EVENTS)
+    chosen = rng.choice(num_items, shape, p=popularity / popularity.sum()) + 1
+    counts = np.bincount(chosen[:, : NUM_EVENTS - 10].ravel(), minlength=num_items + 1)[1:]
+    asked = np.where(rng.random(shape) < 0.5, rng.integers(1, len(queries) + 1, shape), 0)
+    times = START_US + HOUR_US * np.arange(NUM_EVENTS) + rng.integers(0, HOUR_US, (NUM_USERS, 1))
+    split = np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], [NUM_EVENTS - 10, 5, 5])
+    meta = Meta(
+        fingerprint="bench",
+        num_users=NUM_USERS,
+        num_items=num_items,
+        num_trained_items=num_items,
+        num_queries=len(queries),
+        num_events=chosen.size,
+        num_categories=50,
+        num_brands=200,
+        num_price_buckets=10,
+        has_time=True,
+        split_kind="global_time",
+        validation_start_ts=START_US + HOUR_US * (NUM_EVENTS - 10),
+        test_start_ts=START_US + HOUR_US * (NUM_EVENTS - 5),
+        end_ts=START_US + HOUR_US * (NUM_EVENTS + 1),
+    )
+    tokenizer = fit_tokenizer([*titles[:5_000], *queries], CONFIG.text).to_str()
+    sequences = pa.Table.from_pylist(
+        [_user(u, chosen[u], asked[u], times[u], split) for u in range(NUM_USERS)], schema=schema.SEQUENCES
+    )
+    found = [{"query": query, "train_count": 1} for query in queries]
+    return write(
+        folder,
+        meta,
+        _items(titles, counts),
+        pa.Table.from_pylist(found, schema=schema.PREPARED_QUERIES),
+        sequences,
+        tokenizer,
+    )
+
+
+def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[str, Any]:
+    return {
+        "user_id": f"u{user:06d}",
+        "item": items,
+        "query": queries,
+        "event": np.full(NUM_EVENTS, EventKind.CLICK, np.int8),
+        "ts": times,
+        "value": np.zeros(NUM_EVENTS, np.float32),
+        "split": split,
+    }
+
+
+def _items(titles: list[str], counts: Any) -> pa.Table:
+    rows = [
+        {
+            "item_key": f"p{number:07d}",
+            "title": title,
+            "category": ["shop", f"category {number % 50}"],
+            "brand": f"brand {number % 200}",
+            "price": 5.0 + number % 100,
+            "available": True,
+            "text": title,
+            "category_id": number % 50 + 1,
+            "brand_id": number % 200 + 1,
+            "price_bucket": number % 10 + 1,
+            "train_count": int(count),
+        }
+        for number, (title, count) in enumerate(zip(titles, counts, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.PREPARED_ITEMS)
+
+
+def in_process(bundle: Path, seconds: float) -> dict[str, float]:
+    """The recommender alone, on one thread as in a replica."""
+    import torch
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    recommender = Recommender.open(bundle)
+    figures = {"open_s": time.perf_counter() - started}
+    users = recommender.known_users()
+    for size in (1, 16):
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds / 2:
+            recommender.recommend([Request(user_id=users[(done + n) % len(users)]) for n in range(size)])
+            done += size
+        figures[f"in_process_rps_{size}"] = round(done / (time.perf_counter() - began), 1)
+    return figures
+
+
+class Noop:
+    """Answers without work, with a slate of the usual size."""
+
+    catalogue: Any = None
+
+    def __init__(self) -> None:
+        item = SlateItem("p0000001", 0.5, "five words in a title", "dense", {"dense": 0.5, "popularity": 1.0})
+        self._slate = Slate((item,) * 25)
+
+    def retrieve(self, requests: list[Request]) -> list[Candidates]:
+        """No candidates."""
+        empty: Any = np.zeros(0, np.int32)
+        return [Candidates(r, empty, "", empty, empty, empty, empty, empty, empty, 0) for r in requests]
+
+    def rank(self, candidates: list[Candidates], **_: Any) -> list[Slate]:
+        """The same slate for everybody."""
+        return [self._slate for _ in candidates]
+
+
+def open_noop() -> tuple[Any, Model]:
+    return Noop(), Model("noop")
+
+
+def over_http(bundle: Path, seconds: float) -> dict[str, float]:
+    """The deployed application and the same composition without work."""
+    from pipelines import cluster
+    from serve import app
+    from serve.service import open_bundle
+
+    users = [f"u{user:06d}" for user in range(NUM_USERS)]
+    figures: dict[str, float] = {}
+    with cluster.connect():
+        for prefix, opener in (("noop_", open_noop), ("", partial(open_bundle, str(bundle)))):
+            started = time.perf_counter()
+            with served(app, opener) as port:
+                figures[f"{prefix}start_s"] = round(time.perf_counter() - started, 1)
+                asyncio.run(load(port, users, 16, seconds / 4))  # warm
+                for clients in (1, 16):
+                    times = asyncio.run(load(port, users, clients, seconds))
+                    figures[f"{prefix}rps_{clients}"] = round(len(times) / seconds, 1)
+                    for share in (50, 99):
+                        figures[f"{prefix}p{share}_ms_{clients}"] = round(float(np.percentile(times, share)), 2)
+    figures["p50_ms"], figures["p99_ms"] = figures["p50_ms_1"], figures["p99_ms_1"]
+    return figures
+
+
+@contextlib.contextmanager
+def served(app: Any, opener: Any) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = ServeConfig(port=port, console=False)
+    try:
+        app.launch(app.bind(opener, config), config)
+        yield port
+    finally:
+        ray_serve.shutdown()
+
+
+async def load(port: int, users: list[str], clients: int, seconds: float) -> list[float]:
+    """Closed loop: every client sends its next request when the last one is answered. Milliseconds of each."""
+    end = time.perf_counter() + seconds
+    taken = await asyncio.gather(*(_client(port, users[place::clients], end) for place in range(clients)))
+    return [ms for one in taken for ms in one]
+
+
+async def _client(port: int, users: list[str], end: float) -> list[float]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    taken: list[float] = []
+    while time.perf_counter() < end:
+        body = json.dumps({"user_id": users[len(taken) % len(users)]}).encode()
+        started = time.perf_counter()
+        writer.write(
+            b"POST /v1/recommend HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if not head.startswith(b"http/1.1 200"):
+            raise RuntimeError(f"the server answered {head.splitlines()[0].decode()}")
+        await _skip_body(reader, head)
+        taken.append(1000 * (time.perf_counter() - started))
+    writer.close()
+    return taken
+
+
+async def _skip_body(reader: asyncio.StreamReader, head: bytes) -> None:
+    for line in head.splitlines():
+        if line.startswith(b"content-length:"):
+            await reader.readexactly(int(line.split(b":")[1]))
+            return
+    while size := int((await reader.readuntil(b"\r\n")).strip(), 16):  # chunked
+        await reader.readexactly(size + 2)
+    await reader.readexactly(2)
+
+
+if __name__ == "__main__":
+    main()

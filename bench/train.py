@@ -1,0 +1,203 @@
+"""How fast the history model trains, what it reaches, and how that compares with RecTools' SASRecModel.
+
+    python bench/train.py [configs/movielens-1m.toml] [dotted.key=value ...] [--target 0.17] [--peer-epochs 2]
+                          [--skip-peer] [--skip-ray] [--peer-python PATH]
+
+Needs the prepared data of the configuration (`txrec prepare CONFIG`). The same events, width, depth, heads, length and
+dropout are given to both. RecTools lives in an environment of its own (`.bench/rectools`), made here by pip on first
+use. Tokens are real positions with padding left out; the peer's are counted the same way. Validation is not counted.
+The bare loop runs in this process; with Ray it is `txrec train`'s history part (one worker), for a few epochs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pipelines import cluster, train
+from txrec.config import Config, load
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import cases
+from txrec.schema import Split
+from txrec.train.history import trainer_for
+from txrec.train.loop import EpochReport, Trainer
+from txrec.train.validation import figures, measure
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".bench" / "rectools"
+PEER = ("rectools[torch]==0.19.*", "torch==2.13.0")
+PROFILED_STEPS = 20
+GROUPS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmm_", "aten::baddbmm"),
+    "dropout": ("aten::bernoulli_",),
+    "exp and softmax": ("aten::exp_", "aten::exp", "aten::_softmax", "aten::_softmax_backward_data"),
+    "optimiser": ("aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_"),
+}
+
+
+def main() -> None:
+    args = _arguments()
+    config = load(Path(args.config), args.overrides)
+    data = PreparedData.open(config.data_dir)
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    result: dict[str, Any] = {"threads": args.threads, "shares": shares(config, data)}
+    result |= run_here(config, data, args.target)
+    if not args.skip_ray:
+        result |= run_ray(config, args.ray_epochs, result["tokens_per_s"])
+    if not args.skip_peer:
+        result |= run_peer(config, data, args, result["tokens_per_s"])
+    print(json.dumps(result))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", default=str(ROOT / "configs" / "movielens-1m.toml"))
+    parser.add_argument("overrides", nargs="*", default=[])
+    parser.add_argument("--target", type=float, default=0.17, help="validation NDCG@10 to be timed")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--ray-epochs", type=int, default=2)
+    parser.add_argument("--peer-epochs", type=int, default=2)
+    parser.add_argument("--peer-python", default="", help="python of an environment that has RecTools already")
+    parser.add_argument("--skip-peer", action="store_true")
+    parser.add_argument("--skip-ray", action="store_true")
+    return parser.parse_args()
+
+
+def run_here(config: Config, data: PreparedData, target: float) -> dict[str, Any]:
+    """Trains in this process: speed, time to the target on validation, and the test figures."""
+    trainer = trainer_for(config, data, train.text_folder(config))
+    print(f"{'epoch':>5} {'loss':>7} {'ndcg@10':>8} {'recall@10':>9} {'tokens/s':>9} {'seconds':>8}")
+    trainer.run(_print_epoch)
+    reports = trainer.state.history
+    reached = [report["seconds"] for report in reports if _figure(report) >= target]
+    test = figures(
+        measure(trainer.objective.model, cases(data, Split.TEST, config.evaluate), trainer.examples.query_vectors)
+    )
+    print(f"test NDCG@10 {test['ndcg@10']:.4f}  HR@10 {test['recall@10']:.4f}")
+    return {
+        "tokens_per_s": float(np.median([report["tokens_per_s"] for report in reports])),
+        "seconds_to_target": reached[0] if reached else None,
+        "target": target,
+        "validation_ndcg@10": trainer.state.best,
+        "ndcg@10": test["ndcg@10"],
+        "hr@10": test["recall@10"],
+        "seconds": trainer.state.seconds,
+    }
+
+
+def _figure(report: dict[str, Any]) -> float:
+    return float(report["figures"].get("ndcg@10", 0.0))
+
+
+def _print_epoch(_: Trainer, report: EpochReport) -> None:
+    ndcg, recall = report.figures.get("ndcg@10", 0.0), report.figures.get("recall@10", 0.0)
+    rate, seconds = f"{report.tokens_per_s:,.0f}", f"{report.seconds:.1f}"
+    print(f"{report.epoch:>5} {report.loss:>7.3f} {ndcg:>8.4f} {recall:>9.4f} {rate:>9} {seconds:>8}", flush=True)
+
+
+def shares(config: Config, data: PreparedData) -> dict[str, float]:
+    """Share of a step's time by kind of work: data, forward, loss with its gradients, and operators by group."""
+    trainer = trainer_for(config, data, train.text_folder(config))
+    batches = trainer.examples.batches(config.seed, 0)[:PROFILED_STEPS]
+    started = time.perf_counter()
+    made = [trainer.examples.batch(starts, ends) for starts, ends in batches]
+    data_s = time.perf_counter() - started
+    trainer.module.train()
+    started = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        for batch in made:
+            trainer._step(batch, 0.0, True)
+    total_s = time.perf_counter() - started + data_s
+    by_group: dict[str, float] = defaultdict(float)
+    for event in profiled.key_averages():
+        group = next((name for name, operators in GROUPS.items() if event.key in operators), "the rest")
+        by_group[group] += event.self_cpu_time_total / 1e6
+    loss_s = sum(e.cpu_time_total for e in profiled.key_averages() if e.key == "_ChunkedSoftmax") / 1e6
+    found = {"data": data_s / total_s, "loss (its products included)": loss_s / total_s}
+    found |= {name: seconds / total_s for name, seconds in sorted(by_group.items())}
+    for name, share in found.items():
+        print(f"{name:<32} {share:6.1%}")
+    return {name: round(share, 3) for name, share in found.items()}
+
+
+def run_ray(config: Config, epochs: int, bare: float) -> dict[str, float]:
+    """The same training as a Ray Train job, for a few epochs."""
+    settings = {
+        "runs_root": str(ROOT / ".bench" / "runs"),
+        "train": config.train.model_copy(update={"max_epochs": epochs}),
+    }
+    short = config.model_copy(update=settings)
+    work = short.checkpoints_dir.absolute() / "ray-bench"
+    with cluster.connect():
+        _, history = train.train_history(short, PreparedData.open(config.data_dir), train.text_folder(config), work)
+    rate = float(np.median([report.tokens_per_s for report in history]))
+    print(f"under Ray Train: {rate:,.0f} tokens/s, {rate / bare:.2f} of the bare loop")
+    return {"ray_tokens_per_s": rate, "ray_ratio": rate / bare}
+
+
+def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours: float) -> dict[str, Any]:
+    """RecTools on the same events; its speed and, if it is given enough epochs, its time to the target."""
+    python = args.peer_python or str(_environment())
+    folder = ROOT / ".bench"
+    folder.mkdir(exist_ok=True)
+    _export(data, folder / "events.csv")
+    settings = {
+        "epochs": args.peer_epochs,
+        "validate_every": 5,
+        "target": args.target,
+        "threads": args.threads,
+        "factors": config.model.dim,
+        "blocks": config.model.num_layers,
+        "heads": config.model.num_heads,
+        "length": config.model.max_length,
+        "dropout": config.model.dropout,
+        "batch_size": 128,
+    }
+    script = ROOT / "bench" / "peers" / "rectools_sasrec.py"
+    command = [python, str(script), str(folder / "events.csv"), str(folder / "peer.json"), json.dumps(settings)]
+    subprocess.run(command, check=True, cwd=folder)
+    epochs = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
+    reached = [epoch["seconds"] for epoch in epochs if (epoch["ndcg@10"] or 0) >= args.target]
+    rate = epochs[-1]["tokens_per_s"]
+    print(f"RecTools SASRecModel: {rate:,.0f} tokens/s; ours is {ours / rate:.1f} times as fast")
+    best = max((epoch["ndcg@10"] or 0 for epoch in epochs), default=0)
+    return {
+        "peer_tokens_per_s": rate,
+        "ratio": ours / rate,
+        "peer_epochs": len(epochs),
+        "peer_seconds": epochs[-1]["seconds"],
+        "peer_validation_ndcg@10": best,
+        "peer_seconds_to_target": reached[0] if reached else None,
+    }
+
+
+def _environment() -> Path:
+    python = ENVIRONMENT / "bin" / "python"
+    if not (ENVIRONMENT / "complete").exists():
+        print(f"making {ENVIRONMENT} with {' '.join(PEER)}")
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
+        (ENVIRONMENT / "complete").touch()
+    return python
+
+
+def _export(data: PreparedData, path: Path) -> None:
+    s = data.sequences
+    user = np.repeat(np.arange(len(s)), np.diff(s.offsets))
+    place = np.arange(len(user)) - s.offsets[user]
+    shown = s.item > 0
+    columns = np.stack([user, s.item, place, s.split], axis=1)[shown]
+    np.savetxt(path, columns, fmt="%d", delimiter=",", header="user,item,place,split", comments="")
+
+
+if __name__ == "__main__":
+    main()

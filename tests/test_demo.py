@@ -1,0 +1,112 @@
+"""The demonstration from raw log to answered request, as a user runs it, on a small generated shop."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "data.shop.num_items=300",
+    "data.shop.num_users=400",
+    "data.shop.num_events=12000",
+    "pretrain.max_steps=10",
+    "train.max_epochs=2",
+    "ranker.max_epochs=1",
+    "evaluate.bootstrap=50",
+]
+
+
+class Shop:
+    """A small shop's demonstration in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """Starts `txrec demo`; its output is one pipe."""
+        places = [f"runs_root={self.folder}/runs", f"data.root={self.folder}/raw", f"serve.port={self.port}"]
+        command = [sys.executable, "-m", "pipelines", "demo", "configs/demo.toml", *SMALL, *places, *options]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def get(self, path: str) -> str:
+        """Body of a GET."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
+            return str(response.read().decode())
+
+    @property
+    def run(self) -> Path:
+        """The run's files."""
+        return self.folder / "runs" / "demo"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def served(shop: Shop) -> str:
+    """The demonstration up to `Ctrl-C stops everything`, then interrupted; all it printed."""
+    process = shop.start()
+    descendants: list[psutil.Process] = []
+    printed = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        printed.append(line)
+        if "Ctrl-C stops everything" in line:
+            assert "txrec" in shop.get("/docs")
+            assert json.loads(shop.get("/health/ready"))
+            assert "gradio" in shop.get("/console/")
+            descendants = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0, "".join(printed)
+    assert descendants, "".join(printed)
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert alive == [], "processes left running"
+    return "".join(printed)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_demo_runs_every_stage_serves_and_stops_cleanly_on_ctrl_c(served: str, shop: Shop) -> None:
+    for stage in ("prepare", "pretrain", "train", "evaluate", "publish"):
+        assert re.search(rf"^✓ {stage} ", served, flags=re.MULTILINE)
+    assert "Traceback" not in served
+    assert "POST /v1/search" in served
+    assert re.search(r"product +score +source +reason", served)
+    assert (shop.run / "registry" / "production" / "manifest.json").is_file()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_reports_say_what_was_read_and_how_good_the_model_is(served: str, shop: Shop) -> None:
+    data = json.loads((shop.run / "reports" / "data.json").read_text())
+    assert data["read"] == data["kept"] + sum(data["rejected"].values())
+    metrics = json.loads((shop.run / "reports" / "metrics.json").read_text())
+    assert {"ndcg@10", "recall@10", "mrr"} <= set(metrics["test"])
+    assert {"popularity", "most_clicked"} <= set(metrics["baselines"])
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_second_run_reuses_everything_says_so_and_stops_after_one_answer(served: str, shop: Shop) -> None:
+    process = shop.start("--once")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert printed.count("unchanged, reused") == 5
+    assert "POST /v1/search" in printed
