@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.train
 
 from pipelines import pretrain as pretrain_job
 from tests.tiny import tiny_data
@@ -86,6 +87,7 @@ def _dying(folder: Path) -> Callable[[dict[str, object]], object]:
         def die_in_the_middle(phase: str, step: int, total: int | None, **_: float) -> None:
             marker = folder / f"killed-{len(list(folder.glob('killed-*'))) + 1}"
             if phase == "queries and clicks" and marker.name != "killed-3":
+                ray.train.get_all_reported_checkpoints()  # what is not committed yet would be lost with the worker
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             if phase == "masked tokens":
