@@ -1,39 +1,28 @@
-"""The HTTP application over a `Service`: validate, delegate, say what went wrong. It runs without Ray.
-
-Every answer that is not 2xx has one shape, `api.ErrorReply`, and names the field that is to blame:
-
-    400  the body is no JSON                    405  wrong method
-    401  no API key, or an unknown one          413  the body is too large
-    403  a key that may not do this             422  a field is missing or out of range
-    404  no such product, user or path          503  overloaded or starting; `Retry-After` says when to come back
-"""
+"""The HTTP application over a `Service`: validate, delegate, say what went wrong. It runs without Ray."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import api
+from serve import api, problems
 from serve.batching import Batcher
+from serve.envelope import MAX_BODY_BYTES, Envelope
 from serve.keys import Keys, Role
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.service import Answer, Asked, Model, Service
 from txrec import __version__, slate
 from txrec.config import ServeConfig
-from txrec.errors import RequestError, UnavailableError, UnknownItemError
+from txrec.errors import RequestError, UnavailableError
 from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent, SqliteHistory
 
-MAX_BODY_BYTES = 1 << 20
-RETRY_AFTER_S = 1
 MAX_FUTURE_US = 86_400_000_000
 """An event may be dated this far ahead of the server's clock, microseconds."""
 
@@ -85,10 +74,7 @@ def create_app(
     app.state.keys = keys or Keys()
     app.include_router(_slates)
     app.include_router(_state)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(RequestError, _refused)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _defect)
+    problems.install(app)
     app.add_middleware(Envelope, metrics=app.state.metrics)
     return app
 
@@ -405,108 +391,3 @@ def _model_reply(model: Model) -> api.ModelReply:
         num_items=model.num_items,
         metrics=dict(model.metrics),
     )
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        detail = first.get("ctx", {}).get("error", first["msg"])
-        return _problem(request, 400, "body", f"is no JSON: {detail}")
-    where = [str(part) for part in first["loc"]]
-    place = where[1:] if where and where[0] in ("body", "path", "query", "header") else where
-    if isinstance(error.body, dict) and place[:1] == ["0"]:  # one event, read as a list of one
-        place = place[1:]
-    message = first["msg"].removeprefix("Value error, ")
-    return _problem(request, 422, ".".join(place) or "body", message[:1].lower() + message[1:])
-
-
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestError)
-    if isinstance(error, UnavailableError):
-        return _problem(request, 503, error.field or None, str(error), {"Retry-After": str(RETRY_AFTER_S)})
-    return _problem(request, 404 if isinstance(error, UnknownItemError) else 422, error.field, str(error))
-
-
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    field = headers.pop("X-Field", "body" if error.status_code == 400 else None)
-    return _problem(request, error.status_code, field, str(error.detail), headers)
-
-
-async def _defect(request: Request, error: Exception) -> JSONResponse:  # the server logs the traceback
-    return _problem(
-        request, 500, None, f"the server failed ({type(error).__name__}); the request id finds it in its log"
-    )
-
-
-def _problem(
-    request: Request, status: int, field: str | None, message: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    request_id = getattr(request.state, "request_id", "")
-    reply = api.ErrorReply(error=api.Problem(field=field, message=message), request_id=request_id)
-    return JSONResponse(reply.model_dump(), status, dict(headers or {}))
-
-
-class Envelope:
-    """What surrounds every request: its id, its start time, its share in the figures, and the limit on its body."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = uuid.uuid4().hex
-        scope.setdefault("state", {}).update(request_id=request_id, started=time.perf_counter())
-        tagged = self._counted(scope, _tagged(send, request_id))
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            await _too_large(Request(scope))(scope, receive, tagged)
-            return
-        await self._app(scope, _limited(receive), tagged)
-
-    def _counted(self, scope: Scope, send: Send) -> Send:
-        async def wrapped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")  # unknown paths would be without number
-                seconds = time.perf_counter() - scope["state"]["started"]
-                self._metrics.request(route, message["status"], seconds)
-            await send(message)
-
-        return wrapped
-
-
-def _tagged(send: Send, request_id: str) -> Send:
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-        await send(message)
-
-    return wrapped
-
-
-def _limited(receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """Bodies without a declared length are counted as they arrive."""
-    total = 0
-
-    async def wrapped() -> Message:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > MAX_BODY_BYTES:
-            raise HTTPException(413, _TOO_LARGE, {"X-Field": "body"})
-        return message
-
-    return wrapped
-
-
-_TOO_LARGE = f"is larger than {MAX_BODY_BYTES} bytes"
-
-
-def _too_large(request: Request) -> JSONResponse:
-    return _problem(request, 413, "body", _TOO_LARGE)

@@ -1,0 +1,70 @@
+"""Every answer that is not 2xx: one shape, `api.ErrorReply`, that names the field to blame.
+
+400  the body is no JSON                    405  wrong method
+401  no API key, or an unknown one          413  the body is too large
+403  a key that may not do this             422  a field is missing or out of range
+404  no such product, user or path          503  overloaded or starting; `Retry-After` says when to come back
+"""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve import api
+from txrec.errors import RequestError, UnavailableError, UnknownItemError
+
+RETRY_AFTER_S = 1
+
+
+def install(app: FastAPI) -> None:
+    """Makes an application answer its errors in this shape."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _defect)
+
+
+def problem(
+    request: Request, status: int, field: str | None, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer that says what was wrong."""
+    request_id = getattr(request.state, "request_id", "")
+    reply = api.ErrorReply(error=api.Problem(field=field, message=message), request_id=request_id)
+    return JSONResponse(reply.model_dump(), status, dict(headers or {}))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        detail = first.get("ctx", {}).get("error", first["msg"])
+        return problem(request, 400, "body", f"is no JSON: {detail}")
+    where = [str(part) for part in first["loc"]]
+    place = where[1:] if where and where[0] in ("body", "path", "query", "header") else where
+    if isinstance(error.body, dict) and place[:1] == ["0"]:  # one event, read as a list of one
+        place = place[1:]
+    message = first["msg"].removeprefix("Value error, ")
+    return problem(request, 422, ".".join(place) or "body", message[:1].lower() + message[1:])
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    if isinstance(error, UnavailableError):
+        return problem(request, 503, error.field or None, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+    return problem(request, 404 if isinstance(error, UnknownItemError) else 422, error.field, str(error))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    field = headers.pop("X-Field", "body" if error.status_code == 400 else None)
+    return problem(request, error.status_code, field, str(error.detail), headers)
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:  # the server logs the traceback
+    return problem(
+        request, 500, None, f"the server failed ({type(error).__name__}); the request id finds it in its log"
+    )
