@@ -78,7 +78,8 @@ class SourceConfig(Section):
     """File, directory or glob relative to `data.root`, or an absolute or `s3://` URI.
     .gz, .zip, .zst and .tgz are read as they lie."""
     sql: str = ""
-    """Instead of a path: a SELECT statement."""
+    """Instead of a path: a SELECT statement. One worker holds its whole result: read a table of many millions of rows
+    through several sources, e.g. one a month."""
     connection_env: str = ""
     """With `sql`: the environment variable that holds the connection string (`postgresql://...`,
     `sqlite:///file`)."""
@@ -91,6 +92,8 @@ class SourceConfig(Section):
     """csv: whether `"` quotes fields."""
     escape: str = Field("", max_length=1)
     """csv: character that escapes a quote inside quotes, where that is not a doubled quote, e.g. a backslash."""
+    multiline: bool = False
+    """csv: whether quoted fields may hold line breaks; a file is then read as one stream, not in ranges."""
     header: bool = True
     """csv: whether the first line names the columns."""
     names: tuple[str, ...] = ()
@@ -124,6 +127,10 @@ class SourceConfig(Section):
             )
         if self.format == "csv" and not self.sql and not self.header and not self.names:
             raise ValueError("a source without header needs names")
+        if self.multiline and not (self.format == "csv" and self.quoting):
+            raise ValueError(
+                "multiline needs format csv with quoting: a line break inside a field must stand in quotes"
+            )
         return self
 
 
@@ -286,6 +293,9 @@ class PretrainConfig(OptimizerConfig):
     product_pairs_frac: float = Field(0.2, ge=0, lt=1)
     """Share of the contrastive pairs that join two products which a user took one after the other, most frequent first;
     where there are no queries, all pairs are such unless this is 0."""
+    hard_negatives: int = Field(0, ge=0)
+    """Hard negatives of every query in a contrastive step: products judged badly for it, or ranked first by BM25 and not
+    clicked."""
     max_steps: int = Field(0, ge=0)
     """Stop each phase after this many steps; 0 = no limit."""
     lr: float = Field(2e-3, gt=0, le=1)
@@ -326,6 +336,20 @@ class TrainConfig(OptimizerConfig):
     """gbce: 0 = plain binary cross-entropy, 1 = fully calibrated for the share of negatives drawn."""
     target_events: tuple[str, ...] = ()
     """Event kinds that count as targets; empty = every kind that has an item."""
+    item_optimizer: Literal["auto", "adamw", "rowwise"] = "auto"
+    """For the item table. adamw: two moments a number, all rows at every step. rowwise: Adam with one moment a row, for
+    the rows that a batch used; needs the loss sampled or gbce. auto: rowwise from 50,000 trained items on."""
+    shard_items: bool = False
+    """Spreads the rows of the item table over the workers; needs the loss sampled or gbce."""
+    ingest: Literal["auto", "memory", "stream"] = "auto"
+    """memory: all sequences at once. stream: in loads of max_memory_bytes, in another order every epoch. auto: memory
+    where they fit."""
+    max_memory_bytes: int = Field(0, ge=0)
+    """Memory for training sequences in each worker, bytes; 0 = a quarter of the machine's, divided by the workers."""
+    compile: bool = False
+    """torch.compile for the decoder: pays on a GPU, after a minute or two of compiling."""
+    mlflow_uri: str = ""
+    """Tracking server or folder of MLflow to log to, beside TensorBoard (needs the extra `mlflow`); empty = none."""
     max_failures: int = Field(2, ge=0)
     """Worker crashes survived before the run fails."""
 
@@ -389,6 +413,8 @@ class EvaluateConfig(Section):
     """Resamples for the intervals; 0 = none."""
     max_cases: int = Field(0, ge=0)
     """Evaluate a seeded sample of this many cases; 0 = all. Reports say so."""
+    relevant_grade: float = 0.0
+    """Judged pairs count as right for ROC-AUC from this grade on."""
 
 
 class PublishConfig(Section):
@@ -426,6 +452,10 @@ class ServeConfig(Section):
     """A request that takes longer is answered 503."""
     ranker_timeout_s: float = Field(1.0, gt=0)
     """Longest wait for the ranker, then retrieval order is served with `fallback: "ranker_unavailable"`."""
+    activation_timeout_s: float = Field(60.0, gt=0)
+    """Longest wait until every replica has opened and tried a version that is to be served, seconds."""
+    impression_days: int = Field(30, ge=0)
+    """Slates that were answered are kept this many days, to be joined with the events that followed; 0 = not at all."""
     max_top_k: int = Field(1_000, ge=1)
     """Largest slate a caller may ask for."""
     max_query_chars: int = Field(512, ge=1)
@@ -456,8 +486,8 @@ class TuneConfig(Section):
     """Search algorithm."""
     num_trials: int = Field(20, ge=1)
     """Trials (grid: repetitions)."""
-    max_concurrent: int = Field(1, ge=1)
-    """Trials at once."""
+    max_concurrent: int = Field(0, ge=0)
+    """Trials at once; 0 = as many as the CPUs and GPUs of the cluster hold, which more than that never run."""
     grace_epochs: int = Field(2, ge=1)
     """ASHA stops no trial before this many validations."""
 

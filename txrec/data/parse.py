@@ -1,11 +1,13 @@
 r"""From a block of lines to a table of raw columns, and the lines that could not be read.
 
-A row is one line. Arrow and polars parse whole blocks; a line that they would misread (a quote that does not end would
-swallow the next rows, say) is found by comparing the number of rows with the number of lines, halving the block until
-the culprit stands alone. So one broken line costs one line, and what it said is kept.
+A row is one line, or where a source says so as many as its quotes embrace. Arrow and polars parse whole blocks; a line
+that they would misread (a quote that does not end would swallow the next rows, say) is found by comparing the number of
+rows with the number of lines, halving the block until the culprit stands alone. So one broken line costs one line, and
+what it said is kept.
 """
 
 import codecs
+import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from txrec.errors import DataError
 from txrec.schema import Reason
 
 _UNIT_SEPARATOR = b"\x1f"
+_MOST_LINES = 1_000  # of one record
 _SINGLE_JSON_ROWS = 64  # below this many, JSON lines are looked at one by one
 
 
@@ -68,6 +71,10 @@ class Lines:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def part(self, first: int, last: int | None = None) -> "Lines":
+        """Some of the lines, of the same block."""
+        return Lines(self.block, self.starts[first:last], self.ends[first:last])
+
     def at(self, index: int) -> bytes:
         """One line without its end."""
         return self.block[self.starts[index] : self.ends[index]].removesuffix(b"\r")
@@ -112,6 +119,42 @@ def column_names(first_line: bytes, layout: Layout, quoting: bool = True, escape
         pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
     )
     return [str(column[0].as_py()).strip() for column in table.columns]
+
+
+def join_lines(lines: Lines, num_columns: int, layout: Layout, escape: str) -> tuple[Lines, int]:
+    """Makes one line of those that are one record, because the breaks between them stand in quotes.
+
+    A line whose quote does not end stays alone if no later line completes it to a record of all columns: a broken quote
+    costs its own line and none of the next.
+
+    Returns:
+        The lines, and how many of them cannot go on beyond the end of the block.
+    """
+    odd = _odd_quotes(lines, escape)
+    ends, single = lines.ends.copy(), np.ones(len(lines), dtype=bool)
+    at = 0
+    while at + 1 < len(odd):
+        first, last = odd[at], odd[at + 1]
+        text = lines.block[lines.starts[first] : lines.ends[last]]
+        if last - first < _MOST_LINES and _is_record(text, num_columns, layout, escape):
+            ends[first], single[first + 1 : last + 1] = lines.ends[last], False
+            at += 2
+        else:
+            at += 1
+    is_open = at < len(odd) and len(lines) - odd[at] < _MOST_LINES
+    num_whole = int(single[: odd[at]].sum()) if is_open else int(single.sum())
+    return Lines(lines.block, lines.starts[single], ends[single]), num_whole
+
+
+def _is_record(content: bytes, num_columns: int, layout: Layout, escape: str) -> bool:
+    text, delimiter = content.decode(_single(layout.encoding), errors="replace"), layout.delimiter
+    if len(delimiter) > 1:
+        text, delimiter = text.replace(delimiter, _UNIT_SEPARATOR.decode()), _UNIT_SEPARATOR.decode()
+    rows = csv.reader([text], delimiter=delimiter, doublequote=not escape, escapechar=escape or None, strict=True)
+    try:
+        return len(next(rows)) == num_columns
+    except csv.Error:
+        return False
 
 
 def parse_delimited(

@@ -25,6 +25,7 @@ from txrec.data.parse import (
     Lines,
     Parsed,
     column_names,
+    join_lines,
     parse_delimited,
     parse_json,
     parse_json_map,
@@ -160,7 +161,7 @@ def _cuts(file: files.File, source: SourceConfig) -> list[tuple[int, int | None]
         with files.open_random(file.path) as handle:
             return [(group, group + 1) for group in range(pq.ParquetFile(handle).num_row_groups)]
     wide = source.encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32"))
-    if file.packed or source.format == "json_map" or wide:
+    if file.packed or source.format == "json_map" or source.multiline or wide:
         return [(0, None)]
     starts = range(0, file.size, files.RANGE_BYTES)
     return [(start, min(start + files.RANGE_BYTES, file.size)) for start in starts]
@@ -256,10 +257,15 @@ def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
 def _read_lines(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:
     wanted = wanted_columns(data, chunk)
     done, member = 0, None
-    for name, block in files.lines(chunk.path, source.encoding, chunk.start, chunk.end):
-        lines = Lines.of(block)
-        if name != member and source.format == "csv" and source.header and chunk.start == 0:
-            lines = Lines(lines.block, lines.starts[1:], lines.ends[1:])
+    blocks = files.lines(chunk.path, source.encoding, chunk.start, chunk.end)
+    cut = (
+        whole_records(blocks, chunk, source)
+        if source.multiline
+        else ((name, Lines.of(block)) for name, block in blocks)
+    )
+    for name, found in cut:
+        headed = name != member and source.format == "csv" and source.header and chunk.start == 0
+        lines = found.part(1) if headed else found
         member = name
         parsed = _parse(lines, chunk, source, wanted)
         bad = sorted(parsed.bad)
@@ -273,6 +279,23 @@ def _read_lines(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterato
             len(lines),
         )
         done += len(lines)
+
+
+def whole_records(
+    blocks: Iterator[tuple[str, bytes]], chunk: Chunk, source: SourceConfig
+) -> Iterator[tuple[str, Lines]]:
+    """Lines that belong together as one; a record that may go on in the next block is held back for it."""
+    member, rest = "", b""
+    for name, block in blocks:
+        if rest and name != member:
+            yield member, join_lines(Lines.of(rest), len(chunk.columns), source, source.escape)[0]
+            rest = b""
+        lines, num_whole = join_lines(Lines.of(rest + block), len(chunk.columns), source, source.escape)
+        rest = lines.block[lines.starts[num_whole] :] if num_whole < len(lines) else b""
+        member = name
+        yield name, lines.part(0, num_whole)
+    if rest:
+        yield member, join_lines(Lines.of(rest), len(chunk.columns), source, source.escape)[0]
 
 
 def _parse(lines: Lines, chunk: Chunk, source: SourceConfig, wanted: Sequence[str]) -> Parsed:
@@ -346,7 +369,7 @@ def _join_frame(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
     file, columns, content = _join_layout(data, join)
     lines = Lines.of(content)
     if join.header:
-        lines = Lines(lines.block, lines.starts[1:], lines.ends[1:])
+        lines = lines.part(1)
     parsed = parse_delimited(lines, columns, columns, join)
     if parsed.bad:
         index, reason = next(iter(sorted(parsed.bad.items())))

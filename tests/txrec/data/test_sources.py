@@ -9,6 +9,7 @@ import sqlite3
 import tarfile
 import zipfile
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, prepared, rejected, write
-from txrec.config import DataConfig, TimeConfig
+from txrec.config import DataConfig, SourceConfig, TimeConfig
 from txrec.data import files, sources
 from txrec.data.canonical import times
 from txrec.data.preparation import InProcess, run
@@ -197,6 +198,47 @@ def test_ranges_of_a_file_hold_every_line_once(
             assert block.endswith(b"\n")
             read += block
     assert read.rstrip(b"\n") == content.rstrip(b"\n")
+
+
+NOTES = "item_id,title,description\n"
+LAMP = '1,Lamp,"Bright.\n\nSays ""hello""."\n'
+POT = '3,Pot,"Boils.\r\nWhistles."\n'
+
+
+def test_a_quoted_field_may_hold_line_breaks_where_the_source_says_so(tmp_path: Path) -> None:
+    broken = '2,Broken 15" screen,x\n'  # its quote ends neither here nor anywhere that would make it a row
+    write(tmp_path, "items.csv", NOTES + LAMP + broken + POT + "4,Cup,Plain.\n" + '5,Pan,"Open\n')
+    report, data = prepared(tmp_path, {"items": [{"path": "items.csv", "multiline": True}]})
+    described = dict(zip(data.items["item_key"].to_pylist(), data.items["description"].to_pylist(), strict=True))
+    assert described == {"1": 'Bright.\n\nSays "hello".', "3": "Boils.\r\nWhistles.", "4": "Plain."}
+    assert [(row["row"], row["raw"], row["reason"]) for row in rejected(data)] == [
+        (2, broken.strip(), "broken_quoting"),
+        (5, '5,Pan,"Open', "broken_quoting"),
+    ]
+    assert report.total.read == 5
+
+
+def test_without_it_a_line_break_costs_its_own_row_and_no_other(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", NOTES + POT + "4,Cup,Plain.\n")
+    report, data = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
+    assert data.items["item_key"].to_pylist() == ["4"]
+    assert report.total.as_json() == {"read": 3, "kept": 1, "rejected": {"broken_quoting": 2}}
+
+
+@given(
+    fields=st.lists(st.text(st.sampled_from('a,"\n;'), max_size=8), min_size=3, max_size=30),
+    cuts=st.lists(st.integers(1, 60), max_size=6),
+)
+def test_blocks_may_end_anywhere_in_a_record(fields: list[str], cuts: list[int]) -> None:
+    rows = [fields[n : n + 3] for n in range(0, len(fields) - len(fields) % 3, 3)]
+    quoted = ["".join(('"' + field.replace('"', '""') + '"') + "," for field in row)[:-1] for row in rows]
+    lines = "".join(record + "\n" for record in quoted).encode().splitlines(keepends=True)
+    bounds = sorted({0, *(cut for cut in cuts if cut < len(lines)), len(lines)})
+    blocks = (("", b"".join(lines[first:last])) for first, last in pairwise(bounds))
+    chunk = sources.Chunk(0, "items", 0, "items.csv", ("a", "b", "c"))
+    config = SourceConfig(path="items.csv", multiline=True)
+    found = [cut.at(n).decode() for _, cut in sources.whole_records(blocks, chunk, config) for n in range(len(cut))]
+    assert found == quoted
 
 
 def test_a_joined_file_adds_columns_and_rows_without_a_match_are_kept_apart(tmp_path: Path) -> None:
