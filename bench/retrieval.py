@@ -1,52 +1,114 @@
 """Candidate search and ranking by themselves: recall, queries per second, build time, memory.
 
-    python bench/retrieval.py [--items 1000000] [--dim 128] [--texts products.parquet]
+    python bench/retrieval.py [--items 1000000] [--dim 128] [--texts products.parquet] [--graphs] [--small]
 
 Vectors have the structure of learned ones: a Zipf-sized cluster per category on a sphere, brands as shared offsets,
 a spectrum of noise that decays over the dimensions, all rotated at random; queries are noisy items of popular clusters.
-Everything is compared with the exact fp32 scan over the same vectors, on the same number of threads.
+Everything is compared with the exact fp32 scan over the same vectors, on the same number of threads. `--graphs` adds
+HNSW graphs (faiss, and usearch where it is installed), which take minutes to build; tantivy stands beside BM25 where
+it is installed.
 """
 
 import argparse
+import importlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import faiss
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from txrec.config import RankerConfig
+from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
 from txrec.index.source import SourceQuery
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
 
 K = 100
+BLOCK = 64
 Search = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    faiss.omp_set_num_threads(args.threads)
+    items, queries = structured(args.items, args.dim)
+    found, source = vectors(items, queries, args.graphs)
+    figures = {**found, **filters(source, queries), **ranking(bare_flops())}
+    if args.texts:
+        figures |= lexical(pq.read_table(args.texts, columns=["text"])["text"].to_pylist())
+    print(json.dumps(figures))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--texts", help="Parquet file with a column `text`, e.g. a prepared items.parquet")
+    parser.add_argument("--graphs", action="store_true", help="HNSW too: minutes to build")
+    parser.add_argument("--small", action="store_true", help="20,000 items of 32 dimensions: a quick look")
+    args = parser.parse_args()
+    if args.small:
+        args.items, args.dim = 20_000, 32
+    return args
+
+
+def vectors(items: NDArray[np.float32], queries: NDArray[np.float32], graphs: bool) -> tuple[dict[str, Any], Dense]:
+    """Every way to search vectors, one query at a time and 32 at once; and the product's own, built."""
+    truth = exact(items)(queries[:128])
+    print(f"{len(items)} x {items.shape[1]}, top {K}, {torch.get_num_threads()} threads")
+    print(f"{'':22}" + "".join(f"{n:>12}" for n in ("recall", "qps, 1", "p99 ms, 1", "qps, 32", "build s", "MiB")))
+    made: list[Dense] = []
+    ways: dict[str, Callable[[], Search]] = {
+        "exact fp32": lambda: exact(items),
+        "bf16, fp32 rescored": lambda: bf16_rescored(items),
+        "cells (Dense)": lambda: cells(items, made),
+    }
+    if graphs:
+        ways |= {"HNSW faiss": lambda: hnsw(items, 256), "HNSW usearch": lambda: usearch(items, 256)}
+    rows = {name: row for name, build in ways.items() if (row := measure(name, build, queries, truth))}
+    good = {name: row for name, row in rows.items() if row["recall"] >= 0.99}
+    best = max(good, key=lambda name: good[name]["qps_1"])
+    return {
+        "best_1": best,
+        "best_32": max(good, key=lambda name: good[name]["qps_32"]),
+        "recall": rows[best]["recall"],
+        "speedup": rows[best]["qps_1"] / rows["exact fp32"]["qps_1"],
+        "p99_ms": rows[best]["p99_ms"],
+        "build_s": rows[best]["build_s"],
+        "mib": rows[best]["mib"],
+    }, made[0]
 
 
 def structured(num: int, dim: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(num, dim) items and (512, dim) queries, L2-normalised."""
     rng = np.random.default_rng(seed)
     num_clusters, num_brands = max(num // 500, 20), 1_000
-    spectrum = (1.0 + np.arange(dim)) ** -0.5
+    spectrum = ((1.0 + np.arange(dim)) ** -0.5).astype(np.float32)
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0].astype(np.float32)
-    centres = rng.normal(size=(num_clusters, dim)) * spectrum
-    brands = 0.4 * rng.normal(size=(num_brands, dim)) * spectrum
+    centres = rng.standard_normal((num_clusters, dim), np.float32) * spectrum
+    brands = np.float32(0.4) * rng.standard_normal((num_brands, dim), np.float32) * spectrum
     share = 1.0 / (5.0 + np.arange(num_clusters))
     cluster = rng.choice(num_clusters, num, p=share / share.sum())
-    items = (centres[cluster] + brands[rng.integers(num_brands, size=num)]).astype(np.float32)
-    items += (0.5 * rng.normal(size=(num, dim)) * spectrum).astype(np.float32)
-    queries = items[rng.integers(num, size=512)] + (0.4 * rng.normal(size=(512, dim)) * spectrum).astype(np.float32)
+    items = centres[cluster] + brands[rng.integers(num_brands, size=num)]
+    items += np.float32(0.5) * rng.standard_normal((num, dim), np.float32) * spectrum
+    noise = np.float32(0.4) * rng.standard_normal((512, dim), np.float32) * spectrum
+    queries = items[rng.integers(num, size=512)] + noise
     return _unit(items @ rotation), _unit(queries @ rotation)
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def exact(items: NDArray[np.float32]) -> Search:
@@ -55,42 +117,52 @@ def exact(items: NDArray[np.float32]) -> Search:
     return lambda queries: (torch.from_numpy(queries) @ table.T).topk(K).indices.numpy()
 
 
-def bf16_rescored(items: NDArray[np.float32], over: int = 4) -> Search:
-    """A bf16 product proposes over * K items, fp32 orders them."""
-    table, small = torch.from_numpy(items), torch.from_numpy(items).bfloat16()
+def bf16_rescored(items: NDArray[np.float32], over: int = 2) -> Search:
+    """A bf16 product proposes over * K items, fp32 orders them.
+
+    The first over * K items lie in the over * K blocks with the greatest maxima, so that only those are sorted.
+    """
+    blocks = -(-len(items) // BLOCK)
+    table = torch.from_numpy(items)
+    small = torch.nn.functional.pad(table, (0, 0, 0, blocks * BLOCK - len(items))).bfloat16()
 
     def search(queries: NDArray[np.float32]) -> NDArray[np.int64]:
         asked = torch.from_numpy(queries)
-        found = (asked.bfloat16() @ small.T).topk(over * K, sorted=False).indices
-        scores = torch.einsum("bd,bkd->bk", asked, table[found])
-        return found.gather(1, scores.topk(K).indices).numpy()
+        scores = (asked.bfloat16() @ small.T).view(len(asked), blocks, BLOCK)
+        head = scores.amax(-1).float().topk(min(over * K, blocks), sorted=False).indices  # (B, over * K)
+        inside = scores.gather(1, head[..., None].expand(-1, -1, BLOCK)).flatten(1).float()
+        place = inside.topk(over * K, sorted=False).indices
+        found = (head.gather(1, place // BLOCK) * BLOCK + place % BLOCK).clamp_max(len(items) - 1)
+        again = torch.einsum("bd,bkd->bk", asked, table[found])
+        return found.gather(1, again.topk(K).indices).numpy()
 
     return search
+
+
+def cells(items: NDArray[np.float32], made: list[Dense]) -> Search:
+    """What txrec does above `EXACT_LIMIT`; the source is left in `made`."""
+    source = Dense.fit(np.concatenate([np.zeros((1, items.shape[1]), np.float32), items]), exact_limit=0)
+    made.append(source)
+    return lambda queries: source.nearest(queries, K, [None] * len(queries)).ids.astype(np.int64) - 1
 
 
 def hnsw(items: NDArray[np.float32], ef: int) -> Search:
     """Faiss HNSW, 32 links."""
     index = faiss.IndexHNSWFlat(items.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 200
+    index.hnsw.efConstruction = 100
     index.add(items)
     parameters = faiss.SearchParametersHNSW(efSearch=ef)
     return lambda queries: index.search(queries, K, params=parameters)[1]
 
 
-def ivf(items: NDArray[np.float32], probes: int) -> Search:
-    """Faiss IVF over fp16 vectors, about 4 * sqrt(N) cells."""
-    cells = int(4 * len(items) ** 0.5)
-    index = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(items.shape[1]),
-        items.shape[1],
-        cells,
-        faiss.ScalarQuantizer.QT_fp16,
-        faiss.METRIC_INNER_PRODUCT,
+def usearch(items: NDArray[np.float32], ef: int) -> Search:
+    """Usearch HNSW, 32 links, bf16."""
+    index = importlib.import_module("usearch.index").Index(
+        ndim=items.shape[1], metric="ip", dtype="bf16", connectivity=32, expansion_add=100, expansion_search=ef
     )
-    index.train(items[np.random.default_rng(0).permutation(len(items))[: 40 * cells]])
-    index.add(items)
-    index.nprobe = probes
-    return lambda queries: index.search(queries, K)[1]
+    threads = torch.get_num_threads()
+    index.add(np.arange(len(items)), items, threads=threads)
+    return lambda queries: np.atleast_2d(index.search(queries, K, threads=threads).keys).astype(np.int64)
 
 
 def timed(call: Callable[[], object], repeat: int) -> NDArray[np.float64]:
@@ -107,15 +179,19 @@ def timed(call: Callable[[], object], repeat: int) -> NDArray[np.float64]:
 def measure(
     name: str, build: Callable[[], Search], queries: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Builds an index, searches it one by one and 32 at a time, prints a line."""
+    """Builds an index, searches it one by one and 32 at a time, prints a line; nothing where it is not installed."""
     memory, start = psutil.Process().memory_info().rss, time.perf_counter()
-    search = build()
+    try:
+        search = build()
+    except ImportError as error:
+        print(f"{name:22} {error}")
+        return {}
     built = time.perf_counter() - start
     memory = psutil.Process().memory_info().rss - memory
     found = np.concatenate([search(queries[i : i + 32]) for i in range(0, 128, 32)])
     recall = float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
     cursor = iter(range(10_000))
-    single = timed(lambda: search(queries[[next(cursor) % 512]]), 50)
+    single = timed(lambda: search(queries[[next(cursor) % 512]]), 100)
     batched = timed(lambda: search(queries[:32]), 8)
     row = {
         "recall": recall,
@@ -129,19 +205,79 @@ def measure(
     return row
 
 
+def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
+    """Dense search under filters that leave 0.1, 10 and 50 % of the items: how full, how right, how fast."""
+    table, rng, figures = source.vectors, np.random.default_rng(1), {}
+    for share in (0.001, 0.1, 0.5):
+        mask = np.append(False, rng.random(len(table) - 1) < share)
+        allowed, recalls, fill = np.flatnonzero(mask), [], []
+        for query in queries[:32]:
+            found = source.nearest(query[None], K, [mask]).ids[0]
+            right = allowed[np.argsort(-(table[allowed] @ query))[:K]]
+            recalls.append(len(np.intersect1d(found[found > 0], right)) / len(right))
+            fill.append((found > 0).sum() / len(right))
+        taken = timed(lambda mask=mask: source.nearest(queries[:1], K, [mask]), 20).mean()
+        key = f"filter_{100 * share:g}"
+        figures |= {f"{key}_filled": min(fill), f"{key}_recall": float(np.mean(recalls)), f"{key}_ms": float(taken)}
+        print(f"filter leaves {share:.1%}: least filled {min(fill):.3f}, recall {np.mean(recalls):.4f}, {taken:.2f} ms")
+    return figures
+
+
 def lexical(texts: list[str]) -> dict[str, float]:
-    """BM25 over product texts: build time, and one query at a time made of three words of a product."""
-    start = time.perf_counter()
-    index = Lexical.fit(pa.table({"title": [text[:80] for text in texts], "text": texts}))
+    """BM25 over product texts: build time, memory, and one query at a time made of three words of a product."""
+    memory, start = psutil.Process().memory_info().rss, time.perf_counter()
+    table = pa.table({"title": [text[:80] for text in texts], "text": texts})
+    index = Lexical.fit(table)
     built = time.perf_counter() - start
+    memory = psutil.Process().memory_info().rss - memory
     rng = np.random.default_rng(0)
-    asked = [" ".join(rng.permutation(texts[i].split())[:3]) for i in rng.integers(len(texts), size=300)]
+    asked = [" ".join(rng.permutation(texts[i].split())[:3]) for i in rng.integers(len(texts), size=500)]
     empty, none = np.zeros((1, 1), np.float32), [np.empty(0, np.int32)]
     cursor = iter(asked)
     taken = timed(lambda: index.search(SourceQuery([next(cursor)], empty, none), K, [None]), len(asked) - 2)
     p50, p99 = np.quantile(taken, [0.5, 0.99])
-    print(f"bm25 over {len(texts)} texts: build {built:.1f} s, p50 {p50:.2f} ms, p99 {p99:.2f} ms")
-    return {"bm25_p50_ms": float(p50), "bm25_p99_ms": float(p99), "bm25_build_s": built}
+    print(
+        f"bm25 over {len(texts)} texts: build {built:.1f} s, {memory / 2**20:.0f} MiB, p50 {p50:.2f}, p99 {p99:.2f} ms"
+    )
+    start = time.perf_counter()
+    index.extended(np.array([len(texts) + 1], np.int32), table.slice(0, 1))
+    print(f"one more product: {1e3 * (time.perf_counter() - start):.2f} ms")
+    tantivy(texts, asked)
+    return {"bm25_p50_ms": float(p50), "bm25_p99_ms": float(p99), "bm25_build_s": built, "bm25_mib": memory / 2**20}
+
+
+def tantivy(texts: list[str], asked: list[str]) -> None:
+    """The same texts and queries in tantivy with its own tokenizer, words only."""
+    try:
+        library = importlib.import_module("tantivy")
+    except ImportError:
+        return
+    start = time.perf_counter()
+    schema = library.SchemaBuilder().add_integer_field("id", stored=True).add_text_field("text").build()
+    with tempfile.TemporaryDirectory() as folder:
+        index = library.Index(schema, path=folder)
+        writer = index.writer(heap_size=200_000_000)
+        for row, text in enumerate(texts):
+            writer.add_document(library.Document(id=row, text=text))
+        writer.commit()
+        writer.wait_merging_threads()
+        index.reload()
+        built, searcher, cursor = time.perf_counter() - start, index.searcher(), iter(asked)
+        taken = timed(lambda: _tantivy_search(index, searcher, next(cursor)), len(asked) - 2)
+        start = time.perf_counter()
+        writer = index.writer(heap_size=200_000_000)
+        writer.add_document(library.Document(id=len(texts), text=texts[0]))
+        writer.commit()
+        writer.wait_merging_threads()
+        more = 1e3 * (time.perf_counter() - start)
+    p50, p99 = np.quantile(taken, [0.5, 0.99])
+    print(f"tantivy: build {built:.1f} s, p50 {p50:.2f}, p99 {p99:.2f} ms, one more product {more:.1f} ms")
+
+
+def _tantivy_search(index: Any, searcher: Any, text: str) -> list[int]:
+    words = "".join(char if char.isalnum() else " " for char in text)
+    hits = searcher.search(index.parse_query(words or "a", ["text"]), K).hits
+    return [searcher.doc(address)["id"][0] for _, address in hits]
 
 
 def ranking(flops_per_s: float) -> dict[str, float]:
@@ -159,7 +295,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
             torch.randn(size, 6),
         )
         with torch.inference_mode():
-            taken = timed(lambda given=given: ranker(given), 100)
+            taken = timed(lambda given=given: ranker(given), 300)
         p50, p99 = np.quantile(taken, [0.5, 0.99])
         per_token = 2 * sum(p.numel() for p in ranker.parameters() if p.ndim > 1) + 4 * K * cfg.dim
         share = 1e3 * size * K * per_token / flops_per_s / p50
@@ -172,44 +308,6 @@ def bare_flops() -> float:
     """fp32 operations a second of a large matrix product."""
     a = torch.randn(1_024, 1_024)
     return 2 * 1_024**3 / (1e-3 * float(np.median(timed(lambda: a @ a, 10))))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--texts", help="Parquet file with a column `text`, e.g. a prepared items.parquet")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    faiss.omp_set_num_threads(args.threads)
-    items, queries = structured(args.items, args.dim)
-    truth = exact(items)(queries[:128])
-    print(f"{args.items} x {args.dim}, top {K}, {args.threads} threads")
-    print(f"{'':22}" + "".join(f"{n:>12}" for n in ("recall", "qps, 1", "p99 ms, 1", "qps, 32", "build s", "MiB")))
-    rows = {
-        "exact": measure("exact fp32", lambda: exact(items), queries, truth),
-        "bf16": measure("bf16, fp32 rescored", lambda: bf16_rescored(items), queries, truth),
-    }
-    for probes in (32, 128):
-        rows[f"ivf{probes}"] = measure(f"IVF fp16, {probes} probes", lambda p=probes: ivf(items, p), queries, truth)
-    for ef in (256, 512):
-        rows[f"hnsw{ef}"] = measure(f"HNSW32, ef {ef}", lambda e=ef: hnsw(items, e), queries, truth)
-    good = {name: row for name, row in rows.items() if row["recall"] >= 0.99}
-    best = max(good, key=lambda name: good[name]["qps_1"])
-    figures = {
-        "best_1": best,
-        "recall": rows[best]["recall"],
-        "speedup": rows[best]["qps_1"] / rows["exact"]["qps_1"],
-        "p99_ms": rows[best]["p99_ms"],
-        "best_32": max(good, key=lambda name: good[name]["qps_32"]),
-        **ranking(bare_flops()),
-    }
-    if args.texts:
-        import pyarrow.parquet as pq
-
-        figures |= lexical(pq.read_table(args.texts, columns=["text"])["text"].to_pylist())
-    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

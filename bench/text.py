@@ -1,16 +1,17 @@
 """What each step of text pre-training adds: the product clicked for a query, found by text alone.
 
-    python bench/text.py configs/bestbuy.toml data.root=DIR
+    python bench/text.py configs/bestbuy.toml data.root=DIR [--steps both,none] [--small]
 
 Prepares the data where that has not been done, measures on the validation clicks, for all queries and for those that
 training never saw, and prints one JSON object as its last line. BM25 and TF-IDF of character trigrams stand beside it.
 """
 
+import argparse
 import json
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -19,21 +20,44 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from txrec.config import Config, load
 from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
-from txrec.index import lexical
+from txrec.index.lexical import Lexical
+from txrec.index.tokens import words
 from txrec.schema import Split
 from txrec.train import pretrain
+from txrec.train.corpus import Corpus
 from txrec.train.pretrain import Pretrainer, Scores
 
-STEPS = {"none": (0, 0), "masked only": (1, 0), "contrastive only": (0, 1), "both": (1, 1)}
+STEPS: dict[str, dict[str, Any]] = {
+    "none": {"masked_epochs": 0, "contrastive_epochs": 0},
+    "masked only": {"contrastive_epochs": 0},
+    "contrastive only": {"masked_epochs": 0},
+    "both": {},
+    "no product pairs": {"product_pairs_frac": 0.0},
+    "hard negatives": {"hard_negatives": 1},
+}
+SMALL = (
+    "data.root=.bench/shop",
+    "runs_root=.bench/runs",
+    "data.shop.num_items=200",
+    "data.shop.num_users=200",
+    "data.shop.num_events=4000",
+    "pretrain.max_steps=5",
+)
 
 
 def main() -> None:
-    config = load(sys.argv[1], sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="configs/demo.toml")
+    parser.add_argument("overrides", nargs="*", default=[])
+    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--small", action="store_true", help="a tiny generated shop, a few steps: a quick look")
+    args = parser.parse_args()
+    config = load(args.config, [*args.overrides, *(SMALL if args.small else ())])
     data = prepared(config)
     print(f"{'':<18} {'MRR':>7} {'NDCG@10':>8} {'MRR':>7} {'NDCG@10':>8}")
     print(f"{'':<18} {'all queries':>16} {'unseen queries':>16}   seconds")
     results = {}
-    for name, scores, seconds in ways(config, data):
+    for name, scores, seconds in ways(config, data, args.steps.split(",")):
         every = pretrain.quality(scores, data, Split.VALIDATION)
         unseen = pretrain.quality(scores, data, Split.VALIDATION, unseen=True)
         cells = f"{every.mrr:7.4f} {every.ndcg_at_10:8.4f} {unseen.mrr:7.4f} {unseen.ndcg_at_10:8.4f}"
@@ -51,34 +75,30 @@ def prepared(config: Config) -> PreparedData:
     return PreparedData.open(config.data_dir)
 
 
-def ways(config: Config, data: PreparedData) -> Iterator[tuple[str, Scores, float]]:
+def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[tuple[str, Scores, float]]:
     """Name, scores and seconds of training of everything compared."""
-    texts = data.items["text"].to_pylist()
-    yield "BM25 over words", bm25(data, [lexical.words(text) for text in texts]), 0.0
-    yield "BM25, trigrams too", bm25(data, lexical.documents(data.items)), 0.0
+    texts = data.queries["query"].to_pylist()
+    lexical = Lexical.fit(data.items)
+    yield "BM25 over words", bm25(data), 0.0
+    yield "BM25, trigrams too", lambda query_id: lexical.scores(texts[query_id - 1]), 0.0
     yield "TF-IDF trigrams", tfidf(data), 0.0
-    corpus = pretrain.corpus(data, config.pretrain)
-    for name, (masked, contrastive) in STEPS.items():
-        cfg = config.pretrain.model_copy(
-            update={
-                "masked_epochs": masked * config.pretrain.masked_epochs,
-                "contrastive_epochs": contrastive * config.pretrain.contrastive_epochs,
-            }
-        )
+    for name in steps:
+        cfg = config.pretrain.model_copy(update=STEPS[name])
         started = time.monotonic()
+        corpus = Corpus.of(data, cfg)
         encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), corpus, config.seed)
         Pretrainer(encoder, corpus, cfg, config.seed).run()
         seconds = time.monotonic() - started
         yield name, pretrain.cosines(*pretrain.encode_prepared(encoder, data)), seconds
 
 
-def bm25(data: PreparedData, documents: list[list[str]]) -> Scores:
+def bm25(data: PreparedData) -> Scores:
     index = bm25s.BM25()
-    index.index(documents, show_progress=False)
+    index.index([words(text) for text in data.items["text"].to_pylist()], show_progress=False)
     queries = data.queries["query"].to_pylist()
 
     def scores(query_id: int) -> np.ndarray:
-        known = [token for token in lexical.query_tokens(queries[query_id - 1]) if token in index.vocab_dict]
+        known = [token for token in dict.fromkeys(words(queries[query_id - 1])) if token in index.vocab_dict]
         return index.get_scores(known) if known else np.zeros(data.meta.num_items, np.float32)
 
     return scores

@@ -28,6 +28,7 @@ from txrec.model.text_encoder import load_vectors
 from txrec.progress import Progress, silent
 from txrec.schema import Split
 from txrec.train import pretrain
+from txrec.train.corpus import Corpus
 from txrec.train.pretrain import Pretrainer, TextQuality
 
 _WORK_FOLDER = "ray-pretrain"  # Ray Train's own files; removed when the result is in place
@@ -89,7 +90,7 @@ def run(config: Config, progress: Progress = silent) -> PretrainSummary:
         return PretrainSummary(skipped='text.encoder = "none"')
     data = PreparedData.open(config.data_dir)
     started = time.monotonic()
-    texts = pretrain.corpus(data, config.pretrain)
+    texts = Corpus.of(data, config.pretrain)
     pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)  # says here what is wrong
     losses = _train(config, data, progress)
     scores = pretrain.cosines(*(vectors[1:] for vectors in load_vectors(config.checkpoints_dir / "text")))
@@ -166,7 +167,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float] | TxrecError:
 
 
 def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
-    texts = pretrain.corpus(data, config.pretrain)
+    texts = Corpus.of(data, config.pretrain)
     encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)
     encoder.to(ray.train.torch.get_device())
     trainer = Pretrainer(encoder, texts, config.pretrain, config.seed)

@@ -14,6 +14,7 @@ from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors, save_vectors
 from txrec.schema import Split
 from txrec.train import pretrain, ranker
+from txrec.train.corpus import Corpus
 from txrec.train.examples import Examples
 from txrec.train.loop import Trainer
 from txrec.train.objective import NextItem
@@ -39,7 +40,7 @@ def write(folder: Path, data: PreparedData, config: Config = CONFIG) -> Path:
 
 
 def _train_text(text_dir: Path, data: PreparedData, config: Config) -> None:
-    texts = pretrain.corpus(data, config.pretrain)
+    texts = Corpus.of(data, config.pretrain)
     encoder = pretrain.build(config.text, Tokenizer.from_file(str(data.tokenizer_path)), texts, config.seed)
     pretrain.Pretrainer(encoder, texts, config.pretrain, config.seed).run()
     encoder.save(text_dir)

@@ -463,7 +463,15 @@ class ServeConfig(Section):
     console: bool = True
     """Serve the console at /console (not where keys are needed: it would ask for whoever looks at it)."""
     keys_file: str = ""
-    """File of API keys, a line `role:sha256` each, roles read, events and admin; empty = no key is needed."""
+    """File of API keys, a line `role:sha256` each, roles read, events and admin; the environment variable TXREC_API_KEYS
+    holds more of them. Without any, no key is needed."""
+    rate_limit_per_s: float = Field(0.0, ge=0)
+    """Requests a second that a key may make (without keys: a network address) in each ingress replica, with bursts of one
+    second's worth; more is answered 429 with Retry-After. 0 = as many as it likes."""
+    body_timeout_s: float = Field(10.0, gt=0)
+    """A request whose body takes longer to arrive is answered 408."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
 
 
 class SampleConfig(Section):

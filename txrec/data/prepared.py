@@ -121,7 +121,9 @@ class PreparedData:
 
     @cached_property
     def sequences(self) -> Sequences:
-        """Every user's events; for data that fits in memory."""
+        """Every user's events; for data that fits in memory. None where there is no log."""
+        if not (self.path / "sequences").is_dir():
+            return Sequences.from_table(schema.SEQUENCES.empty_table())
         return Sequences.from_table(pq.read_table(self.path / "sequences", schema=schema.SEQUENCES))
 
     @property

@@ -1,8 +1,9 @@
 """What the history model expects next: the items whose vectors are most alike to the state.
 
 Up to `EXACT_LIMIT` items the exact product is used: one matrix product answers a whole batch and masks cost nothing.
-Above it, an HNSW graph (faiss) proposes for single requests. A filter that leaves few items is always answered
-exactly, over just those items.
+Above it the vectors lie in cells around k-means centres (faiss IVF, a byte a dimension): the nearest cells propose, the
+full vectors decide. How many cells are looked at is found out while fitting. A filter that leaves few items is always
+answered exactly, over just those items. Why cells: ARCHITECTURE.md, Decisions.
 """
 
 from collections.abc import Sequence
@@ -16,31 +17,46 @@ from numpy.typing import NDArray
 from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
 
 EXACT_LIMIT = 200_000
-"""Catalogues up to this size are searched exactly; not yet measured on a quiet machine (bench/retrieval.py)."""
+"""Catalogues up to this size are searched exactly."""
+SLICE = 2_048
+"""Items whose products are taken at once."""
 FILTERED_LIMIT = 50_000
 """Where a mask leaves at most this many items they are scored one by one."""
-HNSW_LINKS = 32
-EF_CONSTRUCTION = 200
-EF_SEARCH = 256
+CELLS_PER_ROOT = 4
+"""Cells = this times the root of the number of items."""
+TRAINED_PER_CELL = 40
+"""Items that k-means sees for each cell."""
+PROPOSED = 2
+"""The cells propose this many times k, because a byte a dimension blurs the order."""
+LEAST_RECALL, RECALL_AT, RECALL_QUERIES = 0.992, 100, 128
+"""Recall of the first 100 that decides how many cells are looked at, on states between two items each."""
 
 
 class Dense:
     """Inner products with (N + 1, D) L2-normalised item vectors, row 0 zeros."""
 
-    def __init__(self, vectors: NDArray[np.float32], graph: Any = None) -> None:
-        """Takes item vectors and, for large catalogues, a graph over rows 1..n of them."""
+    def __init__(self, vectors: NDArray[np.float32], cells: Any = None) -> None:
+        """Takes item vectors and, for large catalogues, cells that hold rows 1..n of them under their ids."""
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self._graph = graph
+        self._cells = cells
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], exact_limit: int = EXACT_LIMIT) -> "Dense":
-        """Builds the graph if the catalogue is too large to be scanned for every request."""
-        if len(vectors) - 1 <= exact_limit:
+        """Divides the items into cells if the catalogue is too large to be scanned for every request."""
+        num, dim = len(vectors) - 1, vectors.shape[1]
+        if num <= exact_limit:
             return cls(vectors)
-        graph = faiss.IndexHNSWFlat(vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = EF_CONSTRUCTION
-        graph.add(np.ascontiguousarray(vectors[1:], dtype=np.float32))
-        return cls(vectors, graph)
+        rng = np.random.default_rng(0)
+        num_cells = min(int(CELLS_PER_ROOT * num**0.5), num // TRAINED_PER_CELL + 1)
+        cells = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(dim), dim, num_cells, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        source = cls(vectors, cells)
+        shown = np.sort(rng.permutation(num)[: TRAINED_PER_CELL * num_cells]) + 1
+        cells.train(source.vectors[shown])
+        cells.add_with_ids(source.vectors[1:], np.arange(1, num + 1))
+        cells.nprobe = source._enough_cells(rng)
+        return source
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k nearest allowed items; nothing for a request whose state is zero."""
@@ -48,31 +64,40 @@ class Dense:
 
     def nearest(self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]) -> Hits:
         """The same for bare (B, D) vectors."""
-        if self._graph is None:
-            scores = states @ self.vectors.T
+        if self._cells is None:
+            scores = _products(states, self.vectors)
             rows = [self._exact(row, state, k, mask) for row, state, mask in zip(scores, states, allowed, strict=True)]
+        elif all(mask is None for mask in allowed):
+            rows = self._nearest_cells(states, k, self._cells.nprobe)
         else:
-            rows = [self._approximate(state, k, mask) for state, mask in zip(states, allowed, strict=True)]
+            rows = [self._filtered(state, k, mask) for state, mask in zip(states, allowed, strict=True)]
         return Hits.stack(rows, k)
 
-    def extended(self, vectors: NDArray[np.float32]) -> "Dense":
-        """The same index with (n, D) vectors of new items after the last id."""
-        if self._graph is None:
-            return Dense(np.concatenate([self.vectors, vectors]))
-        graph = faiss.clone_index(self._graph)
-        graph.add(np.ascontiguousarray(vectors, dtype=np.float32))
-        return Dense(np.concatenate([self.vectors, vectors]), graph)
+    def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Dense":
+        """The same index with (n, D) vectors for n ids: known ones get new vectors, new ones follow the last id."""
+        size = len(self.vectors)
+        more = int((ids >= size).sum())
+        grown = np.concatenate([self.vectors, np.zeros((more, self.vectors.shape[1]), np.float32)])
+        grown[ids] = vectors
+        if self._cells is None:
+            return Dense(grown)
+        cells = faiss.clone_index(self._cells)
+        known = ids[ids < size].astype(np.int64)
+        if len(known):
+            cells.remove_ids(faiss.IDSelectorBatch(known))
+        cells.add_with_ids(grown[ids], ids.astype(np.int64))
+        return Dense(grown, cells)
 
     def save(self, path: Path) -> None:
-        """The graph only: the vectors come with the model."""
+        """The cells only: the vectors come with the model."""
         path.mkdir(parents=True, exist_ok=True)
-        if self._graph is not None:
-            faiss.write_index(self._graph, str(path / "graph.faiss"))
+        if self._cells is not None:
+            faiss.write_index(self._cells, str(path / "cells.faiss"))
 
     @classmethod
     def open(cls, path: Path, vectors: NDArray[np.float32]) -> "Dense":
         """Reads what `save` wrote and lays it over the model's item vectors."""
-        file = path / "graph.faiss"
+        file = path / "cells.faiss"
         return cls(vectors, faiss.read_index(str(file)) if file.is_file() else None)
 
     def _exact(
@@ -80,31 +105,70 @@ class Dense:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         if not state.any():
             return NOTHING
-        ids = np.arange(1, len(scores), dtype=np.int32) if mask is None else _allowed_ids(mask)
+        if mask is None:
+            return best(np.arange(1, len(scores), dtype=np.int32), scores[1:], k, None)
+        ids = _allowed_ids(mask)
         return best(ids, scores[ids], k, None)
 
-    def _approximate(
+    def _filtered(
         self, state: NDArray[np.float32], k: int, mask: Mask
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        if mask is None:
+            return self._nearest_cells(state[None], k, self._cells.nprobe)[0]
         if not state.any():
             return NOTHING
-        if mask is None:
-            return self._walk(state, k, None)
-        ids = _allowed_ids(mask)
-        if len(ids) <= FILTERED_LIMIT:
-            return best(ids, self.vectors[ids] @ state, k, None)
-        found, scores = self._walk(state, k, faiss.IDSelectorBatch(ids.astype(np.int64) - 1))
-        if len(found) >= min(k, len(ids)):
-            return found, scores
-        return best(ids, self.vectors[ids] @ state, k, None)  # the graph missed some of a scattered subset
+        count = int(np.count_nonzero(mask[1:]))
+        if count > FILTERED_LIMIT:
+            bits = np.packbits(mask, bitorder="little")
+            more = self._cells.nprobe * len(mask) // count  # the k-th allowed item lies that much further out
+            found = self._nearest_cells(state[None], k, more, faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits)))[
+                0
+            ]
+            if len(found[0]) >= min(k, count):
+                return found
+        ids = _allowed_ids(mask)  # few, or so far from the state that the cells looked at hold too few of them
+        return best(ids, self.vectors[ids] @ state, k, None)
 
-    def _walk(self, state: NDArray[np.float32], k: int, selector: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-            efSearch=max(EF_SEARCH, 2 * k), sel=selector
-        )
-        scores, rows = self._graph.search(state[None, :], k, params=parameters)
-        found = rows[0] >= 0
-        return (rows[0][found] + 1).astype(np.int32), scores[0][found]
+    def _nearest_cells(
+        self, states: NDArray[np.float32], k: int, num_cells: int, selector: Any = None
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """The k best of what the cells nearest to each state propose, scored by the full vectors."""
+        parameters: Any = faiss.SearchParametersIVF(nprobe=num_cells, sel=selector)  # type: ignore[call-arg]
+        _, proposed = self._cells.search(states, PROPOSED * k, params=parameters)
+        rows = []
+        for state, found in zip(states, proposed, strict=True):
+            ids = found[found > 0].astype(np.int32) if state.any() else NOTHING[0]
+            rows.append(best(ids, self.vectors[ids] @ state, k, None))
+        return rows
+
+    def _enough_cells(self, rng: np.random.Generator) -> int:
+        """The least number of cells, in steps of a quarter, whose items hold LEAST_RECALL of the nearest ones."""
+        pairs = self.vectors[rng.integers(1, len(self.vectors), (RECALL_QUERIES, 2))]
+        states = pairs[:, 0] + rng.uniform(0.0, 0.7, (RECALL_QUERIES, 1)).astype(np.float32) * pairs[:, 1]
+        k = min(RECALL_AT, len(self.vectors) - 1)
+        right = np.concatenate([_first(part @ self.vectors[1:].T, k) + 1 for part in np.array_split(states, 8)])
+        count = 4
+        while count < self._cells.nlist:
+            rows = self._nearest_cells(states, k, count)
+            recall = np.mean([len(np.intersect1d(ids, b)) / k for (ids, _), b in zip(rows, right, strict=True)])
+            if recall >= LEAST_RECALL:
+                return count
+            count += max(count // 4, 1)
+        return int(self._cells.nlist)
+
+
+def _first(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    return np.argpartition(-scores, k - 1, axis=1)[:, :k]
+
+
+def _products(states: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(B, N + 1) inner products. BLAS is slow at few rows times many columns, and fast at the same the other way round,
+    in slices that stay in the cache.
+    """
+    products = np.empty((len(states), len(vectors)), np.float32)
+    for start in range(0, len(vectors), SLICE):
+        products[:, start : start + SLICE] = (vectors[start : start + SLICE] @ states.T).T
+    return products
 
 
 def _allowed_ids(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -1,12 +1,13 @@
 """What is called so: BM25 over the words of a product's text and the character trigrams of its title.
 
-Index and scoring are bm25s (eagerly scored sparse columns). Words carry precision, the title's trigrams carry typos,
-both in one index, because BM25's own idf makes a rare word outweigh its trigrams' noise. Products that came after the
+Index and scoring are bm25s (eagerly scored sparse columns). Words carry precision, the title's trigrams, which weigh
+less, carry typos. Products that came after the
 index was built are scored beside it with the index's own document frequencies.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import bm25s
 import numpy as np
@@ -18,6 +19,20 @@ from txrec.index.tokens import MAX_CHARS, word_trigrams, words
 from txrec.text import normalise
 
 K1, B = 1.2, 0.75
+TRIGRAM_WEIGHT = 0.2
+"""A trigram beside a word: a word has as many trigrams as letters, which together should not outweigh it."""
+
+NUM_WORDING = 6
+
+QueryTokens = tuple[tuple[tuple[str, ...], float], ...]
+"""Groups of tokens and their weights."""
+
+
+class Title(NamedTuple):
+    """What a product is called, cut as queries are."""
+
+    words: frozenset[str]
+    trigrams: frozenset[str]
 
 
 class Lexical:
@@ -42,6 +57,44 @@ class Lexical:
         rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
         return Hits.stack(rows, k)
 
+    def first(self, texts: Sequence[str], k: int) -> NDArray[np.int32]:
+        """(B, k) items of bare normalised texts, without requests around them."""
+        return Hits.stack([self._search_one(text, k, None) for text in texts], k).ids
+
+    def scores(self, text: str) -> NDArray[np.float32]:
+        """(N,) BM25 of all products that were indexed for a normalised text."""
+        found = self._scores(query_tokens(text))
+        return np.zeros(self._num_docs, np.float32) if found is None else found
+
+    def wording(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32]:
+        """(K, NUM_WORDING) how K titles meet the words of a query, for the ranker.
+
+        Columns: share of the words by their rarity, rarity of the rarest word missed, whether the last word (what the
+        thing is, in English) is there, and the share of the trigrams met of the last word, of the worst word and of all
+        words on average.
+        """
+        asked = list(dict.fromkeys(words(text[:MAX_CHARS])))
+        if not asked:
+            return np.zeros((len(titles), NUM_WORDING), np.float32)
+        rarity = [self._rarity(word) for word in asked]
+        grams = [frozenset(word[i : i + 3] for i in range(len(word) - 2)) for word in asked]
+        rows = []
+        for title in titles:
+            met = [word in title.words for word in asked]
+            missed = [rare for rare, has in zip(rarity, met, strict=True) if not has]
+            spelled = [_met(own, title.trigrams, has) for own, has in zip(grams, met, strict=True)]
+            share = 1.0 - sum(missed) / sum(rarity)
+            rows.append(
+                (share, max(missed, default=0.0), met[-1], spelled[-1], min(spelled), sum(spelled) / len(asked))
+            )
+        return np.array(rows, np.float32).reshape(-1, NUM_WORDING)
+
+    def _rarity(self, word: str) -> float:
+        """Inverse document frequency."""
+        row = self._index.vocab_dict.get(word)
+        df = int(self._df[row]) if row is not None else 0
+        return float(np.log1p((self._num_docs - df + 0.5) / (df + 0.5)))
+
     def extended(self, ids: NDArray[np.int32], items: pa.Table) -> "Lexical":
         """An index that also knows the products of `items` under dense ids `ids` (n,), new or changed."""
         new = dict(zip(ids.tolist(), documents(items), strict=True))
@@ -58,36 +111,43 @@ class Lexical:
         return cls(bm25s.BM25.load(str(path), show_progress=False))
 
     def _search_one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        tokens = query_tokens(text)
-        known = [self._index.vocab_dict[token] for token in tokens if token in self._index.vocab_dict]
+        asked = query_tokens(text)
+        scores = self._scores(asked)
         ids, values = NOTHING
-        if known:
-            scores = self._index.get_scores_from_ids(known)
+        if scores is not None:
             found = np.flatnonzero(scores).astype(np.int32)
             ids, values = found + 1, scores[found]
         if self._added:
-            ids, values = self._with_added(ids, values, set(tokens))
+            ids, values = self._with_added(ids, values, asked)
         return best(ids, values, k, mask)
 
+    def _scores(self, asked: QueryTokens) -> NDArray[np.float32] | None:
+        """(N,) BM25 of all indexed products; None if none of the tokens is known."""
+        total = None
+        for tokens, weight in asked:
+            known = [self._index.vocab_dict[token] for token in tokens if token in self._index.vocab_dict]
+            if known:
+                scores = weight * self._index.get_scores_from_ids(known)
+                total = scores if total is None else total + scores
+        return total
+
     def _with_added(
-        self, ids: NDArray[np.int32], values: NDArray[np.float32], tokens: set[str]
+        self, ids: NDArray[np.int32], values: NDArray[np.float32], asked: QueryTokens
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        fresh = [(item_id, self._score(document, tokens)) for item_id, document in self._added.items()]
+        fresh = [(item_id, self._score(document, asked)) for item_id, document in self._added.items()]
         fresh = [(item_id, score) for item_id, score in fresh if score > 0]
         current = ~np.isin(ids, list(self._added))
         added_ids = np.array([item_id for item_id, _ in fresh], dtype=np.int32)
         added = np.array([score for _, score in fresh], dtype=np.float32)
         return np.concatenate([ids[current], added_ids]), np.concatenate([values[current], added])
 
-    def _score(self, document: list[str], tokens: set[str]) -> float:
+    def _score(self, document: list[str], asked: QueryTokens) -> float:
         """BM25 of one document outside the index, at average length."""
         total = 0.0
-        for token in tokens.intersection(document):
-            row = self._index.vocab_dict.get(token)
-            frequency = document.count(token)
-            df = int(self._df[row]) if row is not None else 0
-            idf = np.log1p((self._num_docs - df + 0.5) / (df + 0.5))
-            total += idf * frequency / (frequency + K1)
+        for tokens, weight in asked:
+            for token in set(tokens).intersection(document):
+                frequency = document.count(token)
+                total += weight * self._rarity(token) * frequency / (frequency + K1)
         return total
 
 
@@ -100,7 +160,12 @@ def documents(items: pa.Table) -> list[list[str]]:
     ]
 
 
-def query_tokens(text: str) -> list[str]:
-    """Tokens of a normalised query, each once."""
+def query_tokens(text: str) -> QueryTokens:
+    """Words and trigrams of a normalised query, each once, with what they weigh."""
     text = text[:MAX_CHARS]
-    return list(dict.fromkeys([*words(text), *word_trigrams(text)]))
+    return (tuple(dict.fromkeys(words(text))), 1.0), (tuple(dict.fromkeys(word_trigrams(text))), TRIGRAM_WEIGHT)
+
+
+def _met(grams: frozenset[str], title: frozenset[str], whole: bool) -> float:
+    """Share of a word's trigrams that a title has; words of one or two characters have to be there as they are."""
+    return len(grams & title) / len(grams) if grams else float(whole)

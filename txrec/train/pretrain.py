@@ -5,16 +5,16 @@
 2. *Contrastive fine-tuning* on distinct pairs of the training part, (query, clicked product) and (product, product that
    the same user went to before or after it): softmax over the products of the batch. A product that makes a known
    pair is never a negative, and scores are corrected by the log frequency of a product among the pairs (Yi et al.
-   2019), because frequent products are negatives more often. A share of the queries gets typing errors.
+   2019), because frequent products are negatives more often. A share of the queries gets typing errors, and each may
+   get hard negatives of its own (Karpukhin et al. 2020).
 
-Only the training part is read. Every step draws from generators seeded by (seed, phase, step), so a run that was
-interrupted and resumed equals an uninterrupted one.
+Only the training part is read (`txrec.train.corpus`). Every step draws from generators seeded by (seed, phase, step),
+so a run that was interrupted and resumed equals an uninterrupted one.
 """
 
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -31,110 +31,16 @@ from txrec.errors import TrainingError
 from txrec.model.hf_encoder import PREFIX, HuggingFaceEncoder
 from txrec.model.text_encoder import SubwordEncoder, TextEncoder, save_vectors
 from txrec.progress import Progress, silent
-from txrec.schema import PAD, EventKind, Split
+from txrec.schema import Split
 from txrec.text import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 from txrec.train import checkpoint
+from txrec.train.corpus import Corpus, clicks
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
 Scores = Callable[[int], NDArray[np.float32]]
 
 _REPORT_EVERY = 10
-_MAX_PRODUCT_PAIRS = 50_000
 _BUCKET_BATCHES = 16  # this many batches of shuffled texts are sorted by length together
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """What pre-training may read: the training part, as text."""
-
-    products: list[str]  # normalised texts of items with training events
-    queries: list[str]  # normalised training queries
-    pairs: NDArray[np.int64]  # (P, 2) distinct rows of `anchors` and `products`
-    counts: NDArray[np.int64]  # (P,) events of each pair
-
-    @cached_property
-    def anchors(self) -> list[str]:
-        """What a pair starts from: the queries, then the products."""
-        return [*self.queries, *self.products]
-
-    @cached_property
-    def positive_keys(self) -> NDArray[np.int64]:
-        """(P,) sorted anchor * len(products) + product, to look pairs up."""
-        return np.sort(self.pairs[:, 0] * len(self.products) + self.pairs[:, 1])
-
-    @cached_property
-    def product_share(self) -> NDArray[np.float64]:
-        """(len(products),) share of the pairs that have this product."""
-        return np.bincount(self.pairs[:, 1], minlength=len(self.products)) / max(1, len(self.pairs))
-
-    def is_pair(self, anchors: NDArray[np.int64], products: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether anchors (B, 1) and products (1, C), broadcast, are known pairs, or one product twice: (B, C)."""
-        keys = anchors * len(self.products) + products
-        found = np.searchsorted(self.positive_keys, keys).clip(max=max(0, len(self.positive_keys) - 1))
-        return np.asarray((self.positive_keys[found] == keys) | (anchors == products + len(self.queries)))
-
-
-def corpus(data: PreparedData, cfg: PretrainConfig) -> Corpus:
-    """Texts and pairs of the training part of a prepared data set."""
-    trained = np.flatnonzero(np.asarray(data.items["train_count"]) > 0)
-    asked = np.flatnonzero(np.asarray(data.queries["train_count"]) > 0)
-    product_row, query_row = _rows(data.meta.num_items, trained), _rows(data.meta.num_queries, asked)
-    query, item = _clicks(data, Split.TRAIN)
-    searched, clicks = _distinct(query_row[query], product_row[item])
-    first, second = _neighbours(data)
-    walked, visits = _distinct(product_row[first], product_row[second])
-    chosen = np.argsort(-visits, kind="stable")[: _num_product_pairs(len(searched), cfg.product_pairs_frac)]
-    return Corpus(
-        products=data.items["text"].take(trained).to_pylist(),
-        queries=data.queries["query"].take(asked).to_pylist(),
-        pairs=np.concatenate([searched, walked[chosen] + [len(asked), 0]]),
-        counts=np.concatenate([clicks, visits[chosen]]),
-    )
-
-
-def _rows(num_ids: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row of every dense id 0..num_ids among the chosen ones (0-based), -1 for the others."""
-    rows = np.full(num_ids + 1, -1, dtype=np.int64)
-    rows[chosen + 1] = np.arange(len(chosen))
-    return rows
-
-
-def _distinct(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct pairs (P, 2) without those of a negative row, and how often each occurs (P,)."""
-    both = np.stack([left, right], axis=1)
-    pairs, counts = np.unique(both[(both >= 0).all(axis=1)], axis=0, return_counts=True)
-    return pairs.reshape(-1, 2), counts
-
-
-def _num_product_pairs(num_clicked: int, frac: float) -> int:
-    """Pairs of products that go with so many pairs of query and product; without queries they are all there is."""
-    if not num_clicked:
-        return _MAX_PRODUCT_PAIRS if frac else 0
-    return round(num_clicked * frac / (1 - frac))
-
-
-def _clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
-    events = data.sequences
-    chosen = _engaged(data, split) & (events.query != PAD)
-    return events.query[chosen], events.item[chosen]
-
-
-def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Dense (item, next other item) of the same user in the training part, in both directions."""
-    events = data.sequences
-    chosen = _engaged(data, Split.TRAIN)
-    item = events.item[chosen]
-    user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[chosen]
-    beside = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
-    first, second = item[:-1][beside], item[1:][beside]
-    return np.concatenate([first, second]), np.concatenate([second, first])
-
-
-def _engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
-    """Events of a split in which a user did something with a product, and not only saw it."""
-    events = data.sequences
-    return np.asarray((events.item != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split)))
 
 
 def build(cfg: TextConfig, tokenizer: Tokenizer | None, texts: Corpus, seed: int) -> TextEncoder:
@@ -256,13 +162,29 @@ class Contrastive:
         queries = self.encoder.embed(self._texts(anchors, rng))
         candidates = self.encoder.embed([self.corpus.products[row] for row in products])
         scores = queries @ candidates.T / self.cfg.temperature  # (B, C)
-        scores = scores - torch.from_numpy(np.log(self.corpus.product_share[products])).to(scores)
+        often = len(rows) * self.corpus.product_share[products]  # expected places of each product in a batch
+        scores = scores - torch.from_numpy(np.log(often)).to(scores)
         known = self.corpus.is_pair(anchors[:, None], products[None, :])
         known[np.arange(len(rows)), target] = False
         scores = scores.masked_fill(torch.from_numpy(known).to(scores.device), -torch.inf)
+        hard = [self._hard(anchors, queries, rng) for _ in range(self.cfg.hard_negatives)]
+        scores = torch.cat([scores, *hard], dim=1)
         losses = F.cross_entropy(scores, torch.from_numpy(target).to(scores.device), reduction="none")
-        weight = torch.from_numpy(1.0 + np.log(self.corpus.counts[rows])).to(losses)
+        weight = torch.from_numpy(self.corpus.weights[rows]).to(losses)
         return (losses * weight).sum() / weight.sum()
+
+    def _hard(self, anchors: NDArray[np.int64], queries: Tensor, rng: np.random.Generator) -> Tensor:
+        """(B, 1) scores of one hard negative of every anchor, -inf where it has none."""
+        drawn = self.corpus.draw_hard(anchors, rng)
+        has = np.flatnonzero(drawn >= 0)
+        scores = queries.new_full((len(anchors), 1), -torch.inf)
+        if not len(has):
+            return scores
+        products, place = np.unique(drawn[has], return_inverse=True)
+        found = self.encoder.embed([self.corpus.products[row] for row in products])
+        chosen = torch.from_numpy(has).to(scores.device)
+        cosine = (queries[chosen] * found[torch.from_numpy(place).to(scores.device)]).sum(-1, keepdim=True)
+        return scores.index_copy(0, chosen, cosine / self.cfg.temperature)
 
     def _texts(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
         """Texts of the anchors, a share of the queries mistyped."""
@@ -386,7 +308,7 @@ def fit(config: Config, data: PreparedData, folder: Path, progress: Progress = s
     Raises:
         TrainingError: there is no text to learn from, or the loss is not a number.
     """
-    texts = corpus(data, config.pretrain)
+    texts = Corpus.of(data, config.pretrain)
     trainer = Pretrainer(
         build(config.text, load_tokenizer(data), texts, config.seed), texts, config.pretrain, config.seed
     )
@@ -435,7 +357,7 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
         split: the clicks to be predicted.
         unseen: only those whose query has no training event.
     """
-    query, item = _clicks(data, split)
+    query, item = clicks(data, split)
     if unseen:
         known = np.asarray(data.queries["train_count"])[query - 1] > 0
         query, item = query[~known], item[~known]

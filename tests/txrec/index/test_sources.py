@@ -4,6 +4,7 @@ import pytest
 
 from tests.tiny import KINDS, NUM_PER_KIND
 from txrec.config import RetrievalConfig
+from txrec.index import dense
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.fit import fit_sources, source_names
@@ -71,8 +72,21 @@ def test_clicks_of_the_same_query_come_first_and_a_typo_finds_them() -> None:
 def test_evidence_counts_shares_of_the_same_query() -> None:
     log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 0.0), (2, 6, 1, 0.0), (3, 9, 2, 0.0)])
     source = QueryClicks.fit(log, queries_table("halo reach", "gears of war"), 10, 30.0)
-    evidence = source.evidence("halo reach", np.array([5, 6, 9], np.int32))
-    assert evidence[:, 1].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    evidence = source.evidence("halo reach", np.array([6, 9, 5], np.int32))
+    assert (evidence.own / evidence.own_total)[:, 2].tolist() == pytest.approx([1 / 3, 0.0, 2 / 3])
+    assert source.familiarity("halo reach") == (3.0, 0.0)
+
+
+def test_a_typo_inherits_the_clicks_of_the_right_spelling_as_votes_only() -> None:
+    log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 10.0), (2, 6, 1, 10.0)])
+    source = QueryClicks.fit(log, queries_table("halo reach"), 10, 10.0)
+    evidence = source.evidence("haloo reech", np.array([5, 6, 9], np.int32))
+    assert not evidence.own.any()
+    assert (evidence.votes / evidence.votes_total)[:, 2].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert (evidence.votes / evidence.votes_total)[:, 0].tolist() == pytest.approx([0.6, 0.4, 0.0])  # decayed
+    clicked, nearest = source.familiarity("haloo reech")
+    assert clicked == 0.0
+    assert 0.35 < nearest < 1.0
 
 
 def test_a_search_text_of_ten_thousand_characters_is_answered() -> None:
@@ -95,6 +109,19 @@ def test_lexical_finds_words_plurals_model_numbers_typos_and_chinese() -> None:
     assert source.search(asking(*texts), 1, [None] * 6).ids[:, 0].tolist() == [1, 2, 3, 3, 4, 0]
 
 
+def test_the_words_of_a_query_outweigh_the_trigrams_of_its_longest_word() -> None:
+    titles = ["Voltek Light Bulb", "Linnea Light Bulb", "Voltek Kettle", "明月灯泡"]
+    items = pa.table({"title": titles, "text": [*(title.lower() for title in titles[:3]), "明月灯泡 light bulb"]})
+    hits = Lexical.fit(items).search(asking("明月 light bulbs", "voltek light bulb"), 1, [None] * 2)
+    assert hits.ids[:, 0].tolist() == [4, 1]
+
+
+def test_lexical_answers_an_empty_query_with_nothing_and_an_endless_one_like_its_beginning() -> None:
+    items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
+    hits = Lexical.fit(items).search(asking("", "lamp " * 2_000), 2, [None] * 2)
+    assert hits.ids.tolist() == [[0, 0], [1, 0]]
+
+
 def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_changed_ones() -> None:
     items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
     changed = pa.table({"title": ["Tent", "Violet Lamp"], "text": ["tent", "violet lamp"]})
@@ -103,20 +130,60 @@ def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_change
     assert source.search(asking("tent"), 3, [None]).ids[0].tolist() == [1, 0, 0]
 
 
-@pytest.mark.parametrize("exact_limit", [10_000, 10])
-def test_dense_search_fills_top_k_under_a_mask_that_leaves_one_item_in_a_thousand(exact_limit: int) -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(5_001, 16)).astype(np.float32)
+def unit_vectors(num: int, dim: int) -> np.ndarray:
+    vectors = np.random.default_rng(0).normal(size=(num + 1, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[0] = 0
+    return vectors
+
+
+@pytest.mark.parametrize("exact_limit", [10_000, 10], ids=["exact", "cells"])
+def test_dense_search_fills_top_k_under_a_mask_that_leaves_one_item_in_a_thousand(exact_limit: int) -> None:
+    vectors = unit_vectors(5_000, 16)
     source = Dense.fit(vectors, exact_limit)
     mask = np.zeros(5_001, np.bool_)
-    allowed = rng.choice(np.arange(1, 5_001), 5, replace=False)
+    allowed = np.random.default_rng(1).choice(np.arange(1, 5_001), 5, replace=False)
     mask[allowed] = True
     hits = source.nearest(vectors[[7, 8]], 5, [mask, None])
     assert set(hits.ids[0]) == set(allowed)
     assert hits.ids[0].tolist() == allowed[np.argsort(-(vectors[allowed] @ vectors[7]))].tolist()
     assert hits.ids[1, 0] == 8
+
+
+@pytest.mark.parametrize("share", [0.001, 0.2, 1.0])
+def test_cells_find_what_a_scan_finds_whatever_a_filter_leaves(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "FILTERED_LIMIT", 500)
+    vectors = unit_vectors(20_000, 8)
+    source, scan = Dense.fit(vectors, 10), Dense.fit(vectors)
+    mask = np.append(False, np.random.default_rng(2).random(20_000) < share)
+    states, masks = vectors[100:120] + 0.3 * vectors[200:220], [mask if share < 1 else None] * 20
+    found, right = source.nearest(states, 100, masks), scan.nearest(states, 100, masks)
+    assert (found.ids > 0).sum() == (right.ids > 0).sum()
+    assert mask[found.ids[found.ids > 0]].all() or share == 1
+    shared = [np.intersect1d(a[a > 0], b).size / (b > 0).sum() for a, b in zip(found.ids, right.ids, strict=True)]
+    assert np.mean(shared) >= 0.97
+    np.testing.assert_allclose(found.scores[:, 0], right.scores[:, 0], rtol=1e-5)
+
+
+def test_a_filter_that_leaves_items_far_from_the_state_is_answered_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dense, "FILTERED_LIMIT", 10)
+    vectors = unit_vectors(5_000, 8)
+    far = np.argsort(vectors[1:] @ vectors[1])[:50] + 1
+    mask = np.zeros(5_001, np.bool_)
+    mask[far] = True
+    found = Dense.fit(vectors, 10).nearest(vectors[[1]], 50, [mask])
+    assert set(found.ids[0].tolist()) == set(far.tolist())
+
+
+def test_cells_know_new_and_changed_vectors_at_once_and_forget_the_old_ones() -> None:
+    vectors = unit_vectors(5_000, 16)
+    source = Dense.fit(vectors, 10)
+    changed = source.changed(np.array([7, 5_001], np.int32), -vectors[[7, 9]])
+    assert changed.nearest(-vectors[[7, 9]], 1, [None, None]).ids[:, 0].tolist() == [7, 5_001]
+    assert 7 not in changed.nearest(vectors[[7]], 100, [None]).ids[0]
+    assert source.nearest(vectors[[7]], 1, [None]).ids[0, 0] == 7
 
 
 def test_a_state_of_zeros_finds_nothing() -> None:
@@ -136,6 +203,15 @@ def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> 
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.ids.tolist() == after.ids.tolist(), name
         assert np.allclose(before.scores, after.scores), name
+
+
+def test_cells_answer_alike_after_saving_and_opening(tmp_path) -> None:
+    vectors = unit_vectors(5_000, 16)
+    source = Dense.fit(vectors, 10)
+    source.save(tmp_path)
+    before, after = (found.nearest(vectors[:50], 10, [None] * 50) for found in (source, Dense.open(tmp_path, vectors)))
+    assert before.ids.tolist() == after.ids.tolist()
+    assert not before.ids[0].any()  # the state of nobody
 
 
 def test_the_query_of_a_kind_proposes_that_kind(tiny) -> None:

@@ -11,6 +11,7 @@ from txrec.errors import ConfigError
 from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.text_encoder import TextEncoder
 from txrec.train import pretrain
+from txrec.train.corpus import Corpus
 from txrec.train.pretrain import Pretrainer
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
@@ -63,7 +64,7 @@ def test_a_checkpoint_is_fine_tuned_on_clicks_and_spared_the_masked_tokens(
     checkpoint: Path, tiny: PreparedData
 ) -> None:
     cfg = PretrainConfig(batch_size=16, contrastive_epochs=2)
-    texts = pretrain.corpus(tiny, cfg)
+    texts = Corpus.of(tiny, cfg)
     encoder = pretrain.build(TextConfig(encoder=f"hf:{checkpoint}"), None, texts, seed=0)
     trainer = Pretrainer(encoder, texts, cfg, seed=0)
     before = encoder.encode(["acme kettle"])

@@ -8,26 +8,30 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from tests.judged import judged_data
 from txrec.config import PretrainConfig, TextConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
 from txrec.schema import Split
 from txrec.text import MASK_TOKEN
 from txrec.train import pretrain
-from txrec.train.pretrain import Corpus, Pretrainer
+from txrec.train.corpus import Corpus
+from txrec.train.pretrain import Pretrainer
 
 TEXT = TextConfig(dim=32, num_layers=1, num_heads=2, ngram_buckets=1_024)
 SHORT = PretrainConfig(batch_size=16, masked_epochs=2, contrastive_epochs=4, lr=3e-3)
 
+NO_HARD = (np.zeros(1, np.int64), np.empty(0, np.int64))
+
 
 def _trainer(data: PreparedData, cfg: PretrainConfig = SHORT, seed: int = 0) -> Pretrainer:
-    texts = pretrain.corpus(data, cfg)
+    texts = Corpus.of(data, cfg)
     encoder = pretrain.build(TEXT, Tokenizer.from_file(str(data.tokenizer_path)), texts, seed)
     return Pretrainer(encoder, texts, cfg, seed)
 
 
 def test_only_the_training_part_is_read(tiny: PreparedData) -> None:
-    texts = pretrain.corpus(tiny, SHORT.model_copy(update={"product_pairs_frac": 0.0}))
+    texts = Corpus.of(tiny, SHORT.model_copy(update={"product_pairs_frac": 0.0}))
     events = tiny.sequences
     chosen = (events.split == Split.TRAIN) & (events.item > 0) & (events.query > 0)
     expected = {
@@ -36,12 +40,12 @@ def test_only_the_training_part_is_read(tiny: PreparedData) -> None:
     }
     found = {(texts.queries[q], texts.products[p]) for q, p in texts.pairs}
     assert found == expected
-    assert texts.counts.sum() == chosen.sum()
+    assert np.expm1(texts.weights - 1).sum() + len(texts.pairs) == pytest.approx(chosen.sum())  # 1 + log clicks
     assert len(texts.products) == np.count_nonzero(np.asarray(tiny.items["train_count"]))
 
 
 def test_products_taken_one_after_the_other_are_pairs_too(tiny: PreparedData) -> None:
-    texts = pretrain.corpus(tiny, SHORT)
+    texts = Corpus.of(tiny, SHORT)
     among_products = texts.pairs[:, 0] >= len(texts.queries)
     assert among_products.mean() == pytest.approx(SHORT.product_pairs_frac, abs=0.01)
     for anchor, product in texts.pairs[among_products]:
@@ -55,14 +59,54 @@ def test_without_queries_the_pairs_are_products_alone(tiny: PreparedData, tmp_pa
     silent.__dict__["items"] = tiny.items
     silent.__dict__["queries"] = tiny.queries.slice(0, 0)
     silent.__dict__["sequences"] = replace(tiny.sequences, query=np.zeros_like(tiny.sequences.query))
-    texts = pretrain.corpus(silent, SHORT)
+    texts = Corpus.of(silent, SHORT)
     assert texts.queries == []
     assert len(texts.pairs) > 0
-    assert len(pretrain.corpus(silent, SHORT.model_copy(update={"product_pairs_frac": 0.0})).pairs) == 0
+    assert len(Corpus.of(silent, SHORT.model_copy(update={"product_pairs_frac": 0.0})).pairs) == 0
+
+
+def test_hard_negatives_are_products_that_bm25_ranks_first_and_nobody_clicked(tiny: PreparedData) -> None:
+    texts = Corpus.of(tiny, SHORT.model_copy(update={"hard_negatives": 1}))
+    clicked = {tuple(pair) for pair in texts.pairs.tolist()}
+    for query, text in enumerate(texts.queries):
+        own = texts.hard[texts.hard_offsets[query] : texts.hard_offsets[query + 1]].tolist()
+        assert all((query, product) not in clicked for product in own)
+        assert all(text in texts.products[product] for product in own)  # a query of the tiny data is a word of titles
+    assert not len(Corpus.of(tiny, SHORT).hard)
+
+
+def test_an_anchor_draws_its_own_hard_negatives_and_none_where_it_has_none() -> None:
+    texts = Corpus(["a", "b", "c"], ["q"], np.array([[0, 0]]), np.ones(1), np.array([0, 2, 2, 2, 2]), np.array([1, 2]))
+    drawn = texts.draw_hard(np.repeat([0, 1], 50), np.random.default_rng(0))
+    assert set(drawn[:50].tolist()) == {1, 2}
+    assert (drawn[50:] == -1).all()
+
+
+def test_hard_negatives_take_part_in_training_and_in_resuming(tiny: PreparedData, tmp_path: Path) -> None:
+    hard = SHORT.model_copy(update={"hard_negatives": 2, "masked_epochs": 0})
+    whole, first, second = (_trainer(tiny, hard) for _ in range(3))
+    whole.run()
+    first.run(max_steps=2)
+    first.save(tmp_path)
+    second.restore(tmp_path)
+    second.run()
+    assert second.losses == whole.losses
+    plain = _trainer(tiny, hard.model_copy(update={"hard_negatives": 0}))
+    plain.run()
+    assert whole.losses["queries and clicks"] > plain.losses["queries and clicks"]
+
+
+def test_judged_pairs_are_learned_from_by_their_grade_where_there_is_no_log(tmp_path: Path) -> None:
+    data = judged_data(tmp_path)
+    texts = Corpus.of(data, SHORT.model_copy(update={"hard_negatives": 1}))
+    found = {(texts.queries[q], texts.products[p]): w for (q, p), w in zip(texts.pairs, texts.weights, strict=True)}
+    assert found == {("lamp", "red lamp"): 1.0, ("lamp", "lamp shade"): 0.75}
+    assert [texts.products[p] for p in texts.hard] == ["drill"]
+    assert texts.products == ["red lamp", "lamp shade", "drill"]
 
 
 def test_known_pairs_are_recognised() -> None:
-    texts = Corpus(["a", "b", "c"], ["q", "r"], np.array([[0, 1], [1, 0], [1, 2]]), np.array([1, 1, 1]))
+    texts = Corpus(["a", "b", "c"], ["q", "r"], np.array([[0, 1], [1, 0], [1, 2]]), np.ones(3), *NO_HARD)
     found = texts.is_pair(np.array([[0], [1], [2]]), np.array([[0, 1, 2]]))  # anchor 2 is product 0 itself
     assert found.tolist() == [[False, True, False], [True, False, True], [True, False, False]]
     np.testing.assert_allclose(texts.product_share, [1 / 3, 1 / 3, 1 / 3])
@@ -143,7 +187,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(tiny: PreparedData) -> Non
 
 
 def test_no_text_is_an_error_that_says_what_to_set() -> None:
-    nothing = Corpus([], [], np.empty((0, 2), np.int64), np.empty(0, np.int64))
+    nothing = Corpus([], [], np.empty((0, 2), np.int64), np.empty(0), *NO_HARD)
     with pytest.raises(TrainingError, match=r'text\.encoder = "none"'):
         pretrain.build(TEXT, None, nothing, 0)
 

@@ -1,0 +1,83 @@
+"""The ranker trained on grades: that it learns order and level, and that a kept one says why."""
+
+import numpy as np
+import pytest
+import torch
+
+from txrec.config import RankerConfig
+from txrec.evals import metrics
+from txrec.evidence import NUM_REQUEST_FEATURES
+from txrec.model.ranker import CandidateBatch, Ranker
+from txrec.train import judged
+from txrec.train.judged import Sets
+
+CFG = RankerConfig(dim=16, num_heads=2, max_epochs=15, batch_size=32, lr=5e-3, dropout=0.0)
+
+
+def sets(num: int, seed: int, width: int = 6) -> Sets:
+    """Grades follow the first feature, whose level differs from query to query; every third place is padding."""
+    rng = torch.Generator().manual_seed(seed)
+    features = torch.randn(num, width, 5, generator=rng) + 2 * torch.randn(num, 1, 1, generator=rng)
+    mask = (torch.arange(width) % 3 < 2).expand(num, width).clone()
+    share = torch.sigmoid(features[..., 0]) * mask
+    batch = CandidateBatch(
+        items=torch.randn(num, width, 4, generator=rng),
+        features=features * mask[..., None],
+        mask=mask,
+        state=torch.randn(num, 4, generator=rng),
+        query=torch.zeros(num, 3),
+        request=torch.zeros(num, NUM_REQUEST_FEATURES),
+    )
+    return Sets(batch, share, (1 + 2 * share) * mask, torch.arange(num))
+
+
+@pytest.fixture(scope="module")
+def ranker() -> Ranker:
+    return judged.train(CFG, sets(400, 0), sets(100, 1), CFG.max_epochs, 0)[0]
+
+
+def test_a_ranker_learns_the_order_of_a_set_and_a_score_that_compares_over_queries(ranker: Ranker) -> None:
+    unseen = sets(200, 2)
+    with torch.no_grad():
+        scores = ranker(unseen.batch)
+    assert judged.ndcg(scores, unseen).mean() > 0.98
+    mask = unseen.batch.mask
+    assert metrics.auc(scores[mask].numpy(), (unseen.share[mask] > 0.5).numpy()) > 0.95
+    shuffled = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0))
+    assert judged.ndcg(shuffled, unseen).mean() < 0.96
+
+
+def test_probabilities_of_a_graded_ranker_keep_the_order_over_all_queries_and_are_calibrated(ranker: Ranker) -> None:
+    unseen = sets(200, 3)
+    judged.calibrate(ranker, unseen)
+    with torch.no_grad():
+        scores = ranker(unseen.batch)
+        chances = ranker.probabilities(scores)
+    mask = unseen.batch.mask
+    assert (np.argsort(scores[mask].numpy()) == np.argsort(chances[mask].double().numpy(), kind="stable")).mean() > 0.9
+    assert chances[mask].mean() == pytest.approx(float(unseen.share[mask].mean()), abs=0.01)
+
+
+def test_a_graded_ranker_is_one_after_saving_and_opening(ranker: Ranker, tmp_path) -> None:
+    ranker.save(tmp_path)
+    opened = Ranker.open(tmp_path)
+    assert opened.graded
+    unseen = sets(5, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(opened(unseen.batch), ranker(unseen.batch))
+
+
+def test_the_loss_of_the_right_scores_is_less_and_padding_takes_no_part() -> None:
+    given = sets(20, 5)
+    right = torch.logit(given.share.clamp(0.01, 0.99)).masked_fill(~given.batch.mask, -torch.inf)
+    assert judged.loss(right, given) < judged.loss(-right.masked_fill(~given.batch.mask, torch.inf), given)
+    assert torch.isfinite(judged.loss(right, given))
+
+
+def test_the_decision_says_its_inequality() -> None:
+    noise = np.linspace(-0.1, 0.1, 100)
+    better, equal = (judged.decide("auto", np.full(100, 0.5) + gain + noise, np.full(100, 0.5)) for gain in (0.1, 0.0))
+    assert better.keep
+    assert "keep the ranker: ndcg@10 of judged pairs 0.6000 > 0.5000 +" in str(better)
+    assert not equal.keep
+    assert judged.decide("on", np.zeros(100), np.full(100, 0.5)).keep

@@ -1,0 +1,42 @@
+"""Judged pairs of a prepared data set: how well a product suits a query, graded by people."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from txrec.data.prepared import PreparedData
+from txrec.schema import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Judgments:
+    """J graded pairs of one split, in dense ids, ordered by query."""
+
+    query: NDArray[np.int32]  # (J,)
+    item: NDArray[np.int32]  # (J,)
+    grade: NDArray[np.float32]  # (J,)
+    share: NDArray[np.float64]  # (J,) where the grade lies between the lowest (0) and the highest (1) of all
+
+    @classmethod
+    def of(cls, data: PreparedData, split: Split) -> "Judgments":
+        """Reads the judgments of a split; none where the data set has no judgments."""
+        file = data.path / "judgments.parquet"
+        if not file.is_file():
+            none = np.empty(0)
+            return cls(none.astype(np.int32), none.astype(np.int32), none.astype(np.float32), none)
+        table = pq.read_table(file)
+        grade = np.asarray(table["grade"], np.float32)
+        query_id = {text: row for row, text in enumerate(data.queries["query"].to_pylist(), start=1)}
+        item_id = {key: row for row, key in enumerate(data.items["item_key"].to_pylist(), start=1)}
+        query = np.array([query_id[text] for text in table["query"].to_pylist()], np.int32)
+        item = np.array([item_id[key] for key in table["item_id"].to_pylist()], np.int32)
+        rows = np.flatnonzero(np.asarray(table["split"]) == split)
+        rows = rows[np.lexsort((item[rows], query[rows]))]
+        low, high = float(grade.min(initial=np.inf)), float(grade.max(initial=-np.inf))
+        share = (grade[rows] - low) / max(high - low, 1e-9)
+        return cls(query[rows], item[rows], grade[rows], share.astype(np.float64))
+
+    def __len__(self) -> int:
+        return len(self.query)

@@ -1,0 +1,59 @@
+"""Whether a search is understood that is spelled as people spell: hit rates by kind of spelling, on the generated shop.
+
+A hit is a product among the first ten that fits everything the query names (`txrec.data.shop.queries`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from txrec.config import ShopConfig
+from txrec.data import shop
+from txrec.data.shop.queries import RobustQuery
+from txrec.index.lexical import Lexical
+from txrec.progress import Progress, silent
+from txrec.recommend import Recommender, Request
+from txrec.text import normalise
+
+K = 10
+NUM_QUERIES = 800
+LONG = 10_000
+"""Characters of the longest query asked."""
+BATCH = 64
+
+Search = Callable[[Sequence[str]], list[list[str]]]
+"""Search texts to the raw ids of the first K items each."""
+
+
+def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = silent) -> dict[str, Any]:
+    """Hit rates of a recommender and of its BM25 alone, over queries of every kind and over two extreme ones."""
+    asked = shop.robust_queries(cfg, NUM_QUERIES)
+
+    def search(texts: Sequence[str]) -> list[list[str]]:
+        slates = recommender.recommend([Request(query=text, top_k=K) for text in texts])
+        return [[item.item_id for item in slate.items] for slate in slates]
+
+    found: dict[str, Any] = {"txrec": hit_rates(asked, search, progress)}
+    if "lexical" in recommender.retriever.sources:
+        found["bm25"] = hit_rates(asked, _by_words(recommender), progress)
+    endless = (asked[0].query + " ") * (LONG // (len(asked[0].query) + 1) + 1)
+    extremes = search(["", endless[:LONG]])
+    return found | {"answered": {"empty": len(extremes[0]), f"{LONG:,} characters": len(extremes[1])}}
+
+
+def hit_rates(asked: Sequence[RobustQuery], search: Search, progress: Progress = silent) -> dict[str, float]:
+    """Kind of spelling = share of its queries with a hit among the first K; `all` over all of them."""
+    hits: dict[str, list[bool]] = {}
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        for case, ids in zip(part, search([case.query for case in part]), strict=True):
+            hit = not case.targets.isdisjoint(ids[:K])
+            hits.setdefault(case.corruption, []).append(hit)
+            hits.setdefault("all", []).append(hit)
+        progress("robustness", min(start + BATCH, len(asked)), len(asked))
+    return {kind: sum(found) / len(found) for kind, found in hits.items()}
+
+
+def _by_words(recommender: Recommender) -> Search:
+    lexical, keys = recommender.retriever.sources["lexical"], recommender.catalogue.keys
+    assert isinstance(lexical, Lexical)
+    return lambda texts: [[str(keys[i]) for i in ids if i] for ids in lexical.first([normalise(t) for t in texts], K)]

@@ -1,0 +1,187 @@
+"""What text pre-training may read: texts and pairs of the training part.
+
+Where there is a log, its products and queries, the clicks that queries led to, and products that a user took one after
+the other. Where people judged pairs and there is no log, the judged pairs: those graded above the middle go together.
+A catalogue alone gives its texts. Every query also gets *hard negatives*: products that people judged badly for it, or
+those that BM25 ranks first for it and nobody clicked.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.config import PretrainConfig
+from txrec.data.judgments import Judgments
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import RELEVANT_GRADE_FRAC
+from txrec.index.lexical import Lexical
+from txrec.schema import PAD, EventKind, Split
+
+MINED = 20
+"""Products that BM25 ranks first for a query, the clicked ones among them, are its hard negatives."""
+_MAX_PRODUCT_PAIRS = 50_000
+_SEARCH_BATCH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The training part as text. Anchors are the queries, then the products."""
+
+    products: list[str]  # normalised
+    queries: list[str]  # normalised
+    pairs: NDArray[np.int64]  # (P, 2) distinct rows of `anchors` and `products`
+    weights: NDArray[np.float64]  # (P,) how much each pair counts
+    hard_offsets: NDArray[np.int64]  # (A + 1,) anchor a owns [offsets[a], offsets[a + 1]) of `hard`
+    hard: NDArray[np.int64]  # rows of `products` that are hard negatives
+
+    @classmethod
+    def of(cls, data: PreparedData, cfg: PretrainConfig) -> "Corpus":
+        """Reads the training part of a prepared data set."""
+        if not len(data.sequences.item) and (data.path / "judgments.parquet").is_file():
+            return _of_judgments(data, cfg)
+        return _of_log(data, cfg)
+
+    @cached_property
+    def anchors(self) -> list[str]:
+        """What a pair starts from: the queries, then the products."""
+        return [*self.queries, *self.products]
+
+    @cached_property
+    def positive_keys(self) -> NDArray[np.int64]:
+        """(P,) sorted anchor * len(products) + product, to look pairs up."""
+        return np.sort(self.pairs[:, 0] * len(self.products) + self.pairs[:, 1])
+
+    @cached_property
+    def product_share(self) -> NDArray[np.float64]:
+        """(len(products),) share of the pairs that have this product."""
+        return np.bincount(self.pairs[:, 1], minlength=len(self.products)) / max(1, len(self.pairs))
+
+    def is_pair(self, anchors: NDArray[np.int64], products: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether anchors (B, 1) and products (1, C), broadcast, are known pairs, or one product twice: (B, C)."""
+        keys = anchors * len(self.products) + products
+        found = np.searchsorted(self.positive_keys, keys).clip(max=max(0, len(self.positive_keys) - 1))
+        known = self.positive_keys[found] == keys if len(self.positive_keys) else np.zeros(keys.shape, np.bool_)
+        return np.asarray(known | (anchors == products + len(self.queries)))
+
+    def draw_hard(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """(B,) one hard negative of every anchor, -1 where it has none."""
+        first, count = self.hard_offsets[anchors], np.diff(self.hard_offsets)[anchors]
+        drawn = first + (rng.random(len(anchors)) * count).astype(np.int64)
+        return np.where(count > 0, np.append(self.hard, -1)[np.where(count > 0, drawn, -1)], -1)
+
+
+def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
+    trained = np.flatnonzero(np.asarray(data.items["train_count"]) > 0)
+    if not len(data.sequences.item):
+        trained = np.arange(data.meta.num_items)  # a catalogue alone has nothing to be held out
+    asked = np.flatnonzero(np.asarray(data.queries["train_count"]) > 0)
+    product_row, query_row = _rows(data.meta.num_items, trained), _rows(data.meta.num_queries, asked)
+    query, item = clicks(data, Split.TRAIN)
+    searched, num_clicks = _distinct(query_row[query], product_row[item])
+    first, second = _neighbours(data)
+    walked, visits = _distinct(product_row[first], product_row[second])
+    chosen = np.argsort(-visits, kind="stable")[: _num_product_pairs(len(searched), cfg.product_pairs_frac)]
+    queries = data.queries["query"].take(asked).to_pylist()
+    offsets, hard = _csr(_mined(data, queries, product_row, searched, cfg), len(asked) + len(trained))
+    return Corpus(
+        products=data.items["text"].take(trained).to_pylist(),
+        queries=queries,
+        pairs=np.concatenate([searched, walked[chosen] + [len(asked), 0]]),
+        weights=1.0 + np.log(np.concatenate([num_clicks, visits[chosen]])),
+        hard_offsets=offsets,
+        hard=hard,
+    )
+
+
+def _of_judgments(data: PreparedData, cfg: PretrainConfig) -> Corpus:
+    """Pairs weigh by their grade; no product is held out, only judgments are."""
+    judged = Judgments.of(data, Split.TRAIN)
+    asked = np.unique(judged.query)
+    pairs = np.stack([np.searchsorted(asked, judged.query), judged.item.astype(np.int64) - 1], axis=1)
+    right = judged.share > RELEVANT_GRADE_FRAC
+    bad = pairs[~right] if cfg.hard_negatives else np.empty((0, 2), np.int64)
+    offsets, hard = _csr(bad, len(asked) + data.meta.num_items)
+    return Corpus(
+        products=data.items["text"].to_pylist(),
+        queries=data.queries["query"].take(asked - 1).to_pylist(),
+        pairs=pairs[right],
+        weights=judged.share[right],
+        hard_offsets=offsets,
+        hard=hard,
+    )
+
+
+def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
+    events = data.sequences
+    chosen = _engaged(data, split) & (events.query != PAD)
+    return events.query[chosen], events.item[chosen]
+
+
+def _mined(
+    data: PreparedData,
+    queries: list[str],
+    product_row: NDArray[np.int64],
+    searched: NDArray[np.int64],
+    cfg: PretrainConfig,
+) -> NDArray[np.int64]:
+    """(M, 2) rows of a query and of a product that BM25 ranks among the first for it, but nobody clicked."""
+    if not (cfg.hard_negatives and len(searched)):
+        return np.empty((0, 2), np.int64)
+    lexical, found = Lexical.fit(data.items), []
+    for start in range(0, len(queries), _SEARCH_BATCH):
+        texts = queries[start : start + _SEARCH_BATCH]
+        ids = lexical.first(texts, MINED)
+        rows = np.repeat(np.arange(start, start + len(texts)), ids.shape[1])
+        found.append(np.stack([rows, product_row[ids.ravel()]], axis=1)[ids.ravel() != PAD])
+    pairs = np.concatenate(found)
+    num_products = int(product_row.max(initial=-1)) + 1
+    known = np.isin(pairs @ [num_products, 1], searched @ [num_products, 1])
+    return np.asarray(pairs[~known & (pairs[:, 1] >= 0)])
+
+
+def _csr(pairs: NDArray[np.int64], num_anchors: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(A + 1,) offsets by anchor and the products of (M, 2) pairs in that order."""
+    order = np.argsort(pairs[:, 0], kind="stable")
+    counts = np.bincount(pairs[:, 0], minlength=num_anchors)
+    return np.append(0, np.cumsum(counts)).astype(np.int64), pairs[order, 1]
+
+
+def _rows(num_ids: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row of every dense id 0..num_ids among the chosen ones (0-based), -1 for the others."""
+    rows = np.full(num_ids + 1, -1, dtype=np.int64)
+    rows[chosen + 1] = np.arange(len(chosen))
+    return rows
+
+
+def _distinct(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct pairs (P, 2) without those of a negative row, and how often each occurs (P,)."""
+    both = np.stack([left, right], axis=1)
+    pairs, counts = np.unique(both[(both >= 0).all(axis=1)], axis=0, return_counts=True)
+    return pairs.reshape(-1, 2), counts
+
+
+def _num_product_pairs(num_clicked: int, frac: float) -> int:
+    """Pairs of products that go with so many pairs of query and product; without queries they are all there is."""
+    if not num_clicked:
+        return _MAX_PRODUCT_PAIRS if frac else 0
+    return round(num_clicked * frac / (1 - frac))
+
+
+def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Dense (item, next other item) of the same user in the training part, in both directions."""
+    events = data.sequences
+    chosen = _engaged(data, Split.TRAIN)
+    item = events.item[chosen]
+    user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[chosen]
+    beside = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
+    first, second = item[:-1][beside], item[1:][beside]
+    return np.concatenate([first, second]), np.concatenate([second, first])
+
+
+def _engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
+    """Events of a split in which a user did something with a product, and not only saw it."""
+    events = data.sequences
+    return np.asarray((events.item != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split)))

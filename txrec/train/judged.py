@@ -1,0 +1,244 @@
+"""Fits the ranker on judged pairs, where people graded products for queries and there is no log.
+
+A query's judged products are one candidate set. Two losses are added: listwise, the softmax over the set against the
+grades' gains, which orders a set; and pointwise, the cross-entropy of each product's grade as a share, which makes
+scores of different queries comparable. Validation judgments choose the epoch, decide whether the ranker is kept and
+calibrate it; then it is trained again on both parts.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec.bundle import RankerDecision
+from txrec.config import RankerConfig
+from txrec.data.judgments import Judgments
+from txrec.data.prepared import PreparedData
+from txrec.evals.judged import graded_ndcg
+from txrec.evidence import NUM_REQUEST_FEATURES, Evidence
+from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
+from txrec.progress import Progress, silent
+from txrec.rank import batch as candidate_batch
+from txrec.retrieve import NO_HISTORY, Question, Retriever
+from txrec.schema import Split
+from txrec.slate import Request
+from txrec.train.optimizer import adamw, lr_at, set_lr
+
+RETRIEVE_BATCH = 128
+METRIC = "ndcg@10"
+PATIENCE = 3
+"""Epochs without improvement on validation before training stops."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """n candidate sets with the grades of their products."""
+
+    batch: CandidateBatch
+    share: Tensor  # (n, K) grade between the lowest (0) and the highest (1)
+    grade: Tensor  # (n, K)
+    query: Tensor  # (n,) dense query_id
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def select(self, rows: Tensor) -> "Sets":
+        """Some of the sets."""
+        parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
+        return Sets(CandidateBatch(**parts), self.share[rows], self.grade[rows], self.query[rows])
+
+
+def candidate_sets(
+    given: Judgments, data: PreparedData, retriever: Retriever, evidence: Evidence, progress: Progress = silent
+) -> Sets:
+    """Lays out every judged query's products as `Recommender.rank_items` would see them."""
+    texts = data.queries["query"].to_pylist()
+    cuts = np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
+    width = max(len(cut) for cut in cuts)
+    parts, share, grade = [], np.zeros((len(cuts), width), np.float32), np.zeros((len(cuts), width), np.float32)
+    for start in range(0, len(cuts), RETRIEVE_BATCH):
+        part = cuts[start : start + RETRIEVE_BATCH]
+        questions = [
+            Question(
+                NO_HISTORY,
+                texts[given.query[rows[0]] - 1],
+                mask=evidence.catalogue.only(given.item[rows].tolist()),
+                request=Request(top_k=width),
+            )
+            for rows in part
+        ]
+        found = retriever.retrieve(questions)
+        parts.append(_padded(candidate_batch(found, evidence, width), width))
+        for place, (rows, one) in enumerate(zip(part, found, strict=True), start=start):
+            at = rows[np.searchsorted(given.item[rows], one.ids)]
+            share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
+        progress("judged pairs", min(start + RETRIEVE_BATCH, len(cuts)), len(cuts))
+    query = np.array([given.query[cut[0]] for cut in cuts], np.int64)
+    return Sets(_joined(parts), torch.from_numpy(share), torch.from_numpy(grade), torch.from_numpy(query))
+
+
+def fit_ranker(
+    cfg: RankerConfig,
+    data: PreparedData,
+    retriever: Retriever,
+    evidence: Evidence,
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[Ranker | None, RankerDecision]:
+    """A ranker trained on grades, if it orders the validation judgments better than retrieval does, and why."""
+    if cfg.mode == "off":
+        return None, RankerDecision(False, METRIC, math.nan, math.nan, 0, "leave out the ranker: ranker.mode = off")
+    training, deciding = (
+        candidate_sets(Judgments.of(data, split), data, retriever, evidence, progress)
+        for split in (Split.TRAIN, Split.VALIDATION)
+    )
+    trial, epochs = train(cfg, training, deciding, cfg.max_epochs, seed, progress)
+    decision = decide(cfg.mode, ndcg(_scores(trial, deciding), deciding), ndcg(_in_order(deciding), deciding))
+    if not decision.keep:
+        return None, decision
+    both = Sets(
+        _joined([training.batch, deciding.batch]),
+        *(_stacked([getattr(part, name) for part in (training, deciding)]) for name in ("share", "grade", "query")),
+    )
+    ranker, _ = train(cfg, both, None, epochs, seed, progress)
+    calibrate(trial, deciding)
+    ranker.calibration.copy_(trial.calibration)
+    return ranker, decision
+
+
+def train(
+    cfg: RankerConfig, training: Sets, deciding: Sets | None, num_epochs: int, seed: int, progress: Progress = silent
+) -> tuple[Ranker, int]:
+    """Trains on the sum of the two losses.
+
+    Args:
+        cfg: its section.
+        training: sets to learn from.
+        deciding: picks the epoch by its loss, with early stopping; None = the last epoch is taken.
+        num_epochs: passes over the sets.
+        seed: of weights, order and dropout.
+        progress: told after every epoch.
+
+    Returns:
+        The ranker in inference mode, and the epochs that it was trained for.
+    """
+    torch.manual_seed(seed)
+    given = training.batch
+    sizes = RankerSizes(given.features.shape[2], NUM_REQUEST_FEATURES, given.items.shape[2], given.query.shape[1])
+    ranker = Ranker(cfg, sizes, graded=True)
+    ranker.fit_scaling(given)
+    optimizer, steps = adamw(ranker.modules(), cfg), math.ceil(len(training) / cfg.batch_size)
+    best, best_epoch, kept = math.inf, num_epochs, copy.deepcopy(ranker.state_dict())
+    for epoch in range(1, num_epochs + 1):
+        ranker.train()
+        for step, rows in enumerate(torch.split(torch.randperm(len(training)), cfg.batch_size)):
+            set_lr(optimizer, lr_at(cfg, (epoch - 1 + step / steps) / cfg.max_epochs))
+            part = training.select(rows)
+            optimizer.zero_grad()
+            loss(ranker(part.batch), part).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(ranker.parameters(), cfg.clip_norm)
+            optimizer.step()
+        ranker.eval()
+        if deciding is None:
+            progress("training ranker", epoch, num_epochs)
+            continue
+        scores = _scores(ranker, deciding)
+        reached = float(loss(scores, deciding))
+        progress("training ranker", epoch, num_epochs, loss=reached, ndcg=float(ndcg(scores, deciding).mean()))
+        if reached < best:
+            best, best_epoch, kept = reached, epoch, copy.deepcopy(ranker.state_dict())
+        elif epoch - best_epoch >= PATIENCE:
+            break
+    if deciding is not None:
+        ranker.load_state_dict(kept)
+    return ranker.eval(), best_epoch
+
+
+def loss(scores: Tensor, given: Sets) -> Tensor:
+    """Listwise cross-entropy of the sets (Cao et al., ICML 2007) plus pointwise cross-entropy of their products."""
+    mask = given.batch.mask
+    gains = (2.0**given.grade - 1.0) * mask
+    target = gains / gains.sum(1, keepdim=True).clamp_min(1e-9)
+    listwise = -(target * torch.log_softmax(scores, dim=-1).masked_fill(~mask, 0.0)).sum(1).mean()
+    pointwise: Tensor = F.binary_cross_entropy_with_logits(scores[mask], given.share[mask])
+    return listwise + pointwise
+
+
+def ndcg(scores: Tensor, given: Sets) -> NDArray[np.float64]:
+    """(n,) graded NDCG@10 of each set."""
+    mask = given.batch.mask
+    item = torch.arange(mask.shape[1], dtype=torch.int32).expand_as(mask)[mask].numpy()
+    query = torch.arange(len(given), dtype=torch.int32)[:, None].expand_as(mask)[mask].numpy()
+    pairs = Judgments(query, item, given.grade[mask].numpy(), given.share[mask].double().numpy())
+    return graded_ndcg(scores[mask].numpy(), pairs)
+
+
+def decide(mode: str, ranked: NDArray[np.float64], retrieved: NDArray[np.float64]) -> RankerDecision:
+    """Keeps the ranker if its mean (n,) NDCG beats retrieval order's by over one standard error of the gain."""
+    gain, count = ranked - retrieved, len(ranked)
+    error = float(gain.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
+    better = bool(gain.mean() > error)
+    keep = mode == "on" or better
+    reason = (
+        f"{'keep' if keep else 'leave out'} the ranker: {METRIC} of judged pairs {ranked.mean():.4f}"
+        f" {'>' if better else '<='} {retrieved.mean():.4f} + {error:.4f}"
+        f" (retrieval order + one standard error, {count} queries{', ranker.mode = on' * (mode == 'on')})"
+    )
+    return RankerDecision(keep, METRIC, float(ranked.mean()), float(retrieved.mean()), count, reason)
+
+
+def calibrate(ranker: Ranker, given: Sets) -> None:
+    """Platt scaling of the scores to the grades as shares (Platt, 1999)."""
+    mask = given.batch.mask
+    scores, share = _scores(ranker, given)[mask].double(), given.share[mask].double()
+    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        found = F.binary_cross_entropy_with_logits(parameters[0] * scores + parameters[1], share)
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    slope, intercept = parameters.detach().tolist()
+    ranker.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))  # the order must survive
+
+
+@torch.no_grad()
+def _scores(ranker: Ranker, given: Sets) -> Tensor:
+    return _stacked([ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)])
+
+
+def _in_order(given: Sets) -> Tensor:
+    """Scores that keep retrieval order."""
+    return (-torch.arange(given.share.shape[1]).float()).expand_as(given.share)
+
+
+def _joined(parts: Sequence[CandidateBatch]) -> CandidateBatch:
+    names = CandidateBatch.__dataclass_fields__
+    return CandidateBatch(**{name: _stacked([getattr(part, name) for part in parts]) for name in names})
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Rows below each other, padded with zeros to the widest."""
+    width = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+    return torch.cat([_widened(part, width) for part in parts])
+
+
+def _widened(part: Tensor, width: int) -> Tensor:
+    if part.ndim < 2 or part.shape[1] == width:
+        return part
+    return F.pad(part, (*([0, 0] * (part.ndim - 2)), 0, width - part.shape[1]))
+
+
+def _padded(batch: CandidateBatch, width: int) -> CandidateBatch:
+    wide = {name: _widened(getattr(batch, name), width) for name in ("items", "features", "mask")}
+    return CandidateBatch(**wide, state=batch.state, query=batch.query, request=batch.request)
