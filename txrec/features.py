@@ -36,6 +36,17 @@ class History:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class PositionTensors:
+    """The columns of `Positions` that model input is made of; training keeps them where it computes."""
+
+    item: Tensor  # (P,) int32
+    query: Tensor  # (P,) int32
+    event: Tensor  # (P,) int8
+    start_ts: Tensor  # (P,) int64
+    ts: Tensor  # (P,) int64
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Positions:
     """The positions of U users in flat arrays: user u owns [offsets[u], offsets[u + 1])."""
 
@@ -61,6 +72,11 @@ class Positions:
         found = following < end
         at = np.where(found, following, 0)
         return np.where(found, self.item[at], PAD), np.where(found, self.start_ts[at], 0)
+
+    def tensors(self, device: torch.device | str = "cpu") -> PositionTensors:
+        """What a batch is made of; on the CPU the same memory."""
+        columns = (self.item, self.query, self.event, self.start_ts, self.ts)
+        return PositionTensors(*(torch.from_numpy(column).to(device) for column in columns))
 
 
 def to_positions(events: History, offsets: NDArray[np.int64], target_kinds: Sequence[int] = ()) -> Positions:
@@ -141,7 +157,8 @@ def collate(
     positions = to_positions(_concatenate(parts), offsets)
     ends = positions.offsets[1:]
     starts = np.maximum(positions.offsets[:-1], ends - cfg.max_length)
-    return pack(positions, starts, ends, query_vectors, now)
+    at = (torch.from_numpy(starts), torch.from_numpy(ends))
+    return pack(positions.tensors(), *at, query_vectors, torch.from_numpy(now.astype(np.int64)))
 
 
 def _with_request(history: History, query: int, now_us: int) -> History:
@@ -167,53 +184,52 @@ def _concatenate(parts: Sequence[History]) -> History:
 
 
 def pack(
-    positions: Positions,
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    positions: PositionTensors,
+    starts: Tensor,
+    ends: Tensor,
     query_vectors: Tensor | None,
-    now_us: NDArray[np.int64],
-    targets: NDArray[np.int32] | None = None,
+    now_us: Tensor,
+    targets: Tensor | None = None,
 ) -> Batch:
-    """Lays windows of flat positions out as a padded batch.
+    """Lays windows of flat positions out as a padded batch, on the device that holds the positions.
 
     Args:
         positions: of all users.
-        starts: (B,) first position of each window, as an index into the flat arrays.
+        starts: (B,) int64 first position of each window, as an index into the flat tensors.
         ends: (B,) one past its last position.
         query_vectors: (Q + 1, Dt), or None.
         now_us: (B,) when the position after the window is asked for, 0 = unknown.
         targets: (P,) target item of each position, PAD = none; None outside training.
     """
-    width = max(int((ends - starts).max(initial=0)), 1)
-    at = starts[:, None] + np.arange(width)  # (B, L)
+    length = ends - starts
+    width = max(int(length.max()), 1) if len(length) else 1
+    at = starts[:, None] + torch.arange(width, device=starts.device)  # (B, L)
     real = at < ends[:, None]
-    at = np.where(real, at, 0)
+    at = torch.where(real, at, 0)
     ts, request_ts = _times(positions, at, real, ends, now_us)
-    vectors = torch.zeros(1, 1) if query_vectors is None else query_vectors
-    item, query, event = (_take(a, at, real) for a in (positions.item, positions.query, positions.event))
+    vectors = torch.zeros(1, 1, device=at.device) if query_vectors is None else query_vectors
+    item, query, event = (_take(t, at, real) for t in (positions.item, positions.query, positions.event))
     target = torch.zeros_like(item) if targets is None else _take(targets, at, real)
-    return Batch(item, event, query, vectors, ts, request_ts, target, torch.from_numpy(ends - starts))
+    return Batch(item, event, query, vectors, ts, request_ts, target, length)
 
 
-def _take(values: NDArray[np.int32] | NDArray[np.int8], at: NDArray[np.int64], real: NDArray[np.bool_]) -> Tensor:
+def _take(values: Tensor, at: Tensor, real: Tensor) -> Tensor:
     if not len(values):
-        return torch.zeros(at.shape, dtype=torch.int64)
-    return torch.from_numpy(np.where(real, values[at], PAD).astype(np.int64))
+        return torch.zeros_like(at)
+    return values[at].long().masked_fill_(~real, PAD)
 
 
-def _times(
-    positions: Positions,
-    at: NDArray[np.int64],
-    real: NDArray[np.bool_],
-    ends: NDArray[np.int64],
-    now: NDArray[np.int64],
-) -> tuple[Tensor, Tensor]:
+def _times(positions: PositionTensors, at: Tensor, real: Tensor, ends: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
     """Seconds since each row's first position, for the positions and for what is asked after each of them."""
     if not len(positions.ts):
-        return torch.zeros(at.shape), torch.zeros(at.shape)
-    ts = np.where(real, positions.ts[at], 0)
-    following = np.minimum(at + 1, len(positions.ts) - 1)
-    asked = np.where(at + 1 < ends[:, None], positions.start_ts[following], now[:, None])
-    asked = np.where(real & (ts > 0), np.maximum(asked, ts), 0)  # unknown: as if asked at once
+        return torch.zeros(at.shape, device=at.device), torch.zeros(at.shape, device=at.device)
+    ts = _take(positions.ts, at, real)
+    following = (at + 1).clamp_max(len(positions.ts) - 1)
+    asked = torch.where(at + 1 < ends[:, None], positions.start_ts[following], now[:, None])
+    asked = torch.where(real & (ts > 0), torch.maximum(asked, ts), 0)  # unknown: as if asked at once
     origin = ts[:, :1]
-    return tuple(torch.from_numpy(np.where(real, t - origin, 0).astype(np.float32) / 1e6) for t in (ts, asked))  # type: ignore[return-value]
+    return _seconds(ts - origin, real), _seconds(asked - origin, real)
+
+
+def _seconds(microseconds: Tensor, real: Tensor) -> Tensor:
+    return microseconds.masked_fill(~real, 0).float() / 1e6

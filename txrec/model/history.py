@@ -34,20 +34,22 @@ class HistoryDecoder(nn.Module):
         self.blocks = nn.ModuleList(GatedBlock(cfg) for _ in range(cfg.num_layers))
         self.norm = nn.LayerNorm(cfg.dim)
 
-    def forward(self, batch: Batch, items: Tensor) -> Tensor:
+    def forward(self, batch: Batch, items: Tensor, place: Tensor | None = None) -> Tensor:
         """States after each position.
 
         Args:
             batch: the histories.
             items: (B, L, D) item vectors, zeros at searches and padding.
+            place: (B,) the only position of each row that is asked for, which saves most of the last block; None = all.
 
         Returns:
-            (B, L, D), not normalised; what stands at padding means nothing.
+            (B, L, D), or (B, 1, D) for one place a row; not normalised; what stands at padding means nothing.
         """
         x = self.dropout(items + self._context(batch))
         bias = self.bias(batch.ts, batch.request_ts)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, bias)
+        x = self.blocks[-1](x, bias, place)
         out: Tensor = self.norm(x)
         return out
 

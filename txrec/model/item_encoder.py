@@ -14,16 +14,20 @@ from torch import Tensor, nn
 
 from txrec.config import ModelConfig
 from txrec.data.prepared import Meta
+from txrec.model.sharded_table import ShardedTable
+
+CHUNK_ROWS = 2**17
+"""Items encoded or compared at once where no gradient is needed: tens of megabytes, whatever the catalogue's size."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemFeatures:
     """What is known of N items, as tensors; row 0 is PAD."""
 
-    id_row: Tensor  # (N + 1,) int64 row of the id embedding; the cold row for items without training events
-    category: Tensor  # (N + 1,) int64
-    brand: Tensor  # (N + 1,) int64
-    price_bucket: Tensor  # (N + 1,) int64
+    id_row: Tensor  # (N + 1,) int32 row of the id embedding; the cold row for items without training events
+    category: Tensor  # (N + 1,) int32
+    brand: Tensor  # (N + 1,) int32
+    price_bucket: Tensor  # (N + 1,) int32
     text: Tensor  # (N + 1, Dt) float32; Dt = 0 without text
 
     @classmethod
@@ -52,7 +56,7 @@ class ItemFeatures:
 
 
 def _with_pad(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.append(0, values).astype(np.int64))
+    return torch.from_numpy(np.append(0, values).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,9 @@ class ItemEncoder(nn.Module):
         self.use_text = cfg.use_text and sizes.text_dim > 0
         rows = sizes.num_items + 1
         for name in ("id_row", "category", "brand", "price_bucket"):
-            self.register_buffer(name, torch.zeros(rows, dtype=torch.int64))
+            self.register_buffer(name, torch.zeros(rows, dtype=torch.int32))
         self.register_buffer("text", torch.zeros(rows, sizes.text_dim))
-        self.ids = _table(self.cold_row + 1, cfg.dim) if cfg.use_id else None
+        self.ids: nn.Embedding | ShardedTable | None = _table(self.cold_row + 1, cfg.dim) if cfg.use_id else None
         self.sides = nn.ModuleDict()
         if cfg.use_category:
             counts = {
@@ -122,15 +126,30 @@ class ItemEncoder(nn.Module):
 
     def forward(self, item_ids: Tensor) -> Tensor:
         """(...) int64 -> (..., D); PAD gives zeros."""
-        features = ItemFeatures(
-            *(getattr(self, name)[item_ids] for name in ("id_row", "category", "brand", "price_bucket", "text"))
-        )
-        return self.encode(features) * (item_ids != 0).unsqueeze(-1)
+        return self._encode(item_ids)
 
     def all(self) -> Tensor:
-        """(N + 1, D) of the whole catalogue, row 0 zeros."""
-        features = ItemFeatures(self.id_row, self.category, self.brand, self.price_bucket, self.text)
-        return self.encode(features) * (self.id_row != 0).unsqueeze(-1)
+        """(N + 1, D) of the whole catalogue, row 0 zeros; without gradients made piece by piece."""
+        size = len(self.id_row)
+        if torch.is_grad_enabled() or size <= CHUNK_ROWS:
+            return self.part(0, size)
+        found: list[Tensor] = []
+        for start in range(0, size, CHUNK_ROWS):
+            part = self.part(start, min(start + CHUNK_ROWS, size))
+            if not found:
+                found.append(part.new_empty(size, part.shape[1]))
+            found[0][start : start + len(part)] = part
+        return found[0]
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """(stop - start, D) of the items start..stop - 1, PAD's row zeros."""
+        return self._encode(slice(start, stop))
+
+    def _encode(self, which: Tensor | slice) -> Tensor:
+        features = ItemFeatures(
+            *(getattr(self, name)[which] for name in ("id_row", "category", "brand", "price_bucket", "text"))
+        )
+        return self.encode(features) * (features.id_row != 0).unsqueeze(-1)
 
     def encode(self, features: ItemFeatures) -> Tensor:
         """Features with any leading shape -> vectors of that shape."""
@@ -139,7 +158,8 @@ class ItemEncoder(nn.Module):
             parts.append(self.ids(self._drop_ids(features.id_row)))
         if self.project is not None:
             parts.append(self.project(features.text))
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        vectors: Tensor = sum(parts[1:], parts[0])
+        return vectors
 
     def _drop_ids(self, rows: Tensor) -> Tensor:
         if not (self.training and self.id_dropout):

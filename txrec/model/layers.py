@@ -12,6 +12,23 @@ from torch import Tensor, nn
 from txrec.config import ModelConfig
 
 
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """softmax(query keyᵀ / √d + bias) value, step by step; the fastest way on a CPU.
+
+    Args:
+        query: (B, H, L, d), as `key` and `value`.
+        bias: (H, L, L) or (B, H, L, L), -inf where nothing may be seen.
+    """
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2) + bias
+    mixed: Tensor = logits.softmax(-1) @ value
+    return mixed
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """As `attention` in one kernel that never holds the weights: of CUDA's kernels one has a gradient for the bias."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+
+
 class CausalAttention(nn.Module):
     """Gated multi-head self-attention in which a position sees itself and what came before."""
 
@@ -22,20 +39,35 @@ class CausalAttention(nn.Module):
         self.inputs = nn.Linear(cfg.dim, 4 * cfg.dim, bias=False)  # query, key, value, gate
         self.output = nn.Linear(cfg.dim, cfg.dim, bias=False)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, place: Tensor | None = None) -> Tensor:
         """Returns the residual to add.
 
         Args:
             x: (B, L, D).
             bias: (H, L, L) or (B, H, L, L) added to the attention logits, -inf above the diagonal.
+            place: (B,) the only position of each row that is asked for; None = all of them.
         """
         dim = x.shape[-1]
-        query, key, value, gate = self.inputs(self.norm(x)).split(dim, dim=-1)
+        if place is None:
+            query, key, value, gate = self.inputs(self.norm(x)).split(dim, dim=-1)
+        else:
+            query, key, value, gate = self._inputs_at(self.norm(x), place)
+            bias = _at(bias.expand(len(x), -1, -1, -1).transpose(1, 2), place).transpose(1, 2)
         query, key, value = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
-        logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2) + bias
-        mixed = logits.softmax(-1) @ value  # the fused kernels have no gradient for the bias
+        mixed = fused_attention(query, key, value, bias) if x.is_cuda else attention(query, key, value, bias)
         residual: Tensor = self.output(mixed.transpose(1, 2).flatten(2)) * torch.sigmoid(gate)
         return residual
+
+    def _inputs_at(self, x: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dim = x.shape[-1]
+        weight, own = self.inputs.weight, _at(x, place)
+        both = F.linear(x, weight[dim : 3 * dim])
+        return F.linear(own, weight[:dim]), both[..., :dim], both[..., dim:], F.linear(own, weight[3 * dim :])
+
+
+def _at(x: Tensor, place: Tensor) -> Tensor:
+    """(B, L, ...), (B,) -> (B, 1, ...)."""
+    return x[torch.arange(len(x), device=x.device), place].unsqueeze(1)
 
 
 class GatedFeedForward(nn.Module):
@@ -64,9 +96,10 @@ class GatedBlock(nn.Module):
         self.feed_forward = GatedFeedForward(cfg)
         self.dropout = nn.Dropout(cfg.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D); `bias` as in `CausalAttention`."""
-        x = x + self.dropout(self.attention(x, bias))
+    def forward(self, x: Tensor, bias: Tensor, place: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D), or (B, 1, D) for one place a row; `bias` and `place` as in `CausalAttention`."""
+        mixed = self.attention(x, bias, place)
+        x = (x if place is None else _at(x, place)) + self.dropout(mixed)
         out: Tensor = x + self.dropout(self.feed_forward(x))
         return out
 

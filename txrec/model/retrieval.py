@@ -6,6 +6,7 @@ A saved model is a folder of `model.safetensors` (weights and the catalogue's fr
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from txrec.config import ModelConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError
 from txrec.model.history import HistoryDecoder
-from txrec.model.item_encoder import ItemEncoder, ItemFeatures, Sizes, normalise
+from txrec.model.item_encoder import CHUNK_ROWS, ItemEncoder, ItemFeatures, Sizes, normalise
 
 FORMAT = 1
 
@@ -59,16 +60,22 @@ class RetrievalModel(nn.Module):
         vectors = self.encoder(batch.item) if items is None else nn.functional.embedding(batch.item, items)
         return normalise(self.decoder(batch, vectors))
 
-    def last_state(self, batch: Batch) -> Tensor:
-        """(B, D) L2-normalised state after the last position; zeros for an empty history."""
-        states = self.states(batch)
+    def last_state(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """(B, D) L2-normalised state after the last position; zeros for an empty history. Arguments as of `states`."""
+        vectors = self.encoder(batch.item) if items is None else nn.functional.embedding(batch.item, items)
         last = (batch.length - 1).clamp_min(0)
-        found = states[torch.arange(len(batch), device=states.device), last]
+        found: Tensor = normalise(self.decoder(batch, vectors, last))[:, 0]
         return found * (batch.length > 0).unsqueeze(-1)
 
     def item_vectors(self) -> Tensor:
         """(N + 1, D) L2-normalised, row 0 zeros."""
         return normalise(self.encoder.all())
+
+    def item_vectors_in_parts(self) -> Iterator[tuple[int, Tensor]]:
+        """(first item, L2-normalised vectors of it and what follows) until the whole catalogue was there."""
+        size = self.sizes.num_items + 1
+        for start in range(0, size, CHUNK_ROWS):
+            yield start, normalise(self.encoder.part(start, min(start + CHUNK_ROWS, size)))
 
     @torch.no_grad()
     def encode_items(self, items: pa.Table, text: NDArray[np.float32] | None) -> Tensor:

@@ -20,8 +20,12 @@ def save(
     folder: Path, model: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
     """Writes a checkpoint into a folder, creating it."""
+    write(folder, {"model": model.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "state": state})
+
+
+def write(folder: Path, content: dict[str, Any]) -> None:
+    """Writes `model`, `best`, `optimizer`, `state` and what else there is into a folder, creating it."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"model": model.state_dict(), "best": best, "optimizer": optimizer.state_dict(), "state": state}
     partial = folder / f"{FILE}.partial"
     torch.save(content, partial)
     os.replace(partial, folder / FILE)
@@ -38,23 +42,37 @@ def restore(
     Raises:
         TrainingError: there is no checkpoint, or it belongs to a model of other sizes.
     """
-    content = _load(folder)
+    content = load(folder)
+    take(folder, content, model, optimizer)
+    return content["best"], content["state"]
+
+
+def take(folder: Path, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Loads weights and moments of a checkpoint in place.
+
+    Raises:
+        TrainingError: it belongs to a model of other sizes.
+    """
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError) as error:
         message = f"{folder}: the checkpoint belongs to another configuration; remove {folder} to start anew ({error})"
         raise TrainingError(message) from error
-    return content["best"], content["state"]
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The best weights of a checkpoint, on the CPU, and its counters."""
-    content = _load(folder)
+    content = load(folder)
     return content["best"], content["state"]
 
 
-def _load(folder: Path) -> dict[str, Any]:
+def load(folder: Path) -> dict[str, Any]:
+    """What `write` wrote, on the CPU.
+
+    Raises:
+        TrainingError: there is no checkpoint.
+    """
     file = folder / FILE
     if not file.is_file():
         raise TrainingError(f"{file}: no checkpoint here")

@@ -7,10 +7,12 @@ Everything random follows from (seed, epoch): an interrupted epoch can be taken 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,11 +22,13 @@ from txrec.config import ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.errors import TrainingError
 from txrec.evals.protocol import RELEVANT_GRADE_FRAC
-from txrec.features import History, Positions
+from txrec.features import History, Positions, PositionTensors
 from txrec.schema import EVENT_CODES, EventKind, Split
 
 POOL_BATCHES = 16
 """Windows are sorted by length within pools of this many batches: enough to save padding, random enough to mix."""
+
+NOTHING_TO_LEARN = "no training example: no user has an event before another one in the training part"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +42,17 @@ class Examples:
     query_vectors: Tensor | None
     model: ModelConfig
     train: TrainConfig
+    device: torch.device | str = "cpu"
+    """Where the positions lie and batches are made."""
 
     @classmethod
     def of(
-        cls, sequences: Sequences, query_vectors: Tensor | None, model: ModelConfig, train: TrainConfig
+        cls,
+        sequences: Sequences,
+        query_vectors: Tensor | None,
+        model: ModelConfig,
+        train: TrainConfig,
+        device: torch.device | str = "cpu",
     ) -> "Examples":
         """Builds the examples from the training part of the users' events.
 
@@ -53,8 +64,9 @@ class Examples:
         target, asked = positions.next_targets()
         ends = _after_last(target != 0, positions.offsets)
         if not (ends > 0).any():
-            raise TrainingError("no training example: no user has an event before another one in the training part")
-        return cls(positions, target, asked, ends, query_vectors, model, train)
+            raise TrainingError(NOTHING_TO_LEARN)
+        vectors = None if query_vectors is None else query_vectors.to(device)
+        return cls(positions, target, asked, ends, vectors, model, train, device)
 
     def windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(W,) starts and ends of one epoch's windows in the flat positions; they cover every target once."""
@@ -71,9 +83,11 @@ class Examples:
         starts = np.where(rank > 0, ends - length, last - latest)
         return np.maximum(starts, first), ends
 
-    def batches(self, seed: int, epoch: int, world_size: int = 1) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """(starts, ends) of every step of an epoch, for all workers together, in training order."""
-        rng = np.random.default_rng([seed, epoch])
+    def batches(
+        self, seed: int, epoch: int, world_size: int = 1, load: int = 0
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """(starts, ends) of every step of an epoch (of its `load`-th part), for all workers together, in order."""
+        rng = np.random.default_rng([seed, epoch, load])  # a zero at the end changes nothing
         starts, ends = self.windows(rng)
         order = rng.permutation(len(starts))
         starts, ends = starts[order], ends[order]
@@ -88,12 +102,39 @@ class Examples:
 
     def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Batch:
         """Model input of some windows."""
-        return features.pack(self.positions, starts, ends, self.query_vectors, self.asked_ts[ends - 1], self.target)
+        columns, target, asked_ts = self._resident
+        first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
+        return features.pack(columns, first, last, self.query_vectors, asked_ts[last - 1], target)
+
+    @cached_property
+    def _resident(self) -> tuple[PositionTensors, Tensor, Tensor]:
+        target, asked_ts = (torch.from_numpy(column).to(self.device) for column in (self.target, self.asked_ts))
+        return self.positions.tensors(self.device), target, asked_ts
+
+    def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator["Step"]:
+        """The steps of one worker in an epoch."""
+        batches = self.batches(seed, epoch, world_size)
+        for place, (starts, ends) in enumerate(batches):
+            batch = self.batch(starts[rank::world_size], ends[rank::world_size])
+            yield Step(batch, place, len(batches), place + 1 == len(batches))
 
     def epoch(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
         """The batches of one worker from step `start` of an epoch on."""
         for starts, ends in self.batches(seed, epoch, world_size)[start:]:
             yield self.batch(starts[rank::world_size], ends[rank::world_size])
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of an epoch."""
+
+    batch: Batch
+    place: int
+    """Steps of the epoch before this one."""
+    of: int
+    """Steps in the epoch; as well as can be said so far where data streams."""
+    last: bool
+    """The epoch ends with this one."""
 
 
 def training_part(sequences: Sequences) -> tuple[History, NDArray[np.int64]]:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import Cases, cases
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.schema import Split
 from txrec.train.examples import Examples, judged_sequences
-from txrec.train.loop import Trainer
+from txrec.train.loop import Source, Trainer
 from txrec.train.objective import NextItem, product_dtype
+from txrec.train.stream import StreamedExamples, pieces_of, sampled_cases, streams
 
 MAX_VALIDATION_CASES = 6_500
 """Validation during training looks at a seeded sample of this many cases at most."""
@@ -34,13 +35,24 @@ def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, devic
     torch.manual_seed(config.seed)
     model = RetrievalModel.for_data(config.model, data, item_text)
     counts = torch.from_numpy(data.items["train_count"].to_numpy()[: model.sizes.num_competing].copy())
-    judged = not len(data.sequences.item) and (data.path / "judgments.parquet").is_file()
-    examples = Examples.of(
-        judged_sequences(data) if judged else data.sequences, query_vectors, config.model, config.train
-    )
-    shown = cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
     objective = NextItem(model, config.train, counts, product_dtype(config.train.precision, device))
+    ingest = _streamed if streams(config.train, data) else _in_memory
+    examples, shown = ingest(config, data, query_vectors, device)
     return Trainer(objective, examples, shown, config.train, config.seed, device)
+
+
+def _in_memory(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+    judged = not len(data.sequences.item) and (data.path / "judgments.parquet").is_file()
+    sequences = judged_sequences(data) if judged else data.sequences
+    examples = Examples.of(sequences, query_vectors, config.model, config.train, device)
+    return examples, cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
+
+
+def _streamed(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+    vectors = None if query_vectors is None else query_vectors.to(device)
+    examples = StreamedExamples(pieces_of(data), vectors, config.model, config.train, device)
+    shown = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)
+    return examples, shown
 
 
 def text_vectors(text_dir: Path | None) -> tuple[NDArray[np.float32] | None, Tensor | None]:

@@ -2,18 +2,18 @@
 
 Everything random at a step follows from (seed, step, rank), so a run that was interrupted after any epoch and resumed
 from its checkpoint ends with the same bits as one that was not. Losses are summed and divided by the number of targets
-of the whole step, over all workers, so that two workers equal one with the double batch.
+of the whole step, over all workers, so that two workers equal one with the double batch. On an accelerator figures
+are read back now and then only, so that it never waits for the loop.
 """
 
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from txrec.batch import Batch
@@ -22,29 +22,24 @@ from txrec.errors import TrainingError
 from txrec.evals.protocol import Cases
 from txrec.progress import Progress, silent
 from txrec.train import checkpoint, optimizer, validation
-from txrec.train.examples import Examples
+from txrec.train.examples import Step
 from txrec.train.objective import NextItem
+from txrec.train.rowwise import WEIGHT, ItemTable
+from txrec.train.world import World
+
+ACCELERATOR_READ_STEPS = 32
+"""Steps between two readings of loss and gradient norm on an accelerator; a CPU is read at every step."""
 
 
-@dataclass(frozen=True)
-class World:
-    """The processes that train together."""
+class Source(Protocol):
+    """Where steps come from: examples in memory, or those that stream."""
 
-    rank: int = 0
-    size: int = 1
+    @property
+    def query_vectors(self) -> Tensor | None:
+        """What the batches' queries point into."""
 
-    @classmethod
-    def current(cls) -> "World":
-        """As torch.distributed says; one process where it is not initialised."""
-        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes."""
-        if self.size == 1:
-            return tensor
-        shared = tensor.cuda() if dist.get_backend() == "nccl" else tensor
-        dist.all_reduce(shared)
-        return shared.to(tensor.device)
+    def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Step]:
+        """The steps of one worker in an epoch."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +78,29 @@ class Trainer:
     def __init__(
         self,
         objective: NextItem,
-        examples: Examples,
+        examples: Source,
         cases: Cases,
         cfg: TrainConfig,
         seed: int,
         device: str = "cpu",
     ) -> None:
         self.world = World.current()
+        self.table = ItemTable.of(objective, cfg, self.world)
         self.objective = objective.to(device)
-        self.module: nn.Module = objective
-        if self.world.size > 1:
-            # which parts a batch uses differs: one without a query leaves the query encoder out
-            self.module = nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+        if cfg.compile:
+            objective.model.decoder.compile(dynamic=True)
+        self.module = self._distributed() if self.world.size > 1 else objective
         self.examples = examples
         self.cases = cases.select(np.arange(self.world.rank, len(cases), self.world.size))
+        self.most_cases = -(-len(cases) // self.world.size)
         self.cfg = cfg
         self.seed = seed
         self.device = torch.device(device)
-        self.optimizer = optimizer.adamw(objective.modules(), cfg)
+        self.optimizer = optimizer.adamw(objective.modules(), cfg, None if self.table is None else self.table.weight)
         self.state = TrainState()
-        self.best_weights = copy.deepcopy(objective.model.state_dict())
+        self._keep_best()
         self.last_checkpoint = "none yet"
+        self._broken = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)  # first bad step and its norm
 
     @property
     def finished(self) -> bool:
@@ -133,70 +130,117 @@ class Trainer:
         self.objective.model.eval()
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint that `restore` takes up."""
-        checkpoint.save(path, self.objective.model, self.best_weights, self.optimizer, vars(self.state))
+        """Writes a checkpoint that `restore` takes up with any number of processes; each calls this, one writes."""
+        model, best = self.objective.model.state_dict(), self.best_weights
+        content = {"model": model, "best": best, "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
+        if self.table is not None:
+            content |= {"model": self.table.whole(model), "best": self.table.whole(best), "table": self.table.moments()}
+        if self.world.rank == 0:
+            checkpoint.write(path, content)
         self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
 
     def restore(self, path: Path) -> None:
         """Takes up the state that `save` wrote."""
-        self.best_weights, state = checkpoint.restore(path, self.objective.model, self.optimizer)
-        self.state = TrainState(**state)
+        content = checkpoint.load(path)
+        if self.table is not None:
+            content |= {name: self.table.part(content[name]) for name in ("model", "best")}
+            self.table.load_moments(content.get("table", {}))
+        checkpoint.take(path, content, self.objective.model, self.optimizer)
+        self.best_weights, self.state = content["best"], TrainState(**content["state"])
         self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
+
+    def _distributed(self) -> nn.Module:
+        parallel = nn.parallel.DistributedDataParallel
+        if self.table is not None:  # its gradients are few rows of many; `ItemTable` brings them together
+            ignore = parallel._set_params_and_buffers_to_ignore_for_model
+            ignore(self.objective, [f"model.{WEIGHT}"])  # type: ignore[no-untyped-call]
+        # which parts a batch uses differs: one without a query leaves the query encoder out; the buffers are the
+        # catalogue's features, the same everywhere and too many to be sent at every step
+        return parallel(self.objective, find_unused_parameters=True, broadcast_buffers=False)
 
     def _epoch(self, progress: Progress) -> tuple[float, float]:
         self.module.train()
-        batches = self.examples.batches(self.seed, self.state.epoch, self.world.size)
-        total = torch.zeros(3, dtype=torch.float64)  # loss, targets, tokens
+        total = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, targets, tokens
         started = time.monotonic()
-        for place, (starts, ends) in enumerate(batches):
-            mine = slice(self.world.rank, None, self.world.size)
-            batch = self.examples.batch(starts[mine], ends[mine])
-            last = (place + 1) % self.cfg.accumulate == 0 or place + 1 == len(batches)
-            total += self._step(batch, place / len(batches), last)
-            loss, targets, tokens = total.tolist()
-            rate = tokens * self.world.size / (time.monotonic() - started)
-            step = self.state.epoch * len(batches) + place + 1
-            progress(
-                "training",
-                step,
-                self.cfg.max_epochs * len(batches),
-                loss=loss / max(targets, 1),
-                tokens_per_s=rate,
-                ndcg=max(self.state.best, 0),
-            )
+        for step in self.examples.steps(self.seed, self.state.epoch, self.world.rank, self.world.size):
+            update = (step.place + 1) % self.cfg.accumulate == 0 or step.last
+            total += self.step(step.batch, step.place / step.of, update)
+            if step.last or self.device.type == "cpu" or self.state.step % ACCELERATOR_READ_STEPS == 0:
+                self._read(step, total, time.monotonic() - started, progress)
         seconds = time.monotonic() - started
         loss, targets, tokens = self.world.sum(total).tolist()
         return loss / max(targets, 1), tokens / seconds
 
-    def _step(self, batch: Batch, epoch_frac: float, last_of_accumulation: bool) -> Tensor:
+    def step(self, batch: Batch, epoch_frac: float, update: bool) -> Tensor:
+        """Forward and backward for one batch, and the optimisers' step.
+
+        Args:
+            batch: of this process.
+            epoch_frac: share of the epoch done before it.
+            update: False while gradients are accumulated.
+
+        Returns:
+            (3,) sum of the losses, number of targets, number of tokens.
+        """
+        # the hash of a tuple of integers is the same in every process and run
         torch.manual_seed(hash((self.seed, self.state.step, self.world.rank)))
         batch = batch.to(self.device)
         mine = (batch.target != 0).sum()
         targets = self.world.sum(mine.clone())
         loss = self.module(batch)
         (loss * (self.world.size / targets / self.cfg.accumulate)).backward()
-        if last_of_accumulation:
-            self._update((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
+        if update:
+            norm = self._clip()
+            broken = torch.stack([self._broken.new_tensor(self.state.step), norm.double()])
+            self._broken = torch.where(torch.isfinite(norm) | (self._broken[0] >= 0), self._broken, broken)
+            if self.device.type != "cpu" or torch.isfinite(norm):
+                self._update((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
         self.state.step += 1
-        return torch.stack([loss.detach(), mine, batch.length.sum()]).double().cpu()
+        return torch.stack([loss.detach(), mine, batch.length.sum()]).double()
+
+    def _clip(self) -> Tensor:
+        """Scales the gradients down to the greatest norm allowed and returns the norm that they had."""
+        if self.table is None:
+            return nn.utils.clip_grad_norm_(self.objective.parameters(), self.cfg.clip_norm)
+        rows = self.table.take_gradient()
+        dense = [p.grad for p in self.objective.parameters() if p.grad is not None and p is not self.table.weight]
+        norm = (nn.utils.get_total_norm(dense).square() + self.table.square_norm(rows)).sqrt()
+        torch._foreach_mul_([*dense, rows], (self.cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
+        return norm
 
     def _update(self, done_frac: float) -> None:
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.cfg.clip_norm)
-        if not torch.isfinite(norm):
+        parts: list[torch.optim.Optimizer] = [self.optimizer]
+        if self.table is not None:
+            parts.append(self.table.optimizer)
+        for part in parts:
+            optimizer.set_lr(part, optimizer.lr_at(self.cfg, done_frac))
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def _read(self, step: Step, total: Tensor, seconds: float, progress: Progress) -> None:
+        broken_step, norm = self._broken.tolist()
+        if broken_step >= 0:
             raise TrainingError(
-                f"step {self.state.step}: the gradient's norm is {norm.item()}; "
+                f"step {broken_step:.0f}: the gradient's norm is {norm}; "
                 f"last good checkpoint: {self.last_checkpoint}; "
                 f"lower train.lr (now {self.cfg.lr}) or raise model.temperature, then run again to resume"
             )
-        optimizer.set_lr(self.optimizer, optimizer.lr_at(self.cfg, done_frac))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        loss, targets, tokens = total.tolist()
+        progress(
+            "training",
+            self.state.epoch * step.of + step.place + 1,
+            self.cfg.max_epochs * step.of,
+            loss=loss / max(targets, 1),
+            tokens_per_s=tokens * self.world.size / seconds,
+            ndcg=max(self.state.best, 0),
+        )
 
     def _validate(self, progress: Progress) -> tuple[dict[str, float], bool]:
         if self.state.epoch % self.cfg.validate_every and not self.state.epoch >= self.cfg.max_epochs:
             return {}, False
         progress("validating", self.state.epoch, self.cfg.max_epochs)
-        totals = self.world.sum(validation.measure(self.objective.model, self.cases, self.examples.query_vectors))
+        model, vectors = self.objective.model, self.examples.query_vectors
+        totals = self.world.sum(validation.measure(model, self.cases, vectors, least_cases=self.most_cases))
         figures = validation.figures(totals)
         if totals[2] == 0:  # nothing to validate on: the latest weights are the best known
             self._keep_best()
@@ -210,4 +254,7 @@ class Trainer:
         return figures, improved
 
     def _keep_best(self) -> None:
-        self.best_weights = copy.deepcopy(self.objective.model.state_dict())
+        model = self.objective.model
+        fixed = {name for name, _ in model.named_buffers()}  # the catalogue's features: large, and never another
+        held = model.state_dict()
+        self.best_weights = {name: value if name in fixed else value.clone() for name, value in held.items()}

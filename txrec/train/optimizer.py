@@ -9,13 +9,13 @@ from torch import nn
 from txrec.config import OptimizerConfig
 
 
-def adamw(modules: Iterable[nn.Module], cfg: OptimizerConfig) -> torch.optim.AdamW:
-    """The optimiser for all trainable parameters; norms, biases, scalars and embeddings are not decayed."""
+def adamw(modules: Iterable[nn.Module], cfg: OptimizerConfig, without: nn.Parameter | None = None) -> torch.optim.AdamW:
+    """The optimiser for all trainable parameters but one; norms, biases, scalars and embeddings are not decayed."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+            if parameter.requires_grad and parameter is not without:
                 matrix = isinstance(module, nn.Linear) and name == "weight"
                 (decayed if matrix else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -83,6 +83,18 @@ def test_a_batch_of_one_gives_the_state_of_the_large_batch(model: RetrievalModel
     torch.testing.assert_close(together, alone)
 
 
+@pytest.mark.parametrize(("num_layers", "has_time"), [(1, True), (2, True), (3, False)])
+@torch.no_grad()
+def test_the_last_state_computed_alone_is_that_among_all_states(
+    num_layers: int, has_time: bool, tiny: PreparedData
+) -> None:
+    torch.manual_seed(0)
+    cfg = CFG.model_copy(update={"num_layers": num_layers, "use_time": has_time, "use_text": False})
+    model, batch = RetrievalModel.for_data(cfg, tiny, None).eval(), batch_of(tiny)
+    expected = model.states(batch)[torch.arange(len(batch)), batch.length - 1]
+    torch.testing.assert_close(model.last_state(batch), expected)
+
+
 @torch.no_grad()
 def test_vectors_are_unit_vectors_and_row_zero_is_zeros(model: RetrievalModel, tiny: PreparedData) -> None:
     vectors = model.item_vectors()
@@ -137,6 +149,17 @@ def test_an_unseen_item_gets_the_vector_of_a_cold_item_with_the_same_features(
 def test_items_looked_up_one_by_one_equal_the_whole_table(model: RetrievalModel) -> None:
     ids = torch.tensor([[0, 3], [61, 7]])
     torch.testing.assert_close(model.encoder(ids), model.encoder.all()[ids])
+
+
+@torch.no_grad()
+def test_the_catalogue_in_parts_equals_the_whole(model: RetrievalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model.item_vectors()
+    for module in ("item_encoder", "retrieval"):
+        monkeypatch.setattr(f"txrec.model.{module}.CHUNK_ROWS", 9)
+    torch.testing.assert_close(model.item_vectors(), whole)
+    parts = list(model.item_vectors_in_parts())
+    assert [first for first, _ in parts] == list(range(0, len(whole), 9))
+    torch.testing.assert_close(torch.cat([vectors for _, vectors in parts]), whole)
 
 
 def test_eight_blocks_start_with_finite_gradients(tiny: PreparedData) -> None:

@@ -170,6 +170,17 @@ def test_ndcg_and_recall_of_a_hand_made_ranking(tiny: PreparedData) -> None:
     assert figures(totals) == pytest.approx({"ndcg@10": 1 / 2, "recall@10": 1.0})  # 1 / log2(1 + 3)
 
 
+def test_the_catalogue_in_parts_ranks_as_in_one(tiny: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trainer(tiny)
+    run.run(nothing)
+    for filter_seen in (False, True):
+        shown = replace(run.cases, filter_seen=filter_seen)
+        whole = measure(run.objective.model, shown, None)
+        with monkeypatch.context() as patched:
+            patched.setattr("txrec.model.retrieval.CHUNK_ROWS", 7)
+            torch.testing.assert_close(measure(run.objective.model, shown, None), whole)
+
+
 @torch.no_grad()
 def _third_best(model: RetrievalModel, asked: Cases) -> list[int]:
     batch = collate(asked.histories(), None, model.cfg, asked.query, asked.now_us)
