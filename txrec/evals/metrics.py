@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from txrec.evals.protocol import Truth
@@ -132,7 +133,8 @@ def intra_list_diversity(ids: NDArray[np.int32], vectors: NDArray[np.float32], k
         k: places counted.
     """
     top = ids[:, :k]
-    total = np.stack([vectors[row].sum(axis=0) for row in top]) if len(top) else np.zeros((0, vectors.shape[1]))
+    places = (np.ones(top.size, vectors.dtype), top.ravel(), np.arange(0, top.size + 1, max(top.shape[1], 1)))
+    total = sp.csr_array(places, shape=(len(top), len(vectors))) @ vectors
     length = (np.linalg.norm(vectors, axis=1) ** 2)[top].sum(axis=1)
     count = (top != PAD).sum(axis=1)
     several = count > 1
@@ -151,6 +153,13 @@ def catalogue_auc(ids: NDArray[np.int32], truth: Truth, num_items: int) -> Float
     beaten = found * wrong - wrong_before + (right - found) * unlisted_wrong / 2
     pairs = (right * wrong).astype(np.float64)
     return np.asarray(np.divide(beaten, pairs, out=np.full(len(ids), 0.5), where=pairs > 0))
+
+
+def by_user(values: Floats, user: NDArray[np.int64]) -> Floats:
+    """(U,) means over each user's cases, users in order of their number."""
+    _, place = np.unique(user, return_inverse=True)
+    found: Floats = np.bincount(place, values) / np.bincount(place)
+    return found
 
 
 def auc(scores: NDArray[Any], right: NDArray[np.bool_], weight: NDArray[Any] | None = None) -> float:

@@ -98,6 +98,14 @@ class Cases:
         items: NDArray[np.int32] = history.item[(history.item != PAD) & (history.event != EventKind.IMPRESSION)]
         return items
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(C,) how many items `items` has."""
+        engaged = (self.events.item != PAD) & (self.events.event != EventKind.IMPRESSION)
+        before = np.append(0, np.cumsum(engaged))
+        found: NDArray[np.int64] = before[self.end] - before[self.start]
+        return found
+
     def select(self, rows: NDArray[np.int64]) -> "Cases":
         """Some of the cases, in the order of `rows`."""
         return replace(

@@ -43,7 +43,7 @@ def slices(data: PreparedData, cases: Cases) -> list[Slice]:
 def _by_request(data: PreparedData, cases: Cases) -> list[tuple[str, NDArray[np.int64]]]:
     asked = cases.query != PAD
     known = np.append(0, np.asarray(data.queries.column("train_count")))[cases.query] > 0
-    length = np.array([len(cases.items(case)) for case in range(len(cases))], np.int64)
+    length = cases.lengths
     marked = {
         "with_query": asked,
         "without_query": ~asked,

@@ -33,6 +33,14 @@ def test_a_clear_difference_is_significant_and_none_is_not() -> None:
     assert bootstrap.paired(first, first, np.arange(300), 100).p_value == 1
 
 
+def test_the_p_value_of_a_difference_is_about_that_of_the_paired_t_test() -> None:
+    rng = np.random.default_rng(6)
+    for shift in (0.0, 0.05, 0.1, 0.15):
+        first, second = rng.normal(shift, 1, 500), rng.normal(0, 1, 500)
+        found = bootstrap.paired(first, second, np.arange(500), 4_000)
+        assert found.p_value == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.03)
+
+
 def test_p_values_of_no_difference_are_spread_evenly() -> None:
     rng = np.random.default_rng(4)
     found = [bootstrap.paired(rng.normal(size=60), rng.normal(size=60), np.arange(60), 200).p_value for _ in range(200)]

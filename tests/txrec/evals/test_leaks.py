@@ -1,20 +1,34 @@
 """The future leaks into nothing: not into training rows, not into baselines, not into what is asked."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests import tiny_bundle as bundles
+from tests.txrec.data import workbench
+from txrec import rank
+from txrec.catalogue import Catalogue
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals import baselines, metrics
 from txrec.evals.protocol import cases
+from txrec.evidence import Activity, Evidence
 from txrec.features import collate
+from txrec.index.fit import fit_sources
+from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
+from txrec.recommend import Recommender
+from txrec.retrieve import Question, Retriever
 from txrec.schema import Split
 from txrec.train.examples import Examples
+
+DAYS = 30
+FUTURE_DAY = 16
+"""The validation window begins on this day of the raw log, the test window a week later."""
 
 
 class _Altered:
@@ -58,6 +72,50 @@ def test_shuffling_the_future_changes_no_training_row(tiny: PreparedData) -> Non
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def raw_log(seed: int | None) -> str:
+    """A raw log whose future (items, queries and titles from FUTURE_DAY on) is shuffled by a seed; None = as it was.
+
+    Some products, queries and titles are of the future only.
+    """
+    rng = np.random.default_rng(0)
+    rows = []
+    for day in range(1, DAYS + 1):
+        for user in range(40):
+            item = int(rng.integers(20 + 10 * (day > FUTURE_DAY)))
+            query = f"thing {int(rng.integers(8 + 4 * (day > FUTURE_DAY)))}"
+            title = f"product {item} of old" if day < FUTURE_DAY else f"product {item} reborn"
+            rows.append((f"u{user}", f"2024-01-{day:02d} 10:00:{user % 60:02d}", f"i{item},click,{query},{title}"))
+    late = [place for place, (_, time, _) in enumerate(rows) if time >= f"2024-01-{FUTURE_DAY:02d}"]
+    order = late if seed is None else np.random.default_rng(seed).permutation(late)
+    what = {place: rows[other][2] for place, other in zip(late, order, strict=True)}
+    lines = [f"{user},{time},{what.get(place, own)}\n" for place, (user, time, own) in enumerate(rows)]
+    return "user,time,item,kind,query,title\n" + "".join(lines)
+
+
+def prepared(folder: Path, seed: int | None) -> PreparedData:
+    workbench.write(folder, "events.csv", raw_log(seed))
+    split = {"kind": "global_time", "test_days": 7, "validation_days": 7, "test_start": "2024-01-23"}
+    data = {"events": [workbench.CLICKS], "items_from_events": {"title": "title"}}
+    return workbench.prepared(folder, data, {"split": split})[1]
+
+
+def test_shuffling_the_future_of_the_raw_log_changes_nothing_that_training_reads(tmp_path: Path) -> None:
+    """From the raw file on: sequences, dense ids, counts, product text, tokenizer and training rows."""
+    ours, theirs = prepared(tmp_path / "ours", None), prepared(tmp_path / "theirs", 5)
+    assert not np.array_equal(ours.sequences.item, theirs.sequences.item)  # the future did change
+    assert ours.meta.num_trained_items == theirs.meta.num_trained_items == 20
+    trained = [data.items.slice(0, 20).to_pylist() for data in (ours, theirs)]
+    assert trained[0] == trained[1]
+    assert all("of old" in item["title"] for item in trained[0])
+    known = [[row for row in data.queries.to_pylist() if row["train_count"]] for data in (ours, theirs)]
+    assert known[0] == known[1]
+    assert len(known[0]) == 8
+    assert ours.tokenizer_path.read_bytes() == theirs.tokenizer_path.read_bytes()
+    rows = [training_rows(data) for data in (ours, theirs)]
+    assert len(rows[0]) == len(rows[1])
+    assert all(np.array_equal(a, b) for a, b in zip(*rows, strict=True))
+
+
 def test_shuffling_the_future_is_noticed_where_it_is_asked_for(tiny: PreparedData) -> None:
     settings = EvaluateConfig()
     ours = cases(tiny, Split.TEST, settings)
@@ -87,6 +145,38 @@ def test_a_planted_feature_of_the_future_is_caught(tiny: PreparedData) -> None:
     assert not any(reaches_into_truth(honest.histories(), honest.now_us))
     planted = replace(honest, end=honest.end + 1)
     assert all(reaches_into_truth(planted.histories(), honest.now_us))
+
+
+def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender) -> torch.Tensor:
+    """Features of the candidates of the test requests without a search, with everything counted over `log`."""
+    settings, vectors = bundles.CONFIG, recommender.retriever.dense.vectors
+    sources = fit_sources(settings.retrieval, data, log, vectors)
+    activity = Activity.fit(log, data.meta.num_items, settings.retrieval.half_life_days)
+    evidence = Evidence(Catalogue(data.items), activity, vectors, None, sources)
+    retriever = Retriever(recommender.bundle.model, recommender.retriever.texts, sources, Fusion(), 30)
+    asked = cases(data, Split.TEST, settings.evaluate)
+    browsing = asked.select(np.flatnonzero(asked.query == 0)[:40])
+    questions = [
+        Question(history, now_us=int(now)) for history, now in zip(browsing.histories(), browsing.now_us, strict=True)
+    ]
+    return rank.batch(retriever.retrieve(questions), evidence, 30).features
+
+
+def test_a_ranking_feature_of_the_future_is_caught(tiny_bundle: Path) -> None:
+    """The check: features must stay as they are when the future is another one. What counts the future too fails it."""
+    data = PreparedData.open(tiny_bundle.parent / "data")
+    other, recommender = with_other_future(data, Split.TEST), Recommender.open(tiny_bundle)
+
+    def changes(planted: bool) -> bool:
+        logs = [
+            EventLog.select(each, each.sequences.split >= Split.TRAIN) if planted else EventLog.before(each, Split.TEST)
+            for each in (data, other)
+        ]
+        ours, theirs = (ranking_features(log, data, recommender) for log in logs)
+        return not torch.equal(ours, theirs)
+
+    assert not changes(planted=False)
+    assert changes(planted=True)
 
 
 def test_a_baseline_fitted_on_the_future_is_caught_by_its_impossible_figure(tiny: PreparedData) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from txrec.evals import metrics
 from txrec.evals.protocol import Truth
@@ -64,6 +65,29 @@ def test_a_cut_off_beyond_the_list_counts_what_is_there() -> None:
 def test_padding_is_never_a_hit_and_no_truth_gives_zero() -> None:
     found = metrics.per_case(lists([[], [1]]), truth_of([{2}, set()]), (2,))
     assert all((values == 0).all() for values in found.values())
+
+
+def test_auc_counts_pairs_in_order_and_half_of_the_ties() -> None:
+    scores, right = np.array([3, 2, 2, 1]), np.array([True, False, True, False])
+    assert metrics.auc(scores, right) == pytest.approx(float((1 + 1 + Fraction(1, 2) + 1) / 4))
+
+
+def test_the_auc_of_a_list_takes_unlisted_items_for_equals_at_the_end() -> None:
+    # ten items; case 0: 2, 4 and the unlisted ones hold right items, before 6, 5 and 5 / 2 of 7 wrong ones
+    expected = [(6 + 5 + Fraction(5, 2)) / 21, Fraction(5, 2) / 9, Fraction(1)]
+    assert metrics.catalogue_auc(IDS, TRUTH, 10) == pytest.approx([float(share) for share in expected])
+
+
+def test_global_auc_compares_across_cases() -> None:
+    ids, truth = lists([[1, 2], [3, 4]]), truth_of([{1}, {4}])
+    scores = np.array([[0.9, 0.5, 0, 0], [0.8, 0.7, 0, 0]])
+    # six items a case: right at .9 beats all ten wrong pairs, right at .7 all but the one at .8
+    assert metrics.global_auc(scores, ids, truth, 6) == pytest.approx(float(Fraction(10 + 9, 20)))
+
+
+def test_every_user_counts_once_however_often_he_asks() -> None:
+    values, user = np.array([1.0, 0.0, 0.5, 0.0]), np.array([7, 7, 2, 7])
+    assert metrics.by_user(values, user).tolist() == pytest.approx([0.5, 1 / 3])
 
 
 @st.composite
@@ -150,6 +174,51 @@ def test_calibration_error_is_the_gap_between_promise_and_outcome() -> None:
     probability = np.repeat([0.2, 0.8], 10)
     right = np.array([True] * 2 + [False] * 8 + [True] * 5 + [False] * 5)  # .2 kept, .8 was .5
     assert metrics.calibration_error(probability, right, bins=2) == pytest.approx(0.15)
+
+
+@given(st.integers(1, 12), st.integers(0, 1_000))
+@settings(max_examples=25)
+def test_calibration_groups_agree_with_scikit_learn(per_group: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probability = rng.permutation(15 * per_group) / (15 * per_group) + rng.random() / 1e3
+    right = rng.random(len(probability)) < probability
+    observed, promised = calibration_curve(right, probability, n_bins=15, strategy="quantile")
+    table = metrics.calibration(probability, right)
+    assert table[:, 0] == pytest.approx(promised)
+    assert table[:, 1] == pytest.approx(observed)
+    assert metrics.calibration_error(probability, right) == pytest.approx(np.abs(observed - promised).mean())
+
+
+@given(runs(), st.integers(1, 12), st.integers(0, 1_000))
+@settings(max_examples=50)
+def test_measures_of_all_lists_together_agree_with_scikit_learn(
+    run: tuple[list[list[int]], list[set[int]]], k: int, seed: int
+) -> None:
+    ranked, right = run
+    rng = np.random.default_rng(seed)
+    ids = np.array([row + [0] * (12 - len(row)) for row in ranked], np.int32)
+    listed = [item for row in ranked for item in row[:k]]
+    train_count = np.append(0, rng.integers(0, 50, 30))
+    vectors = np.vstack([np.zeros(4), rng.normal(size=(30, 4))]).astype(np.float32)
+    vectors[1:] /= np.linalg.norm(vectors[1:], axis=1, keepdims=True)
+
+    assert metrics.coverage(ids, 30, k) == len(set(listed)) / 30
+    shown = np.sort(np.bincount(listed, minlength=31)[1:])
+    lorenz = sklearn_metrics.auc(np.linspace(0, 1, 31), np.append(0, np.cumsum(shown)) / shown.sum())
+    assert metrics.gini(ids, 30, k) == pytest.approx(1 - 2 * lorenz)
+    popularity = (train_count[1:] + 1) / (train_count[1:] + 1).sum()
+    surprise = sklearn_metrics.log_loss(listed, np.tile(popularity, (len(listed), 1)), labels=range(1, 31)) / log(2)
+    assert metrics.novelty(ids, train_count, k) == pytest.approx(surprise)
+    wanted = [int(train_count[item]) for row in right for item in row]
+    pushed = sum(int(train_count[item]) for item in listed) / len(listed)
+    expected = pushed / (sum(wanted) / len(wanted)) if sum(wanted) else 0.0
+    assert metrics.popularity_bias(ids, train_count, truth_of(right), k) == pytest.approx(expected)
+    apart = [
+        sklearn_metrics.pairwise.cosine_distances(vectors[row[:k]])[np.triu_indices(len(row[:k]), 1)].mean()
+        for row in ranked
+        if len(row[:k]) > 1
+    ]
+    assert metrics.intra_list_diversity(ids, vectors, k) == pytest.approx(np.mean(apart) if apart else 0.0, abs=1e-5)
 
 
 def test_coverage_and_gini_of_equal_and_of_lonely_lists() -> None:

@@ -1,0 +1,91 @@
+"""Which requests and which right items belong to which slice."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.txrec.evals.test_protocol import SHOWN, C, P, S, V, sequences
+from txrec.config import EvaluateConfig
+from txrec.evals.protocol import Cases, cases
+from txrec.evals.slices import Slice, slices
+from txrec.schema import PAD, Split
+
+MINUTE = 60_000_000
+COUNTS = [9, 5, 4, 3, 2, 1, 0, 0]
+"""Training events of items 1 to 8: the head of six trained items is the first two, 7 and 8 are cold."""
+QUERIES = [3, 0]
+"""Training events of queries 1 and 2: the second was never seen."""
+
+
+class _Data:
+    def __init__(self, *users: list[tuple[int, int, int, int, int]]) -> None:
+        self.sequences = sequences(*users)
+        self.meta = type("Meta", (), {"split_kind": "global_time", "test_start_ts": 100 * MINUTE})()
+        self.items = pa.table({"train_count": COUNTS})
+        self.queries = pa.table({"train_count": QUERIES})
+        self.path = None
+
+
+DATA = _Data(
+    [(1, 0, V, 101, 2), (7, 0, C, 102, 2)],  # new; one head item, one cold
+    [(2, 0, V, 1, 0), (4, 0, SHOWN, 2, 0), (PAD, 1, S, 101, 2), (3, 1, C, 102, 2)],  # one item; a known query; tail
+    [(i % 6 + 1, 0, V, i, 0) for i in range(20)] + [(PAD, 2, S, 101, 2), (2, 2, P, 102, 2)],  # 20 items; a new query
+    [(i % 6 + 1, 0, V, i, 0) for i in range(21)] + [(8, 0, V, 101, 2)],
+    [(i % 6 + 1, 0, V, i // 10, 0) for i in range(101)] + [(6, 0, V, 101, 2)],
+)
+
+
+@pytest.fixture(scope="module")
+def asked() -> Cases:
+    return cases(DATA, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def found(asked: Cases) -> dict[str, Slice]:
+    return {part.name: part for part in slices(DATA, asked)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "users"),
+    [
+        ("with_query", [1, 2]),
+        ("without_query", [0, 3, 4]),
+        ("seen_query", [1]),
+        ("unseen_query", [2]),
+        ("new_user", [0]),
+        ("history_1_5", [1]),
+        ("history_6_20", [2]),
+        ("history_21_100", [3]),
+        ("history_over_100", [4]),
+    ],
+)
+def test_a_request_belongs_to_the_slices_that_its_query_and_history_say(
+    name: str, users: list[int], found: dict[str, Slice], asked: Cases
+) -> None:
+    assert asked.user[found[name].rows].tolist() == users
+    assert all((found[name].truth.of(i) == asked.truth.of(int(row))).all() for i, row in enumerate(found[name].rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("head_item", {0: [1], 2: [2]}), ("tail_item", {1: [3], 4: [6]}), ("cold_item", {0: [7], 3: [8]})],
+)
+def test_a_right_item_belongs_to_the_slice_of_its_popularity(
+    name: str, right: dict[int, list[int]], found: dict[str, Slice], asked: Cases
+) -> None:
+    part = found[name]
+    assert {int(asked.user[row]): part.truth.of(i).tolist() for i, row in enumerate(part.rows)} == right
+
+
+def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: Cases) -> None:
+    searched = asked.select(np.flatnonzero(asked.query == 1))
+    assert {part.name for part in slices(DATA, searched)} == {  # type: ignore[arg-type]
+        "with_query",
+        "seen_query",
+        "history_1_5",
+        "tail_item",
+    }
+
+
+def test_lengths_count_what_the_user_engaged_with(asked: Cases) -> None:
+    assert asked.lengths.tolist() == [len(asked.items(case)) for case in range(len(asked))] == [0, 1, 20, 21, 101]
