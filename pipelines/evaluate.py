@@ -1,4 +1,7 @@
-"""`txrec evaluate`: the candidate on all test requests, beside the baselines; metrics.json, cases.parquet, a page."""
+"""`txrec evaluate`: the candidate on all test requests, beside the baselines and the bundle in production.
+
+Leaves metrics.json, cases.parquet (a row a request) and report.html.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,21 +12,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
-from txrec.errors import StageError
+from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
 from txrec.evals.ceiling import ceiling
-from txrec.evals.evaluation import Evaluation, ask, evaluate, query_texts, units
-from txrec.evals.protocol import cases
+from txrec.evals.evaluation import Evaluation, Lists, ask, check_metric, evaluate, query_texts, units
+from txrec.evals.judged import judged
+from txrec.evals.protocol import Cases, cases
+from txrec.evals.robust import robustness
+from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
 from txrec.recommend import Recommender
 from txrec.registry import Registry
 from txrec.schema import Split
 
 COLUMNS = ("ndcg@10", "recall@10", "hit_rate@1", "mrr", "map")
+_PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "dim"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class EvaluateSummary:
     metric: str
     figures: Mapping[str, Any]
     report: Path
+    note: str = ""
+    """What could not be measured."""
 
     def headline(self) -> str:
         """One line: the deciding figure with its interval, and the best baseline's."""
@@ -46,7 +56,9 @@ class EvaluateSummary:
 
     def render(self) -> RenderableType:
         """The recommender beside the baselines, and the slices."""
-        return Group(self._systems(), "", self._slices(), "", f"report: {self.report}")
+        extra = [*self._judged(), *self._robust()]
+        notes = [f"[yellow]{escape(self.note)}"] if self.note else []
+        return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
 
     def _best_baseline(self) -> tuple[str, float]:
         found = {name: figures[self.metric] for name, figures in self.figures["baselines"].items()}
@@ -56,8 +68,10 @@ class EvaluateSummary:
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))
         asked = self.figures["asked"]
-        table = Table(f"{asked['num_cases']:,} requests", *columns, box=None, pad_edge=False, header_style="dim")
+        table = Table(f"{asked['num_cases']:,} requests", *columns, **_PLAIN)
         rows = {"txrec": self.figures["test"], "  retrieval only": self.figures["retrieval"]}
+        if "production" in self.figures:
+            rows[f"in production ({self.figures['production']['bundle']})"] = self.figures["production"]
         baselines = self.figures["baselines"]
         for name in sorted(baselines, key=lambda name: -baselines[name][self.metric]):
             rows[name.replace("_", " ")] = baselines[name]
@@ -65,8 +79,27 @@ class EvaluateSummary:
             table.add_row(name, *(f"{values[column]:.4f}" for column in columns))
         return table
 
+    def _judged(self) -> list[RenderableType]:
+        found = self.figures.get("judged")
+        if not found:
+            return []
+        heading = f"{found['num_pairs']:,} judged pairs of {found['num_queries']:,} queries"
+        table = Table(heading, "ndcg@10", "roc-auc", **_PLAIN)
+        for title, name in (("txrec", "test"), ("bm25", "bm25")):
+            table.add_row(title, f"{found[name]['ndcg@10']:.4f}", f"{found[name]['auc']:.4f}")
+        return [table, ""]
+
+    def _robust(self) -> list[RenderableType]:
+        found = self.figures.get("robust")
+        if not found:
+            return []
+        table = Table("spelling, hits among ten", "txrec", "bm25", **_PLAIN)
+        for kind, rate in found["txrec"].items():
+            table.add_row(kind, f"{rate:.2f}", f"{found['bm25'][kind]:.2f}" if "bm25" in found else "-")
+        return [table, ""]
+
     def _slices(self) -> Table:
-        table = Table("slice", "requests", self.metric, "best baseline", box=None, pad_edge=False, header_style="dim")
+        table = Table("slice", "requests", self.metric, "best baseline", **_PLAIN)
         for name, part in self.figures["slices"].items():
             best = max(part["baselines"], key=lambda other: part["baselines"][other][self.metric])
             against = f"{part['baselines'][best][self.metric]:.4f} {best.replace('_', ' ')}"
@@ -79,18 +112,53 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     """Measures the candidate on all test requests and writes the report."""
     data = PreparedData.open(config.data_dir)
     recommender = _candidate(config)
-    found = evaluate(config, data, recommender, Split.TEST, progress)
+    production, note = _production(config)
+    found = evaluate(config, data, recommender, Split.TEST, progress, production)
     if config.data.shop is not None and "ndcg@10" in found.per_case["test"]:
         found.figures["oracle"] = ceiling(
             config.data.shop, data, found.cases, found.per_case["test"]["ndcg@10"], progress
         )
+    found.figures.update(_special(config, data, recommender, progress))
     config.reports_dir.mkdir(parents=True, exist_ok=True)
     _write_cases(config.reports_dir / "cases.parquet", found)
     page = config.reports_dir / "report.html"
     progress("report", 0, None)
     page.write_text(report.page(config, found), encoding="utf-8")
     _write_json(config.reports_dir / "metrics.json", found.figures)  # last: it stands for a finished evaluation
-    return EvaluateSummary(found.metric, found.figures, page)
+    return EvaluateSummary(found.metric, found.figures, page, note)
+
+
+def _special(config: Config, data: PreparedData, recommender: Recommender, progress: Progress) -> dict[str, Any]:
+    """Figures that only some data sets allow: graded pairs, and queries whose meaning is known."""
+    figures: dict[str, Any] = {}
+    if config.data.shop is not None:
+        figures["robust"] = robustness(config.data.shop, recommender, progress)
+    if config.data.judgments:
+        figures["judged"] = judged(recommender, data, Split.TEST, config.evaluate, config.seed, progress)
+    return figures
+
+
+def _production(config: Config) -> tuple[Recommender | None, str]:
+    """The bundle in production, or None and, where there is one that cannot be opened, why."""
+    registry = Registry(config.registry_dir)
+    if registry.production is None:
+        return None, ""
+    try:
+        return Recommender.open(registry.folder(registry.production)), ""
+    except BundleError as error:
+        return None, f"not compared with production: {error}"
+
+
+@dataclass(frozen=True)
+class SliceComparison:
+    """The deciding figure of two bundles in one slice."""
+
+    name: str
+    num_cases: int
+    first: float
+    second: float
+    p_value: float
+    """Two-sided, of the paired difference."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +171,7 @@ class CompareSummary:
     figures: tuple[Mapping[str, float], Mapping[str, float]]
     paired: bootstrap.Paired
     num_cases: int
+    slices: tuple[SliceComparison, ...]
 
     def headline(self) -> str:
         """One line: the difference, its interval and how likely it is luck."""
@@ -113,14 +182,19 @@ class CompareSummary:
         )
 
     def render(self) -> RenderableType:
-        """Every figure of both."""
-        table = Table(f"{self.num_cases:,} requests", box=None, pad_edge=False, header_style="dim")
+        """Every figure of both, and the deciding one in every slice."""
+        table = Table(f"{self.num_cases:,} requests", **_PLAIN)
         for heading in (self.first, self.second, "difference"):
             table.add_column(heading, justify="right")
         for name, value in self.figures[0].items():
             other = self.figures[1][name]
             table.add_row(name, f"{value:.4f}", f"{other:.4f}", f"{value - other:+.4f}")
-        return Group(table, "", self.headline())
+        parts = Table("slice", "requests", self.first, self.second, "difference", "p", **_PLAIN)
+        for part in self.slices:
+            low = f"{part.first - part.second:+.4f}"
+            cells = (f"{part.num_cases:,}", f"{part.first:.4f}", f"{part.second:.4f}", low, f"{part.p_value:.3f}")
+            parts.add_row(part.name.replace("_", " "), *cells)
+        return Group(table, "", f"{self.metric} by slice", parts, "", self.headline())
 
 
 def compare(config: Config, first: str, second: str, progress: Progress = silent) -> CompareSummary:
@@ -128,7 +202,7 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
 
     Args:
         config: names the data set, the metric and the cut-offs.
-        first: a bundle's folder, or the name of a registered version, or `candidate`.
+        first: a bundle's folder, or the name of a registered version, or `candidate`, or `production`.
         second: likewise.
         progress: told now and then.
     """
@@ -138,15 +212,26 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
     lists = [ask(Recommender.open(folder), data, asked, max(config.evaluate.ks), progress) for folder in folders]
     own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
     metric = config.publish.metric
+    check_metric(metric, own)
     resamples = max(config.evaluate.bootstrap, 1)
     tested = bootstrap.paired(own[metric], other[metric], units(asked), resamples, config.seed)
-    figures = (metrics.means(own), metrics.means(other))
-    return CompareSummary(metric, first, second, figures, tested, len(asked))
+    parts = tuple(_in_slice(part, lists[0], lists[1], asked, config) for part in slices(data, asked))
+    return CompareSummary(metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(asked), parts)
+
+
+def _in_slice(part: Slice, first: Lists, second: Lists, asked: Cases, config: Config) -> SliceComparison:
+    metric, ks = config.publish.metric, config.evaluate.ks
+    own, other = (metrics.per_case(lists.ranked[part.rows], part.truth, ks)[metric] for lists in (first, second))
+    unit = units(asked)[part.rows]
+    tested = bootstrap.paired(own, other, unit, max(config.evaluate.bootstrap, 1), config.seed)
+    return SliceComparison(part.name, len(part.rows), float(own.mean()), float(other.mean()), tested.p_value)
 
 
 def _bundle(config: Config, name: str) -> Path:
     if name == "candidate":
         return config.candidate_dir
+    if name == "production":
+        return Registry(config.registry_dir).folder()
     return Path(name) if Path(name).is_dir() else Registry(config.registry_dir).folder(name)
 
 

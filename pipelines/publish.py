@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from txrec.config import Config
@@ -19,6 +20,9 @@ from txrec.progress import Progress, silent
 from txrec.recommend import Recommender, Request
 from txrec.registry import Decision, Registry
 from txrec.schema import Split
+
+SHOWN_METRICS = ("recall@10", "mrr")
+"""Beside the deciding one in the list of versions."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def _decide(
     progress: Progress,
 ) -> Decision:
     metric, margin = config.publish.metric, config.publish.margin
-    check_metric(metric, figures["test"])
+    check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
     production = registry.production
     if production is None:
         value, count = figures["test"][metric], figures["asked"]["num_cases"]
@@ -132,12 +136,13 @@ def _figures(config: Config, recommender: Recommender, data: PreparedData, asked
 
 def models(config: Config) -> Table:
     """All versions with their figures and decisions, for a terminal."""
-    table = Table("version", "made", config.publish.metric, "decision", box=None, pad_edge=False, header_style="dim")
+    columns = tuple(dict.fromkeys([config.publish.metric, *SHOWN_METRICS]))
+    table = Table("version", "made", *columns, "decision", box=None, pad_edge=False, header_style="dim")
     for version in Registry(config.registry_dir).versions():
         name = f"[bold green]{version.name} production[/]" if version.in_production else version.name
-        value = version.manifest.metrics.get("test", {}).get(config.publish.metric)
-        figure = "" if value is None else f"{value:.4f}"
-        table.add_row(name, version.manifest.created, figure, version.manifest.gate.get("decision", ""))
+        test = version.manifest.metrics.get("test", {})
+        figures = (f"{test[column]:.4f}" if column in test else "" for column in columns)
+        table.add_row(name, version.manifest.created, *figures, escape(version.manifest.gate.get("decision", "")))
     return table
 
 

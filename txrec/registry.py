@@ -11,8 +11,8 @@ activated by hand.
 
 import fcntl
 import json
-import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -120,7 +120,7 @@ class Registry:
         current = self.production
         return [
             Version(name, self.path / name, Bundle.open(self.path / name, verify=False).manifest, name == current)
-            for name in self._names()
+            for name in self.names()
         ]
 
     @property
@@ -138,8 +138,8 @@ class Registry:
         name = version or self.production
         if name is None:
             raise BundleError(f"{self.path}: no version in production; run `txrec publish CONFIG`")
-        if name not in self._names():
-            known = ", ".join(self._names()) or "none"
+        if name not in self.names():
+            known = ", ".join(self.names()) or "none"
             raise BundleError(f"{self.path}: no version {name!r}; registered: {known}")
         return self.path / name
 
@@ -149,7 +149,7 @@ class Registry:
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            numbers = [int(name[1:]) for name in self._names()]
+            numbers = [int(name[1:]) for name in self.names()]
             yield f"v{max(numbers, default=0) + 1}"
 
     def add(self, source: Path, metrics: Mapping[str, Any], decision: Decision) -> Path:
@@ -180,10 +180,20 @@ class Registry:
         Raises:
             BundleError: there is none to go back to.
         """
-        target = version or self._before()
+        target = version or self.previous()
+        self.activate(target, f"rolled back from {self.production}")
+        return target
+
+    def previous(self) -> str:
+        """What was in production before the present version came: rolling back twice goes back two steps.
+
+        Raises:
+            BundleError: there is none.
+        """
+        came_from = {move["to"]: move["from"] for move in self.moves() if not move["why"].startswith("rolled back")}
+        target: str | None = came_from.get(self.production)
         if not target:
             raise BundleError(f"{self.path}: no earlier version to go back to; `txrec models` lists what there is")
-        self.activate(target, f"rolled back from {self.production}")
         return target
 
     def moves(self) -> list[dict[str, Any]]:
@@ -191,16 +201,12 @@ class Registry:
         file = self.path / MOVES
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Names of all versions, oldest first."""
         if not self.path.is_dir():
             return []
         found = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
         return sorted(found, key=lambda name: int(name[1:]))
-
-    def _before(self) -> str | None:
-        """What was in production before the present version came: rolling back twice goes back two steps."""
-        came_from = {move["to"]: move["from"] for move in self.moves() if not move["why"].startswith("rolled back")}
-        return came_from.get(self.production)
 
     def _point(self, version: str, why: str) -> None:
         move = {
@@ -209,9 +215,17 @@ class Registry:
             "to": version,
             "why": why,
         }
-        fresh = self.path / f".{POINTER}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
+        fresh = self.path / f".{POINTER}.{uuid.uuid4().hex}"  # several may move it at once: the last one wins
         fresh.symlink_to(version)
         fresh.replace(self.path / POINTER)
         with (self.path / MOVES).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(move) + "\n")
+
+
+def state_file(folder: Path) -> Path:
+    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of, or is."""
+    if (folder / POINTER).is_symlink():
+        return folder.parent / "state" / "history.sqlite"
+    return (
+        (folder.parent.parent if (folder.parent / POINTER).is_symlink() else folder.parent) / "state" / "history.sqlite"
+    )

@@ -14,7 +14,7 @@ from pipelines import evaluate, publish
 from pipelines.evaluate import EvaluateSummary
 from tests import tiny_bundle as bundles
 from txrec.config import Config, with_overrides
-from txrec.errors import StageError
+from txrec.errors import ConfigError, StageError
 from txrec.registry import Registry
 
 
@@ -105,6 +105,41 @@ def test_a_bundle_compared_with_itself_differs_in_nothing(config: Config) -> Non
     assert "difference" in shown(found.render())
 
 
+def test_two_bundles_are_compared_slice_by_slice(config: Config) -> None:
+    found = evaluate.compare(config, "candidate", str(config.candidate_dir))
+    parts = {part.name: part for part in found.slices}
+    assert {"with_query", "without_query", "head_item", "tail_item"} & set(parts)
+    assert all(part.first == part.second and part.p_value == 1 for part in found.slices)
+    assert "by slice" in shown(found.render())
+
+
+def test_an_evaluation_compares_with_the_bundle_in_production_where_there_is_one(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    assert "production" not in summary.figures
+    run = with_value(config, tmp_path)
+    publish.run(run)
+    again = evaluate.run(run)
+    assert again.figures["production"]["bundle"] == "v1"
+    assert again.figures["production"]["ndcg@10"] == again.figures["test"]["ndcg@10"]  # it is the same bundle
+    assert again.figures["comparisons"]["production"]["p_value"] == 1
+    assert "production" not in again.figures["baselines"]
+    assert "in production (v1)" in shown(again.render())
+    assert "bundle in production" in (run.reports_dir / "report.html").read_text()
+    (Registry(run.registry_dir).folder() / "items.parquet").unlink()
+    damaged = evaluate.run(run)
+    assert "production" not in damaged.figures
+    assert "not compared with production" in shown(damaged.render())
+
+
+def test_a_gate_needs_a_metric_with_a_figure_a_request(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    run = with_value(config, tmp_path, **{"publish.metric": "auc"})
+    with pytest.raises(ConfigError, match=r"publish\.metric = 'auc': not measured; expected one of hit_rate@1"):
+        publish.run(run)
+
+
 def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     config: Config, summary: EvaluateSummary, tmp_path: Path
 ) -> None:
@@ -121,6 +156,8 @@ def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     assert manifest["gate"]["required"] == pytest.approx(second.decision.production_value * 0.99)
     table = shown(publish.models(run))
     assert "v2 production" in table
+    assert f"{summary.figures['test']['mrr']:.4f}" in table
+    assert "promote v2: ndcg@10" in table
     assert publish.rollback(run) == "production: v2 -> v1"
     assert publish.activate(run, "v2") == "production: v1 -> v2"
 

@@ -1,6 +1,7 @@
 """Versions, the pointer and the gate."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,25 @@ def test_rolling_back_returns_to_what_was_there_before(registry: Registry) -> No
     registry.activate("v2")
     assert registry.production == "v2"
     assert [move["to"] for move in registry.moves()] == ["v1", "v2", "v1", "v2"]
+
+
+def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> None:
+    """Readers in another thread never find it missing or half made, however often it moves."""
+    stop, seen = threading.Event(), set()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add((registry.path / "production" / "manifest.json").is_file() and registry.production)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in ("v1", "v2") * 50:
+        registry._point(version, "moved")
+    stop.set()
+    reader.join()
+    assert seen <= {"v1", "v2"}
+    assert registry.production == "v2"
+    assert not list(registry.path.glob(".production*"))
 
 
 def test_an_unknown_version_is_named_with_those_that_exist(registry: Registry) -> None:

@@ -45,7 +45,7 @@ class Evaluation:
     cases: Cases
     lists: Lists
     systems: Mapping[str, NDArray[np.int32]]
-    """Name = (C, K) lists of `test`, `retrieval` and every baseline."""
+    """Name = (C, K) lists of `test`, `retrieval`, `production` where there is one, and every baseline."""
     per_case: Mapping[str, Mapping[str, Floats]]
     """System = metric = (C,) figures."""
     figures: dict[str, Any]
@@ -54,13 +54,21 @@ class Evaluation:
 
 
 def evaluate(
-    config: Config, data: PreparedData, recommender: Recommender, split: Split = Split.TEST, progress: Progress = silent
+    config: Config,
+    data: PreparedData,
+    recommender: Recommender,
+    split: Split = Split.TEST,
+    progress: Progress = silent,
+    production: Recommender | None = None,
 ) -> Evaluation:
-    """Measures a recommender and the baselines on all requests of a split."""
+    """Measures a recommender, the one in production and the baselines on all requests of a split."""
     metric, ks = config.publish.metric, config.evaluate.ks
     asked = cases(data, split, config.evaluate)
     lists = ask(recommender, data, asked, max(ks), progress)
-    systems = {"test": lists.ranked, "retrieval": lists.retrieved} | baselines.answer(
+    systems = {"test": lists.ranked, "retrieval": lists.retrieved}
+    if production is not None:
+        systems["production"] = ask(production, data, asked, max(ks), progress).ranked
+    systems |= baselines.answer(
         baselines.fit(data, split), asked, query_texts(data)[1:], data.meta.num_items, max(ks), progress
     )
     per_case = {name: metrics.per_case(ids, asked.truth, ks) for name, ids in systems.items()}
@@ -72,11 +80,13 @@ def evaluate(
         "slices": _slice_figures(data, asked, systems, ks),
         "asked": _description(config, asked, split, recommender, lists),
     }
+    if production is not None:
+        figures["production"] = {"bundle": production.version, **metrics.means(dict(per_case["production"]))}
     figures |= _certainty(config, asked, per_case, metric, progress)
     return Evaluation(data, asked, lists, systems, per_case, figures, metric)
 
 
-_OWN = ("test", "retrieval")
+_OWN = ("test", "retrieval", "production")
 
 
 def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, progress: Progress = silent) -> Lists:
@@ -180,7 +190,7 @@ def list_figures(
             found[f"intra_list_diversity@{k}"] = metrics.intra_list_diversity(ranked, vectors, k)
     found["auc"] = metrics.global_auc(lists.scores, ranked, asked.truth, num_items)
     auc_per_case = metrics.catalogue_auc(ranked, asked.truth, num_items)
-    found["auc_per_user"] = float(_user_means(auc_per_case, asked.user).mean()) if len(asked) else 0.0
+    found["auc_per_user"] = float(metrics.by_user(auc_per_case, units(asked)).mean()) if len(asked) else 0.0
     return found | _probability_figures(lists, asked.truth)
 
 
@@ -210,11 +220,6 @@ def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32
     return vectors
 
 
-def _user_means(values: Floats, user: NDArray[np.int64]) -> Floats:
-    _, place = np.unique(user, return_inverse=True)
-    return np.asarray(np.bincount(place, values) / np.bincount(place))
-
-
 def _slice_figures(
     data: PreparedData, asked: Cases, systems: Mapping[str, NDArray[np.int32]], ks: Sequence[int]
 ) -> dict[str, Any]:
@@ -226,7 +231,7 @@ def _slice_figures(
         others = {name: values for name, values in by_system.items() if name not in _OWN}
         found[part.name] = {
             "num_cases": len(part.rows),
-            **{name: by_system[name] for name in _OWN},
+            **{name: by_system[name] for name in _OWN if name in by_system},
             "baselines": others,
         }
     return found

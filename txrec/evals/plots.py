@@ -137,7 +137,8 @@ def learning_curves(file: Path) -> str:
 
 def label(name: str) -> str:
     """A system's or slice's name for people."""
-    return {"test": "txrec", "retrieval": "txrec, retrieval only"}.get(name, name.replace("_", " "))
+    own = {"test": "txrec", "retrieval": "txrec, retrieval only", "production": "bundle in production"}
+    return own.get(name, name.replace("_", " "))
 
 
 def _best_baseline(found: Evaluation) -> str:
