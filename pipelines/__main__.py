@@ -124,7 +124,7 @@ def tune(config: ConfigPath, overrides: Overrides = None) -> None:
         run_through(cfg, "pretrain", display)
         from pipelines import tune as job
 
-        show("tune", display, lambda progress: job.run(cfg, progress))
+        show("tune", display, lambda progress: job.run(cfg, progress, display.below))
 
 
 @app.command()

@@ -51,6 +51,8 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if dashboard:  # a trial brings several processes that only wait, which Ray warns of on small machines
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     else:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
 
@@ -20,6 +21,7 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+        self._below: RenderableType = ""
 
     def title(self, text: str) -> None:
         """A rule with a title."""
@@ -36,6 +38,10 @@ class Display:
     def failed(self, name: str) -> None:
         """Says that a stage did not finish; the error itself is printed by the caller."""
         self.console.print(f"[red]✗[/] [bold]{name:<9}[/] did not finish")
+
+    def below(self, shown: RenderableType) -> None:
+        """Replaces what a terminal shows under the bar of the stage under way."""
+        self._below = shown
 
     @contextmanager
     def stage(self, name: str) -> Iterator[ProgressCallback]:
@@ -57,10 +63,10 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[left]}"),
             console=self.console,
-            transient=True,
         )
         clock = _Clock()
-        with bar:
+        self._below = ""
+        with Live(get_renderable=lambda: Group(bar, self._below), console=self.console, transient=True):
             task = bar.add_task("starting", total=None, stage=name, step="", figures="", left="")
 
             def update(phase: str, step: int, total: int | None, **figures: float) -> None:

@@ -32,9 +32,9 @@ from txrec.progress import Progress, silent
 from txrec.recommend import Recommender, Request, Slate
 from txrec.registry import Registry
 
-PART_USERS = 2_048
-BATCH = 128
-"""Users encoded together."""
+PART_USERS = 1_024
+BATCH = 64
+"""Users encoded together; those with histories of like length, so that little of a batch is padding."""
 
 RECOMMENDATIONS = pa.schema(
     [
@@ -62,6 +62,10 @@ class RecommendSummary:
     """Among those answered in this run: users without a history, who got popular items."""
     users_per_s: float
     """Of this run, start of the actors included."""
+    num_actors: int
+    """Actors that may run at once."""
+    actor_users_per_s: float
+    """Of one actor while it was answering."""
 
     def headline(self) -> str:
         """One line: users, speed, place."""
@@ -76,7 +80,8 @@ class RecommendSummary:
         table.add_row("users", f"{self.num_users:,}")
         table.add_row("of them without a history", f"{self.unknown_users:,} (in this run)")
         table.add_row("parts", f"{self.num_parts:,}, {self.reused_parts:,} from an earlier run")
-        table.add_row("users a second", f"{self.users_per_s:,.0f}")
+        table.add_row("users a second, start included", f"{self.users_per_s:,.0f}")
+        table.add_row("an actor once started", f"{self.actor_users_per_s:,.0f}, of {self.num_actors}")
         table.add_row("written to", str(self.folder))
         return table
 
@@ -98,7 +103,7 @@ def run(
             `.csv` with a column `user_id`.
         out: folder to be written; may hold the parts of an interrupted run of the same job.
         top_k: items a user.
-        bundle: a bundle's folder or a registered version, in place of production.
+        bundle: a bundle's or a registry's folder or a registered version, in place of production.
         exclude_seen: leave out the items of the user's history.
         progress: told after every part.
 
@@ -120,16 +125,29 @@ def run(
     missing = [part for part in range(num_parts) if not _part(out, part).is_file()]
     started = time.monotonic()
     settings = (str(folder.absolute()), str(out.absolute()), top_k, exclude_seen)
-    answered, unknown = _answer(missing, settings, num_parts, progress)
+    done = _answer(missing, settings, num_parts, progress)
     return RecommendSummary(
         folder=out,
         bundle=version,
         num_users=num_users,
         num_parts=num_parts,
         reused_parts=num_parts - len(missing),
-        unknown_users=unknown,
-        users_per_s=answered / max(time.monotonic() - started, 1e-9),
+        unknown_users=done.unknown,
+        users_per_s=done.users / max(time.monotonic() - started, 1e-9),
+        num_actors=done.num_actors,
+        actor_users_per_s=done.users / max(done.seconds, 1e-9),
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was answered, added up over parts."""
+
+    users: int = 0
+    unknown: int = 0
+    seconds: float = 0.0
+    """While actors were answering, each on its own clock."""
+    num_actors: int = 1
 
 
 class Answerer:
@@ -144,33 +162,41 @@ class Answerer:
         self._top_k, self._exclude_seen = top_k, exclude_seen
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Answers the parts named in `batch` and returns how many users each had."""
-        counts = [self.write(int(part)) for part in batch["part"]]
-        return {"users": [count for count, _ in counts], "unknown": [unknown for _, unknown in counts]}
+        """Answers the parts named in `batch` and returns what each came to."""
+        done = [self.write(int(part)) for part in batch["part"]]
+        return {name: [getattr(each, name) for each in done] for name in ("users", "unknown", "seconds")}
 
-    def write(self, part: int) -> tuple[int, int]:
-        """Answers one part of the users; returns how many there were, and how many of them are unknown."""
+    def write(self, part: int) -> Done:
+        """Answers one part of the users."""
+        started = time.monotonic()
         column = pq.ParquetFile(self._out / "users.parquet").read_row_group(part).column("user_id")
         users: list[str] = column.to_pylist()
-        slates: list[Slate] = []
-        for start in range(0, len(users), BATCH):
-            slates.extend(self._recommender.recommend([self._request(user) for user in users[start : start + BATCH]]))
+        slates = self._slates(users)
         target = _part(self._out, part)
         partial = target.with_suffix(".partial")
         pq.write_table(_table(users, slates), partial)
         partial.replace(target)
-        return len(users), sum(slate.fallback is not None for slate in slates)
+        return Done(len(users), sum(slate.fallback is not None for slate in slates), time.monotonic() - started)
+
+    def _slates(self, users: list[str]) -> list[Slate]:
+        """In the order of the users, though answered by length of history."""
+        by_length = sorted(range(len(users)), key=lambda row: self._recommender.history_length(users[row]))
+        found: dict[int, Slate] = {}
+        for start in range(0, len(users), BATCH):
+            rows = by_length[start : start + BATCH]
+            found.update(
+                zip(rows, self._recommender.recommend([self._request(users[row]) for row in rows]), strict=True)
+            )
+        return [found[row] for row in range(len(users))]
 
     def _request(self, user: str) -> Request:
         return Request(user_id=user, top_k=self._top_k, exclude_seen=self._exclude_seen)
 
 
-def _answer(
-    parts: list[int], settings: tuple[str, str, int, bool], num_parts: int, progress: Progress
-) -> tuple[int, int]:
-    """Runs the actors over the parts; returns how many users were answered and how many of them are unknown."""
+def _answer(parts: list[int], settings: tuple[str, str, int, bool], num_parts: int, progress: Progress) -> Done:
+    """Runs the actors over the parts."""
     if not parts:
-        return 0, 0
+        return Done()
     cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
     actors = max(1, min(len(parts), int(cpus)))
     rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
@@ -181,11 +207,11 @@ def _answer(
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
         num_cpus=1,
     )
-    users = unknown = 0
+    total = Done(num_actors=actors)
     for count, row in enumerate(done.iter_rows(), start=num_parts - len(parts) + 1):
-        users, unknown = users + row["users"], unknown + row["unknown"]
-        progress("parts", count, num_parts, users=users)
-    return users, unknown
+        total = Done(total.users + row["users"], total.unknown + row["unknown"], total.seconds + row["seconds"], actors)
+        progress("parts", count, num_parts, users=total.users)
+    return total
 
 
 def _table(users: list[str], slates: list[Slate]) -> pa.Table:
@@ -202,9 +228,10 @@ def _table(users: list[str], slates: list[Slate]) -> pa.Table:
 
 
 def _bundle_folder(config: Config, bundle: str) -> Path:
-    if bundle and Path(bundle).is_dir():
-        return Path(bundle)
-    return Registry(config.registry_dir).folder(bundle)
+    folder = Path(bundle)
+    if not bundle or not folder.is_dir():
+        return Registry(config.registry_dir).folder(bundle)
+    return folder if (folder / "manifest.json").is_file() else Registry(folder).folder()
 
 
 def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:

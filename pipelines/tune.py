@@ -1,9 +1,11 @@
 """`txrec tune`: hyperparameter search, Ray Tune over Ray Train, on validation only.
 
 A trial is a small function that starts a `TorchTrainer` with the trial's configuration; its worker trains as that of
-`txrec train` does. Trials that do badly are stopped early (ASHA). A search that was killed goes on where it stood:
-finished trials are kept, the one under way goes on from its last epoch. A trial that fails is recorded with its
-configuration and the search goes on. `reports/tune/` then holds the best configuration, all trials and a page.
+`txrec train` does. As many run at once as the cluster holds. The configuration as it stands is tried first, where the
+space includes it: it is the one to beat. Trials that do badly are stopped early (ASHA). A search that was killed or
+interrupted goes on where it stood: finished trials are kept, those under way go on from their last epoch. A trial that
+fails is recorded with its configuration and the search goes on. `reports/tune/` then holds the best configuration, all
+trials and a page.
 """
 
 import json
@@ -12,12 +14,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import optuna
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -27,8 +31,10 @@ from ray.train.torch import TorchTrainer
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
+from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines import cluster
@@ -46,6 +52,8 @@ from txrec.tuning import Dimension, Search, Trial
 _WORK_FOLDER = "ray-tune"  # Ray Tune's and the trials' own files; removed when the search is done
 _SCORE = "score"  # best validation figure so far of a trial
 _TRIAL_CPUS = 0.25  # the trial's function only waits for its worker
+SHOWN_TRIALS = 10
+Watch = Callable[[Table], None]
 
 
 @dataclass(frozen=True)
@@ -60,23 +68,37 @@ class TuneSummary:
 
     def headline(self) -> str:
         """One line: the figures that matter most."""
-        best = self.search.best
+        best, own = self.search.best, self.search.as_configured
         counts = ", ".join(f"{self.search.count(state)} {state}" for state in ("finished", "stopped", "failed"))
-        return f"validation {self.search.metric} {best.score:.4f} with {_settings(best.params)}; trials: {counts}"
+        before = f"; as configured {own.score:.4f}" if own is not None and own.score is not None else ""
+        return (
+            f"validation {self.search.metric} {best.score:.4f} with {_settings(best.params)}{before}; trials: {counts}"
+        )
 
     def render(self) -> Table:
         """The ten best trials and every failed one."""
-        names = [dimension.key for dimension in self.search.dimensions]
-        table = Table("trial", "state", self.search.metric, "epochs", "s", *names, box=None, pad_edge=False)
-        ranked = sorted(self.search.trials, key=lambda trial: -(trial.score or 0.0))
-        for trial in [t for t in ranked if t.state != "failed"][:10] + [t for t in ranked if t.state == "failed"]:
-            score = "-" if trial.score is None else f"{trial.score:.4f}"
-            values = [_short(trial.params.get(name)) for name in names]
-            table.add_row(trial.trial_id, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}", *values)
-            if trial.error:
-                table.add_row("", f"[red]{trial.error}")
-        table.caption = f"{self.folder}: {tuning.BEST_FILE}, {tuning.TRIALS_FILE}, {tuning.REPORT_FILE}"
-        return table
+        shown = table(self.search)
+        shown.caption = f"{self.folder}: {tuning.BEST_FILE}, {tuning.TRIALS_FILE}, {tuning.REPORT_FILE}"
+        return shown
+
+
+def table(search: Search) -> Table:
+    """Trials under way, the ten best of the others and every failed one."""
+    names = [dimension.key for dimension in search.dimensions]
+    heads = (name.replace(".", ".\n", 1) for name in names)
+    shown = Table("trial", "state", search.metric, "epochs", "s", *heads, box=None, pad_edge=False, header_style="dim")
+    ranked = sorted(search.trials, key=lambda trial: -(trial.score or 0.0))
+    running, failed = ([trial for trial in ranked if trial.state == state] for state in ("running", "failed"))
+    ended = [trial for trial in ranked if trial.state in ("finished", "stopped")]
+    for trial in [*running, *ended[:SHOWN_TRIALS], *failed]:
+        score = "-" if trial.score is None else f"{trial.score:.4f}"
+        values = [_short(trial.params.get(name)) for name in names]
+        name = "as configured" if trial is search.as_configured else trial.trial_id
+        state = f"[cyan]{trial.state}[/]" if trial.state == "running" else trial.state
+        shown.add_row(name, state, score, str(trial.epochs), f"{trial.seconds:.0f}", *values)
+        if trial.error:
+            shown.add_row("", f"[red]{escape(trial.error)}")
+    return shown
 
 
 def _settings(params: Mapping[str, Any]) -> str:
@@ -87,8 +109,17 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def run(config: Config, progress: Progress = silent) -> TuneSummary:
+def _unseen(_: Table) -> None:
+    """A `Watch` that shows nothing."""
+
+
+def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> TuneSummary:
     """Searches `tune.space` and writes `reports/tune/`.
+
+    Args:
+        config: what varies around it, and how.
+        progress: told whenever a trial begins, validates or ends.
+        watch: given the table of all trials then.
 
     Raises:
         ConfigError: the space cannot be searched.
@@ -102,13 +133,15 @@ def run(config: Config, progress: Progress = silent) -> TuneSummary:
         text_folder(config)  # says now, not in every trial, that it is missing
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     key = fingerprint(data.meta.fingerprint, config.model_dump(mode="json", exclude={"publish", "serve", "sample"}))
+    search = Search(config.train.metric, dimensions, own=tuning.own_values(config, dimensions))
     with cluster.connect(dashboard=True):
-        results = _fit(config, dimensions, work, key, progress)
-    trials = tuple(_trial(results[index], config) for index in range(len(results)))
-    search = Search(config.train.metric, dimensions, trials)
+        results = _fit(config, search, work, key, progress, watch)
+    search = replace(search, trials=tuple(_trial(results[index], config) for index in range(len(results))))
     folder = config.reports_dir / "tune"
-    tuning.write(search, config, folder)
-    shutil.rmtree(work)
+    try:
+        tuning.write(search, config, folder)
+    finally:
+        shutil.rmtree(work)  # also where every trial failed: the next search must not take them for done
     return TuneSummary(search, folder, time.monotonic() - started)
 
 
@@ -117,34 +150,47 @@ def _pretrains(dimensions: tuple[Dimension, ...]) -> bool:
     return any(dimension.key.split(".")[0] in ("text", "pretrain", "seed") for dimension in dimensions)
 
 
-def _fit(
-    config: Config, dimensions: tuple[Dimension, ...], work: Path, key: str, progress: Progress
-) -> tune.ResultGrid:
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, config=config, work=work / "trials", pretrains=_pretrains(dimensions)),
-        {"CPU": _TRIAL_CPUS},
-    )
-    total = _num_trials(config, dimensions)
-    _watched[key] = (progress, total)
+def _fit(config: Config, search: Search, work: Path, key: str, progress: Progress, watch: Watch) -> tune.ResultGrid:
+    at_once = concurrent(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    settings = {
+        "config": config,
+        "work": work / "trials",
+        "pretrains": _pretrains(search.dimensions),
+        "threads": max((os.cpu_count() or 1) // (at_once * config.train.num_workers), 1),
+    }
+    trainable = tune.with_resources(tune.with_parameters(run_trial, **settings), {"CPU": _TRIAL_CPUS})
+    total = _num_trials(config, search.dimensions)
+    _audiences[key] = _Audience(config, search, total, progress, watch)
     try:
         with _quietly():
-            results = _tuner(trainable, config, dimensions, work, key).fit()
+            results = _tuner(trainable, config, search, at_once, work, key).fit()
     finally:
-        del _watched[key]
+        del _audiences[key]
     progress("trials", total, total)
     return results
 
 
-def _tuner(trainable: Any, config: Config, dimensions: tuple[Dimension, ...], work: Path, key: str) -> tune.Tuner:
+def concurrent(config: Config, resources: Mapping[str, float]) -> int:
+    """Trials that run at once on a cluster of these resources.
+
+    Never more than fit with their workers: functions that wait would take the CPUs that their own workers wait for.
+    """
+    train = config.train
+    fit = int(resources.get("CPU", 1) / (_TRIAL_CPUS + train.num_workers * train.cpus_per_worker))
+    if train.use_gpu:
+        fit = min(fit, int(resources.get("GPU", 0)) // train.num_workers)
+    return max(min(fit, config.tune.max_concurrent or fit), 1)
+
+
+def _tuner(trainable: Any, config: Config, search: Search, at_once: int, work: Path, key: str) -> tune.Tuner:
     """A new search, or the one that was interrupted."""
     if tune.Tuner.can_restore(str(work / key)):
         return tune.Tuner.restore(str(work / key), trainable=trainable)
-    watcher = _Watcher(key, config.train.metric)
     return tune.Tuner(
         trainable,
-        param_space={dimension.key: _domain(dimension, config) for dimension in dimensions},
-        tune_config=_tune_config(config, dimensions),
-        run_config=tune.RunConfig(name=key, storage_path=str(work), verbose=0, callbacks=[watcher]),
+        param_space={dimension.key: _domain(dimension, config) for dimension in search.dimensions},
+        tune_config=_tune_config(config, search, at_once),
+        run_config=tune.RunConfig(name=key, storage_path=str(work), verbose=0, callbacks=[_Watcher(key)]),
     )
 
 
@@ -153,6 +199,7 @@ def _quietly() -> Iterator[None]:
     """Failed trials are in the summary: no tracebacks and tables of Ray's in between."""
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")  # what a killed search loses of its record, seconds
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command; half a search is no result
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -162,9 +209,9 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tune_config(config: Config, dimensions: tuple[Dimension, ...]) -> tune.TuneConfig:
+def _tune_config(config: Config, search: Search, at_once: int) -> tune.TuneConfig:
     longest = max(
-        [config.train.max_epochs, *(max(d.values) for d in dimensions if d.key == "train.max_epochs")],
+        [config.train.max_epochs, *(max(d.values) for d in search.dimensions if d.key == "train.max_epochs")],
     )
     scheduler = ASHAScheduler(
         time_attr="epoch", max_t=longest, grace_period=min(config.tune.grace_epochs, longest), reduction_factor=3
@@ -172,18 +219,24 @@ def _tune_config(config: Config, dimensions: tuple[Dimension, ...]) -> tune.Tune
     return tune.TuneConfig(
         metric=_SCORE,
         mode="max",
-        search_alg=_searcher(config),
+        search_alg=_searcher(config, search, at_once),
         scheduler=scheduler,
         num_samples=1 if config.tune.search == "grid" else config.tune.num_trials,
-        max_concurrent_trials=None if config.tune.search == "optuna" else config.tune.max_concurrent,
     )
 
 
-def _searcher(config: Config) -> Searcher | None:
-    """TPE; None is Tune's own random and grid search."""
-    if config.tune.search != "optuna":
-        return None
-    return ConcurrencyLimiter(OptunaSearch(seed=config.seed), max_concurrent=config.tune.max_concurrent)
+def _searcher(config: Config, search: Search, at_once: int) -> Searcher | SearchAlgorithm:
+    """TPE, or Tune's own random and grid search."""
+    first = [dict(search.own)] if search.own and not _is_crossed(config, search.dimensions) else None
+    if config.tune.search == "optuna":
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return ConcurrencyLimiter(OptunaSearch(points_to_evaluate=first, seed=config.seed), max_concurrent=at_once)
+    return BasicVariantGenerator(points_to_evaluate=first, max_concurrent=at_once, random_state=config.seed)
+
+
+def _is_crossed(config: Config, dimensions: tuple[Dimension, ...]) -> bool:
+    """Whether every value of some dimension is tried anyway."""
+    return config.tune.search == "grid" or any(dimension.kind == "grid" for dimension in dimensions)
 
 
 def _domain(dimension: Dimension, config: Config) -> Any:
@@ -207,14 +260,14 @@ def _num_trials(config: Config, dimensions: tuple[Dimension, ...]) -> int:
     return total
 
 
-def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool) -> None:
+def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool, threads: int) -> None:
     """One trial; importable, so that it is shipped by name. Its failure is the trial's, not the search's."""
     trial = with_overrides(config, {**params, "train.validate_every": 1})
     folder = work / str(tune.get_context().get_trial_id())
     resources = {"CPU": trial.train.cpus_per_worker} | ({"GPU": 1} if trial.train.use_gpu else {})
     result: Any = TorchTrainer(
         trial_worker,  # type: ignore[arg-type]  # what it returns reaches the result
-        train_loop_config={"config": trial, "folder": folder, "pretrains": pretrains},
+        train_loop_config={"config": trial, "folder": folder, "pretrains": pretrains, "threads": threads},
         scaling_config=ScalingConfig(
             num_workers=trial.train.num_workers, use_gpu=trial.train.use_gpu, resources_per_worker=resources
         ),
@@ -238,6 +291,7 @@ def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
         The error that trying again would not mend, if there was one.
     """
     config: Config = settings["config"]
+    torch.set_num_threads(settings["threads"])
     try:
         _train(config, settings["folder"], settings["pretrains"])
     except TxrecError as error:
@@ -278,17 +332,26 @@ def _report(trainer: Trainer, report: EpochReport) -> None:
 
 
 def _trial(result: tune.Result, config: Config) -> Trial:
-    figures = result.metrics or {}
+    return _record(_params(result), result.metrics or {}, result.error, config)
+
+
+def _record(
+    params: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    error: Exception | None,
+    config: Config,
+    running: bool = False,
+) -> Trial:
     score = figures.get(_SCORE)
     ended: Literal["finished", "stopped"] = "finished" if figures.get("ended") else "stopped"
     return Trial(
         trial_id=str(figures.get("trial_id", "")),
-        params={key: value for key, value in _params(result).items() if key in config.tune.space},
-        state="failed" if result.error else ended,
+        params={key: value for key, value in params.items() if key in config.tune.space},
+        state="running" if running else "failed" if error else ended,
         score=float(score) if score is not None else None,
         epochs=int(figures.get("epoch", 0)),
         seconds=float(figures.get("time_total_s", 0.0)),
-        error=_reason(result.error),
+        error=_reason(error),
     )
 
 
@@ -305,15 +368,27 @@ def _reason(error: Exception | None) -> str:
     return lines[-1] if lines else ""
 
 
-_watched: dict[str, tuple[Progress, int]] = {}
+@dataclass(frozen=True)
+class _Audience:
+    """Who is told about a search under way."""
+
+    config: Config
+    search: Search
+    """Without trials."""
+    total: int
+    progress: Progress
+    watch: Watch
+
+
+_audiences: dict[str, _Audience] = {}
 """Searches under way in this process; a watcher that Tune unpickled after a restart finds its display here."""
 
 
 class _Watcher(tune.Callback):
-    """Turns Tune's events into progress: trials done, the best score, what is being tried."""
+    """Turns Tune's events into progress (trials done, best score, what is being tried) and a table of all trials."""
 
-    def __init__(self, key: str, metric: str) -> None:
-        self._key, self._metric = key, metric
+    def __init__(self, key: str) -> None:
+        self._key = key
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial begins."""
@@ -328,7 +403,7 @@ class _Watcher(tune.Callback):
         **_: Any,
     ) -> None:
         """A trial has validated."""
-        self._tell(trials, trial, now=result.get(_SCORE, 0.0), epoch=result.get("epoch", 0))
+        self._tell(trials, trial, result, now=result.get(_SCORE, 0.0), epoch=result.get("epoch", 0))
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial has ended or was stopped."""
@@ -338,11 +413,28 @@ class _Watcher(tune.Callback):
         """A trial has failed."""
         self._tell(trials, trial)
 
-    def _tell(self, trials: list[RayTrial], trial: RayTrial, **figures: float) -> None:
-        progress, total = _watched.get(self._key, (silent, 0))
-        ended = sum(other.status in (RayTrial.TERMINATED, RayTrial.ERROR) for other in trials)
-        failed = sum(other.status == RayTrial.ERROR for other in trials)
-        scores = [other.last_result[_SCORE] for other in trials if other.has_reported_at_least_once]
-        best = {f"best_{self._metric}": max(scores)} if scores else {}
+    def _tell(
+        self, trials: list[RayTrial], trial: RayTrial, latest: Mapping[str, Any] | None = None, **figures: float
+    ) -> None:
+        """`latest` is what the trial has just reported, which it does not know itself yet."""
+        audience = _audiences.get(self._key)
+        if audience is None:
+            return
+        begun = [other for other in trials if other.status != RayTrial.PENDING]
+        known = [(latest if other is trial else None) or other.last_result or {} for other in begun]
+        rows = (_under_way(other, last, audience.config) for other, last in zip(begun, known, strict=True))
+        search = replace(audience.search, trials=tuple(rows))
+        failed, running = search.count("failed"), search.count("running")
+        scores = [other.score for other in search.trials if other.score is not None]
+        best = {f"best_{search.metric}": max(scores)} if scores else {}
         failures = {"failed": failed} if failed else {}
-        progress(f"trial {_settings(trial.config)}", ended, total, **figures, **best, **failures)
+        done = len(begun) - running
+        audience.progress(f"trial {_settings(trial.config)}", done, audience.total, **figures, **best, **failures)
+        audience.watch(table(search))
+
+
+def _under_way(trial: RayTrial, last: Mapping[str, Any], config: Config) -> Trial:
+    ended = trial.status in (RayTrial.TERMINATED, RayTrial.ERROR)
+    error = trial.get_error() if trial.status == RayTrial.ERROR else None
+    figures = {**last, "trial_id": trial.trial_id}
+    return _record(trial.config, figures, error, config, running=not ended)

@@ -163,6 +163,11 @@ class Recommender:
             for item, query, kind, ts in zip(found.item, found.query, found.event, found.ts, strict=True)
         )
 
+    def history_length(self, user_id: str) -> int:
+        """How many events `history` has."""
+        row = self._users.get(user_id)
+        return 0 if row is None else int(self.bundle.users.offsets[row + 1] - self.bundle.users.offsets[row])
+
     def known_users(self) -> tuple[str, ...]:
         """Users whose history came with the bundle."""
         return tuple(self._users)
@@ -282,18 +287,20 @@ class Recommender:
         explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
         items = [self._item(candidates, int(p), float(s), explain) for p, s in zip(top, ranked.scores, strict=False)]
-        kept = max(candidates.request.top_k, self.config.ranker.num_candidates)
-        proposed = [
-            self._item(candidates, p, float(candidates.fused[p]), None) for p in range(min(kept, len(candidates)))
-        ]
+        proposed = self._proposed(candidates) if candidates.request.explain else ()
         decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
         return Slate(
             items=tuple(items),
-            candidates=tuple(proposed) if candidates.request.explain else (),
+            candidates=proposed,
             fallback=candidates.fallback,
             timings_ms={**candidates.timings_ms, **timings, **decorated},
             notes=candidates.notes,
         )
+
+    def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
+        """What retrieval proposed, as far as the slate or the ranker looks."""
+        kept = min(max(candidates.request.top_k, self.config.ranker.num_candidates), len(candidates))
+        return tuple(self._item(candidates, place, float(candidates.fused[place]), None) for place in range(kept))
 
     def _item(
         self, candidates: Candidates, place: int, score: float, explain: "Callable[[int], tuple[str, ...]] | None"

@@ -165,9 +165,7 @@ class Retriever:
             request_query=np.array([row[-1] for row in rows], np.int32),
             now_us=np.array([q.now_us for q in questions], np.int64),
         )
-        states = self.model.states(batch, self._inputs)
-        last = states[torch.arange(len(batch)), (batch.length - 1).clamp_min(0)]
-        found: NDArray[np.float32] = (last * (batch.length > 0).unsqueeze(-1)).numpy()
+        found: NDArray[np.float32] = self.model.last_state(batch, self._inputs).numpy()
         return found
 
     def extended(self, items: pa.Table, text: NDArray[np.float32] | None, sources: Mapping[str, Source]) -> "Retriever":

@@ -25,6 +25,8 @@ SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")
 """What a trial can vary: everything between prepared data and validation."""
 _FIXED = {"text.vocab_size": "the tokenizer is fitted by prepare", "train.validate_every": "every epoch is validated"}
 _KINDS = ("loguniform", "uniform", "randint", "choice", "grid")
+GOOD_FRAC, LEAST_GOOD = 0.1, 3
+"""Importance compares the best trials, this share but at least so many of them, with all."""
 TRIALS_FILE, BEST_FILE, REPORT_FILE = "trials.parquet", "best.toml", "report.html"
 
 
@@ -47,7 +49,7 @@ class Trial:
     trial_id: str
     params: Mapping[str, Any]
     """Dotted path = value."""
-    state: Literal["finished", "stopped", "failed"]
+    state: Literal["running", "finished", "stopped", "failed"]
     """stopped: given up early, because others were better at that epoch."""
     score: float | None = None
     """Best validation figure; None if there is none."""
@@ -65,6 +67,13 @@ class Search:
     """Validation metric, larger is better."""
     dimensions: tuple[Dimension, ...]
     trials: tuple[Trial, ...] = field(default=())
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path = value of the configuration as it stands; empty where it lies outside of the space."""
+
+    @property
+    def as_configured(self) -> Trial | None:
+        """The trial of the configuration as it stands, the one to beat; None if it was not tried."""
+        return next((trial for trial in self.trials if self.own and dict(trial.params) == dict(self.own)), None)
 
     @property
     def best(self) -> Trial:
@@ -114,6 +123,25 @@ def _dimension(config: Config, key: str, rule: dict[str, Any]) -> Dimension:
     return Dimension(key, kind, tuple(values))
 
 
+def own_values(config: Config, dimensions: Sequence[Dimension]) -> dict[str, Any]:
+    """What the configuration itself says in every dimension; empty if some of it lies outside of the space."""
+    own = {dimension.key: _value(config, dimension.key) for dimension in dimensions}
+    return own if all(_is_inside(own[dimension.key], dimension) for dimension in dimensions) else {}
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_inside(value: Any, dimension: Dimension) -> bool:
+    if dimension.kind in ("choice", "grid"):
+        return value in dimension.values
+    return isinstance(value, int | float) and bool(dimension.values[0] <= value <= dimension.values[1])
+
+
 def _check_key(config: Config, key: str, value: Any) -> None:
     if key in _FIXED:
         raise ConfigError(f'tune.space "{key}" cannot vary: {_FIXED[key]}')
@@ -158,7 +186,11 @@ def write_best(search: Search, config: Config, file: Path) -> None:
     tree = with_overrides(config, best.params).model_dump(mode="json", exclude_defaults=True)
     tree.pop("tune", None)
     found = ", ".join(f"{key} = {json.dumps(value)}" for key, value in best.params.items())
-    comment = f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {found}\n"
+    own = search.as_configured
+    before = f"; as configured {own.score:.4f}" if own is not None and own.score is not None else ""
+    comment = (
+        f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {found}{before}\n"
+    )
     file.write_text(comment + tomli_w.dumps(_without_none(tree)), encoding="utf-8")
 
 
@@ -201,7 +233,8 @@ def importance(search: Search) -> dict[str, float]:
     study = _study(search)
     if len(study.trials) < 4:
         return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    good = max(GOOD_FRAC, LEAST_GOOD / len(study.trials))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=good, evaluate_on_local=False)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
@@ -242,25 +275,28 @@ def write_report(search: Search, file: Path) -> None:
     import plotly.graph_objects as go
 
     study, target = _study(search), f"validation {search.metric}"
-    figures = [
-        plots.plot_parallel_coordinate(study, target_name=target),
-        plots.plot_optimization_history(study, target_name=target),
-    ]
+    figures = {
+        "Every trial a line": plots.plot_parallel_coordinate(study, target_name=target),
+        "The best so far": plots.plot_optimization_history(study, target_name=target),
+    }
     weights = importance(search)
     if weights:
-        bars = go.Bar(x=list(weights.values())[::-1], y=list(weights)[::-1], orientation="h")
-        figures.insert(1, go.Figure(bars, {"title": "Importance (PED-ANOVA)", "xaxis_title": "share"}))
+        bars = go.Bar(x=list(weights.values())[::-1], y=list(weights)[::-1], orientation="h", marker_color=_COLOUR)
+        figures["Importance (PED-ANOVA)"] = go.Figure(bars, {"xaxis_title": "share of what explains the score"})
     pictures = [
-        figure.to_html(full_html=False, include_plotlyjs=index == 0, default_height="420px")
-        for index, figure in enumerate(figures)
+        figure.update_layout(title=title, template="plotly_white", margin_l=160).to_html(
+            full_html=False, include_plotlyjs=index == 0, default_height="400px"
+        )
+        for index, (title, figure) in enumerate(figures.items())
     ]
     file.write_text(_page(search, pictures), encoding="utf-8")
 
 
+_COLOUR = "#1f5fa8"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;"
-    "text-align:left;font-variant-numeric:tabular-nums}.failed{color:#b00020}.stopped{color:#777}"
+    "text-align:left;font-variant-numeric:tabular-nums;white-space:nowrap}.scroll{overflow-x:auto}.failed{color:#b00020}.stopped{color:#777}"
 )
 
 
@@ -272,19 +308,26 @@ def _page(search: Search, pictures: Sequence[str]) -> str:
     names = "".join(f"<th>{html.escape(d.key)}</th>" for d in search.dimensions)
     head = f"<tr><th>trial</th><th>state</th><th>{html.escape(search.metric)}</th><th>epochs</th><th>s</th>{names}</tr>"
     settings = "".join(
-        f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in best.params.items()
+        f"<tr><td>{html.escape(k)}</td><td>{html.escape(_shown(v))}</td></tr>" for k, v in best.params.items()
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p>{len(search.trials)} trials: {counts}."
-        f" Best {best.score:.4f}, trial {html.escape(best.trial_id)}:</p><table>{settings}</table>{''.join(pictures)}"
-        f"<h2>Trials</h2><table>{head}{rows}</table></body></html>"
+        f" Best {best.score:.4f}, trial {html.escape(best.trial_id)}{_before(search)}:</p>"
+        f"<table>{settings}</table>{''.join(pictures)}"
+        f'<h2>Trials</h2><div class="scroll"><table>{head}{rows}</table></div></body></html>'
     )
+
+
+def _before(search: Search) -> str:
+    own = search.as_configured
+    return "" if own is None or own.score is None else f"; the configuration as it stood {own.score:.4f}"
 
 
 def _row(search: Search, trial: Trial) -> str:
     score = "-" if trial.score is None else f"{trial.score:.4f}"
-    cells = [trial.trial_id, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}"]
+    name = "as configured" if trial is search.as_configured else trial.trial_id
+    cells = [name, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}"]
     cells += [_shown(trial.params.get(dimension.key)) for dimension in search.dimensions]
     row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
     reason = f'<tr class="failed"><td></td><td colspan="{len(cells) - 1}">{html.escape(trial.error)}</td></tr>'

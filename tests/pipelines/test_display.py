@@ -56,6 +56,22 @@ def test_on_a_terminal_the_bar_shows_stage_step_loss_and_time_left(output: io.St
     assert "left" in text
 
 
+def test_a_table_stands_below_the_bar_while_a_stage_runs(output: io.StringIO) -> None:
+    shown = Display(Console(file=output, force_terminal=True, width=120, highlight=False, _environ={}))
+    with shown.stage("tune") as progress:
+        progress("trial train.lr=0.002", 1, 8)
+        shown.below("a1b2  running  0.3718")
+    text = output.getvalue()
+    assert text.rindex("trial train.lr=0.002") < text.rindex("a1b2  running  0.3718")
+
+
+def test_without_a_terminal_no_table_is_repeated(output: io.StringIO, clock: list[float]) -> None:
+    shown = plain(output)
+    with shown.stage("tune"):
+        shown.below("a1b2  running  0.3718")
+    assert not output.getvalue()
+
+
 def test_a_reused_stage_says_so(output: io.StringIO) -> None:
     plain(output).reused("prepare", "12 events")
     assert "unchanged, reused: 12 events" in output.getvalue()

@@ -11,6 +11,7 @@ from pipelines import recommend
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
 from txrec.recommend import Recommender, Request
+from txrec.registry import Decision, Registry
 
 
 @pytest.fixture
@@ -28,10 +29,10 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Answers the parts in this process; gives those that were asked for."""
     asked: list[int] = []
 
-    def answer(parts: list[int], settings: tuple[str, str, int, bool], *_: object) -> tuple[int, int]:
+    def answer(parts: list[int], settings: tuple[str, str, int, bool], *_: object) -> recommend.Done:
         asked.extend(parts)
-        counts = [recommend.Answerer(*settings).write(part) for part in parts]
-        return sum(users for users, _ in counts), sum(unknown for _, unknown in counts)
+        done = [recommend.Answerer(*settings).write(part) for part in parts]
+        return recommend.Done(*(sum(getattr(each, name) for each in done) for name in ("users", "unknown", "seconds")))
 
     monkeypatch.setattr(recommend, "_answer", answer)
     return asked
@@ -51,6 +52,8 @@ def test_every_user_gets_the_slate_that_he_would_get_online(
     online = Recommender.open(tiny_bundle)
     assert summary.num_users == len(found) == len(online.known_users())
     assert summary.num_parts == 3
+    assert [str(row["user_id"]) for row in rows(out)] == list(online.known_users())
+    assert summary.actor_users_per_s > 0
     for user in online.known_users()[::20]:
         slate = online.recommend([Request(user_id=user, top_k=7)])[0]
         assert found[user]["item_id"] == [item.item_id for item in slate.items]
@@ -108,6 +111,17 @@ def test_seen_items_are_left_out_on_demand(
     recommend.run(config, str(tmp_path / "users.txt"), tmp_path / "out", bundle=str(tiny_bundle), exclude_seen=True)
     history = {event.item_id for event in Recommender.open(tiny_bundle).history("user-000")}
     assert not history & set(rows(tmp_path / "out")[0]["item_id"])  # type: ignore[call-overload]
+
+
+def test_the_production_bundle_of_a_registry_answers(
+    config: Config, tmp_path: Path, tiny_bundle: Path, in_process: list[int]
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    with registry.locked() as version:
+        registry.add(tiny_bundle, {}, Decision(version, "ndcg@10", 0.2, 0.01, 100))
+    (tmp_path / "users.txt").write_text("user-001\n")
+    summary = recommend.run(config, str(tmp_path / "users.txt"), tmp_path / "out", bundle=str(registry.path))
+    assert summary.bundle == "v1"
 
 
 def test_a_missing_file_of_users_is_named(config: Config, tmp_path: Path, tiny_bundle: Path) -> None:

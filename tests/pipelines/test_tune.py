@@ -15,7 +15,7 @@ import pytest
 
 from pipelines import cluster, tune
 from tests.tiny import tiny_data
-from txrec.config import Config, load
+from txrec.config import Config, load, with_overrides
 from txrec.errors import ConfigError, StageError
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +52,39 @@ def test_a_space_that_cannot_be_searched_stops_before_anything_starts(tmp_path: 
         tune.run(_config(tmp_path, {"model.dropout": {"choice": [0.1]}}))
 
 
+@pytest.mark.parametrize(
+    ("resources", "settings", "asked", "expected"),
+    [
+        ({"CPU": 2.0}, {}, 0, 2),  # a trial takes .25 for itself and .5 for its worker
+        ({"CPU": 2.0}, {}, 1, 1),
+        ({"CPU": 2.0}, {}, 50, 2),
+        ({"CPU": 0.5}, {}, 0, 1),
+        ({"CPU": 9.0}, {"num_workers": 2, "cpus_per_worker": 1.0}, 0, 4),
+        ({"CPU": 64.0, "GPU": 4.0}, {"use_gpu": True}, 0, 4),
+        ({"CPU": 64.0, "GPU": 4.0}, {"use_gpu": True, "num_workers": 2}, 3, 2),
+    ],
+)
+def test_as_many_trials_run_at_once_as_fit_with_their_workers(
+    resources: dict[str, float], settings: dict[str, Any], asked: int, expected: int, tmp_path: Path
+) -> None:
+    config = with_overrides(
+        _config(tmp_path, {}, max_concurrent=asked), {f"train.{key}": value for key, value in settings.items()}
+    )
+    assert tune.concurrent(config, resources) == expected
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("dashboard_cluster")
 def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(tmp_path: Path) -> None:
     config = _config(tmp_path, {"model.dim": {"grid": [15, 16]}, "train.lr": {"grid": [1e-6, 3e-2]}}, search="grid")
     tiny_data(config.data_dir)
     told: list[tuple[str, int, int | None]] = []
-    summary = tune.run(config, lambda phase, step, total, **_: told.append((phase, step, total)))
+    seen: list[str] = []
+    summary = tune.run(
+        config,
+        lambda phase, step, total, **_: told.append((phase, step, total)),
+        lambda table: seen.append(_text(table)),
+    )
 
     rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
     assert len(rows) == 4
@@ -70,7 +96,9 @@ def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(t
     assert (config.reports_dir / "tune" / "report.html").is_file()
     assert told[-1][1:] == (4, 4)
     assert not (config.checkpoints_dir / "ray-tune").exists()
-    assert "must divide" in _text(summary)
+    assert "must divide" in _text(summary.render())
+    assert any("running" in table for table in seen)
+    assert any("failed" in table and "must divide" in table for table in seen)
 
 
 @pytest.mark.ray
@@ -80,6 +108,7 @@ def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_g
         tmp_path,
         {"train.lr": {"loguniform": [1e-6, 3e-2]}, "pretrain.contrastive_epochs": {"randint": [1, 2]}},
         num_trials=3,
+        max_concurrent=2,
         grace_epochs=1,
     )
     text = {"encoder": "transformer", "dim": 16, "num_layers": 1, "num_heads": 2, "ngram_buckets": 256}
@@ -89,6 +118,8 @@ def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_g
     assert len(search.trials) == 3
     assert search.count("failed") == 0
     assert all(1e-6 <= trial.params["train.lr"] <= 3e-2 for trial in search.trials)
+    assert search.as_configured is not None
+    assert search.as_configured.params == {"train.lr": 2e-3, "pretrain.contrastive_epochs": 2}
 
 
 @pytest.mark.ray
@@ -144,9 +175,9 @@ def _wait_for(process: "subprocess.Popen[str]", line: str, times: int) -> None:
     raise AssertionError(f"the search ended before {line!r}:\n" + "".join(seen))
 
 
-def _text(summary: tune.TuneSummary) -> str:
+def _text(renderable: Any) -> str:
     from rich.console import Console
 
     console = Console(record=True, width=200, file=io.StringIO())
-    console.print(summary.render())
+    console.print(renderable)
     return console.export_text()

@@ -1,5 +1,6 @@
 """The search space, the record of a search and the files it leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,27 @@ def test_the_best_configuration_is_toml_that_loads_as_the_trial_was(tmp_path: Pa
     assert best.train.target_events == ("click",)
     assert best.tune.space == {}
     assert "validation ndcg@10 0.2400" in (tmp_path / "best.toml").read_text()
+
+
+def test_the_configuration_as_it_stands_is_the_one_to_beat_where_the_space_includes_it() -> None:
+    inside = _config({"train.lr": {"loguniform": [1e-4, 1e-2]}, "model.num_layers": {"choice": [1, 2, 3]}})
+    own = tuning.own_values(inside, tuning.space(inside))
+    assert own == {"train.lr": 2e-3, "model.num_layers": 2}
+    outside = _config({"train.lr": {"loguniform": [1e-4, 1e-3]}, "model.num_layers": {"choice": [1, 2, 3]}})
+    assert tuning.own_values(outside, tuning.space(outside)) == {}
+    trials = (Trial("a", {**own, "train.lr": 1e-3}, "finished", 0.2), Trial("b", dict(own), "finished", 0.1))
+    assert Search("ndcg@10", (), trials, own).as_configured is trials[1]
+    assert Search("ndcg@10", (), trials).as_configured is None
+
+
+def test_what_was_configured_is_said_beside_what_was_found(tmp_path: Path) -> None:
+    search = _search()
+    search = replace(search, own=search.trials[2].params)
+    tuning.write(search, _config({}), tmp_path)
+    assert "as configured 0.1400" in (tmp_path / "best.toml").read_text()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "the configuration as it stood 0.1400" in page
+    assert page.count("<td>as configured</td>") == 1
 
 
 def test_every_shipped_configuration_survives_being_written(tmp_path: Path) -> None:

@@ -44,7 +44,11 @@ class Covisitation:
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """Sums the neighbours of the last items, the last one most."""
-        rows = [self._row(items, k, mask) for items, mask in zip(queries.items, allowed, strict=True)]
+        votes = self._votes(queries.items)
+        rows = [
+            best(votes.indices[start:end].astype(np.int32), votes.data[start:end], k, mask)
+            for start, end, mask in zip(votes.indptr[:-1], votes.indptr[1:], allowed, strict=True)
+        ]
         return Hits.stack(rows, k)
 
     def neighbours(self, item_id: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -63,18 +67,16 @@ class Covisitation:
         """Reads what `save` wrote."""
         return cls(unpack("affinity", load_arrays(path / "covisitation.safetensors")))
 
-    def _row(self, items: NDArray[np.int32], k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        recent = items[-HISTORY:]
-        if not len(recent):
-            return NOTHING
-        found = [self.neighbours(int(item)) for item in recent]
-        age = np.arange(len(recent) - 1, -1, -1)
-        votes = np.concatenate(
-            [scores * np.float32(0.5 ** (steps / 5)) for (_, scores), steps in zip(found, age, strict=True)]
-        )
-        ids, place = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)
-        totals = np.bincount(place, weights=votes, minlength=len(ids)).astype(np.float32)
-        return best(ids.astype(np.int32), totals, k, mask)
+    def _votes(self, histories: Sequence[NDArray[np.int32]]) -> sp.csr_array:
+        """(B, N + 1) what each history says for each item."""
+        size = self.affinity.shape[0]
+        recent = [items[-HISTORY:] for items in histories]
+        ends = np.cumsum([0, *(len(items) for items in recent)])
+        items = np.concatenate(recent) if recent else np.empty(0, np.int32)
+        steps = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(items))  # back from the last one
+        weight = np.where(items < size, 0.5 ** (steps / 5), 0.0).astype(np.float32)  # nothing is known of newer items
+        asked = sp.csr_array((weight, np.where(items < size, items, 0), ends), shape=(len(recent), size))
+        return (asked @ self.affinity).tocsr()
 
 
 def _scaled(pairs: sp.csr_array, counts: NDArray[np.floating[Any]]) -> sp.csr_array:
