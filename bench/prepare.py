@@ -4,7 +4,8 @@
 
 A generated log is streamed to disk, then prepared twice: by `pipelines.prepare` on a local Ray cluster and by
 `bench/peers/polars_prepare.py` in one process; both read the same files and validate, deduplicate, normalise, split
-and build user sequences. Times are those of the work itself; starting Ray is stated apart. Peak memory is the sum of
+and build user sequences. Times are those of the work itself; starting Ray and drawing the report's page, which the
+script has no counterpart of, are stated apart. Peak memory is the sum of
 the proportional set sizes (PSS) of all processes, so that shared memory counts once.
 """
 
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,7 @@ def _compare(folder: Path, rows: int, args: argparse.Namespace) -> dict[str, flo
         "events_per_s": rows / own.report["seconds"],
         "seconds": own.report["seconds"],
         "startup_s": own.report["startup_s"],
+        "page_s": own.report["page_s"],
         "peak_bytes": own.peak_bytes,
         "kept": own.report["kept"],
         "us_per_event": own.report["seconds"] / rows * 1e6,
@@ -185,7 +188,9 @@ def _compare(folder: Path, rows: int, args: argparse.Namespace) -> dict[str, flo
             "ratio": peer.report["seconds"] / own.report["seconds"],
         }
     for name, value in figures.items():
-        print(f"{name:>22}  {value:>18,.2f}")
+        print(f"{name:>24}  {value:>18,.2f}")
+    for phase, seconds in own.report["phases"].items():
+        print(f"{phase:>24}  {seconds:>18,.2f} s, {seconds / own.report['seconds']:.0%} of the time")
     return {name: round(value, 4) for name, value in figures.items()}
 
 
@@ -230,22 +235,42 @@ def _pss(process: psutil.Process) -> int:
         return 0  # it ended between listing and reading
 
 
+class _Phases:
+    """A progress that notes when each phase began."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+
+    def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:  # noqa: ARG002
+        self._began.setdefault(phase, time.perf_counter())
+
+    def seconds(self, end: float) -> dict[str, float]:
+        bounds = [*self._began.values(), end]
+        return {phase: after - began for phase, (began, after) in zip(self._began, pairwise(bounds), strict=True)}
+
+
 def _prepare_here(folder: Path, cores: int) -> None:
     """The child's part: runs the job and prints what it took as JSON."""
     sys.path.insert(0, str(ROOT))
     os.environ["POLARS_MAX_THREADS"] = str(cores)
     from pipelines import cluster, prepare
     from txrec.config import load
+    from txrec.data import preparation
     from txrec.data.prepared import PreparedData
+    from txrec.data.report import write_html
 
-    config = load(folder / "bench.toml")
+    config, phases = load(folder / "bench.toml"), _Phases()
     started = time.perf_counter()
     with cluster.connect():
         connected = time.perf_counter()
-        prepare.run(config)
-        seconds = time.perf_counter() - connected
+        report = preparation.run(config, prepare.OnRay(), phases)
+        done = time.perf_counter()
+        write_html(report, config.reports_dir / "data.html")
+        page_s = time.perf_counter() - done
     kept = PreparedData.open(config.data_dir).meta.num_events
-    print(json.dumps({"seconds": seconds, "startup_s": connected - started, "kept": kept}))
+    seconds, startup_s = done - connected, connected - started
+    times = {"seconds": seconds, "startup_s": startup_s, "page_s": page_s}
+    print(json.dumps({**times, "kept": kept, "phases": phases.seconds(done)}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The Ray job that turns raw files into prepared tables: chunks are read, partitions of users cleaned, in a stream.
 
-Ray Data carries the units of work and their figures; the rows themselves go from worker to worker through the run's
-staging folder, dealt by a hash of the user, so that nothing larger than a block or a partition is ever in memory and
-nothing but figures reaches this process. On a cluster the run's folder must be shared by its machines.
+Ray tasks do the pieces of the work and return their figures; the rows themselves go from worker to worker through the
+run's staging folder, dealt by a hash of the user, so that nothing larger than a block or a partition is ever in memory
+and nothing but figures reaches this process. Rows of a database come through Ray Data, which is imported for them only:
+it costs every worker that loads it more than a second. On a cluster the run's folder must be shared by its machines.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import ray.data
+import ray
 
 from pipelines import cluster
 from txrec.config import Config
@@ -23,6 +24,8 @@ from txrec.data.report import Report, write_html
 from txrec.data.staging import Job, Read
 from txrec.errors import TxrecError
 from txrec.progress import Progress, silent
+
+_LOOK_EVERY_S = 0.2
 
 
 def run(config: Config, progress: Progress = silent) -> Report:
@@ -43,24 +46,30 @@ def run(config: Config, progress: Progress = silent) -> Report:
 
 
 class OnRay:
-    """Runs the pieces as Ray Data tasks."""
+    """Runs the pieces as Ray tasks, one a CPU."""
 
     def each(self, function: Callable[[Any], Any], tasks: Sequence[Any], done: Callable[[int], None]) -> list[Any]:
         """Implements `Executor`."""
-        if not len(tasks):
-            return []
-        numbers = [{"number": number} for number in range(len(tasks))]
-        rows = ray.data.from_items(numbers, override_num_blocks=len(tasks))
-        results: dict[int, Any] = {}
-        for row in rows.map(partial(_call, function, ray.put(list(tasks)))).iter_rows():
-            if row["error"] is not None:
-                raise row["error"]
-            results[row["number"]] = row["result"]
-            done(len(results))
-        return [results[number] for number in range(len(tasks))]
+        shared, call = ray.put(function), ray.remote(_call)
+        running = [call.remote(shared, task) for task in tasks]
+        waiting = running
+        try:
+            while waiting:
+                finished, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_LOOK_EVERY_S)
+                for _, error in ray.get(finished):
+                    if error is not None:
+                        raise error
+                if finished:
+                    done(len(running) - len(waiting))
+        finally:
+            for task in waiting:  # after an error
+                ray.cancel(task)
+        return [result for result, _ in ray.get(running)]
 
     def read_sql(self, job: Job, chunk: sources.Chunk) -> Read:
         """Implements `Executor`."""
+        import ray.data
+
         source = sources.sources_of(job.config.data, chunk.table)[chunk.source]
         address = sources.address_of(source)
         context = ray.data.DataContext.get_current()
@@ -82,12 +91,12 @@ class OnRay:
         return max(states, key=lambda state: state.num_lines, default=nothing)
 
 
-def _call(function: Callable[[Any], Any], tasks: Any, row: dict[str, Any]) -> dict[str, Any]:
+def _call(function: Callable[[Any], Any], task: Any) -> tuple[Any, TxrecError | None]:
     """One task; an error of the user's is a result, everything else fails the job."""
     try:
-        return {**row, "result": function(ray.get(tasks)[row["number"]]), "error": None}
+        return function(task), None
     except TxrecError as error:
-        return {**row, "result": None, "error": error}
+        return None, error
 
 
 class _SqlStager:

@@ -114,11 +114,9 @@ def _text(raw: pl.DataFrame, name: str | None) -> pl.Series:
         column = _whole_numbers(column).cast(pl.String)
     if column.null_count() == len(column):
         return column
-    edged = column.str.contains(r"^\s|\s$|^$")
-    if edged.any():
-        column = column.str.strip_chars()
-        column = column.set(column == "", None)
-    return column
+    column = column.str.strip_chars()
+    empty = column.str.len_bytes() == 0
+    return column.set(empty, None) if empty.any() else column
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series:
@@ -179,11 +177,9 @@ def _kinds(raw: pl.DataFrame, name: str, values: Mapping[str, str]) -> pl.Series
     codes: dict[str, int] = dict(EVENT_CODES)
     codes.update({word: EVENT_CODES[label] for word, label in values.items() if label in EVENT_CODES})
     words = _text(raw, name)
-    exact = words.replace_strict(codes, default=None, return_dtype=pl.Int8)
-    if exact.null_count():
-        lower = {word.lower(): code for word, code in codes.items()}
-        exact = exact.fill_null(words.str.to_lowercase().replace_strict(lower, default=None, return_dtype=pl.Int8))
-    return exact
+    lower = {word.lower(): code for word, code in codes.items()}
+    found = {word: codes.get(word, lower.get(word.lower())) for word in words.unique().drop_nulls()}
+    return words.replace_strict(found, default=None, return_dtype=pl.Int8)
 
 
 def times(column: pl.Series, cfg: TimeConfig) -> pl.Series:

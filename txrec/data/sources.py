@@ -48,6 +48,8 @@ _REQUIRED: dict[Table, tuple[str, ...]] = {
 }
 _PROBE_BYTES = 1 << 20
 _SQL_ROW_BYTES = 100
+_BLOCK_ROWS = 1 << 19  # of a Parquet file
+_MOST_GROUP_ROWS = 1 << 21
 _PACKING = 6
 """About how many bytes of text a byte of Parquet holds."""
 
@@ -340,13 +342,22 @@ def block_of(frame: pl.DataFrame, done: int = 0) -> Block:
 
 def _read_parquet(data: DataConfig, chunk: Chunk, _: SourceConfig) -> Iterator[Block]:
     done = 0
+    for frame in _row_group(chunk, wanted_columns(data, chunk)):
+        yield block_of(frame, done)
+        done += frame.height
+
+
+def _row_group(chunk: Chunk, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """The rows of one row group in blocks; polars reads local files four times as fast as Arrow, but whole groups."""
     with files.open_random(chunk.path) as handle:
-        batches = pq.ParquetFile(handle).iter_batches(
-            batch_size=1 << 19, row_groups=[chunk.start], columns=wanted_columns(data, chunk)
-        )
-        for batch in batches:
-            yield block_of(pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))), done)
-            done += batch.num_rows
+        file = pq.ParquetFile(handle)
+        num_rows = [file.metadata.row_group(group).num_rows for group in range(chunk.start + 1)]
+        if "://" in chunk.path or num_rows[-1] > _MOST_GROUP_ROWS:
+            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, row_groups=[chunk.start], columns=columns):
+                yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+            return
+    rows = pl.scan_parquet(chunk.path, glob=False, hive_partitioning=False).select(columns)
+    yield from rows.slice(sum(num_rows[:-1]), num_rows[-1]).collect().iter_slices(_BLOCK_ROWS)
 
 
 def _read_json_map(_: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:

@@ -1,6 +1,7 @@
 """No row is lost silently: each one that is no event is kept with its text, its row number and its reason."""
 
 import gzip
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.txrec.data.workbench import CLICKS, HEADER, configured, prepared, rejected, write
+from tests.txrec.data.workbench import CLICKS, HEADER, configured, prepared, rejected, write, zipped, zstd
 from txrec.data.preparation import InProcess, run
 from txrec.errors import DataError
 from txrec.schema import Reason
@@ -157,12 +158,17 @@ def test_an_empty_file_beside_others_is_passed_over_and_reported(tmp_path: Path)
     assert report.as_json()["empty_files"]
 
 
-def test_a_truncated_gzip_stops_with_what_to_do(tmp_path: Path) -> None:
-    whole = gzip.compress((HEADER + GOOD * 50_000).encode())
-    write(tmp_path, "events.csv.gz", whole[: len(whole) // 2])
-    message = _fails(tmp_path, {"events": [{**CLICKS, "path": "events.csv.gz"}]})
-    assert "events.csv.gz: damaged after" in message
+@pytest.mark.parametrize(
+    ("ending", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("zst", zstd), ("zip", zipped)]
+)
+def test_a_truncated_gzip_or_other_packing_stops_with_what_to_do(tmp_path: Path, ending: str, pack: Any) -> None:
+    lines = [f"u{n * n % 9_973},i{n},2024-01-01 10:00:00,click,\n" for n in range(20_000)]
+    whole = pack((HEADER + "".join(lines)).encode())
+    write(tmp_path, f"events.csv.{ending}", whole[: len(whole) // 2])
+    message = _fails(tmp_path, {"events": [{**CLICKS, "path": f"events.csv.{ending}"}]})
+    assert f"events.csv.{ending}: damaged after" in message
     assert "truncated or corrupt" in message
+    assert "fetch or export it again" in message
 
 
 def test_too_many_rejected_rows_stop_with_the_top_reasons_and_leave_the_quarantine(tmp_path: Path) -> None:

@@ -7,19 +7,17 @@ import json
 import lzma
 import sqlite3
 import tarfile
-import zipfile
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, prepared, rejected, write
+from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, prepared, rejected, write, zipped, zstd
 from txrec.config import DataConfig, SourceConfig, TimeConfig
 from txrec.data import files, sources
 from txrec.data.canonical import times
@@ -52,13 +50,6 @@ def _check(folder: Path, **source: Any) -> None:
     assert events["ts"].to_list()[2] == 1_704_276_000_250_000
 
 
-def _zip(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("inside/events.csv", content)
-    return buffer.getvalue()
-
-
 def _tgz(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -68,11 +59,6 @@ def _tgz(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _zstd(content: bytes) -> bytes:
-    packed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
-    return packed
-
-
 @pytest.mark.parametrize(
     ("name", "pack"),
     [
@@ -80,8 +66,8 @@ def _zstd(content: bytes) -> bytes:
         ("events.csv.gz", gzip.compress),
         ("events.csv.bz2", bz2.compress),
         ("events.csv.xz", lzma.compress),
-        ("events.csv.zst", _zstd),
-        ("events.csv.zip", _zip),
+        ("events.csv.zst", zstd),
+        ("events.csv.zip", zipped),
         ("events.tgz", _tgz),
     ],
 )

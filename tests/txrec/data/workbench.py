@@ -1,9 +1,12 @@
 """Small raw logs on disk, prepared in this process."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from txrec.config import Config
@@ -24,6 +27,20 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def zipped(content: bytes) -> bytes:
+    """An archive of one file in a folder."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inside/events.csv", content)
+    return buffer.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    """One zstd frame."""
+    packed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
+    return packed
 
 
 def configured(folder: Path, data: dict[str, Any] | None = None, prepare: dict[str, Any] | None = None) -> Config:
