@@ -43,16 +43,28 @@ class Fused:
 def fuse(hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int) -> Fused:
     """Merges row `row` of every source's hits; ties go to the source that comes first, then to the lower id."""
     lists = [found.ids[row][found.ids[row] != schema.PAD] for found in hits]
-    ids = np.unique(np.concatenate(lists)) if lists else np.empty(0, np.int32)
+    ids, place_of = _distinct(lists)
     ranks = np.zeros((len(ids), len(hits)), dtype=np.int32)
     scores = np.full((len(ids), len(hits)), np.nan, dtype=np.float32)
     for column, found in enumerate(lists):
-        place = np.searchsorted(ids, found)
+        place = place_of[found]
         ranks[place, column] = np.arange(1, len(found) + 1)
         scores[place, column] = hits[column].scores[row, : len(found)]
     fused = combine(ranks, weights)
-    order = np.lexsort((ids, -fused))[:k]
-    return Fused(ids[order].astype(np.int32), fused[order], scores[order], ranks[order])
+    order = np.argsort(-fused, kind="stable")[:k]  # ids ascend
+    return Fused(ids[order], fused[order], scores[order], ranks[order])
+
+
+def _distinct(lists: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The ids of all lists, ascending, and a table from id to place among them; faster than sorting."""
+    size = 1 + max((int(ids.max(initial=0)) for ids in lists), default=0)
+    named = np.zeros(size, np.bool_)
+    for ids in lists:
+        named[ids] = True
+    distinct = np.flatnonzero(named).astype(np.int32)
+    place_of = np.empty(size, np.int32)
+    place_of[distinct] = np.arange(len(distinct))
+    return distinct, place_of
 
 
 def combine(ranks: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
