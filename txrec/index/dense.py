@@ -165,6 +165,9 @@ def _products(states: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDAr
     """(B, N + 1) inner products. BLAS is slow at few rows times many columns, and fast at the same the other way round,
     in slices that stay in the cache.
     """
+    if len(states) == 1:
+        single: NDArray[np.float32] = states @ vectors.T
+        return single
     products = np.empty((len(states), len(vectors)), np.float32)
     for start in range(0, len(vectors), SLICE):
         products[:, start : start + SLICE] = (vectors[start : start + SLICE] @ states.T).T
