@@ -11,7 +11,7 @@ from pipelines import prepare
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, write
 from txrec.config import load
 from txrec.data import files, preparation
-from txrec.data.prepared import PreparedData
+from txrec.data.prepared import PreparedData, Sequences
 from txrec.data.report import Report
 from txrec.errors import DataError
 
@@ -73,6 +73,22 @@ def test_a_database_keeps_the_order_of_its_rows(
     assert report.total.as_json() == {"read": 300, "kept": 300, "rejected": {}}
     events = events_of(PreparedData.open(config.data_dir))
     assert events["item"].to_list() == [item for user in ("u0", "u1", "u2") for u, item in rows if u == user]
+
+
+@pytest.mark.ray
+def test_sequences_stream_as_ray_train_hands_them_to_a_worker(tmp_path: Path, ray_cluster: None) -> None:
+    import ray.data
+
+    write(tmp_path, "events.csv", _log(500))
+    config = configured(tmp_path, prepare={"num_partitions": 3})
+    prepare.run(config)
+    data = PreparedData.open(config.data_dir)
+    (shard,) = ray.data.read_parquet(str(data.path / "sequences")).streaming_split(1)
+    batches = [Sequences.from_table(batch) for batch in shard.iter_batches(batch_size=5, batch_format="pyarrow")]
+    assert len(batches) > 1
+    assert sum(len(batch.item) for batch in batches) == data.meta.num_events
+    users = [user for batch in batches for user in batch.user_id]
+    assert sorted(users) == sorted(data.sequences.user_id)
 
 
 def _real(name: str, real_data: Path, folder: Path) -> tuple[Report, PreparedData]:
