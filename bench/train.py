@@ -1,9 +1,10 @@
 """How fast the history model trains, what it reaches, and how that compares with RecTools' SASRecModel.
 
     python bench/train.py [configs/movielens-1m.toml] [dotted.key=value ...] [--target 0.17] [--peer-epochs 2]
-                          [--skip-peer] [--skip-ray] [--peer-python PATH]
+                          [--skip-peer] [--skip-ray] [--peer-python PATH] [--small]
 
-Needs the prepared data of the configuration (`txrec prepare CONFIG`). The same events, width, depth, heads, length and
+Needs the prepared data of the configuration (`txrec prepare CONFIG`); `--small` makes its own, a generated shop, and
+leaves the peer out. The same events, width, depth, heads, length and
 dropout are given to both. RecTools lives in an environment of its own (`.bench/rectools`), made here by pip on first
 use. Tokens are real positions with padding left out; the peer's are counted the same way. Validation is not counted.
 The bare loop runs in this process; with Ray it is `txrec train`'s history part (one worker), for a few epochs.
@@ -11,6 +12,7 @@ The bare loop runs in this process; with Ray it is `txrec train`'s history part 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pipelines import cluster, train
 from txrec.config import Config, load
+from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
 from txrec.schema import Split
@@ -35,6 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".bench" / "rectools"
 PEER = ("rectools[torch]==0.19.*", "torch==2.13.0")
 PROFILED_STEPS = 20
+SMALL = (
+    *("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30"),
+    *("text.encoder=none", "model.max_length=50", "train.max_epochs=3"),
+)
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmm_", "aten::baddbmm"),
     "dropout": ("aten::bernoulli_",),
@@ -45,7 +52,7 @@ GROUPS = {
 
 def main() -> None:
     args = _arguments()
-    config = load(Path(args.config), args.overrides)
+    config = _small() if args.small else load(Path(args.config), args.overrides)
     data = PreparedData.open(config.data_dir)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
@@ -53,7 +60,7 @@ def main() -> None:
     result |= run_here(config, data, args.target)
     if not args.skip_ray:
         result |= run_ray(config, args.ray_epochs, result["tokens_per_s"])
-    if not args.skip_peer:
+    if not (args.skip_peer or args.small):
         result |= run_peer(config, data, args, result["tokens_per_s"])
     print(json.dumps(result))
 
@@ -69,7 +76,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peer-python", default="", help="python of an environment that has RecTools already")
     parser.add_argument("--skip-peer", action="store_true")
     parser.add_argument("--skip-ray", action="store_true")
+    parser.add_argument("--small", action="store_true", help="a generated shop and few epochs, to try the script")
     return parser.parse_args()
+
+
+def _small() -> Config:
+    """A small generated shop, prepared."""
+    root = ROOT / ".bench" / "small"
+    shutil.rmtree(root, ignore_errors=True)
+    config = load(ROOT / "configs" / "demo.toml", [*SMALL, f"runs_root={root}/runs", f"data.root={root}/raw"])
+    assert config.data.shop is not None
+    shop.write(config.data.shop, Path(config.data.root))
+    preparation.run(config, preparation.InProcess())
+    return config
 
 
 def run_here(config: Config, data: PreparedData, target: float) -> dict[str, Any]:
@@ -115,7 +134,7 @@ def shares(config: Config, data: PreparedData) -> dict[str, float]:
     started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for batch in made:
-            trainer._step(batch, 0.0, True)
+            trainer.step(batch, 0.0, True)
     total_s = time.perf_counter() - started + data_s
     by_group: dict[str, float] = defaultdict(float)
     for event in profiled.key_averages():

@@ -2,7 +2,8 @@
 
 The result is `checkpoints/history/` (the model with the best validation figure, and `training.json`, its learning
 curve) and `candidate/`. A killed worker goes on from its last epoch, and so does a run that was interrupted and is
-started again with the same settings and data. `checkpoints/tensorboard/` can be watched while it trains.
+started again with the same settings and data. `checkpoints/tensorboard/` can be watched while it trains, and so can
+MLflow if `train.mlflow_uri` names one.
 """
 
 import json
@@ -19,9 +20,9 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from rich.table import Table
-from torch.utils.tensorboard import SummaryWriter
 
 from pipelines import progress as progress_channel
+from pipelines.records import Records
 from txrec import bundle
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
@@ -114,6 +115,7 @@ def train_history(
         "data": data.path.absolute(),
         "text": text_dir and text_dir.absolute(),
         "tensorboard": config.checkpoints_dir.absolute() / "tensorboard" / key,
+        "key": key,
     }
     with progress_channel.channel(progress) as remote_progress:
         result: Any = _ray_trainer(config, {**settings, "progress": remote_progress}, work, key).fit()
@@ -181,27 +183,23 @@ def _train_here(config: Config, settings: dict[str, Any]) -> None:
             trainer.restore(Path(folder))
     if trainer.finished:  # interrupted between its last epoch and the end of the run
         _report(trainer, {})
-    with SummaryWriter(str(settings["tensorboard"])) as writer:
-        trainer.run(lambda run, report: _on_epoch(run, report, writer), settings["progress"])
+    first = trainer.world.rank == 0
+    with Records.of(config, settings["tensorboard"], settings["key"]) if first else Records([]) as records:
+        trainer.run(lambda run, report: _on_epoch(run, report, records), settings["progress"])
 
 
-def _on_epoch(trainer: Trainer, report: EpochReport, writer: SummaryWriter) -> None:
+def _on_epoch(trainer: Trainer, report: EpochReport, records: Records) -> None:
     figures = {"loss": report.loss, "tokens_per_s": report.tokens_per_s, **report.figures}
-    if trainer.world.rank == 0:
-        for name, value in figures.items():
-            writer.add_scalar(name, value, report.epoch)
-        writer.flush()
+    records.add(figures, report.epoch)
     _report(trainer, {**figures, "epoch": report.epoch, "seconds": report.seconds})
 
 
 def _report(trainer: Trainer, figures: dict[str, float]) -> None:
-    """Tells Ray Train; the first worker hands in the checkpoint."""
-    if trainer.world.rank != 0:
-        ray.train.report(figures)
-        return
+    """Tells Ray Train; all workers make the checkpoint, the first hands it in."""
     with tempfile.TemporaryDirectory() as folder:
         trainer.save(Path(folder))
-        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+        first = trainer.world.rank == 0
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder) if first else None)
     trainer.last_checkpoint = (
         f"epoch {trainer.state.epoch} in {ray.train.get_context().get_storage().experiment_fs_path}"
     )

@@ -8,6 +8,7 @@ feed-forward is SwiGLU (https://arxiv.org/abs/2002.05202).
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from txrec.config import ModelConfig
 
@@ -25,8 +26,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """As `attention` in one kernel that never holds the weights: of CUDA's kernels one has a gradient for the bias."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+    """As `attention` in one kernel that never holds the weights: the one of CUDA's that has a gradient for the bias."""
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
 
 
 class CausalAttention(nn.Module):

@@ -86,3 +86,47 @@ def test_gbce_without_calibration_is_binary_cross_entropy() -> None:
     right, wrong = (states * vectors[target]).sum(1) / 0.5, states @ vectors[rows].T / 0.5
     naive = (F.softplus(-right).sum() + F.softplus(wrong).sum()) / 5
     torch.testing.assert_close(loss, naive)
+
+
+def test_gbce_with_calibration_equals_its_definition_in_value_and_gradient() -> None:
+    states, vectors, target = problem()
+    rows = torch.tensor([0, 1, 2, 3])
+    hit = rows == target[:, None]
+    loss = generalised_bce(states, vectors[target], vectors[rows], hit, 30, 0.75, 0.5)
+    rate = 4 / 29
+    power = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
+    right, wrong = (states * vectors[target]).sum(1) / 0.5, states @ vectors[rows].T / 0.5
+    counted = torch.log(1 - torch.sigmoid(wrong)) * ~hit
+    naive = -(power * torch.log(torch.sigmoid(right)).sum() + counted.sum()) / 5
+    torch.testing.assert_close(loss, naive, rtol=1e-5, atol=1e-4)
+    found, wanted = (torch.autograd.grad(value, (states, vectors), retain_graph=True) for value in (loss, naive))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "popularity", "mixed"])
+def test_sampled_softmax_equals_its_definition_in_value_and_gradient(kind: str) -> None:
+    torch.manual_seed(0)
+    states, vectors, target = problem()
+    counts = torch.arange(30) ** 2
+    negatives = Negatives(kind, 12, counts)  # type: ignore[arg-type]
+    rows = negatives()
+    loss = sampled(states, vectors, target, negatives, rows)
+    num_uniform = {"uniform": 12, "popularity": 0, "mixed": 6}[kind]
+    share = (counts + 1) / (counts + 1).sum()
+    expected = num_uniform / 30 + (12 - num_uniform) * share
+    naive = torch.zeros(())
+    for state, wanted in zip(states, target.tolist(), strict=True):
+        right = (state @ vectors[wanted] / 0.1).exp()
+        wrong = [(state @ vectors[row] / 0.1).exp() / expected[row] for row in rows.tolist() if row != wanted]
+        naive = naive - (right / (right + sum(wrong))).log()
+    torch.testing.assert_close(loss, naive, rtol=1e-5, atol=1e-4)
+    found, by_hand = (torch.autograd.grad(value, (states, vectors), retain_graph=True) for value in (loss, naive))
+    torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_sampled_softmax_over_the_whole_catalogue_are_those_of_the_full_one() -> None:
+    states, vectors, target = problem()
+    negatives = Negatives("uniform", 30, torch.ones(30, dtype=torch.int64))
+    losses = sampled(states, vectors, target, negatives, negatives()), FullSoftmax(0.1)(states, vectors, target)
+    found, wanted = (torch.autograd.grad(loss, (states, vectors)) for loss in losses)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
