@@ -5,7 +5,8 @@ requests it is used for, in training as in serving.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from txrec import schema
 from txrec.catalogue import Catalogue
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.covisitation import Covisitation
+from txrec.index.lexical import NUM_WORDING, Lexical, Title
 from txrec.index.log import DAY_US, EventLog
-from txrec.index.query_clicks import NUM_EVIDENCE, QueryClicks
+from txrec.index.query_clicks import PACES, ClickEvidence, QueryClicks
 from txrec.index.source import Source
 from txrec.index.tokens import trigrams, words
 from txrec.schema import EventKind
@@ -26,6 +28,14 @@ from txrec.slate import Candidates
 NUM_REQUEST_FEATURES = 6
 FAST = 0.25
 """Half-life of the fast counts as a share of the configured one."""
+ORDER = 0
+"""Column of `features` in which retrieval order is written: a ranker starts from it."""
+PRIOR_EVENTS = 0.05
+"""Events that every item is taken to have had beside those counted."""
+PRIOR_VOTES, PRIOR_CLICKS = 0.3, 2.0
+"""Clicks that a query is taken to have had beside those counted: after everybody's taste, and after like queries'."""
+NAME_WEIGHT, LEAST_SHARE = 0.1, 1e-3
+"""What the best name match adds to a share of clicks, and to everything, before its logarithm is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +65,7 @@ class Activity:
     def extended(self, num_items: int) -> "Activity":
         """The same over a grown catalogue; new items have no events."""
         more = num_items + 1 - len(self.slow)
-        grown: dict[str, Any] = {n: np.pad(a, (0, more)) for n, a in self.__dict__.items() if n != "end_us"}
+        grown: dict[str, Any] = {name: np.pad(array, (0, more)) for name, array in self._arrays().items()}
         return Activity(**grown, end_us=self.end_us)
 
     def features(self, ids: NDArray[np.int32], now_us: int) -> list[NDArray[Any]]:
@@ -76,7 +86,7 @@ class Activity:
 
     def save(self, path: Path) -> None:
         """One safetensors file."""
-        save_arrays(path / "activity.safetensors", {**self.__dict__, "end_us": np.array([self.end_us])})
+        save_arrays(path / "activity.safetensors", {**self._arrays(), "end_us": np.array([self.end_us])})
 
     @classmethod
     def open(cls, path: Path) -> "Activity":
@@ -84,6 +94,15 @@ class Activity:
         arrays = load_arrays(path / "activity.safetensors")
         end_us = int(arrays.pop("end_us")[0])
         return cls(**arrays, end_us=end_us)
+
+    @cached_property
+    def shares(self) -> NDArray[np.float32]:
+        """(N + 1, PACES) each item's share of all events at every pace; no item's is 0."""
+        counts = np.stack([self.slow, self.fast, self.plain], axis=1) + np.float32(PRIOR_EVENTS)
+        return np.asarray(counts / counts[1:].sum(axis=0), np.float32)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "end_us"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +114,27 @@ class Evidence:
     item_vectors: NDArray[np.float32]  # (N + 1, D) of the retrieval model
     item_text: NDArray[np.float32] | None  # (N + 1, Dt) of the text encoder
     sources: Mapping[str, Source]
+    wording: bool = False
+    """Whether features tell how titles meet a query's words one by one: rankers trained on grades read them."""
 
     @property
     def num_features(self) -> int:
         """F, columns of `features`."""
-        return 3 * len(self.sources) + 2 + NUM_EVIDENCE + 6 + 2 + 4 + 7
+        return 1 + 3 * len(self.sources) + 2 + (3 * PACES + 3) + 6 + 2 + 4 + 7 + (1 + NUM_WORDING) * self.wording
 
     def features(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
         """(K, F) of the first k candidates; unscaled, finite."""
         ids = candidates.ids[:k]
         columns = [
+            -np.log1p(np.arange(len(ids))),
             *self._source_columns(candidates, k),
             self.item_vectors[ids] @ candidates.state,
             candidates.fused[:k],
-            *self._query_clicks(candidates.query, ids).T,
+            *self._shares(candidates, ids),
             *self.activity.features(ids, candidates.now_us),
             *self._prices(ids),
             *self._text(candidates, ids),
+            *(self._wording(candidates, k).T if self.wording else ()),
             *self._history(candidates, ids),
         ]
         return np.stack(columns, axis=1).astype(np.float32)
@@ -122,7 +145,8 @@ class Evidence:
         clicks = self.sources.get("query_clicks")
         same = near = 0.0
         if isinstance(clicks, QueryClicks) and candidates.query:
-            *_, same, near = clicks.evidence(candidates.query, np.zeros(1, np.int32))[0]
+            clicked, near = clicks.familiarity(candidates.query)
+            same = np.log1p(clicked)
         idle = 0.0
         if len(history.ts) and history.ts[-1] > 0 and candidates.now_us:
             idle = np.log1p(max(candidates.now_us - int(history.ts[-1]), 0) / DAY_US)
@@ -136,11 +160,32 @@ class Evidence:
         top = np.maximum(scores.max(axis=0, initial=0.0), 1e-6)
         return [*found.T, *np.where(found, 3.0 / (2.0 + ranks), 0.0).T, *(scores / top).T]
 
-    def _query_clicks(self, query: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    def _shares(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
+        """How the clicks of the same query, of those spelled alike and of everybody are shared out among items.
+
+        As logarithms at every pace, each smoothed by the next wider one; then two plain shares, and what a careful shop
+        would sort by: like queries' clicks and the name.
+        """
         clicks = self.sources.get("query_clicks")
-        if not isinstance(clicks, QueryClicks):
-            return np.zeros((len(ids), NUM_EVIDENCE), np.float32)
-        return clicks.evidence(query, ids)
+        known = ClickEvidence.none(len(ids))
+        if isinstance(clicks, QueryClicks):
+            known = clicks.evidence(candidates.query, ids)
+        everybody = self.activity.shares[ids]
+        alike = (known.votes + PRIOR_VOTES * everybody) / (known.votes_total + PRIOR_VOTES)
+        same = (known.own + PRIOR_CLICKS * alike) / (known.own_total + PRIOR_CLICKS)
+        plain = [
+            known.own[:, 0] / max(float(known.own_total[0]), 1e-9),
+            known.votes[:, 0] / max(float(known.votes_total[0]), 1e-9),
+        ]
+        by_hand = np.log(plain[1] + NAME_WEIGHT * self._name_match(candidates, len(ids)) + LEAST_SHARE)
+        return [*np.log(np.concatenate([same, alike, everybody], axis=1)).T, *plain, by_hand]
+
+    def _name_match(self, candidates: Candidates, k: int) -> NDArray[Any]:
+        """(K,) the lexical source's scores, 1 for its best one."""
+        if "lexical" not in self.sources:
+            return np.zeros(k)
+        scores = np.nan_to_num(candidates.scores[:, list(self.sources).index("lexical")])
+        return np.asarray(scores[:k] / max(float(scores.max(initial=0.0)), 1e-6))
 
     def _prices(self, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
         price = self.catalogue.prices[ids]
@@ -159,9 +204,20 @@ class Evidence:
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
         return [cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered]
 
+    def _wording(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
+        """(K, 1 + NUM_WORDING) the lexical source's score as it is, and how the titles meet the query's words."""
+        ids, lexical = candidates.ids[:k], self.sources.get("lexical")
+        found = np.zeros((len(ids), 1 + NUM_WORDING), np.float32)
+        if isinstance(lexical, Lexical) and candidates.query:
+            scores = candidates.scores[:k, list(self.sources).index("lexical")]
+            found[:, 0] = np.nan_to_num(scores)
+            titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
+            found[:, 1:] = lexical.wording(candidates.query, titles)
+        return found
+
     def _history(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
         history = candidates.history
-        place = np.flatnonzero(history.item != schema.PAD)
+        place = np.flatnonzero((history.item != schema.PAD) & (history.event != EventKind.IMPRESSION))
         items, ts, kinds = history.item[place], history.ts[place], history.event[place]
         if not len(items):
             return [np.zeros(len(ids))] * 7

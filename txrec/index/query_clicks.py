@@ -30,7 +30,8 @@ SHARPNESS = 4.0
 """A similar query votes with similarity ** SHARPNESS."""
 FAST = 0.25
 """The fast-decaying counts' half-life as a share of the configured one."""
-NUM_EVIDENCE = 6
+PACES = 3
+"""Every count is kept decayed, fast-decaying and undecayed, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,22 @@ class Similar:
     similarity: NDArray[np.float32]  # (n,) in [0, 1], descending
     exact: int
     """Row of the very same query, -1 if it was never clicked on."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClickEvidence:
+    """What the log says about one text and K items: clicks at every pace, of the items and of all items together."""
+
+    own: NDArray[np.float32]  # (K, PACES) clicks after the same query
+    own_total: NDArray[np.float32]  # (PACES,)
+    votes: NDArray[np.float32]  # (K, PACES) clicks after it and after queries spelled alike, by their similarity
+    votes_total: NDArray[np.float32]  # (PACES,)
+
+    @classmethod
+    def none(cls, count: int) -> "ClickEvidence":
+        """Nothing is known of K = `count` items."""
+        nothing, total = np.zeros((count, PACES), np.float32), np.zeros(PACES, np.float32)
+        return cls(nothing, total, nothing, total)
 
 
 class QueryClicks:
@@ -54,8 +71,8 @@ class QueryClicks:
         self._row = {text: row for row, text in enumerate(texts)}
         self._gram = {gram: column for column, gram in enumerate(grams)}
         self.clicks = unpack("clicks", arrays)  # (Q, N + 1) decayed
-        self._plain = unpack("plain", arrays)
-        self._fast = unpack("fast", arrays)
+        paces = [arrays[f"{name}.data"] for name in ("clicks", "fast", "plain")]  # the same places hold an entry in all
+        self._paces = np.stack(paces, axis=1)  # (entries, PACES)
         self._by_gram = unpack("by_gram", arrays)  # (V, Q) TF-IDF, columns L2-normalised
         self._idf = arrays["idf"]
         self.similar = lru_cache(maxsize=4096)(self._similar)
@@ -80,26 +97,25 @@ class QueryClicks:
         rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
         return Hits.stack(rows, k)
 
-    def evidence(self, text: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(K, NUM_EVIDENCE) what the log says about (query, item) pairs, for the ranker.
-
-        Columns: share of the same query's clicks decayed / undecayed / fast-decayed, share of similar queries' clicks,
-        log(1 + the same query's decayed clicks), similarity of the nearest clicked query.
-        """
-        found = np.zeros((len(ids), NUM_EVIDENCE), dtype=np.float32)
-        if not text or not self._texts:
-            return found
+    def evidence(self, text: str, ids: NDArray[np.int32]) -> ClickEvidence:
+        """What the log says about a text and (K,) items, for the ranker."""
+        if not text or not self._texts or not len(ids):
+            return ClickEvidence.none(len(ids))
         similar = self.similar(text)
-        if similar.exact >= 0:
-            for column, matrix in enumerate((self.clicks, self._plain, self._fast)):
-                found[:, column] = _share(*_dense_row(matrix, similar.exact), ids)
-            found[:, 4] = np.log1p(
-                self.clicks.data[slice(*self.clicks.indptr[similar.exact : similar.exact + 2])].sum()
-            )
         others = similar.rows != similar.exact
-        found[:, 3] = _share(*self._votes(similar.rows[others], similar.similarity[others]), ids)
-        found[:, 5] = similar.similarity[others][0] if others.any() else 0.0
-        return found
+        weights = similar.similarity**SHARPNESS
+        own, own_total = self._counts(similar.rows[~others], weights[~others], ids)
+        more, more_total = self._counts(similar.rows[others], weights[others], ids)
+        return ClickEvidence(own, own_total, own + more, own_total + more_total)
+
+    def familiarity(self, text: str) -> tuple[float, float]:
+        """How much is known of a text: clicks after the same query, and the similarity of the nearest other query."""
+        if not text or not self._texts:
+            return 0.0, 0.0
+        similar = self.similar(text)
+        others = similar.similarity[similar.rows != similar.exact]
+        own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
+        return float(self._paces[own, PACES - 1].sum()), float(others[0]) if len(others) else 0.0
 
     def save(self, path: Path) -> None:
         """Matrices as safetensors, texts as JSON."""
@@ -138,6 +154,21 @@ class QueryClicks:
         votes = sp.csr_array((similarity**SHARPNESS)[None, :]) @ self.clicks[rows]
         votes = sp.csr_array(votes)
         return votes.indices.astype(np.int32), votes.data.astype(np.float32)
+
+    def _counts(
+        self, rows: NDArray[np.int32], weights: NDArray[np.float32], ids: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(K, PACES) weighted clicks of the items after several queries, and (PACES,) those of all items."""
+        counts = np.zeros((len(ids), PACES), np.float32)
+        starts, ends = self.clicks.indptr[rows], self.clicks.indptr[rows + 1]
+        lengths = ends - starts
+        at = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
+        clicks = self._paces[at] * np.repeat(weights, lengths)[:, None]
+        order = np.argsort(ids)
+        place = np.minimum(np.searchsorted(ids, self.clicks.indices[at], sorter=order), len(ids) - 1)
+        found = ids[order[place]] == self.clicks.indices[at]
+        np.add.at(counts, order[place[found]], clicks[found])
+        return counts, clicks.sum(axis=0)
 
     def _similar(self, text: str) -> Similar:
         text = text[:MAX_CHARS]
@@ -183,13 +214,3 @@ def _trigram_index(texts: list[str]) -> tuple[list[str], sp.csr_array, NDArray[n
 def _dense_row(matrix: sp.csr_array, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     start, end = matrix.indptr[row], matrix.indptr[row + 1]
     return matrix.indices[start:end], matrix.data[start:end]
-
-
-def _share(clicked: NDArray[np.int32], votes: NDArray[np.float32], ids: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Each id's share of all votes."""
-    if not len(clicked) or votes.sum() <= 0:
-        return np.zeros(len(ids), dtype=np.float32)
-    order = np.argsort(clicked)
-    place = np.minimum(np.searchsorted(clicked, ids, sorter=order), len(clicked) - 1)
-    hit = clicked[order[place]] == ids
-    return np.where(hit, votes[order[place]] / votes.sum(), 0.0).astype(np.float32)

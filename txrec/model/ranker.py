@@ -2,7 +2,9 @@
 
 Candidates carry no positions, so their order cannot matter: permuting them permutes the scores. The user/query state is
 one more token of the set. A feed-forward output is added to each candidate's representation and the cosine with the
-state's is its score, beside a linear reading of the features. A click probability is calibrated on held-out requests.
+state's is its score, beside a linear reading of the features whose weights depend on the request: what is known of
+the query says how far counts can be trusted. Before training the reading is retrieval order and the cosine weighs
+nothing. A click probability is calibrated on held-out requests.
 """
 
 import json
@@ -16,8 +18,11 @@ from torch import Tensor, nn
 
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
+from txrec.evidence import ORDER
 
-FORMAT = 1
+FORMAT = 2
+SHARP = 10.0
+"""Inverse temperature of a cosine that says all there is to say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +55,25 @@ class Ranker(nn.Module):
 
     feature_mean: Tensor
     feature_std: Tensor
+    request_mean: Tensor
+    request_std: Tensor
     calibration: Tensor
 
-    def __init__(self, cfg: RankerConfig, sizes: RankerSizes) -> None:
+    def __init__(self, cfg: RankerConfig, sizes: RankerSizes, graded: bool = False) -> None:
+        """Takes its section and the widths of its input.
+
+        Args:
+            cfg: width, depth, dropout.
+            sizes: of the inputs.
+            graded: trained on grades: a score says by itself how good a candidate is, whatever stands beside it.
+        """
         super().__init__()
-        self.cfg, self.sizes = cfg, sizes
+        self.cfg, self.sizes, self.graded = cfg, sizes, graded
         dim = cfg.dim
         self.register_buffer("feature_mean", torch.zeros(sizes.num_features))
         self.register_buffer("feature_std", torch.ones(sizes.num_features))
+        self.register_buffer("request_mean", torch.zeros(sizes.num_request_features))
+        self.register_buffer("request_std", torch.ones(sizes.num_request_features))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # slope, intercept of the log-odds
         self.read_features = nn.Sequential(nn.Linear(sizes.num_features, dim), nn.GELU(), nn.Linear(dim, dim))
         self.read_item = nn.Linear(sizes.item_dim, dim, bias=False)
@@ -66,35 +82,52 @@ class Ranker(nn.Module):
         self.blocks = nn.ModuleList([_SetBlock(cfg) for _ in range(cfg.num_layers)])
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.out_state = nn.Linear(dim, dim)
-        self.linear = nn.Linear(sizes.num_features, 1, bias=False)
-        self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
-        nn.init.zeros_(self.linear.weight)
+        self.weights = nn.Linear(sizes.num_request_features, sizes.num_features)  # of the linear reading
+        self.sharpness = nn.Parameter(torch.tensor(float(graded)))  # of the cosine, in units of SHARP
+        nn.init.zeros_(self.weights.weight)
+        with torch.no_grad():
+            self.weights.bias.copy_(F.one_hot(torch.tensor(ORDER), sizes.num_features))
 
-    def fit_scaling(self, features: Tensor, mask: Tensor) -> None:
-        """Sets mean and deviation of each feature over the real candidates of (n, K, F)."""
-        real = features[mask]
+    def fit_scaling(self, batch: CandidateBatch) -> None:
+        """Sets mean and deviation of each feature over the real candidates and the requests of a batch."""
+        real = batch.features[batch.mask]
         self.feature_mean.copy_(real.mean(0))
         self.feature_std.copy_(real.std(0).clamp_min(1e-3))
+        self.request_mean.copy_(batch.request.mean(0))
+        self.request_std.copy_(batch.request.std(0).clamp_min(1e-3))
 
     def forward(self, batch: CandidateBatch) -> Tensor:
         """(B, K) scores, -inf at padding."""
-        features = ((batch.features - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
+        features, request = self._scaled(batch)
         candidates = self.read_features(features) + self.read_item(batch.items)
-        state = self.read_state(torch.cat([batch.state, batch.query, batch.request], dim=-1))
+        state = self.read_state(torch.cat([batch.state, batch.query, request], dim=-1))
         tokens = self.input_dropout(torch.cat([state[:, None], candidates], dim=1))  # (B, 1 + K, D)
         mask = F.pad(batch.mask, (1, 0), value=True)[:, None, None]  # (B, 1, 1, 1 + K)
         for block in self.blocks:
             tokens = block(tokens, mask)
         refined = candidates + self.out(tokens[:, 1:])
         cosine = F.cosine_similarity(refined, self.out_state(tokens[:, :1]), dim=-1)
-        scores: Tensor = cosine / self.log_temperature.exp() + self.linear(features).squeeze(-1)
+        scores: Tensor = SHARP * self.sharpness * cosine + self._reading(features, request)
         return scores.masked_fill(~batch.mask, -torch.inf)
+
+    def linear_scores(self, batch: CandidateBatch) -> Tensor:
+        """(B, K) scores by the linear reading alone, -inf at padding."""
+        return self._reading(*self._scaled(batch)).masked_fill(~batch.mask, -torch.inf)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(B, K) scores -> calibrated probability that the candidate is what the user goes for; same order."""
         slope, intercept = self.calibration
-        probabilities: Tensor = torch.sigmoid(slope * log_odds(scores) + intercept)
+        odds = scores if self.graded else log_odds(scores)
+        probabilities: Tensor = torch.sigmoid(slope * odds + intercept)
         return probabilities
+
+    def _scaled(self, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
+        features = ((batch.features - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
+        return features, ((batch.request - self.request_mean) / self.request_std).clamp(-8.0, 8.0)
+
+    def _reading(self, features: Tensor, request: Tensor) -> Tensor:
+        scores: Tensor = (features @ self.weights(request).unsqueeze(-1)).squeeze(-1)
+        return scores
 
     def save(self, path: Path) -> None:
         """Writes `ranker.safetensors` and `ranker.json` into a folder, creating it."""
@@ -102,7 +135,12 @@ class Ranker(nn.Module):
         save_file(
             {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path / "ranker.safetensors"
         )
-        plain = {"format": FORMAT, "ranker": self.cfg.model_dump(mode="json"), "sizes": self.sizes.__dict__}
+        plain = {
+            "format": FORMAT,
+            "ranker": self.cfg.model_dump(mode="json"),
+            "sizes": self.sizes.__dict__,
+            "graded": self.graded,
+        }
         (path / "ranker.json").write_text(json.dumps(plain, indent=2), encoding="utf-8")
 
     @classmethod
@@ -111,7 +149,8 @@ class Ranker(nn.Module):
         plain = json.loads((path / "ranker.json").read_text(encoding="utf-8"))
         if plain["format"] != FORMAT:
             raise BundleError(f"{path / 'ranker.json'}: format {plain['format']}, expected {FORMAT}; run `txrec train`")
-        ranker = cls(RankerConfig.model_validate(plain["ranker"]), RankerSizes(**plain["sizes"]))
+        sizes = RankerSizes(**plain["sizes"])
+        ranker = cls(RankerConfig.model_validate(plain["ranker"]), sizes, plain.get("graded", False))
         ranker.load_state_dict(load_file(path / "ranker.safetensors"))
         return ranker.eval()
 

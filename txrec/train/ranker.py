@@ -9,13 +9,18 @@ windows of the log, each retrieved with sources that were fitted on what lies be
    are no such windows (no times, a short log): trained on the earlier part of the validation requests, decided on the
    later ones; without times, on those of users held out.
 
+Where there are only judged pairs, `txrec.train.judged` trains and decides.
+
+The loss is listwise over the retrieved candidates, hard negatives all. Where the log has impressions, what was shown
+and passed over counts twice: half of the loss is then over the shown candidates alone.
+
 A kept ranker is trained again on all the examples of its trial for the epochs found, and the sources are fitted again
 on everything before the test part, for the bundle.
 """
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,10 +32,11 @@ from torch import Tensor
 
 from txrec.bundle import RankerDecision, Ranking
 from txrec.catalogue import Catalogue
-from txrec.config import Config, RankerConfig
-from txrec.data.prepared import PreparedData
+from txrec.config import Config, OptimizerConfig, RankerConfig
+from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
 from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
+from txrec.features import NEW_SEARCH_US
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
@@ -40,9 +46,11 @@ from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
 from txrec.retrieve import QueryTexts, Question, Retriever
-from txrec.schema import Split
+from txrec.schema import PAD, EventKind, Split
 from txrec.slate import Candidates, Request
+from txrec.train import judged
 from txrec.train.fusion import fit_fusion
+from txrec.train.optimizer import adamw, lr_at, set_lr
 
 HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
@@ -50,6 +58,12 @@ NUM_WINDOWS = 4
 """Windows before the validation part that give examples, each as long as the validation part."""
 MIN_EXAMPLES = 50
 """With fewer requests than this no ranker is trained."""
+LINEAR_EPOCHS = 5
+"""Passes in which the ranker's linear reading learns alone, so that the Transformer starts from a good order."""
+LINEAR_LR = 0.02
+"""Peak learning rate of those passes: the problem is convex."""
+PATIENCE = 3
+"""Passes of the whole ranker without improvement before training stops."""
 RETRIEVE_BATCH = 64
 METRIC = "ndcg@10"
 
@@ -60,6 +74,7 @@ class Examples:
 
     batch: CandidateBatch
     positive: Tensor  # (n, K) bool
+    offered: Tensor  # (n, K) bool: right or shown; every candidate where the log does not tell what was shown
     num_right: Tensor  # (n,) right items of each request, retrieved or not
 
     def __len__(self) -> int:
@@ -68,7 +83,7 @@ class Examples:
     def select(self, rows: Tensor) -> "Examples":
         """Some of the examples."""
         parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
-        return Examples(CandidateBatch(**parts), self.positive[rows], self.num_right[rows])
+        return Examples(CandidateBatch(**parts), self.positive[rows], self.offered[rows], self.num_right[rows])
 
 
 def fit(
@@ -91,13 +106,16 @@ def fit(
     with torch.inference_mode():
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
-    parts = _Parts(config, model, vectors, texts, item_text)
+    parts = _Parts(config, model, vectors, texts, item_text, judged=not len(data.sequences.item))
     progress("fitting sources", 0, 2)
     retriever, evidence = parts.before(data, Split.VALIDATION)
     asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     held_out = _held_out(asked, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
-    ranker, decision = _fit_ranker(parts, data, retriever, evidence, asked, held_out, progress)
+    if parts.judged:
+        ranker, decision = judged.fit_ranker(config.ranker, data, retriever, evidence, config.seed, progress)
+    else:
+        ranker, decision = _fit_ranker(parts, data, retriever, evidence, asked, held_out, progress)
     progress("fitting sources", 1, 2)
     retriever, evidence = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
@@ -113,6 +131,8 @@ class _Parts:
     vectors: NDArray[np.float32]
     texts: QueryTexts
     item_text: NDArray[np.float32] | None
+    judged: bool
+    """Whether there are only judged pairs to learn from."""
 
     def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
         """Retrieval and features that have seen nothing of a split or of what comes after it."""
@@ -121,7 +141,9 @@ class _Parts:
         sources = fit_sources(cfg, data, log, self.vectors)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates)
-        return retriever, Evidence(Catalogue(data.items), activity, self.vectors, self.item_text, sources)
+        return retriever, Evidence(
+            Catalogue(data.items), activity, self.vectors, self.item_text, sources, wording=self.judged
+        )
 
 
 def earlier_windows(data: PreparedData, count: int) -> list[PreparedData]:
@@ -156,22 +178,51 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
 
 
 def examples(
-    asked: Cases, retriever: Retriever, evidence: Evidence, cfg: RankerConfig, progress: Progress = silent
+    asked: Cases,
+    retriever: Retriever,
+    evidence: Evidence,
+    sequences: Sequences,
+    num_candidates: int,
+    progress: Progress = silent,
 ) -> Examples:
-    """Retrieves candidates for logged requests and lays them out with their outcomes."""
+    """Retrieves candidates for logged requests and lays them out with their outcomes.
+
+    Args:
+        asked: the requests, of the validation part of `sequences`.
+        retriever: fitted on what lies before them.
+        evidence: fitted alike.
+        sequences: the log that says what was shown.
+        num_candidates: candidates a request.
+        progress: told after every batch.
+    """
     parts = []
     for rows in _chunks(len(asked)):
-        found = _retrieve(retriever, asked, rows, cfg.num_candidates)
-        inputs = _padded(candidate_batch(found, evidence, cfg.num_candidates), cfg.num_candidates)
-        positive = np.zeros((len(rows), cfg.num_candidates), dtype=np.bool_)
-        for place, (row, one) in enumerate(zip(rows, found, strict=True)):
-            ids = one.ids[: cfg.num_candidates]
-            positive[place, : len(ids)] = np.isin(ids, asked.truth.of(int(row)))
-        parts.append((inputs, torch.from_numpy(positive)))
+        found = _retrieve(retriever, asked, rows, num_candidates)
+        inputs = _padded(candidate_batch(found, evidence, num_candidates), num_candidates)
+        outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
+        for place, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
+            ids, shown = one.ids[:num_candidates], shown_items(asked, sequences, row)
+            right = np.isin(ids, asked.truth.of(row))
+            outcomes[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
+        parts.append((inputs, torch.from_numpy(outcomes)))
         progress("retrieving examples", int(rows[-1]) + 1, len(asked))
     joined = {name: torch.cat([getattr(p[0], name) for p in parts]) for name in CandidateBatch.__dataclass_fields__}
-    positives = torch.cat([positive for _, positive in parts])
-    return Examples(CandidateBatch(**joined), positives, torch.from_numpy(asked.truth.counts))
+    positive, offered = torch.cat([outcomes for _, outcomes in parts], dim=1)
+    return Examples(CandidateBatch(**joined), positive, offered, torch.from_numpy(asked.truth.counts))
+
+
+def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int32]:
+    """Items that the log says were shown in answer to a request: until another query is named, or for a while."""
+    part = slice(int(asked.end[row]), int(sequences.offsets[asked.user[row] + 1]))
+    query, own, now = sequences.query[part], asked.query[row], asked.now_us[row]
+    answered = sequences.split[part] == Split.VALIDATION
+    if own != PAD:
+        other = (query != PAD) & (query != own)
+        answered &= ~np.maximum.accumulate(other) & (sequences.ts[part] <= now + NEW_SEARCH_US)
+    else:
+        answered &= query == PAD
+    shown: NDArray[np.int32] = sequences.item[part][answered & (sequences.event[part] == EventKind.IMPRESSION)]
+    return shown
 
 
 def train(
@@ -188,7 +239,7 @@ def train(
         cfg: its section.
         training: examples; those without a retrieved right item teach nothing and are left out.
         held_out: picks the epoch, early stopping after three without improvement; None = the last epoch is taken.
-        num_epochs: passes over the examples.
+        num_epochs: passes over the examples, the first LINEAR_EPOCHS by the linear reading alone.
         seed: of weights, order and dropout.
         progress: told after every epoch.
 
@@ -198,12 +249,18 @@ def train(
     torch.manual_seed(seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
     ranker = Ranker(cfg, _sizes(training.batch))
-    ranker.fit_scaling(useful.batch.features, useful.batch.mask)
+    ranker.fit_scaling(useful.batch)
     steps = math.ceil(len(useful) / cfg.batch_size)
-    optimizer, schedule = _optimizer(ranker, cfg, steps * cfg.max_epochs)
+    convex = cfg.model_copy(update={"lr": LINEAR_LR, "weight_decay": 0.0})
+    linear, whole = adamw([ranker.weights], convex), adamw(ranker.modules(), cfg)
     best, best_epoch, kept = -1.0, num_epochs, copy.deepcopy(ranker.state_dict())
     for epoch in range(1, num_epochs + 1):
-        loss = _epoch(ranker, useful, optimizer, schedule)
+        if epoch <= LINEAR_EPOCHS:
+            rates = _rates(convex, epoch - 1, LINEAR_EPOCHS, steps)
+            loss = _epoch(ranker, ranker.linear_scores, useful, linear, rates)
+        else:
+            rates = _rates(cfg, epoch - 1 - LINEAR_EPOCHS, cfg.max_epochs, steps)
+            loss = _epoch(ranker, ranker, useful, whole, rates)
         if held_out is None:
             progress("training ranker", epoch, num_epochs, loss=loss)
             continue
@@ -211,7 +268,7 @@ def train(
         progress("training ranker", epoch, num_epochs, loss=loss, ndcg=ndcg)
         if ndcg > best:
             best, best_epoch, kept = ndcg, epoch, copy.deepcopy(ranker.state_dict())
-        elif epoch - best_epoch >= 3:
+        elif epoch - max(best_epoch, LINEAR_EPOCHS) >= PATIENCE:
             break
     if held_out is not None:
         ranker.load_state_dict(kept)
@@ -244,10 +301,9 @@ def decide(mode: str, ranked: Tensor, retrieved: Tensor) -> RankerDecision:
 
 def calibrate(ranker: Ranker, held_out: Examples) -> None:
     """Platt scaling of the candidates' log-odds within their set, on held-out requests (Platt, 1999)."""
-    with torch.no_grad():
-        scores = _scores(ranker, held_out)
-        odds = log_odds(scores)[held_out.batch.mask].double()
-    outcome = held_out.positive[held_out.batch.mask].double()
+    counted = held_out.batch.mask & held_out.offered
+    odds = log_odds(_scores(ranker, held_out))[counted].double()
+    outcome = held_out.positive[counted].double()
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -276,7 +332,7 @@ def _fit_ranker(
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
         why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
         return None, RankerDecision(False, METRIC, math.nan, math.nan, len(asked), f"leave out the ranker: {why}")
-    latest = examples(asked, retriever, evidence, cfg, progress)
+    latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
     earlier = _earlier_examples(parts, data, retriever.fusion, cfg.max_examples - len(asked), progress)
     early, late = (latest.select(torch.from_numpy(np.flatnonzero(part))) for part in (~held_out, held_out))
     trials = [(early, late)]
@@ -286,7 +342,7 @@ def _fit_ranker(
     for number, (fitting, deciding) in enumerate(trials):
         if not fitting.positive.any():
             continue
-        trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
+        trial, epochs = train(cfg, fitting, deciding, LINEAR_EPOCHS + cfg.max_epochs, seed, progress)
         ranked, retrieved = ndcg_at_10(_scores(trial, deciding), deciding), ndcg_at_10(_in_order(deciding), deciding)
         decision = decide(cfg.mode, ranked, retrieved)
         if decision.keep:
@@ -309,17 +365,16 @@ def _earlier_examples(
         if left <= 0 or not len(asked):
             break
         retriever, evidence = parts.before(window, Split.VALIDATION, fusion)
-        found.append(
-            examples(asked.sample(left, parts.config.seed), retriever, evidence, parts.config.ranker, progress)
-        )
+        some, count = asked.sample(left, parts.config.seed), parts.config.ranker.num_candidates
+        found.append(examples(some, retriever, evidence, window.sequences, count, progress))
     return found
 
 
 def joined(given: Sequence[Examples]) -> Examples:
     """One set of examples from several."""
     batch = {name: torch.cat([getattr(e.batch, name) for e in given]) for name in CandidateBatch.__dataclass_fields__}
-    positive, counts = torch.cat([e.positive for e in given]), torch.cat([e.num_right for e in given])
-    return Examples(CandidateBatch(**batch), positive, counts)
+    positive, offered = torch.cat([e.positive for e in given]), torch.cat([e.offered for e in given])
+    return Examples(CandidateBatch(**batch), positive, offered, torch.cat([e.num_right for e in given]))
 
 
 def _in_order(given: Examples) -> Tensor:
@@ -382,49 +437,41 @@ def _sizes(batch: CandidateBatch) -> RankerSizes:
     return RankerSizes(batch.features.shape[2], NUM_REQUEST_FEATURES, batch.items.shape[2], batch.query.shape[1])
 
 
-def _optimizer(
-    ranker: Ranker, cfg: RankerConfig, num_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    decayed = [p for p in ranker.parameters() if p.ndim > 1]
-    plain = [p for p in ranker.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas)
-    warmup = max(int(num_steps * cfg.warmup_frac), 1)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        done = min((step - warmup) / max(num_steps - warmup, 1), 1.0)
-        return cfg.min_lr_frac + (1 - cfg.min_lr_frac) * 0.5 * (1 + math.cos(math.pi * done))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
 def _epoch(
     ranker: Ranker,
+    scored: Callable[[CandidateBatch], Tensor],
     given: Examples,
     optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    rates: Sequence[float],
 ) -> float:
     ranker.train()
     total = 0.0
-    for rows in torch.split(torch.randperm(len(given)), ranker.cfg.batch_size):
+    for rows, rate in zip(torch.split(torch.randperm(len(given)), ranker.cfg.batch_size), rates, strict=True):
+        set_lr(optimizer, rate)
         part = given.select(rows)
-        loss = listwise_loss(ranker(part.batch), part.positive)
+        loss = listwise_loss(scored(part.batch), part.positive, part.offered)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(ranker.parameters(), ranker.cfg.clip_norm)
         optimizer.step()
-        schedule.step()
         total += float(loss.detach()) * len(rows)
     ranker.eval()
     return total / len(given)
 
 
-def listwise_loss(scores: Tensor, positive: Tensor) -> Tensor:
-    """Softmax cross-entropy over each set, all of its right items weighing the same."""
-    log_share = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
-    loss: Tensor = -(log_share.sum(1) / positive.sum(1)).mean()
+def _rates(cfg: OptimizerConfig, epoch: int, num_epochs: int, steps: int) -> list[float]:
+    """Learning rate of each step of pass number `epoch`, from 0, where `num_epochs` are planned."""
+    return [lr_at(cfg, (epoch + step / steps) / num_epochs) for step in range(steps)]
+
+
+def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
+    """Softmax cross-entropy over each set, all of its right items weighing the same.
+
+    Half of it is over all candidates, half over those that the user could choose from.
+    """
+    among_all = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
+    among_offered = torch.log_softmax(scores.masked_fill(~offered, -torch.inf), dim=-1).masked_fill(~positive, 0.0)
+    loss: Tensor = -((among_all + among_offered).sum(1) / (2 * positive.sum(1))).mean()
     return loss
 
 

@@ -122,6 +122,12 @@ def test_lexical_answers_an_empty_query_with_nothing_and_an_endless_one_like_its
     assert hits.ids.tolist() == [[0, 0], [1, 0]]
 
 
+def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tmp_path) -> None:
+    silent = pa.table({"title": pa.array([None, None], pa.string()), "text": ["", ""]})
+    Lexical.fit(silent).save(tmp_path)
+    assert Lexical.open(tmp_path).search(asking("lamp", ""), 3, [None, None]).ids.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
 def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_changed_ones() -> None:
     items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
     changed = pa.table({"title": ["Tent", "Violet Lamp"], "text": ["tent", "violet lamp"]})

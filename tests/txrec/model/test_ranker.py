@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from txrec.config import RankerConfig
+from txrec.evidence import ORDER
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
 
 SIZES = RankerSizes(num_features=5, num_request_features=3, item_dim=8, query_dim=4)
@@ -13,7 +14,8 @@ SIZES = RankerSizes(num_features=5, num_request_features=3, item_dim=8, query_di
 def ranker() -> Ranker:
     torch.manual_seed(0)
     made = Ranker(RankerConfig(dim=16, num_heads=2, num_layers=2), SIZES)
-    torch.nn.init.normal_(made.linear.weight)
+    torch.nn.init.normal_(made.weights.weight)
+    torch.nn.init.ones_(made.sharpness)
     return made.eval()
 
 
@@ -33,6 +35,27 @@ def test_permuting_the_candidates_permutes_the_scores(ranker) -> None:
         given, items=given.items[:, order], features=given.features[:, order], mask=given.mask[:, order]
     )
     assert torch.allclose(ranker(moved), ranker(given)[:, order], atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_untrained_ranker_keeps_retrieval_order() -> None:
+    given = batch()
+    given.features[:, :, ORDER] = -torch.arange(7).float()
+    scores = Ranker(RankerConfig(dim=16, num_heads=2), SIZES).eval()(given)
+    assert scores[1].argsort(descending=True).tolist() == list(range(7))
+
+
+@torch.no_grad()
+def test_how_much_a_feature_counts_depends_on_the_request(ranker) -> None:
+    given = batch()
+    other = dataclasses.replace(given, request=given.request + 1)
+    raised = given.features.clone()
+    raised[:, :, 2] += 1
+    gains = [
+        ranker.linear_scores(dataclasses.replace(one, features=raised)) - ranker.linear_scores(one)
+        for one in (given, other)
+    ]
+    assert not torch.allclose(gains[0][1], gains[1][1], atol=1e-4)
 
 
 @torch.no_grad()

@@ -1,15 +1,19 @@
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.tiny import tiny_data
-from txrec.config import Config, ModelConfig, RankerConfig
+from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
+from txrec.data.prepared import Sequences
+from txrec.evals.protocol import Cases, cases
 from txrec.index.log import EventLog
 from txrec.model.ranker import CandidateBatch
 from txrec.model.retrieval import RetrievalModel
-from txrec.schema import Split
+from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import (
     Examples,
     calibrate,
@@ -19,6 +23,7 @@ from txrec.train.ranker import (
     joined,
     listwise_loss,
     ndcg_at_10,
+    shown_items,
     train,
 )
 
@@ -38,7 +43,7 @@ def examples(n: int, seed: int) -> Examples:
         torch.zeros(n, 3),
         torch.zeros(n, 6),
     )
-    return Examples(batch, positive, torch.ones(n, dtype=torch.int64))
+    return Examples(batch, positive, torch.ones(n, 8, dtype=torch.bool), torch.ones(n, dtype=torch.int64))
 
 
 def test_the_ranker_learns_which_feature_marks_the_right_item() -> None:
@@ -62,7 +67,7 @@ def test_ndcg_counts_items_that_were_not_retrieved_as_missed() -> None:
     given = examples(2, 0)
     positive = torch.zeros(2, 8, dtype=torch.bool)
     positive[0, 1] = True
-    given = Examples(given.batch, positive, torch.tensor([2, 1]))
+    given = Examples(given.batch, positive, given.offered, torch.tensor([2, 1]))
     scores = -torch.arange(8).float().expand(2, -1)
     expected = (1 / math.log2(3)) / (1 + 1 / math.log2(3))
     assert ndcg_at_10(scores, given).tolist() == pytest.approx([expected, 0.0])
@@ -70,12 +75,59 @@ def test_ndcg_counts_items_that_were_not_retrieved_as_missed() -> None:
 
 def test_the_listwise_loss_of_equal_scores_is_the_log_of_the_candidates() -> None:
     positive = torch.tensor([[True, False, True, False]])
-    assert float(listwise_loss(torch.zeros(1, 4), positive)) == pytest.approx(math.log(4))
+    assert float(listwise_loss(torch.zeros(1, 4), positive, torch.ones(1, 4, dtype=torch.bool))) == pytest.approx(
+        math.log(4)
+    )
 
 
 def test_padding_takes_no_part_in_the_loss() -> None:
     scores = torch.tensor([[0.0, 0.0, -torch.inf]])
-    assert float(listwise_loss(scores, torch.tensor([[True, False, False]]))) == pytest.approx(math.log(2))
+    positive, offered = torch.tensor([[True, False, False]]), torch.tensor([[True, True, False]])
+    assert float(listwise_loss(scores, positive, offered)) == pytest.approx(math.log(2))
+
+
+def test_what_was_shown_and_passed_over_counts_twice() -> None:
+    scores, positive = torch.zeros(1, 4), torch.tensor([[True, False, False, False]])
+    offered = torch.tensor([[True, True, False, False]])
+    assert float(listwise_loss(scores, positive, offered)) == pytest.approx((math.log(4) + math.log(2)) / 2)
+    moved = scores.requires_grad_()
+    listwise_loss(moved, positive, offered).backward()
+    assert moved.grad is not None
+    assert float(moved.grad[0, 1]) > float(moved.grad[0, 2]) > 0
+
+
+def log_with_impressions() -> tuple[Cases, Sequences]:
+    """A user searches (query 1), is shown items 3 and 4, clicks 4; then searches for query 2, is shown 5, clicks 6."""
+    minute = 60_000_000
+    rows = [
+        (0, 1, EventKind.SEARCH, 0),
+        (3, 1, EventKind.IMPRESSION, 0),
+        (4, PAD, EventKind.IMPRESSION, 0),
+        (4, 1, EventKind.CLICK, 1),
+        (0, 2, EventKind.SEARCH, 2),
+        (5, 2, EventKind.IMPRESSION, 2),
+        (6, 2, EventKind.CLICK, 3),
+        (7, 2, EventKind.IMPRESSION, 90),
+    ]
+    item, query, kind, minutes = (np.array(column) for column in zip(*rows, strict=True))
+    sequences = Sequences(
+        np.array(["someone"], object),
+        np.array([0, len(rows)]),
+        item.astype(np.int32),
+        query.astype(np.int32),
+        kind.astype(np.int8),
+        (1_700_000_000_000_000 + minutes * minute).astype(np.int64),
+        np.zeros(len(rows), np.float32),
+        np.full(len(rows), Split.VALIDATION, np.int8),
+    )
+    meta = SimpleNamespace(split_kind="global_time", validation_start_ts=int(sequences.ts[0]))
+    data = SimpleNamespace(sequences=sequences, meta=meta, path=Path())
+    return cases(data, Split.VALIDATION, EvaluateConfig()), sequences
+
+
+def test_what_was_shown_for_a_search_ends_with_the_next_search_or_half_an_hour_later() -> None:
+    asked, sequences = log_with_impressions()
+    assert [shown_items(asked, sequences, row).tolist() for row in range(len(asked))] == [[3, 4], [5]]
 
 
 def test_a_ranker_is_kept_only_beyond_the_standard_error_and_the_reason_says_so() -> None:

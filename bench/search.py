@@ -1,0 +1,164 @@
+"""How well whole bundles answer a test split, click by click, over several seeds.
+
+    python bench/search.py configs/bestbuy.toml data.root=DIR [--seeds 0,1,2] [--small]
+
+For every seed: prepare, pre-train, train, rank, and answer the test split by the code that serves. A click is a case of
+its own here: MAP@5 and hit@1 say where the clicked product stood in the list that its search was answered with, NDCG@10
+is that of a whole search. Intervals are 95 % bootstrap over users, of the mean of the seeds; "over retrieval" is the
+paired difference to the order before the ranker. What is already below `runs_root` is not made again. Prints a table,
+and one JSON object as its last line.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec import bundle
+from txrec.config import Config, load
+from txrec.data import preparation, shop
+from txrec.data.prepared import PreparedData
+from txrec.evals import baselines, bootstrap, metrics
+from txrec.evals.evaluation import ask, query_texts, units
+from txrec.evals.protocol import Cases, cases
+from txrec.index.log import EventLog
+from txrec.model.retrieval import RetrievalModel
+from txrec.recommend import Recommender
+from txrec.schema import PAD, Split
+from txrec.train import pretrain, ranker
+from txrec.train.history import trainer_for
+
+K = 10
+RESAMPLES = 1_000
+SMALL = (
+    "data.root=.bench/shop",
+    "runs_root=.bench/runs",
+    "data.shop.num_items=200",
+    "data.shop.num_users=200",
+    "data.shop.num_events=4000",
+    "pretrain.max_steps=5",
+    "train.max_epochs=1",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="configs/demo.toml")
+    parser.add_argument("overrides", nargs="*", default=[])
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--small", action="store_true", help="a tiny generated shop, a few steps: a quick look")
+    args = parser.parse_args()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    configs = [load(args.config, [*args.overrides, *(SMALL if args.small else ()), f"seed={seed}"]) for seed in seeds]
+    data = prepared(configs[0])
+    asked = cases(data, Split.TEST, configs[0].evaluate)
+    systems: dict[str, list[NDArray[np.int32]]] = {"ranked": [], "retrieval order": []}
+    for config in configs:
+        lists = ask(Recommender.open(made(config, data)), data, asked, K)
+        systems["ranked"].append(lists.ranked)
+        systems["retrieval order"].append(lists.retrieved)
+    simple = baselines.answer(baselines.fit(data, Split.TEST), asked, query_texts(data)[1:], data.meta.num_items, K)
+    systems |= {name: [ids] for name, ids in simple.items()}
+    print(json.dumps(report(configs[0].name, seeds, systems, asked, unseen(data, asked))))
+
+
+def prepared(config: Config) -> PreparedData:
+    if not (config.data_dir / "meta.json").is_file():
+        if config.data.shop is not None:
+            shop.write(config.data.shop, Path(config.data.root))
+        preparation.run(config, preparation.InProcess())
+    return PreparedData.open(config.data_dir)
+
+
+def made(config: Config, data: PreparedData) -> Path:
+    """The bundle of a seed; text encoder and history model are kept beside it and reused."""
+    text = config.checkpoints_dir / f"text{config.seed}" if config.text.encoder != "none" else None
+    if text is not None and not text.is_dir():
+        pretrain.fit(config, data, text)
+    history = config.checkpoints_dir / f"model{config.seed}"
+    if not history.is_dir():
+        trainer = trainer_for(config, data, text)
+        trainer.run()
+        trainer.objective.model.cpu().save(history)
+    model = RetrievalModel.open(history)
+    ranking = ranker.fit(config, data, model, text)
+    print(f"seed {config.seed}: {ranking.decision}", flush=True)
+    path = config.candidate_dir.with_name(f"bundle{config.seed}")
+    bundle.write(path, config, data, model, text, ranking)
+    return path
+
+
+def unseen(data: PreparedData, asked: Cases) -> NDArray[np.bool_]:
+    """(C,) searches whose normalised query was never clicked on before the split."""
+    return (asked.query != PAD) & ~np.isin(asked.query, EventLog.before(data, Split.TEST).query)
+
+
+Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]
+"""Name = values, and the user of each."""
+
+
+def figures(lists: Sequence[NDArray[np.int32]], asked: Cases, new: NDArray[np.bool_]) -> Figures:
+    """Every figure of a system, as the mean of its lists (one a seed): by click, or NDCG by search."""
+    case, user = asked.truth.case, units(asked)
+    listed = np.stack([ids[case] == asked.truth.items[:, None] for ids in lists])  # (seeds, clicks, K)
+    place = np.where(listed.any(axis=2), 1 + listed.argmax(axis=2), np.inf)
+    at_5 = np.where(place <= 5, 1 / place, 0.0).mean(axis=0)  # of one right product: its reciprocal rank
+    ndcg = np.mean([metrics.per_case(ids, asked.truth, [K])[f"ndcg@{K}"] for ids in lists], axis=0)
+    click = user[case]
+    return {
+        "MAP@5": (at_5, click),
+        "hit@1": ((place == 1).mean(axis=0), click),
+        "NDCG@10": (ndcg, user),
+        "unseen MAP@5": (at_5[new[case]], click[new[case]]),
+    }
+
+
+def report(
+    name: str,
+    seeds: Sequence[int],
+    systems: dict[str, list[NDArray[np.int32]]],
+    asked: Cases,
+    new: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Prints a line a system, and returns all the figures."""
+    found: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(asked.truth.counts.sum())}
+    order = figures(systems["retrieval order"], asked, new)
+    print(f"{'':<18}" + "".join(f"{title:>25}" for title in order))
+    for system, lists in systems.items():
+        own = figures(lists, asked, new)
+        found[system] = {title: vars(_interval(*own[title])) for title in own}
+        _line(system, found[system])
+        if system == "ranked":
+            found["over retrieval"] = {
+                title: vars(bootstrap.paired(own[title][0], order[title][0], own[title][1], RESAMPLES).difference)
+                for title in own
+                if len(own[title][0])
+            }
+            _line("over retrieval", found["over retrieval"])
+        if len(lists) > 1:
+            found[system]["seeds"] = [_means(figures([ids], asked, new)) for ids in lists]
+            print(*(f"{'':<18}{json.dumps(one)}" for one in found[system]["seeds"]), sep="\n")
+    return found
+
+
+def _interval(values: NDArray[np.float64], user: NDArray[np.int64]) -> bootstrap.Interval:
+    if not len(values):
+        return bootstrap.Interval(0.0, 0.0, 0.0)
+    return bootstrap.intervals({"": values}, user, RESAMPLES)[""]
+
+
+def _means(found: Figures) -> dict[str, float]:
+    return {title: round(float(values.mean()), 4) for title, (values, _) in found.items() if len(values)}
+
+
+def _line(title: str, cells: dict[str, dict[str, float]]) -> None:
+    spans = (f"{cell['mean']:.4f} ({cell['low']:.4f}-{cell['high']:.4f})" for cell in cells.values())
+    print(f"{title:<18}" + "".join(f"{span:>25}" for span in spans), flush=True)
+
+
+if __name__ == "__main__":
+    main()
