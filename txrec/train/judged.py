@@ -2,8 +2,11 @@
 
 A query's judged products are one candidate set. Two losses are added: listwise, the softmax over the set against the
 grades' gains, which orders a set; and pointwise, the cross-entropy of each product's grade as a share, which makes
-scores of different queries comparable. Validation judgments choose the epoch, decide whether the ranker is kept and
-calibrate it; then it is trained again on both parts.
+scores of different queries comparable.
+
+The text encoder was fine-tuned on the training judgments: its cosines there are too good, and a ranker that learned
+from them would trust the cosine alone. So the ranker learns from validation judgments. A part of their queries chooses
+the epoch, decides whether the ranker is kept and calibrates it; then it is trained again on all of them.
 """
 
 import copy
@@ -33,6 +36,8 @@ from txrec.train.optimizer import adamw, lr_at, set_lr
 
 RETRIEVE_BATCH = 128
 METRIC = "ndcg@10"
+HELD_OUT_FRAC = 0.3
+"""Share of the validation queries that decide."""
 PATIENCE = 3
 """Epochs without improvement on validation before training stops."""
 
@@ -44,7 +49,6 @@ class Sets:
     batch: CandidateBatch
     share: Tensor  # (n, K) grade between the lowest (0) and the highest (1)
     grade: Tensor  # (n, K)
-    query: Tensor  # (n,) dense query_id
 
     def __len__(self) -> int:
         return len(self.share)
@@ -52,7 +56,7 @@ class Sets:
     def select(self, rows: Tensor) -> "Sets":
         """Some of the sets."""
         parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
-        return Sets(CandidateBatch(**parts), self.share[rows], self.grade[rows], self.query[rows])
+        return Sets(CandidateBatch(**parts), self.share[rows], self.grade[rows])
 
 
 def candidate_sets(
@@ -80,8 +84,7 @@ def candidate_sets(
             at = rows[np.searchsorted(given.item[rows], one.ids)]
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
         progress("judged pairs", min(start + RETRIEVE_BATCH, len(cuts)), len(cuts))
-    query = np.array([given.query[cut[0]] for cut in cuts], np.int64)
-    return Sets(_joined(parts), torch.from_numpy(share), torch.from_numpy(grade), torch.from_numpy(query))
+    return Sets(_joined(parts), torch.from_numpy(share), torch.from_numpy(grade))
 
 
 def fit_ranker(
@@ -95,20 +98,15 @@ def fit_ranker(
     """A ranker trained on grades, if it orders the validation judgments better than retrieval does, and why."""
     if cfg.mode == "off":
         return None, RankerDecision(False, METRIC, math.nan, math.nan, 0, "leave out the ranker: ranker.mode = off")
-    training, deciding = (
-        candidate_sets(Judgments.of(data, split), data, retriever, evidence, progress)
-        for split in (Split.TRAIN, Split.VALIDATION)
-    )
-    trial, epochs = train(cfg, training, deciding, cfg.max_epochs, seed, progress)
+    sets = candidate_sets(Judgments.of(data, Split.VALIDATION), data, retriever, evidence, progress)
+    held_out = torch.from_numpy(np.random.default_rng(seed).random(len(sets)) < HELD_OUT_FRAC)
+    fitting, deciding = (sets.select(torch.nonzero(part).ravel()) for part in (~held_out, held_out))
+    trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
     decision = decide(cfg.mode, ndcg(_scores(trial, deciding), deciding), ndcg(_in_order(deciding), deciding))
     if not decision.keep:
         return None, decision
-    both = Sets(
-        _joined([training.batch, deciding.batch]),
-        *(_stacked([getattr(part, name) for part in (training, deciding)]) for name in ("share", "grade", "query")),
-    )
-    ranker, _ = train(cfg, both, None, epochs, seed, progress)
     calibrate(trial, deciding)
+    ranker, _ = train(cfg, sets, None, epochs, seed, progress)
     ranker.calibration.copy_(trial.calibration)
     return ranker, decision
 
@@ -214,7 +212,7 @@ def calibrate(ranker: Ranker, given: Sets) -> None:
 
 @torch.no_grad()
 def _scores(ranker: Ranker, given: Sets) -> Tensor:
-    return _stacked([ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)])
+    return torch.cat([ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)])
 
 
 def _in_order(given: Sets) -> Tensor:
@@ -224,21 +222,16 @@ def _in_order(given: Sets) -> Tensor:
 
 def _joined(parts: Sequence[CandidateBatch]) -> CandidateBatch:
     names = CandidateBatch.__dataclass_fields__
-    return CandidateBatch(**{name: _stacked([getattr(part, name) for part in parts]) for name in names})
-
-
-def _stacked(parts: Sequence[Tensor]) -> Tensor:
-    """Rows below each other, padded with zeros to the widest."""
-    width = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
-    return torch.cat([_widened(part, width) for part in parts])
-
-
-def _widened(part: Tensor, width: int) -> Tensor:
-    if part.ndim < 2 or part.shape[1] == width:
-        return part
-    return F.pad(part, (*([0, 0] * (part.ndim - 2)), 0, width - part.shape[1]))
+    return CandidateBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def _padded(batch: CandidateBatch, width: int) -> CandidateBatch:
-    wide = {name: _widened(getattr(batch, name), width) for name in ("items", "features", "mask")}
-    return CandidateBatch(**wide, state=batch.state, query=batch.query, request=batch.request)
+    more = width - batch.mask.shape[1]
+    return CandidateBatch(
+        F.pad(batch.items, (0, 0, 0, more)),
+        F.pad(batch.features, (0, 0, 0, more)),
+        F.pad(batch.mask, (0, more)),
+        batch.state,
+        batch.query,
+        batch.request,
+    )

@@ -28,7 +28,7 @@ def sets(num: int, seed: int, width: int = 6) -> Sets:
         query=torch.zeros(num, 3),
         request=torch.zeros(num, NUM_REQUEST_FEATURES),
     )
-    return Sets(batch, share, (1 + 2 * share) * mask, torch.arange(num))
+    return Sets(batch, share, (1 + 2 * share) * mask)
 
 
 @pytest.fixture(scope="module")
