@@ -129,6 +129,18 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tiny: Pr
     assert figures(measure(run.objective.model, run.cases, None))["ndcg@10"] == pytest.approx(run.state.best)
 
 
+def test_a_compiled_decoder_trains_and_saves_as_the_plain_one(tiny: PreparedData, tmp_path: Path) -> None:
+    runs = [trainer(tiny, train=TRAIN.model_copy(update={"compile": compiled})) for compiled in (False, True)]
+    assert runs[1].objective.model.decoder._compiled_call_impl is not None
+    with torch.compiler.set_stance("force_eager"):  # the wiring; what the compiler makes of it takes a minute
+        for run in runs:
+            run.run(nothing)
+    plain, compiled = (run.objective.model.state_dict() for run in runs)
+    assert list(plain) == list(compiled)
+    for name, weights in plain.items():
+        torch.testing.assert_close(compiled[name], weights, msg=name)
+
+
 def test_accumulated_batches_make_one_step(tiny: PreparedData) -> None:
     run = trainer(tiny, train=TRAIN.model_copy(update={"accumulate": 2, "max_epochs": 1}))
     updates = []
