@@ -22,6 +22,7 @@ K1, B = 1.2, 0.75
 TRIGRAM_WEIGHT = 0.2
 """A trigram beside a word: a word has as many trigrams as letters, which together should not outweigh it."""
 
+SILENCE = "\n"
 NUM_WORDING = 6
 
 QueryTokens = tuple[tuple[tuple[str, ...], float], ...]
@@ -49,7 +50,9 @@ class Lexical:
     def fit(cls, items: pa.Table) -> "Lexical":
         """Indexes `title` and `text` of a table like schema.PREPARED_ITEMS."""
         index = bm25s.BM25(k1=K1, b=B, method="lucene")
-        index.index(documents(items), show_progress=False)
+        cut = documents(items)
+        # an index of no token at all cannot be built: a catalogue without texts gets one that nobody can ask for
+        index.index(cut if any(cut) else [[SILENCE] for _ in cut], show_progress=False)
         return cls(index)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
