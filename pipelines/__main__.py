@@ -166,6 +166,22 @@ def models(
         )
 
 
+@app.command()
+def export_events(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Parquet file for the events; a source of `txrec prepare`.")] = Path(
+        "events.parquet"
+    ),
+    impressions: Annotated[Path | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
+) -> None:
+    """Write what users did over HTTP since the server keeps it, for the next training."""
+    cfg = load(config, overrides or [])
+    from pipelines import export
+
+    Console(highlight=False).print(export.run(cfg, out, impressions).headline())
+
+
 def _show(name: str, job: Callable[[Progress], Any]) -> None:
     """Runs a job that is no stage on Ray, under the display."""
     from pipelines.demo import show

@@ -21,12 +21,42 @@ from txrec.index.tokens import trigrams, words
 from txrec.text import normalise
 
 
+@dataclass(frozen=True)
+class ItemChange:
+    """What a shop said about a product after the model was trained.
+
+    Attributes:
+        item_id: raw id.
+        fields: columns of schema.ITEMS that were said; None = taken away. Others keep what the bundle knows.
+        retired: taken out of sale for good, until it is put again.
+        born: number of the change that first put the product, 0 = it was only ever retired. New products get their
+            dense ids in this order, so that all who apply the same changes agree on them.
+    """
+
+    item_id: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    retired: bool = False
+    born: int = 0
+
+    @property
+    def on_sale(self) -> bool:
+        """Whether the product may be shown."""
+        return not self.retired and self.fields.get("available") is not False
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """A table of schema.PREPARED_ITEMS (row i holds dense id i + 1) and the dense ids taken out of sale."""
+    """The products, some of them out of sale.
+
+    Attributes:
+        items: schema.PREPARED_ITEMS, row i holds dense id i + 1.
+        retired: dense ids taken out of sale.
+        before: the catalogue before any update, whose vocabulary every update uses; None = this one.
+    """
 
     items: pa.Table
     retired: frozenset[int] = field(default_factory=frozenset)
+    before: "Catalogue | None" = None
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
@@ -119,23 +149,42 @@ class Catalogue:
         source[ids[known] - 1] = len(self) + np.flatnonzero(known)
         source = np.append(source, len(self) + np.flatnonzero(~known))
         items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
-        return Catalogue(items, self.retired - set(ids.tolist())), ids, table
+        return Catalogue(items, self.retired - set(ids.tolist()), self.trained), ids, table
+
+    @property
+    def trained(self) -> "Catalogue":
+        """The catalogue as the bundle has it, before any update."""
+        return self.before or self
+
+    def row(self, key: str) -> dict[str, Any]:
+        """What is known of a product, as columns of schema.ITEMS; empty for one that is not here."""
+        item_id = self.ids.get(key)
+        if item_id is None:
+            return {}
+        names = [name for name in schema.ITEMS.names if name != "item_id"]
+        (row,) = self.items.select(names).slice(item_id - 1, 1).to_pylist()
+        return {"item_id": key, **row, "attributes": dict(row["attributes"] or ())}
+
+    def warm(self) -> "Catalogue":
+        """Builds now what the first request would wait for."""
+        _ = (self.titles, self.prices, self.categories, self.brands, self.filters)
+        return self
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist([self._prepared(row) for row in rows], schema=schema.PREPARED_ITEMS)
 
     def _prepared(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        category = list(row.get("category") or [])
+        category, trained = list(row.get("category") or []), self.trained
         parts = [row.get("title"), row.get("brand"), *category, row.get("description")]
         return {
             **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", "attributes"}},
             "item_key": str(row["item_id"]),
             "attributes": list(dict(row.get("attributes") or {}).items()),
             "text": normalise(" ".join(str(part) for part in parts if part)),
-            "category_id": self._category_ids.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
-            "brand_id": self._brand_ids.get(normalise(row.get("brand") or ""), schema.PAD),
-            "price_bucket": self._price_bucket(row.get("price")),
-            "train_count": 0,
+            "category_id": trained._category_ids.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
+            "brand_id": trained._brand_ids.get(normalise(row.get("brand") or ""), schema.PAD),
+            "price_bucket": trained._price_bucket(row.get("price")),
+            "train_count": 0,  # only a model's own catalogue knows it, and nothing that answers reads it
         }
 
     @cached_property

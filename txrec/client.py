@@ -7,7 +7,8 @@
 
 A call that failed because the server was out of reach, overloaded or starting is tried again after a random wait that
 grows (full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/) or that the server names.
-Every endpoint may be called twice without harm: reads change nothing, and events carry ids.
+Every endpoint but the rollback may be called twice without harm: reads change nothing, events carry ids, and products
+and models are said as they shall be.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ from txrec.errors import TxrecError
 
 Json = dict[str, Any]
 R = TypeVar("R")
+SWITCH_TIMEOUT_S = 180.0
+"""Least timeout of a call that changes models: it is answered when every replica has opened the version."""
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 
@@ -70,7 +73,7 @@ class Retry:
         """
         if attempt >= self.attempts:
             return None
-        if isinstance(outcome, httpx.Response) and outcome.status_code not in RETRIED_STATUS:
+        if isinstance(outcome, httpx.Response) and not _passes(outcome):
             return None
         bound = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
         if isinstance(outcome, httpx.Response):
@@ -87,8 +90,8 @@ class Endpoints(ABC, Generic[R]):
     """
 
     @abstractmethod
-    def _send(self, method: str, path: str, body: Any = None) -> R:
-        """Makes one call."""
+    def _send(self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False) -> R:
+        """Makes one call, again where that may help and does no harm."""
 
     def recommend(self, **fields: Any) -> R:
         """What to show to a user now."""
@@ -118,9 +121,34 @@ class Endpoints(ABC, Generic[R]):
         """A user's history."""
         return self._send("GET", f"/v1/users/{quote(user_id, safe='')}")
 
+    def put_items(self, *items: Json) -> R:
+        """Adds or changes products; what an item leaves out stays, None takes a value away."""
+        return self._send("PUT", "/v1/items", list(items))
+
+    def retire(self, item_id: str) -> R:
+        """Takes a product out of sale."""
+        return self._send("DELETE", f"/v1/items/{quote(item_id, safe='')}")
+
+    def item(self, item_id: str) -> R:
+        """A product."""
+        return self._send("GET", f"/v1/items/{quote(item_id, safe='')}")
+
     def models(self) -> R:
-        """Served models."""
+        """Models, served or registered."""
         return self._send("GET", "/v1/models")
+
+    def activate(self, version: str, role: str = "production", share: float | None = None) -> R:
+        """Serves a version: `production`, `canary` (with the share of users that it answers) or `shadow`."""
+        body = {"role": role} if share is None else {"role": role, "share": share}
+        return self._send("POST", f"/v1/models/{quote(version, safe='')}:activate", body, SWITCH_TIMEOUT_S)
+
+    def deactivate(self, version: str) -> R:
+        """Ends a canary or a shadow."""
+        return self._send("POST", f"/v1/models/{quote(version, safe='')}:deactivate", None, SWITCH_TIMEOUT_S)
+
+    def rollback(self) -> R:
+        """Puts the version back into production that was there before; tried once, for twice goes back two steps."""
+        return self._send("POST", "/v1/models:rollback", None, SWITCH_TIMEOUT_S, once=True)
 
     def ready(self) -> R:
         """Whether the server can answer."""
@@ -147,6 +175,7 @@ class Client(Endpoints[Json]):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retry = retry or Retry()
+        self._timeout_s = timeout_s
         self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport, headers=_headers(key))
 
     def __enter__(self) -> Self:
@@ -159,15 +188,18 @@ class Client(Endpoints[Json]):
         """Closes the connections."""
         self._http.close()
 
-    def _send(self, method: str, path: str, body: Any = None) -> Json:
-        attempt = 0
+    def _send(self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False) -> Json:
+        attempt, timeout_s = 0, max(self._timeout_s, least_timeout_s)
         while True:
             attempt += 1
             try:
-                outcome: httpx.Response | httpx.TransportError = self._http.request(method, path, json=body)
+                outcome: httpx.Response | httpx.TransportError = self._http.request(
+                    method, path, json=body, timeout=timeout_s
+                )
             except httpx.TransportError as error:
                 outcome = error
-            wait_s = self._retry.wait_s(attempt, outcome, random.random())  # noqa: S311 - jitter is no secret
+            chance = random.random()  # noqa: S311 - jitter is no secret
+            wait_s = None if once else self._retry.wait_s(attempt, outcome, chance)
             if wait_s is None:
                 return _decoded(outcome)
             time.sleep(wait_s)
@@ -185,6 +217,7 @@ class AsyncClient(Endpoints[Awaitable[Json]]):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry or Retry()
+        self._timeout_s = timeout_s
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, transport=transport, headers=_headers(key))
 
     async def __aenter__(self) -> Self:
@@ -199,18 +232,29 @@ class AsyncClient(Endpoints[Awaitable[Json]]):
         """Closes the connections."""
         await self._http.aclose()
 
-    async def _send(self, method: str, path: str, body: Any = None) -> Json:
-        attempt = 0
+    async def _send(
+        self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False
+    ) -> Json:
+        attempt, timeout_s = 0, max(self._timeout_s, least_timeout_s)
         while True:
             attempt += 1
             try:
-                outcome: httpx.Response | httpx.TransportError = await self._http.request(method, path, json=body)
+                outcome: httpx.Response | httpx.TransportError = await self._http.request(
+                    method, path, json=body, timeout=timeout_s
+                )
             except httpx.TransportError as error:
                 outcome = error
-            wait_s = self._retry.wait_s(attempt, outcome, random.random())  # noqa: S311 - jitter is no secret
+            chance = random.random()  # noqa: S311 - jitter is no secret
+            wait_s = None if once else self._retry.wait_s(attempt, outcome, chance)
             if wait_s is None:
                 return _decoded(outcome)
             await asyncio.sleep(wait_s)
+
+
+def _passes(outcome: httpx.Response) -> bool:
+    """Whether a refusal may be over soon: the server says so, or a proxy whose replica died gave a bare 500."""
+    bare = not outcome.headers.get("content-type", "").startswith("application/json")
+    return outcome.status_code in RETRIED_STATUS or (outcome.status_code == 500 and bare)
 
 
 def _headers(key: str) -> dict[str, str]:

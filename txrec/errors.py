@@ -8,6 +8,8 @@
     ├── BundleError               a bundle that is missing, damaged or of another version
     └── RequestError              a request that cannot be answered as asked; `field` names the culprit
         ├── UnknownItemError      an item_id that the catalogue does not hold
+        ├── UnknownVersionError   a version that the registry does not hold
+        ├── ConflictError         a change that the present state does not allow
         └── UnavailableError      a part of the system is down for now; trying again later is right
 
 A message says what was found, what was expected and what to do, and names file, row or field.
@@ -69,6 +71,14 @@ class RequestError(TxrecError):
 
 class UnknownItemError(RequestError):
     """An item_id that the catalogue does not hold."""
+
+
+class UnknownVersionError(RequestError):
+    """A version of a model that the registry does not hold."""
+
+
+class ConflictError(RequestError):
+    """A change that the present state does not allow, e.g. a bundle that may not take traffic. The message says why."""
 
 
 class UnavailableError(RequestError):

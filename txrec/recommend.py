@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.bundle import Bundle
-from txrec.catalogue import Catalogue
+from txrec.catalogue import Catalogue, ItemChange
 from txrec.errors import RequestError, UnknownItemError
 from txrec.evidence import Evidence
 from txrec.explain import Explainer
@@ -26,7 +27,7 @@ from txrec.index.filters import Filters, PriceRange
 from txrec.index.fuse import Fusion
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source
-from txrec.rank import Ranked, diversify, rank
+from txrec.rank import Ranked, diversify, rank, reach
 from txrec.retrieve import NO_HISTORY, QueryBook, Question, Retriever
 from txrec.schema import EVENT_CODES, EventKind
 from txrec.slate import Candidates, Event, Request, Slate, SlateItem
@@ -34,6 +35,8 @@ from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
 
+ENCODED = ("text", "category_id", "brand_id", "price_bucket")
+"""Columns of a product that its vector is made from."""
 SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0})
 
 
@@ -49,7 +52,12 @@ class Recommender:
             bundle.model, bundle.queries, bundle.sources, bundle.fusion, bundle.config.retrieval.num_candidates
         )
         self.evidence = Evidence(
-            self.catalogue, bundle.activity, self.retriever.dense.vectors, bundle.item_text, self.retriever.sources
+            self.catalogue,
+            bundle.activity,
+            self.retriever.dense.vectors,
+            bundle.item_text,
+            self.retriever.sources,
+            wording=self.ranker is not None and self.ranker.graded,
         )
         self._users = {str(user): row for row, user in enumerate(bundle.users.user_id)}
 
@@ -82,6 +90,18 @@ class Recommender:
         ranked = self.rank_dense(candidates, use_ranker)
         timings = {"rank": 1e3 * (time.perf_counter() - started)}
         return [self._slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
+
+    def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
+        """Candidates without those that can be in no slate, because neither ranker nor diversification looks so far.
+
+        Their slates are the same; it is what is sent to a ranker elsewhere.
+        """
+        return [one.first(max(self.config.ranker.num_candidates, reach(one.request))) for one in candidates]
+
+    @property
+    def num_encoded_queries(self) -> int:
+        """Query texts so far that had to be encoded; the others were in the bundle or in the cache."""
+        return self.retriever.texts.num_encoded
 
     def retrieve_dense(
         self,
@@ -180,35 +200,68 @@ class Recommender:
         """
         if not rows:
             return self
-        old = len(self.catalogue)
         catalogue, ids, table = self.catalogue.upsert(rows)
+        renamed, anew = (self._differs(ids, table, columns) for columns in (("text", "title"), ENCODED))
         lexical = self.retriever.sources.get("lexical")
         sources: dict[str, Source] = {"popularity": self.retriever.popularity.extended(len(catalogue))}
         if isinstance(lexical, Lexical):
-            sources["lexical"] = lexical.extended(ids, table)
-        fresh = table.filter(ids > old)
-        text = self._encode_texts(fresh.column("text").to_pylist())
-        retriever = self.retriever.extended(fresh, text, sources)
+            sources["lexical"] = lexical.extended(ids[renamed], table.filter(renamed))
+        text = self._item_text(len(catalogue), ids[renamed], table.filter(renamed))
+        own = text[ids[anew]] if text is not None else None
+        retriever = self.retriever.changed(ids[anew], table.filter(anew), own, sources)
         return self._with(catalogue, retriever, text)
 
     def without_items(self, item_ids: Iterable[str]) -> "Recommender":
         """A recommender that never shows these products; histories may still name them."""
-        return self._with(self.catalogue.retire(item_ids), self.retriever, None)
+        return self._with(self.catalogue.retire(item_ids), self.retriever, self.evidence.item_text)
+
+    def with_changes(self, changes: Sequence[ItemChange]) -> "Recommender":
+        """A recommender to which the shop's changes apply, each complete in itself: none before it counts.
+
+        Applied in one go or bit by bit in the order in which they were made, the result is the same, dense ids
+        included. What a change leaves unsaid is as in the bundle.
+        """
+        put = sorted((change for change in changes if change.born), key=lambda change: change.born)
+        trained = self.catalogue.trained
+        rows = [{**trained.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
+        gone = [change.item_id for change in changes if not change.on_sale]
+        changed = self.with_items(rows).without_items(gone)
+        changed.catalogue.warm()
+        return changed
 
     def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":
         changed = object.__new__(Recommender)
         changed.__dict__.update(self.__dict__)
         changed.catalogue, changed.retriever = catalogue, retriever
-        item_text = self.evidence.item_text
-        if item_text is not None and text is not None:
-            item_text = np.concatenate([item_text, text])
         activity = self.evidence.activity.extended(len(catalogue))
-        changed.evidence = Evidence(catalogue, activity, retriever.dense.vectors, item_text, retriever.sources)
+        changed.evidence = replace(
+            self.evidence,
+            catalogue=catalogue,
+            activity=activity,
+            item_vectors=retriever.dense.vectors,
+            item_text=text,
+            sources=retriever.sources,
+        )
         return changed
 
-    def _encode_texts(self, texts: list[str]) -> NDArray[np.float32] | None:
-        encoder = self.bundle.text_encoder
-        return None if encoder is None else encoder.encode(texts)
+    def _differs(self, ids: NDArray[np.int32], table: pa.Table, columns: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(n,) which rows are new or differ from what is known in one of the columns."""
+        differs = ids > len(self.catalogue)
+        known = np.flatnonzero(~differs)
+        before = self.catalogue.items.select(columns).take(ids[known] - 1).to_pylist()
+        after = table.select(columns).take(known).to_pylist()
+        differs[known] = [one != other for one, other in zip(before, after, strict=True)]
+        return differs
+
+    def _item_text(self, num_items: int, ids: NDArray[np.int32], table: pa.Table) -> NDArray[np.float32] | None:
+        """(N + 1, Dt) text vectors of a catalogue in which some items have new texts; None without an encoder."""
+        encoder, text = self.bundle.text_encoder, self.evidence.item_text
+        if encoder is None or text is None:
+            return None
+        grown = np.concatenate([text, np.zeros((num_items + 1 - len(text), text.shape[1]), np.float32)])
+        if len(ids):
+            grown[ids] = encoder.encode(table.column("text").to_pylist())
+        return grown
 
     def _question(self, request: Request, book: QueryBook) -> Question:
         """A request in dense ids: history, query, mask, and what had to be ignored."""
@@ -286,11 +339,11 @@ class Recommender:
         started = time.perf_counter()
         explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
-        items = [self._item(candidates, int(p), float(s), explain) for p, s in zip(top, ranked.scores, strict=False)]
+        items = self._items(candidates, top, ranked.scores, explain)
         proposed = self._proposed(candidates) if candidates.request.explain else ()
         decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
         return Slate(
-            items=tuple(items),
+            items=items,
             candidates=proposed,
             fallback=candidates.fallback,
             timings_ms={**candidates.timings_ms, **timings, **decorated},
@@ -300,22 +353,30 @@ class Recommender:
     def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
         """What retrieval proposed, as far as the slate or the ranker looks."""
         kept = min(max(candidates.request.top_k, self.config.ranker.num_candidates), len(candidates))
-        return tuple(self._item(candidates, place, float(candidates.fused[place]), None) for place in range(kept))
+        return self._items(candidates, np.arange(kept), candidates.fused, None)
 
-    def _item(
-        self, candidates: Candidates, place: int, score: float, explain: "Callable[[int], tuple[str, ...]] | None"
-    ) -> SlateItem:
-        item_id = int(candidates.ids[place])
-        names = self.retriever.names
-        found = np.flatnonzero(candidates.ranks[place])
-        best = found[candidates.ranks[place][found].argmin()] if len(found) else -1
-        return SlateItem(
-            item_id=str(self.catalogue.keys[item_id]),
-            score=score,
-            title=self.catalogue.titles[item_id],
-            source=names[best] if len(found) else "",
-            sources={names[column]: float(candidates.scores[place, column]) for column in found},
-            reasons=explain(place) if explain else (),
+    def _items(
+        self,
+        candidates: Candidates,
+        places: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        explain: "Callable[[int], tuple[str, ...]] | None",
+    ) -> tuple[SlateItem, ...]:
+        """The candidates at some places, in this order, with as many scores or more."""
+        names, keys, titles = self.retriever.names, self.catalogue.keys, self.catalogue.titles
+        ranks = candidates.ranks[places]
+        placed_best = np.where(ranks > 0, ranks, np.iinfo(ranks.dtype).max).argmin(axis=1)
+        columns = (places, candidates.ids[places], scores, ranks, candidates.scores[places], placed_best)
+        return tuple(
+            SlateItem(
+                item_id=str(keys[item]),
+                score=score,
+                title=titles[item],
+                source=names[best] if any(found) else "",
+                sources={name: value for name, value, rank in zip(names, own, found, strict=True) if rank},
+                reasons=explain(place) if explain else (),
+            )
+            for place, item, score, found, own, best in zip(*(column.tolist() for column in columns), strict=False)
         )
 
 

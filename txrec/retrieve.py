@@ -56,6 +56,11 @@ class QueryTexts:
         found: NDArray[np.float32] = self._encoded(text)
         return found
 
+    @property
+    def num_encoded(self) -> int:
+        """Texts so far whose vectors were not at hand."""
+        return self._encoded.cache_info().misses
+
     def _encode(self, text: str) -> NDArray[np.float32]:
         if not text or self._encoder is None:
             return np.zeros(self.vectors.shape[1], np.float32)
@@ -168,21 +173,33 @@ class Retriever:
         found: NDArray[np.float32] = self.model.last_state(batch, self._inputs).numpy()
         return found
 
-    def extended(self, items: pa.Table, text: NDArray[np.float32] | None, sources: Mapping[str, Source]) -> "Retriever":
-        """The same retriever with n new products after the last dense id.
+    @torch.no_grad()
+    def changed(
+        self,
+        ids: NDArray[np.int32],
+        items: pa.Table,
+        text: NDArray[np.float32] | None,
+        sources: Mapping[str, Source],
+    ) -> "Retriever":
+        """The same retriever with n products encoded anew; what training learned of a known one is kept.
 
         Args:
+            ids: (n,) dense ids; those of new products follow the last one, in order.
             items: n rows of schema.PREPARED_ITEMS.
             text: (n, Dt) text vectors; None without text.
             sources: those that have changed, `dense` excepted.
         """
-        if not items.num_rows:
+        if not len(ids):
             return self._with(self.dense, sources, self._inputs)
-        features = ItemFeatures.from_table(items, text, self.model.sizes.num_trained_items, all_cold=True)
-        with torch.no_grad():
-            inputs = self.model.encoder.encode(features)[1:]
-            vectors = torch.nn.functional.normalize(inputs, dim=-1).numpy()
-        return self._with(self.dense.extended(vectors), sources, torch.cat([self._inputs, inputs]))
+        num_trained = self.model.sizes.num_trained_items
+        features = ItemFeatures.from_table(items, text, num_trained, all_cold=True)
+        trained = np.flatnonzero(ids <= num_trained)
+        features.id_row[trained + 1] = torch.from_numpy(ids[trained]).to(features.id_row)  # row 0 is PAD
+        encoded = self.model.encoder.encode(features)[1:]
+        inputs = torch.cat([self._inputs, torch.zeros(int((ids >= len(self._inputs)).sum()), encoded.shape[1])])
+        inputs[torch.from_numpy(ids.astype(np.int64))] = encoded
+        vectors = torch.nn.functional.normalize(encoded, dim=-1).numpy()
+        return self._with(self.dense.changed(ids, vectors), sources, inputs)
 
     def by_vectors(
         self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion

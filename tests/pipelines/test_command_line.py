@@ -17,7 +17,19 @@ def txrec(*words: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_verb_with_a_sentence() -> None:
     shown = txrec("--help")
     assert shown.returncode == 0
-    for verb in ("demo", "prepare", "pretrain", "train", "tune", "evaluate", "publish", "recommend", "serve", "models"):
+    for verb in (
+        "demo",
+        "prepare",
+        "pretrain",
+        "train",
+        "tune",
+        "evaluate",
+        "publish",
+        "recommend",
+        "serve",
+        "models",
+        "export-events",
+    ):
         assert f" {verb} " in shown.stdout
 
 

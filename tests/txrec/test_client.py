@@ -90,7 +90,7 @@ def test_a_refusal_is_not_tried_again_and_names_the_field() -> None:
 
 
 def test_an_answer_in_another_shape_is_still_an_error() -> None:
-    for _, result in call_both("models", replies=(httpx.Response(500, text="oops"),)):
+    for _, result in call_both("models", replies=(httpx.Response(500, text="oops"),) * 4):
         assert isinstance(result, ApiError)
         assert "oops" in str(result)
 
@@ -103,3 +103,47 @@ def test_waits_grow_are_random_and_follow_the_server() -> None:
     assert retry.wait_s(9, lost, 0.5) is None
     assert retry.wait_s(1, httpx.Response(503, headers={"retry-after": "1"}), 0.5) == 1.05
     assert retry.wait_s(1, httpx.Response(404), 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "sent_as", "body"),
+    [
+        ("put_items", ({"item_id": "a"}, {"item_id": "b"}), "PUT /v1/items", [{"item_id": "a"}, {"item_id": "b"}]),
+        ("retire", ("a/b",), "DELETE /v1/items/a%2Fb", None),
+        ("item", ("a/b",), "GET /v1/items/a%2Fb", None),
+        ("activate", ("v2",), "POST /v1/models/v2:activate", {"role": "production"}),
+        ("activate", ("v2", "canary", 0.1), "POST /v1/models/v2:activate", {"role": "canary", "share": 0.1}),
+        ("deactivate", ("v2",), "POST /v1/models/v2:deactivate", None),
+        ("rollback", (), "POST /v1/models:rollback", None),
+    ],
+)
+def test_products_and_models_are_changed_by_one_call(
+    method: str, arguments: tuple[Any, ...], sent_as: str, body: Any
+) -> None:
+    for sent, result in call_both(method, *arguments, replies=(ok(),)):
+        assert result == {"items": []}
+        (request,) = sent
+        assert f"{request.method} {request.url.raw_path.decode()}" == sent_as
+        assert (json.loads(request.content) if request.content else None) == body
+
+
+def test_a_rollback_is_tried_once_because_twice_goes_back_two_steps() -> None:
+    for sent, result in call_both("rollback", replies=(httpx.ReadTimeout("slow"), ok())):
+        assert len(sent) == 1
+        assert isinstance(result, ApiError)
+
+
+def test_calls_that_change_models_wait_for_the_replicas() -> None:
+    for sent, _ in call_both("activate", "v2", replies=(ok(),)):
+        assert sent[0].extensions["timeout"]["read"] >= 60
+    for sent, _ in call_both("recommend", replies=(ok(),)):
+        assert sent[0].extensions["timeout"]["read"] == 10
+
+
+def test_a_proxy_that_lost_its_replica_is_asked_again_but_a_defect_is_not() -> None:
+    for sent, result in call_both("recommend", replies=(httpx.Response(500, text="Internal Server Error"), ok())):
+        assert len(sent) == 2
+        assert result == {"items": []}
+    for sent, result in call_both("recommend", replies=(httpx.Response(500, json=ERROR), ok())):
+        assert len(sent) == 1
+        assert isinstance(result, ApiError)

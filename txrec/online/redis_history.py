@@ -3,11 +3,15 @@
 An acknowledged event is as durable as the server is set up to be: run it with `appendonly yes` and
 `appendfsync always` (and replicas with `WAIT`, where a node may be lost) for what `SqliteHistory` gives on one machine.
 
-    PREFIX:user:USER    sorted set, score = time, member = sequence number and the event as JSON
-    PREFIX:ids          hash, event id = user
-    PREFIX:users        set of users with events
-    PREFIX:forgotten    set of forgotten users
-    PREFIX:seq          counter
+    PREFIX:user:USER         sorted set, score = time, member = sequence number and the event as JSON
+    PREFIX:ids               hash, event id = user
+    PREFIX:users             set of users with events
+    PREFIX:forgotten         set of forgotten users
+    PREFIX:seq               counter
+    PREFIX:days              set of days with impressions
+    PREFIX:shown:DAY         hash, request id and variant = the impression as JSON
+    PREFIX:shown-to:USER     set of `DAY REQUEST VARIANT`
+    PREFIX:overlap:VERSION   hash, number and sum of a shadow model's overlaps
 """
 
 import json
@@ -21,7 +25,7 @@ import redis
 
 from txrec import schema
 from txrec.errors import UnavailableError
-from txrec.online.history import MAX_EVENTS, LiveHistory, LoggedEvent
+from txrec.online.history import MAX_EVENTS, Impression, LiveHistory, LoggedEvent, Overlap, as_table
 from txrec.slate import Event
 
 _APPEND = """
@@ -50,6 +54,7 @@ redis.call('SADD', prefix .. ':forgotten', user)
 return #members
 """
 _SEQUENCE_DIGITS = 15
+_DAY_US = 86_400_000_000
 
 
 class RedisHistory:
@@ -63,15 +68,13 @@ class RedisHistory:
 
     def __init__(self, url: str, prefix: str = "txrec", timeout_s: float = 0.5) -> None:
         self._prefix = prefix
-        self._redis: Any = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
-        )
+        self._redis = connect(url, timeout_s)
         self._append = self._redis.register_script(_APPEND)
         self._forget = self._redis.register_script(_FORGET)
 
     def append(self, *batches: Sequence[LoggedEvent]) -> list[int]:
         """Stores batches of events, all or none, before it returns; how many of each were new."""
-        with self._available(), self._redis.pipeline(transaction=True) as pipeline:
+        with available(), self._redis.pipeline(transaction=True) as pipeline:
             for batch in batches:
                 arguments = [part for event in batch for part in _arguments(event)]
                 self._append(keys=[self._prefix], args=arguments, client=pipeline)
@@ -79,37 +82,96 @@ class RedisHistory:
 
     def recent(self, user_id: str, limit: int = MAX_EVENTS) -> LiveHistory:
         """A user's latest events."""
-        with self._available(), self._redis.pipeline(transaction=True) as pipeline:
+        with available(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.zrange(f"{self._prefix}:user:{user_id}", -limit, -1)
             pipeline.sismember(f"{self._prefix}:forgotten", user_id)
             members, gone = pipeline.execute()
         return LiveHistory(tuple(_logged(member).event for member in members), bool(gone))
 
     def forget(self, user_id: str) -> int:
-        """Removes a user's events and marks him as forgotten."""
-        with self._available():
-            return int(self._forget(keys=[self._prefix], args=[user_id]))
+        """Removes a user's events and impressions and marks him as forgotten."""
+        with available():
+            removed = int(self._forget(keys=[self._prefix], args=[user_id]))
+            known = f"{self._prefix}:shown-to:{user_id}"
+            for place in self._redis.smembers(known):
+                day, _, name = place.partition(" ")
+                self._redis.hdel(f"{self._prefix}:shown:{day}", name)
+            self._redis.delete(known)
+        return removed
 
     def export(self, since_us: int = 0) -> pa.Table:
         """All events from a time on as schema.EVENTS."""
         found: list[tuple[int, str, LoggedEvent]] = []
-        with self._available():
+        with available():
             for user in self._redis.sscan_iter(f"{self._prefix}:users"):
                 members = self._redis.zrangebyscore(f"{self._prefix}:user:{user}", since_us, "+inf")
                 found.extend((_logged(one).event.ts or 0, one[:_SEQUENCE_DIGITS], _logged(one)) for one in members)
         found.sort(key=lambda entry: entry[:2])
         return pa.Table.from_pylist([_exported(logged) for _, _, logged in found], schema=schema.EVENTS)
 
+    def show(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
+        """Stores impressions; whole days from before a time are dropped."""
+        with available():
+            gone = self._forgotten({one.user_id for one in impressions if one.user_id is not None})
+            with self._redis.pipeline(transaction=True) as pipeline:
+                for one in impressions:
+                    if one.user_id not in gone:
+                        self._show(pipeline, one, keep_since_us)
+                for day in self._days():
+                    if (day + 1) * _DAY_US <= keep_since_us:
+                        pipeline.delete(f"{self._prefix}:shown:{day}").srem(f"{self._prefix}:days", day)
+                pipeline.execute()
+
+    def shown(self, since_us: int = 0) -> pa.Table:
+        """All impressions from a time on as IMPRESSIONS."""
+        with available():
+            found = [one for day in self._days() for one in self._redis.hvals(f"{self._prefix}:shown:{day}")]
+        rows = [row for row in map(json.loads, found) if row["ts"] >= since_us]
+        return as_table(sorted(rows, key=lambda row: (row["ts"], row["request_id"], row["variant"])))
+
+    def overlap(self, model_version: str) -> Overlap:
+        """How much a version's shadow slates agree with what was shown."""
+        with available():
+            number, total = self._redis.hmget(f"{self._prefix}:overlap:{model_version}", "number", "sum")
+        return Overlap(int(number), float(total) / int(number)) if number else Overlap()
+
     def close(self) -> None:
         """Closes the connections."""
         self._redis.close()
 
-    @contextmanager
-    def _available(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.RedisError as error:
-            raise UnavailableError("", f"the event store in Redis cannot be used now: {error}") from error
+    def _show(self, pipeline: Any, one: Impression, keep_since_us: int) -> None:
+        day, name = one.ts // _DAY_US, f"{one.request_id} {one.variant}"
+        pipeline.sadd(f"{self._prefix}:days", day)
+        pipeline.hsetnx(f"{self._prefix}:shown:{day}", name, json.dumps(asdict(one)))
+        if one.user_id is not None:
+            known = f"{self._prefix}:shown-to:{one.user_id}"
+            pipeline.sadd(known, f"{day} {name}")
+            pipeline.expire(known, (one.ts - keep_since_us + _DAY_US) // 1_000_000)
+        if one.overlap is not None:
+            pipeline.hincrby(f"{self._prefix}:overlap:{one.model_version}", "number", 1)
+            pipeline.hincrbyfloat(f"{self._prefix}:overlap:{one.model_version}", "sum", one.overlap)
+
+    def _days(self) -> list[int]:
+        return sorted(int(day) for day in self._redis.smembers(f"{self._prefix}:days"))
+
+    def _forgotten(self, users: set[str]) -> set[str]:
+        asked = sorted(users)
+        answers = self._redis.smismember(f"{self._prefix}:forgotten", asked) if asked else []
+        return {user for user, gone in zip(asked, answers, strict=True) if gone}
+
+
+def connect(url: str, timeout_s: float) -> Any:
+    """A client of a Redis server; nothing is sent before the first call."""
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
+@contextmanager
+def available() -> Iterator[None]:
+    """Makes an `UnavailableError` of whatever Redis reports."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise UnavailableError("", f"the event store in Redis cannot be used now: {error}") from error
 
 
 def _arguments(logged: LoggedEvent) -> tuple[str, str, int, str]:

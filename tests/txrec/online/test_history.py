@@ -7,13 +7,22 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import services
 from txrec import schema
 from txrec.errors import UnavailableError
-from txrec.online.history import HistoryStore, LoggedEvent, SqliteHistory, open_history
+from txrec.online.history import (
+    IMPRESSIONS,
+    HistoryStore,
+    Impression,
+    LoggedEvent,
+    Overlap,
+    SqliteHistory,
+    open_history,
+)
 from txrec.online.redis_history import RedisHistory
 from txrec.slate import Event
 
@@ -110,7 +119,7 @@ from txrec.online.history import LoggedEvent, SqliteHistory
 from txrec.slate import Event
 store = SqliteHistory(Path(sys.argv[1]))
 for number in range(1_000_000):
-    store.append([LoggedEvent(str(number), "u1", Event("click", "p1", None, number + 1))])
+    store.append([LoggedEvent(str(number), "u1", Event("click", f"p{number}", None, number + 1))])
     print(number, flush=True)
 """
 
@@ -123,8 +132,9 @@ def test_a_killed_writer_has_lost_no_acknowledged_event(tmp_path: Path) -> None:
     os.kill(writer.pid, signal.SIGKILL)
     acknowledged.extend(int(line) for line in writer.stdout.read().splitlines() if line)
     writer.wait()
-    stored = SqliteHistory(file).export().num_rows
-    assert stored >= len(acknowledged) >= 50
+    stored = set(SqliteHistory(file).export()["item_id"].to_pylist())
+    assert len(acknowledged) >= 50
+    assert [number for number in acknowledged if f"p{number}" not in stored] == []
 
 
 def test_a_file_that_is_no_store_is_unavailable_and_named(tmp_path: Path) -> None:
@@ -140,3 +150,39 @@ def test_a_redis_that_is_gone_is_unavailable_and_says_so() -> None:
     for call in (lambda: store.recent("u1"), lambda: store.append([click(1)]), lambda: store.forget("u1")):
         with pytest.raises(UnavailableError, match="Redis cannot be used now"):
             call()
+
+
+def shown(number: int, user: str | None = "u1", variant: str = "production", **more: Any) -> Impression:
+    return Impression(f"r{number}", number, variant, "v1", ("p1", "p2"), (0.5, 0.25), user, "lamp", **more)
+
+
+def test_impressions_are_kept_once_and_exported_in_time_order(store: HistoryStore) -> None:
+    store.show([shown(2), shown(1, user=None, fallback="unknown_user")])
+    store.show([shown(2)])
+    table = store.shown()
+    assert table.schema == IMPRESSIONS
+    assert table["request_id"].to_pylist() == ["r1", "r2"]
+    assert table["item_ids"].to_pylist()[0] == ["p1", "p2"]
+    assert table["fallback"].to_pylist() == ["unknown_user", None]
+    assert store.shown(since_us=2).num_rows == 1
+
+
+def test_impressions_of_a_forgotten_user_go_and_do_not_come_back(store: HistoryStore) -> None:
+    store.show([shown(1), shown(2, user="u2")])
+    store.forget("u1")
+    store.show([shown(3), shown(4, user="u2")])
+    assert store.shown()["request_id"].to_pylist() == ["r2", "r4"]
+
+
+def test_old_impressions_are_dropped(store: HistoryStore) -> None:
+    day = 86_400_000_000
+    store.show([shown(1), shown(3 * day)])
+    store.show([], keep_since_us=2 * day)
+    assert store.shown()["request_id"].to_pylist() == [f"r{3 * day}"]
+
+
+def test_the_overlap_of_a_shadow_is_the_mean_of_its_slates(store: HistoryStore) -> None:
+    assert store.overlap("v1") == Overlap(0, None)
+    store.show([shown(1), *(shown(number, variant="shadow", overlap=number / 4) for number in (1, 2, 3))])
+    assert store.overlap("v1") == Overlap(3, 0.5)
+    assert store.overlap("v2") == Overlap(0, None)

@@ -1,0 +1,163 @@
+"""The contract of the journal of changed products, and what it means for a recommender."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import services
+from txrec.catalogue import ItemChange
+from txrec.errors import UnavailableError
+from txrec.online.journal import ItemJournal, SqliteJournal, open_journal
+from txrec.online.redis_journal import RedisJournal
+from txrec.recommend import Event, Recommender, Request
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with services.redis() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ItemJournal]:
+    journal: ItemJournal
+    if request.param == "redis":
+        journal = RedisJournal(request.getfixturevalue("redis_url"), prefix=request.node.name)
+    else:
+        journal = SqliteJournal(tmp_path / "state" / "history.sqlite")
+    yield journal
+    journal.close()
+
+
+def test_a_change_is_numbered_and_told_to_whoever_asks_from_before(journal: ItemJournal) -> None:
+    assert journal.since(0).items == ()
+    assert journal.put([{"item_id": "a", "title": "Lamp"}, {"item_id": "b"}]) == 2
+    assert journal.put([{"item_id": "c"}]) == 3
+    changes = journal.since(2)
+    assert changes.version == 3
+    assert changes.items == (ItemChange("c", {}, False, 3),)
+    assert journal.since(3).items == ()
+    assert journal.since(3).version == 3
+    assert [change.item_id for change in journal.since(0).items] == ["a", "b", "c"]
+
+
+def test_what_is_left_out_stays_and_null_takes_away(journal: ItemJournal) -> None:
+    journal.put([{"item_id": "a", "title": "Lamp", "price": 5.0, "category": [], "attributes": {}}])
+    journal.put([{"item_id": "a", "available": False}, {"item_id": "a", "price": None}])
+    change = journal.get("a")
+    assert change is not None
+    assert change.fields == {"title": "Lamp", "price": None, "available": False, "category": [], "attributes": {}}
+    assert not change.on_sale
+    assert len(journal.since(0).items) == 1
+
+
+def test_a_retired_product_keeps_its_place_and_starts_afresh(journal: ItemJournal) -> None:
+    journal.put([{"item_id": "a", "title": "Lamp"}, {"item_id": "b"}])
+    assert journal.retire("a") == 3
+    assert journal.get("a") == ItemChange("a", {"title": "Lamp"}, True, 1)
+    journal.put([{"item_id": "a", "price": 1.0}])
+    assert journal.get("a") == ItemChange("a", {"price": 1.0}, False, 1)
+
+
+def test_a_product_that_was_only_retired_is_born_when_it_is_put(journal: ItemJournal) -> None:
+    journal.retire("a")
+    assert journal.get("a") == ItemChange("a", {}, True, 0)
+    journal.put([{"item_id": "b"}, {"item_id": "a"}])
+    assert {change.item_id: change.born for change in journal.since(0).items} == {"b": 2, "a": 3}
+
+
+def test_writers_at_the_same_time_get_numbers_of_their_own(journal: ItemJournal) -> None:
+    numbers: list[int] = []
+
+    def write(place: int) -> None:
+        numbers.extend(journal.put([{"item_id": f"{place}-{number}"}]) for number in range(10))
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 31))
+    assert len(journal.since(0).items) == 30
+
+
+def test_a_redis_that_is_gone_is_unavailable() -> None:
+    journal = open_journal("redis://127.0.0.1:1/0")
+    with pytest.raises(UnavailableError, match="Redis cannot be used now"):
+        journal.put([{"item_id": "a"}])
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    return Recommender.open(tiny_bundle)
+
+
+STEPS = (
+    [{"item_id": "new-1", "title": "Zyx Lamp", "brand": "acme", "category": ["home", "lamp"], "price": 3.0}],
+    [{"item_id": "sku-011", "price": 999.0}, {"item_id": "new-2", "title": "Qux tent"}],
+    [{"item_id": "new-1", "title": "Renamed kettle"}, {"item_id": "sku-012", "available": False}],
+)
+
+
+def test_changes_applied_bit_by_bit_or_at_once_give_the_same_recommender(recommender: Recommender) -> None:
+    journal, reached, stepwise = SqliteJournal(), 0, recommender
+    for rows in STEPS:
+        journal.put(rows)
+        changes = journal.since(reached)
+        stepwise, reached = stepwise.with_changes(changes.items), changes.version
+    journal.retire("new-2")
+    stepwise = stepwise.with_changes(journal.since(reached).items)
+    at_once = recommender.with_changes(journal.since(0).items)
+    assert stepwise.catalogue.ids == at_once.catalogue.ids
+    assert stepwise.catalogue.retired == at_once.catalogue.retired
+    np.testing.assert_allclose(stepwise.evidence.item_vectors, at_once.evidence.item_vectors, atol=1e-5)
+    np.testing.assert_allclose(stepwise.evidence.item_text, at_once.evidence.item_text, atol=1e-5)
+    requests = [Request(query="lamp"), Request(query="kettle"), Request(events=(Event("click", "new-1"),))]
+    for one, other in zip(stepwise.recommend(requests), at_once.recommend(requests), strict=True):
+        assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
+
+
+def found(recommender: Recommender, query: str, top_k: int = 64) -> list[str]:
+    (slate,) = recommender.recommend([Request(query=query, top_k=top_k)])
+    return [item.item_id for item in slate.items]
+
+
+def test_a_renamed_new_product_is_found_by_its_new_name_only(recommender: Recommender) -> None:
+    named = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, born=1)])
+    renamed = named.with_changes([ItemChange("new", {"title": "Qux kettle"}, born=1)])
+    place = named.catalogue.ids["new"]
+    assert renamed.catalogue.ids["new"] == place
+    assert not np.allclose(named.evidence.item_vectors[place], renamed.evidence.item_vectors[place])
+    assert "new" in found(named, "zyx lamp", 3)
+    assert "new" in found(renamed, "qux kettle", 3)
+    assert "new" not in found(renamed, "zyx lamp", 3)
+
+
+def test_a_change_of_one_field_keeps_what_the_bundle_knows(recommender: Recommender) -> None:
+    before = recommender.catalogue.row("sku-011")
+    changed = recommender.with_changes([ItemChange("sku-011", {"price": 1.5}, born=1)])
+    assert changed.catalogue.row("sku-011") == {**before, "price": 1.5}
+    assert "sku-011" in found(changed, "lamp")
+
+
+def test_an_unavailable_product_is_out_until_it_is_back(recommender: Recommender) -> None:
+    gone = recommender.with_changes([ItemChange("sku-011", {"available": False}, born=1)])
+    assert "sku-011" not in found(gone, "lamp")
+    back = gone.with_changes([ItemChange("sku-011", {"available": True}, born=1)])
+    assert "sku-011" in found(back, "lamp")
+
+
+def test_a_product_of_which_nothing_is_said_is_known_and_harmless(recommender: Recommender) -> None:
+    changed = recommender.with_changes([ItemChange("bare", {}, born=1)])
+    assert "bare" in changed.catalogue.ids
+    assert np.isfinite(changed.evidence.item_vectors[changed.catalogue.ids["bare"]]).all()
+    assert found(changed, "lamp")
+    assert changed.recommend([Request(events=(Event("click", "bare"),))])[0].items
+
+
+def test_a_retired_product_unknown_to_the_bundle_changes_nothing(recommender: Recommender) -> None:
+    changed = recommender.with_changes([ItemChange("nothing", {}, True, 0)])
+    assert len(changed.catalogue) == len(recommender.catalogue)

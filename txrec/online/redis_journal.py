@@ -1,0 +1,96 @@
+"""The journal of changed products for many nodes: an `ItemJournal` in Redis, which all replicas share.
+
+PREFIX:items         hash, item id = the change as JSON, with its number
+PREFIX:items-order   sorted set of item ids, score = number of the last change
+PREFIX:items-seq     counter
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from txrec.catalogue import ItemChange
+from txrec.online.journal import Changes, merged, retired
+from txrec.online.redis_history import available, connect
+
+
+class RedisJournal:
+    """An `ItemJournal` in a Redis server; durability is the server's, see `RedisHistory`.
+
+    Args:
+        url: `redis://host:port/db` or `rediss://...`.
+        prefix: of all keys.
+        timeout_s: a server that does not answer within this time is unavailable.
+    """
+
+    def __init__(self, url: str, prefix: str = "txrec", timeout_s: float = 0.5) -> None:
+        self._items, self._order, self._seq = (f"{prefix}:{name}" for name in ("items", "items-order", "items-seq"))
+        self._redis = connect(url, timeout_s)
+
+    def put(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Stores rows, all or none, before it returns."""
+        ids = [str(row["item_id"]) for row in rows]
+
+        def change(known: dict[str, ItemChange], first: int) -> dict[str, tuple[ItemChange, int]]:
+            made: dict[str, tuple[ItemChange, int]] = {}
+            for number, row in enumerate(rows, start=first):
+                item_id = str(row["item_id"])
+                before = made[item_id][0] if item_id in made else known.get(item_id)
+                made[item_id] = (merged(before, row, number), number)
+            return made
+
+        return self._write(ids, len(rows), change)
+
+    def retire(self, item_id: str) -> int:
+        """Takes a product out of sale."""
+        return self._write([item_id], 1, lambda known, first: {item_id: (retired(known.get(item_id), item_id), first)})
+
+    def get(self, item_id: str) -> ItemChange | None:
+        """What was said about a product."""
+        with available():
+            return self._known(self._redis, [item_id]).get(item_id)
+
+    def since(self, version: int) -> Changes:
+        """What was changed after a number."""
+        with available():
+            with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.get(self._seq)
+                pipeline.zrangebyscore(self._order, f"({version}", "+inf")
+                last, ids = pipeline.execute()
+            texts = self._redis.hmget(self._items, ids) if ids else []
+        entries = [json.loads(text) for text in texts]
+        reached = [entry for entry in entries if entry["seq"] <= int(last)]  # what came meanwhile is for the next call
+        return Changes(max(int(last or 0), version), tuple(_read(entry) for entry in reached))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()
+
+    def _write(
+        self,
+        ids: Sequence[str],
+        count: int,
+        change: Callable[[dict[str, ItemChange], int], dict[str, tuple[ItemChange, int]]],
+    ) -> int:
+        def attempt(pipeline: Any) -> int:
+            last = int(pipeline.get(self._seq) or 0)
+            made = change(self._known(pipeline, ids), last + 1)
+            pipeline.multi()
+            pipeline.set(self._seq, last + count)
+            for item_id, (entry, number) in made.items():
+                pipeline.hset(self._items, item_id, json.dumps({**asdict(entry), "seq": number}))
+                pipeline.zadd(self._order, {item_id: number})
+            return last + count
+
+        with available():
+            return int(self._redis.transaction(attempt, self._seq, value_from_callable=True))
+
+    def _known(self, client: Any, ids: Sequence[str]) -> dict[str, ItemChange]:
+        asked = list(dict.fromkeys(ids))
+        texts = client.hmget(self._items, asked) if asked else []
+        return {item_id: _read(json.loads(text)) for item_id, text in zip(asked, texts, strict=True) if text}
+
+
+def _read(entry: Mapping[str, Any]) -> ItemChange:
+    return ItemChange(**{name: value for name, value in entry.items() if name != "seq"})
