@@ -5,6 +5,7 @@ Ids are the shop's own strings. Bodies are closed: an unknown field is an error 
 ingress, the others here.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
@@ -20,6 +21,7 @@ MAX_SESSION_EVENTS = 500
 MAX_IDS = 10_000
 MAX_RANKED = 1_000
 MAX_EVENTS = 1_000
+MAX_ITEMS = 1_000
 
 
 class Body(BaseModel):
@@ -147,24 +149,88 @@ class LiveEvent(SessionEvent):
     """Of the slate that the event came from."""
 
 
+def _one_or_many(most: int, example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Makes the schema of a list say that its only element may also come bare."""
+
+    def either(schema: dict[str, Any]) -> None:
+        one = schema.pop("items")
+        schema.pop("type")
+        schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}]
+        schema["examples"] = [example]
+
+    return either
+
+
+def _as_many(body: Any, most: int, what: str) -> Any:
+    if isinstance(body, list) and not 1 <= len(body) <= most:
+        raise ValueError(f"{len(body)} {what}; expected 1 to {most}")
+    return [body] if isinstance(body, dict) else body
+
+
 class EventsRequest(RootModel[tuple[LiveEvent, ...]]):
     """One event, or up to 1000 of them."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra=_one_or_many(
+            MAX_EVENTS, {"user_id": "u000042", "event": "click", "item_id": "p000017", "event_id": "0b7c6a52f1"}
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _one_is_many(cls, body: Any) -> Any:
-        if isinstance(body, list) and not 1 <= len(body) <= MAX_EVENTS:
-            raise ValueError(f"{len(body)} events; expected 1 to {MAX_EVENTS}")
-        return [body] if isinstance(body, dict) else body
+        return _as_many(body, MAX_EVENTS, "events")
 
-    @staticmethod
-    def _either(schema: dict[str, Any]) -> None:
-        one = schema.pop("items")
-        schema.pop("type")
-        schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_EVENTS}]
-        schema["examples"] = [{"user_id": "u000042", "event": "click", "item_id": "p000017", "event_id": "0b7c6a52f1"}]
 
-    model_config = ConfigDict(frozen=True, json_schema_extra=_either)
+class LiveItem(Body):
+    """A product as it is from now on. Fields that are left out stay as they are, null takes a value away."""
+
+    item_id: Id = Field(examples=["p000017"])
+    """Which product; an id that is not known yet is a new one."""
+    title: str | None = Field(None, max_length=2_000, examples=["Reading lamp, brass"])
+    """Name."""
+    description: str | None = Field(None, max_length=20_000)
+    """Anything else that a search may find it by."""
+    category: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=20)
+    """Path, broadest first."""
+    brand: str | None = Field(None, max_length=256)
+    """Maker."""
+    price: float | None = Field(None, ge=0, le=1e9)
+    """In the shop's currency."""
+    available: bool | None = None
+    """false takes it out of every slate until it is true or null again."""
+    attributes: dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=2_000)]] | None = Field(
+        None, max_length=100
+    )
+    """What filters ask for, e.g. colour."""
+
+
+class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
+    """One product, or up to 1000 of them."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra=_one_or_many(
+            MAX_ITEMS, {"item_id": "p000017", "title": "Reading lamp, brass", "price": 49.9, "available": True}
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_many(cls, body: Any) -> Any:
+        return _as_many(body, MAX_ITEMS, "products")
+
+
+class ActivateRequest(Body):
+    """What a version is to be used for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "canary", "share": 0.1}]})
+
+    role: Literal["production", "canary", "shadow"] = "production"
+    """production answers, canary answers a share of the users, shadow answers too but only the log sees it."""
+    share: float | None = Field(None, gt=0, le=1)
+    """Of the users that a canary answers; absent for other roles."""
 
 
 class EventsReply(Reply):
@@ -185,6 +251,38 @@ class ForgottenReply(Reply):
     """Raw id."""
     num_events: int
     """Events removed. What the model's bundle still holds about the user is not used any more."""
+
+
+class ItemsReply(Reply):
+    """Changes of products are on disk and part of every slate within two seconds."""
+
+    stored: int
+    """Products changed."""
+    change: int
+    """Number of the last change."""
+
+
+class ProductReply(Reply):
+    """A product as the model in production knows it."""
+
+    item_id: str
+    """Raw id."""
+    title: str | None
+    """Name."""
+    description: str | None
+    """Anything else that a search finds it by."""
+    category: list[str] | None
+    """Path, broadest first."""
+    brand: str | None
+    """Maker."""
+    price: float | None
+    """In the shop's currency."""
+    available: bool | None
+    """As the shop says."""
+    attributes: dict[str, str | None]
+    """What filters ask for."""
+    on_sale: bool
+    """Whether it may be in a slate."""
 
 
 class ItemReply(Reply):
@@ -239,7 +337,7 @@ class SlateReply(Reply):
     model_version: str
     """Version of the bundle that answered."""
     variant: str
-    """Which of the served models answered: `production`."""
+    """What the model that answered is served as: `production` or `canary`."""
     took_ms: float
     """Time in the server, milliseconds."""
     fallback: str | None
@@ -251,7 +349,8 @@ class SlateReply(Reply):
     notes: list[str]
     """What was ignored, e.g. unknown products in the session."""
     timings_ms: dict[str, float]
-    """Stage = milliseconds, for the whole batch the request was in; empty unless `explain`."""
+    """Stage = milliseconds, for the whole batch the request was in; empty unless `explain`. `retriever_call` and
+    `ranker_call` are the ways to other processes and back, with what is done there."""
 
 
 class HistoryEvent(Reply):
@@ -280,13 +379,26 @@ class UserReply(Reply):
     """His history, oldest first, as far back as the model looks."""
 
 
+class OverlapReply(Reply):
+    """How much a shadow agrees with what was shown."""
+
+    num_requests: int
+    """Requests compared."""
+    mean: float | None
+    """Mean share of the slate that both hold, 0 to 1; null before the first comparison."""
+
+
 class ModelReply(Reply):
-    """A served model."""
+    """A model that is served or could be."""
 
     version: str
     """Version of the bundle."""
-    variant: str
-    """Role: `production`."""
+    variant: str | None
+    """What it is served as: `production`, `canary` or `shadow`; null = registered only."""
+    share: float
+    """Of the users that it answers, 0 to 1."""
+    overlap: OverlapReply | None
+    """Of a shadow, what it would have shown beside what was shown; null for the others."""
     created: str | None
     """When it was made, ISO 8601."""
     num_items: int
@@ -296,7 +408,7 @@ class ModelReply(Reply):
 
 
 class ModelsReply(Reply):
-    """All models that are served."""
+    """All models of the registry, oldest first; the only one where the server was started without a registry."""
 
     models: list[ModelReply]
     """One entry a model."""

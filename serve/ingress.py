@@ -3,26 +3,35 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from serve import api, problems
+from serve import api, changes, problems
 from serve.batching import Batcher
+from serve.changes import Products, Versions
 from serve.envelope import MAX_BODY_BYTES, Envelope
-from serve.keys import Keys, Role
+from serve.impressions import Impressions
+from serve.keys import Key, Keys, Role
 from serve.metrics import CONTENT_TYPE, Metrics
-from serve.service import Answer, Asked, Model, Service
+from serve.service import Answer, Asked, Service
+from serve.switch import Switch
 from txrec import __version__, slate
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
-from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent, SqliteHistory
+from txrec.online.history import HistoryStore, Impression, LiveHistory, LoggedEvent, SqliteHistory
+from txrec.online.journal import ItemJournal, SqliteJournal
 
+STORE_PAUSE_S = 1.0
+"""After a failure the event store is not read for so long, seconds."""
 MAX_FUTURE_US = 86_400_000_000
 """An event may be dated this far ahead of the server's clock, microseconds."""
 
@@ -33,10 +42,12 @@ Recommendations and search for a shop. Ids are the shop's own. Every error names
 _KEYS: dict[int | str, dict[str, Any]] = {
     401: {"model": api.ErrorReply, "description": "No API key, or an unknown one"},
     403: {"model": api.ErrorReply, "description": "The key may not do this"},
+    429: {"model": api.ErrorReply, "description": "Too many requests of this caller; see Retry-After"},
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
     **_KEYS,
     400: {"model": api.ErrorReply, "description": "The body is no JSON"},
+    408: {"model": api.ErrorReply, "description": "The body did not arrive in time"},
     413: {"model": api.ErrorReply, "description": f"The body is larger than {MAX_BODY_BYTES} bytes"},
     422: {"model": api.ErrorReply, "description": "A field is missing, unknown or out of range"},
     500: {"model": api.ErrorReply, "description": "A defect of the server"},
@@ -47,7 +58,7 @@ _NO_USER: dict[int | str, dict[str, Any]] = {
     404: {"model": api.ErrorReply, "description": "Nothing is known about this user"}
 }
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": api.ErrorReply, "description": "Not ready to answer"}}
-_BEARER = HTTPBearer(auto_error=False, description="API key; needed where the server has a key file")
+_BEARER = HTTPBearer(auto_error=False, description="API key; needed where the server knows any")
 
 
 def create_app(
@@ -56,6 +67,9 @@ def create_app(
     store: HistoryStore | None = None,
     keys: Keys | None = None,
     clock: Callable[[], float] = time.time,
+    journal: ItemJournal | None = None,
+    switch: Switch | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Builds the HTTP application.
 
@@ -65,31 +79,57 @@ def create_app(
         store: keeps events; in memory without.
         keys: who may do what; without, everybody may do everything.
         clock: seconds since 1970 UTC.
+        journal: keeps changes of products; in memory without.
+        switch: changes the served models; without, there is just the one.
+        metrics: figures, of which the service may make some.
     """
-    app = FastAPI(title="txrec", version=__version__, description=_DESCRIPTION, redoc_url=None)
+    app = FastAPI(title="txrec", version=__version__, description=_DESCRIPTION, redoc_url=None, lifespan=_lifespan)
     app.state.service = service
-    app.state.config = config or ServeConfig()
-    app.state.events = Events(store or SqliteHistory(), clock)
-    app.state.metrics = Metrics()
-    app.state.keys = keys or Keys()
+    app.state.config = config = config or ServeConfig()
+    app.state.metrics = metrics = metrics or Metrics()
+    store = store or SqliteHistory()
+    app.state.events = Events(store, clock, metrics)
+    app.state.impressions = Impressions(store, config.impression_days, clock)
+    app.state.products = Products(journal or SqliteJournal(), service)
+    app.state.versions = Versions(switch or Switch(None, config), service, store)
     app.include_router(_slates)
     app.include_router(_state)
+    app.include_router(changes.reading, responses=_ERRORS, dependencies=[_needs("read")])
+    app.include_router(changes.changing, responses=_ERRORS, dependencies=[_needs("admin")])
     problems.install(app)
-    app.add_middleware(Envelope, metrics=app.state.metrics)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(Envelope, config=config, keys=keys or Keys(), metrics=metrics)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """What still waits in memory is written before the process ends."""
+    yield
+    await app.state.impressions.flush()
 
 
 class Events:
     """Live history as requests see it: events that arrive together are written together, with one fsync."""
 
-    def __init__(self, store: HistoryStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: HistoryStore, clock: Callable[[], float], metrics: Metrics) -> None:
         self._store = store
         self._clock = clock
-        self._write: Batcher[list[LoggedEvent], int] = Batcher(self._append, max_size=64)
+        self._rests_until = 0.0
+        self._write: Batcher[list[LoggedEvent], int] = Batcher(
+            self._append, max_size=64, observe=partial(metrics.batch, "events")
+        )
 
     async def log(self, events: tuple[api.LiveEvent, ...]) -> api.EventsReply:
         """Stores events; they are on disk when this returns."""
-        now_us = int(self._clock() * 1e6)
+        now_us = self.now_us()
         logged = [_logged(event, now_us) for event in events]
         late = [place for place, one in enumerate(logged) if (one.event.ts or 0) > now_us + MAX_FUTURE_US]
         if late:
@@ -100,9 +140,26 @@ class Events:
         ids = [one.event_id for one in logged]
         return api.EventsReply(stored=stored, repeated=len(logged) - stored, event_ids=ids)
 
+    def now_us(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return int(self._clock() * 1e6)
+
     def of(self, user_id: str | None) -> LiveHistory:
-        """What the user did since the model was trained."""
-        return LiveHistory() if user_id is None else self._store.recent(user_id)
+        """What the user did since the model was trained.
+
+        Raises:
+            UnavailableError: the store is away; it is then left alone for a second, so that requests do not queue up
+                behind one that does not answer.
+        """
+        if user_id is None:
+            return LiveHistory()
+        if self._clock() < self._rests_until:
+            raise UnavailableError("", "the event store does not answer; try again in a moment")
+        try:
+            return self._store.recent(user_id)
+        except UnavailableError:
+            self._rests_until = self._clock() + STORE_PAUSE_S
+            raise
 
     async def forget(self, user_id: str) -> int:
         """Removes a user."""
@@ -143,17 +200,15 @@ Log = Annotated[Events, Depends(_events_of)]
 
 
 def _needs(role: Role) -> Any:
-    """A dependency that lets only keys of a role in."""
+    """A dependency that lets only keys of a role in; the envelope has looked up whose key it is."""
 
-    async def check(
-        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
-    ) -> None:
-        allowed = request.app.state.keys.allows(given.credentials if given else "", role)
-        if allowed is None:
+    async def check(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        key: Key | None = request.state.key
+        if key is None:
             raise HTTPException(
                 401, "send a known API key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
             )
-        if not allowed:
+        if not key.may(role):
             raise HTTPException(403, f"this key has not the role {role}")
 
     return Depends(check)
@@ -207,15 +262,20 @@ async def _personal(
             explain=body.explain or body.candidates > 0,
         ),
         body.candidates,
+        key=_key(body.user_id, request),
+        request_id=request.state.request_id,
     )
-    return _reply(await service.recommend(asked), request, body.explain, missing)
+    reply = _reply(await service.recommend(asked), request, body.explain, missing)
+    return _shown(reply, request, body)
 
 
 @_slates.post("/similar", summary="Products like this one", responses=_UNKNOWN)
 async def similar(body: api.SimilarRequest, request: Request, service: Answering, limits: Limits) -> api.SlateReply:
     """By what users do with it and by its text."""
     _check(limits, None, body.top_k)
-    return _reply(await service.similar(body.item_id, body.top_k, body.filters), request, body.explain)
+    found = await service.similar(body.item_id, body.top_k, body.filters, _key(None, request))
+    reply = _reply(found, request, body.explain)
+    return _shown(reply, request)
 
 
 @_slates.post("/rank", summary="The caller's own list in order")
@@ -223,14 +283,19 @@ async def rank(body: api.RankRequest, request: Request, service: Answering, limi
     """Orders the given products for a user, a search or both; unknown products are left out and noted."""
     _check(limits, body.query, len(body.items))
     user_id, events, missing = _known(log, body)
-    asked = slate.Request(
-        user_id=user_id,
-        events=events,
-        query=body.query,
-        top_k=len(body.items),
-        explain=body.explain,
+    asked = Asked(
+        slate.Request(
+            user_id=user_id,
+            events=events,
+            query=body.query,
+            top_k=len(body.items),
+            explain=body.explain,
+        ),
+        key=_key(body.user_id, request),
+        request_id=request.state.request_id,
     )
-    return _reply(await service.rank(body.items, asked), request, body.explain, missing)
+    reply = _reply(await service.rank(body.items, asked), request, body.explain, missing)
+    return _shown(reply, request, body)
 
 
 @_state.get(
@@ -278,18 +343,6 @@ async def events(body: api.EventsRequest, request: Request, log: Log) -> api.Eve
     reply = await log.log(body.root)
     request.app.state.metrics.events(reply.stored, reply.repeated)
     return reply
-
-
-@_state.get(
-    "/v1/models",
-    summary="Served models",
-    tags=["models"],
-    responses={**_KEYS, **_NOT_READY},
-    dependencies=[_needs("read")],
-)
-async def models(service: Answering) -> api.ModelsReply:
-    """Versions and what they scored before they were published."""
-    return api.ModelsReply(models=[_model_reply(await service.model())])
 
 
 @_state.get("/health/live", summary="Is the process up?", tags=["health"])
@@ -357,12 +410,12 @@ def _check_event(event: api.SessionEvent, prefix: str) -> None:
 
 def _reply(answer: Answer, request: Request, explain: bool, missing: str | None = None) -> api.SlateReply:
     result = answer.slate
-    fallback = result.fallback or missing
-    request.app.state.metrics.slate(result, fallback, answer.model_version)
+    fallback = missing or result.fallback
+    request.app.state.metrics.slate(answer, fallback)
     return api.SlateReply(
         request_id=request.state.request_id,
         model_version=answer.model_version,
-        variant="production",
+        variant=answer.variant,
         took_ms=round((time.perf_counter() - request.state.started) * 1000, 3),
         fallback=fallback,
         items=[_item(item) for item in result.items],
@@ -370,6 +423,32 @@ def _reply(answer: Answer, request: Request, explain: bool, missing: str | None 
         notes=list(result.notes),
         timings_ms=dict(result.timings_ms) if explain else {},
     )
+
+
+def _key(user_id: str | None, request: Request) -> str:
+    """What decides about the canary."""
+    return user_id or str(request.state.request_id)
+
+
+def _shown(
+    reply: api.SlateReply, request: Request, body: api.PersonalRequest | api.RankRequest | None = None
+) -> api.SlateReply:
+    """Logs the slate that is about to be answered."""
+    events: Events = request.app.state.events
+    request.app.state.impressions.add(
+        Impression(
+            request_id=reply.request_id,
+            ts=events.now_us(),
+            variant=reply.variant,
+            model_version=reply.model_version,
+            item_ids=tuple(item.item_id for item in reply.items),
+            scores=tuple(item.score for item in reply.items),
+            user_id=body.user_id if body else None,
+            query=getattr(body, "query", None),
+            fallback=reply.fallback,
+        )
+    )
+    return reply
 
 
 def _item(item: slate.SlateItem) -> api.ItemReply:
@@ -380,14 +459,4 @@ def _item(item: slate.SlateItem) -> api.ItemReply:
         source=item.source,
         sources=dict(item.sources),
         reasons=list(item.reasons),
-    )
-
-
-def _model_reply(model: Model) -> api.ModelReply:
-    return api.ModelReply(
-        version=model.version,
-        variant="production",
-        created=model.created,
-        num_items=model.num_items,
-        metrics=dict(model.metrics),
     )

@@ -1,9 +1,11 @@
 """Every answer that is not 2xx: one shape, `api.ErrorReply`, that names the field to blame.
 
-400  the body is no JSON                    405  wrong method
+400  the body is no JSON                    409  the present state does not allow it, e.g. a damaged model
 401  no API key, or an unknown one          413  the body is too large
 403  a key that may not do this             422  a field is missing or out of range
-404  no such product, user or path          503  overloaded or starting; `Retry-After` says when to come back
+404  no such product, user, model or path   429  more requests than this caller may make
+405  wrong method                           503  overloaded or starting
+408  the body did not arrive in time             429 and 503 say in `Retry-After` when to come back
 """
 
 from collections.abc import Mapping
@@ -13,10 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve import api
-from txrec.errors import RequestError, UnavailableError, UnknownItemError
+from serve import api, logs
+from txrec.errors import ConflictError, RequestError, UnavailableError, UnknownItemError, UnknownVersionError
 
 RETRY_AFTER_S = 1
+_STATUS: dict[type[RequestError], int] = {UnknownItemError: 404, UnknownVersionError: 404, ConflictError: 409}
 
 
 def install(app: FastAPI) -> None:
@@ -24,7 +27,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _defect)
 
 
 def problem(
@@ -54,7 +56,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
     if isinstance(error, UnavailableError):
         return problem(request, 503, error.field or None, str(error), {"Retry-After": str(RETRY_AFTER_S)})
-    return problem(request, 404 if isinstance(error, UnknownItemError) else 422, error.field, str(error))
+    return problem(request, _STATUS.get(type(error), 422), error.field, str(error))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -64,7 +66,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return problem(request, error.status_code, field, str(error.detail), headers)
 
 
-async def _defect(request: Request, error: Exception) -> JSONResponse:  # the server logs the traceback
+def defect(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that ran into a bug, which goes to the log with its traceback."""
+    logs.log.error("a defect", exc_info=error)
     return problem(
         request, 500, None, f"the server failed ({type(error).__name__}); the request id finds it in its log"
     )

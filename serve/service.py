@@ -13,7 +13,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.bundle import Manifest
+from txrec.catalogue import ItemChange
+from txrec.errors import BundleError
 from txrec.index.filters import Filters
+from txrec.online.journal import ItemJournal, SqliteJournal
+from txrec.online.rollout import Variant
 from txrec.recommend import Recommender
 from txrec.slate import Candidates, Event, Request, Slate
 
@@ -44,18 +49,29 @@ class Asked:
     Attributes:
         request: the question; its `events` follow the stored history.
         num_candidates: candidates before ranking to return.
+        key: decides whether the canary answers: the user, or for somebody anonymous the request.
+        request_id: of the answer; ties a shadow's slate to it.
     """
 
     request: Request
     num_candidates: int = 0
+    key: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A slate and the version of the model that made it."""
+    """A slate, the version of the model that made it, and what that model is served as.
+
+    Attributes:
+        lookups: query texts whose vectors were at hand, and those that had to be encoded, since the answerer's last
+            answer; for the figures.
+    """
 
     slate: Slate
     model_version: str
+    variant: Variant = "production"
+    lookups: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,19 @@ class Seen:
     title: str | None
 
 
+@dataclass(frozen=True)
+class Product:
+    """A product as the model in production knows it.
+
+    Attributes:
+        fields: columns of schema.ITEMS.
+        on_sale: whether it may be shown.
+    """
+
+    fields: Mapping[str, Any]
+    on_sale: bool
+
+
 class Service(Protocol):
     """Everything that the HTTP application needs. Methods raise `txrec.errors.RequestError` and its kinds."""
 
@@ -73,11 +102,11 @@ class Service(Protocol):
         """Ranks what retrieval finds for a user, a query or both."""
         ...
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None) -> Answer:
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
         """Items like this one."""
         ...
 
-    async def rank(self, item_ids: Sequence[str], request: Request) -> Answer:
+    async def rank(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items."""
         ...
 
@@ -85,12 +114,16 @@ class Service(Protocol):
         """A user's stored events (None = nobody's) joined with `live` ones, oldest first."""
         ...
 
+    async def item(self, item_id: str) -> Product | None:
+        """A product of the model in production; None for one that it does not know."""
+        ...
+
     async def model(self) -> Model:
         """The bundle that answers."""
         ...
 
 
-class Titles(Protocol):
+class Products(Protocol):
     """The part of `txrec.catalogue.Catalogue` that serving uses."""
 
     @property
@@ -103,12 +136,21 @@ class Titles(Protocol):
         """(N + 1,) titles by dense id."""
         ...
 
+    @property
+    def retired(self) -> frozenset[int]:
+        """Dense ids taken out of sale."""
+        ...
+
+    def row(self, key: str) -> dict[str, Any]:
+        """What is known of a product; empty for an unknown one."""
+        ...
+
 
 class SupportsRecommend(Protocol):
     """The part of `txrec.recommend.Recommender` that serving uses; see there."""
 
     @property
-    def catalogue(self) -> Titles:
+    def catalogue(self) -> Products:
         """The products."""
         ...
 
@@ -116,8 +158,17 @@ class SupportsRecommend(Protocol):
         """Candidates of every request."""
         ...
 
+    def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
+        """The candidates that can be in a slate."""
+        ...
+
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; in retrieval order without the ranker."""
+        ...
+
+    @property
+    def num_encoded_queries(self) -> int:
+        """Query texts so far that had to be encoded."""
         ...
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
@@ -134,6 +185,10 @@ class SupportsRecommend(Protocol):
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """A known user's stored events, oldest first."""
+        ...
+
+    def with_changes(self, changes: Sequence[ItemChange]) -> "SupportsRecommend":
+        """A recommender to which changes of products apply."""
         ...
 
 
@@ -158,15 +213,35 @@ def follow(stored: tuple[Event, ...], later: Sequence[Event]) -> tuple[Event, ..
 
 
 def open_bundle(path: str) -> tuple[Recommender, Model]:
-    """Opens and verifies a bundle.
+    """Opens a bundle, verifies it, and asks it what everybody may ask before anybody does.
 
     Raises:
-        BundleError: no bundle there, or a damaged one.
+        BundleError: no bundle there, a damaged one, or one that does not answer.
     """
     recommender = Recommender.open(path)
-    manifest = recommender.bundle.manifest
-    model = Model(manifest.version, manifest.created, len(recommender.catalogue), _numbers(manifest.metrics))
+    model = replace(describe(recommender.bundle.manifest), num_items=len(recommender.catalogue))
+    try_out(recommender, recommender.config.publish.smoke_queries)
     return recommender, model
+
+
+def describe(manifest: Manifest) -> Model:
+    """A bundle that need not be open; the number of its products is not in its manifest."""
+    return Model(manifest.version, manifest.created, 0, _numbers(manifest.metrics))
+
+
+def try_out(recommender: SupportsRecommend, queries: Sequence[str]) -> None:
+    """Checks answers to smoke queries and to somebody unknown.
+
+    Raises:
+        BundleError: there is none, or a score is no number.
+    """
+    requests = [Request(top_k=1), *(Request(query=query, top_k=1) for query in queries)]
+    for request, slate in zip(requests, recommender.recommend(requests), strict=True):
+        asked = f"the query {request.query!r}" if request.query else "a request of nobody"
+        if not slate.items:
+            raise BundleError(f"the bundle has no answer to {asked}")
+        if not all(math.isfinite(item.score) for item in slate.items):
+            raise BundleError(f"the bundle answers {asked} with scores that are no numbers; its weights are damaged")
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -187,37 +262,57 @@ def seen(recommender: SupportsRecommend, user_id: str | None, live: Sequence[Eve
     return tuple(Seen(event, catalogue.titles[catalogue.ids.get(event.item_id or "", 0)]) for event in events)
 
 
+def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
+    """A product as a recommender knows it."""
+    catalogue = recommender.catalogue
+    place = catalogue.ids.get(item_id)
+    return None if place is None else Product(catalogue.row(item_id), place not in catalogue.retired)
+
+
 class LocalService:
     """A recommender in this process. One request at a time: for tests, notebooks and small shops without Ray."""
 
-    def __init__(self, recommender: SupportsRecommend, model: Model) -> None:
+    def __init__(self, recommender: SupportsRecommend, model: Model, journal: ItemJournal | None = None) -> None:
+        """Takes what answers, and the changes of products that it is to follow."""
         self._recommender = recommender
         self._model = model
+        self._journal = journal or SqliteJournal()
+        self._reached = 0
         self._busy = asyncio.Lock()
 
     async def recommend(self, asked: Asked) -> Answer:
         """Ranks what retrieval finds."""
-        request = with_history(self._recommender, asked.request)
-        slate = await self._run(lambda: self._recommender.recommend([request])[0])
+        slate = await self._run(lambda known: known.recommend([with_history(known, asked.request)])[0])
         return Answer(trim(slate, asked.num_candidates), self._model.version)
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None) -> Answer:
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:  # noqa: ARG002
         """Items like this one."""
-        return Answer(await self._run(lambda: self._recommender.similar(item_id, top_k, filters)), self._model.version)
+        return Answer(await self._run(lambda known: known.similar(item_id, top_k, filters)), self._model.version)
 
-    async def rank(self, item_ids: Sequence[str], request: Request) -> Answer:
+    async def rank(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items."""
-        request = with_history(self._recommender, request)
-        return Answer(await self._run(lambda: self._recommender.rank_items(item_ids, request)), self._model.version)
+        slate = await self._run(lambda known: known.rank_items(item_ids, with_history(known, asked.request)))
+        return Answer(slate, self._model.version)
 
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[Seen, ...]:
         """Stored and live events of a user."""
-        return seen(self._recommender, user_id, live)
+        return await self._run(lambda known: seen(known, user_id, live))
+
+    async def item(self, item_id: str) -> Product | None:
+        """A product."""
+        return await self._run(lambda known: product(known, item_id))
 
     async def model(self) -> Model:
         """The bundle that answers."""
         return self._model
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[SupportsRecommend], T]) -> T:
         async with self._busy:
-            return await asyncio.to_thread(call)
+            return await asyncio.to_thread(self._ask, call)
+
+    def _ask(self, call: Callable[[SupportsRecommend], T]) -> T:
+        changes = self._journal.since(self._reached)
+        if changes.items:
+            self._recommender = self._recommender.with_changes(changes.items)
+            self._reached = changes.version
+        return call(self._recommender)

@@ -4,13 +4,14 @@ Retrieval proposes the products whose title holds a word of the query (all produ
 ranking reverses that order, so that a test can tell the two apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from serve.service import Model
+from txrec.catalogue import ItemChange
 from txrec.errors import UnknownItemError
 from txrec.features import History
 from txrec.index.filters import Filters
@@ -18,44 +19,77 @@ from txrec.slate import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
 KNOWN = Event("click", "p1", "lamp", 1_000_000)
-_KEYS = list(TITLES)
+
+
+class FakeCatalogue:
+    """Titles by raw id, in the order of the dense ids."""
+
+    def __init__(self, titles: Mapping[str, str | None], retired: frozenset[int] = frozenset()) -> None:
+        self.keys = ["", *titles]
+        self.ids = {key: place for place, key in enumerate(titles, start=1)}
+        self.titles = np.array([None, *titles.values()], object)
+        self.retired = retired
+
+    def row(self, key: str) -> dict[str, Any]:
+        if key not in self.ids:
+            return {}
+        blank = dict.fromkeys(("description", "category", "brand", "price", "available"))
+        return {"item_id": key, "title": self.titles[self.ids[key]], **blank, "attributes": {}}
 
 
 class FakeRecommender:
     """Implements what `serve.service.SupportsRecommend` asks for."""
 
-    catalogue = SimpleNamespace(
-        ids={key: place for place, key in enumerate(TITLES, start=1)}, titles=np.array([None, *TITLES.values()], object)
-    )
+    def __init__(self, catalogue: FakeCatalogue | None = None) -> None:
+        self.catalogue = catalogue or FakeCatalogue(TITLES)
 
     def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
         return [self._candidates(request) for request in requests]
 
+    num_encoded_queries = 0
+
+    def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
+        return list(candidates)
+
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
-        return [_slate(one, one.ids[::-1] if use_ranker else one.ids, one.fallback) for one in candidates]
+        return [self._slate(one, one.ids[::-1] if use_ranker else one.ids) for one in candidates]
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         return self.rank(self.retrieve(requests))
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
-        if item_id not in TITLES:
+        if item_id not in self.catalogue.ids:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
-        others = [key for key in TITLES if key != item_id]
-        return Slate(tuple(_item(key, 1.0) for key in others[:top_k]))
+        others = [key for key in self.catalogue.ids if key != item_id]
+        return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
-        known = sorted(key for key in item_ids if key in TITLES)
-        notes = tuple(f"{key} is not in the catalogue" for key in item_ids if key not in TITLES)
-        return Slate(tuple(_item(key, 1.0) for key in known), notes=notes)
+        known = sorted(key for key in item_ids if key in self.catalogue.ids)
+        notes = tuple(f"{key} is not in the catalogue" for key in item_ids if key not in self.catalogue.ids)
+        return Slate(tuple(self._item(key, 1.0) for key in known), notes=notes)
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         return (KNOWN,) if user_id == "u1" else ()
 
+    def with_changes(self, changes: Sequence[ItemChange]) -> "FakeRecommender":
+        titles = dict(zip(self.catalogue.ids, self.catalogue.titles[1:], strict=True))
+        gone = {self.catalogue.keys[place] for place in self.catalogue.retired}
+        for change in sorted(changes, key=lambda change: change.born):
+            if change.born:
+                titles[change.item_id] = change.fields.get("title", titles.get(change.item_id))
+            gone = gone - {change.item_id} if change.on_sale else gone | {change.item_id}
+        places = {key: place for place, key in enumerate(titles, start=1)}
+        return FakeRecommender(FakeCatalogue(titles, frozenset(places[key] for key in gone if key in places)))
+
     def _candidates(self, request: Request) -> Candidates:
         words = (request.query or "").split()
-        hidden = request.exclude | set(request.cart)
-        keys = [key for key, title in TITLES.items() if not words or any(word in title.split() for word in words)]
-        ids = np.array([_KEYS.index(key) + 1 for key in keys if key not in hidden], np.int32)
+        hidden = request.exclude | set(request.cart) | {self.catalogue.keys[place] for place in self.catalogue.retired}
+        ids = [
+            place
+            for key, place in self.catalogue.ids.items()
+            if key not in hidden
+            and (not words or any(word in (self.catalogue.titles[place] or "").split() for word in words))
+        ]
         anonymous = not words and not request.events and request.user_id != "u1"
         empty = np.zeros(0, np.int32)
         return Candidates(
@@ -64,7 +98,7 @@ class FakeRecommender:
             query=request.query or "",
             query_vector=np.zeros(1, np.float32),
             state=np.zeros(1, np.float32),
-            ids=ids,
+            ids=np.array(ids, np.int32),
             fused=np.linspace(1, 0, len(ids), dtype=np.float32),
             scores=np.zeros((len(ids), 1), np.float32),
             ranks=np.zeros((len(ids), 1), np.int32),
@@ -73,17 +107,16 @@ class FakeRecommender:
             notes=tuple(f"{len(request.events)} events" for _ in request.events[:1]),
         )
 
+    def _slate(self, one: Candidates, order: np.ndarray) -> Slate:
+        keys = self.catalogue.keys
+        before = tuple(self._item(keys[place], float(score)) for place, score in zip(one.ids, one.fused, strict=True))
+        items = tuple(self._item(keys[place], 1.0 / rank) for rank, place in enumerate(order, start=1))
+        if one.request.explain:
+            items = tuple(replace(item, reasons=("because",)) for item in items)
+        return Slate(items[: one.request.top_k], before, one.fallback, {"retrieve": 1.0, "rank": 1.0}, one.notes)
 
-def _slate(one: Candidates, order: np.ndarray, fallback: str | None) -> Slate:
-    before = tuple(_item(_KEYS[number - 1], float(score)) for number, score in zip(one.ids, one.fused, strict=True))
-    items = tuple(_item(_KEYS[number - 1], 1.0 / place) for place, number in enumerate(order, start=1))
-    if one.request.explain:
-        items = tuple(replace(item, reasons=("because",)) for item in items)
-    return Slate(items[: one.request.top_k], before, fallback, {"retrieve": 1.0, "rank": 1.0}, one.notes)
-
-
-def _item(key: str, score: float) -> SlateItem:
-    return SlateItem(key, score, TITLES[key], "lexical", {"lexical": score})
+    def _item(self, key: str, score: float) -> SlateItem:
+        return SlateItem(key, score, self.catalogue.titles[self.catalogue.ids[key]], "lexical", {"lexical": score})
 
 
 def open_fake() -> tuple[FakeRecommender, Model]:

@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from serve.deployments import DeployedService, Retriever
+from serve.deployments import DeployedService, NotHereError, Retriever
 from serve.service import Answer, Asked
 from tests.serve.fake import FakeRecommender, open_fake
 from txrec.config import ServeConfig
@@ -25,11 +25,11 @@ def handle(**methods: Callable[..., Awaitable[Any]]) -> Any:
 
 
 def retriever(rank: Callable[..., Awaitable[Any]], opener: Any = open_fake) -> Any:
-    return Retriever.func_or_class(opener, handle(rank=rank), 0.05)
+    return Retriever.func_or_class(opener, handle(rank=rank), ServeConfig(ranker_timeout_s=0.05))
 
 
-async def ranks(version: str, candidates: Any) -> Any:
-    assert version == "v1"
+async def ranks(version: str, candidates: Any, catalogue: int) -> Any:
+    assert (version, catalogue) == ("v1", 0)
     return FakeRecommender().rank(candidates)
 
 
@@ -78,6 +78,24 @@ def test_a_dead_ranker_is_left_alone_for_a_while() -> None:
 
     asyncio.run(scenario())
     assert calls == 1
+
+
+def test_a_ranker_that_lacks_the_model_is_asked_again_the_next_time() -> None:
+    calls = 0
+
+    async def fails(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise RayTaskError("rank", "traceback", NotHereError("no such model"))
+
+    async def scenario() -> None:
+        tested = retriever(fails)
+        for _ in range(3):
+            (answer,) = await tested.recommend([LAMP])
+            assert answer.slate.fallback == "ranker_unavailable"
+
+    asyncio.run(scenario())
+    assert calls == 3
 
 
 class Picky(FakeRecommender):

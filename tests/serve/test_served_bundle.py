@@ -8,7 +8,7 @@ import pytest
 from ray import serve as ray_serve
 
 from tests.serve.conftest import free_port
-from txrec.client import ApiError, Client
+from txrec.client import ApiError, Client, Json
 from txrec.config import ServeConfig
 from txrec.recommend import Event, Filters, PriceRange, Recommender, Request
 
@@ -73,6 +73,61 @@ def test_a_search_is_explained(shop: Client) -> None:
     assert all(item["reasons"] for item in served["items"])
     assert len(served["candidates"]) == 20
     assert {"encode", "search", "rank"} <= set(served["timings_ms"])
+
+
+def ids(slate: Json) -> list[str]:
+    return [item["item_id"] for item in slate["items"]]
+
+
+def test_somebody_unknown_gets_popular_products_and_is_told_so(shop: Client) -> None:
+    slate = shop.recommend(user_id="nobody-knows-her", top_k=5, explain=True)
+    assert slate["fallback"] == "unknown_user"
+    assert len(slate["items"]) == 5
+    assert all("popularity" in item["sources"] and item["reasons"] for item in slate["items"])
+
+
+def test_an_anonymous_session_is_a_history_and_the_reasons_name_it(shop: Client) -> None:
+    title = shop.item("sku-012")["title"]
+    slate = shop.recommend(session=[{"event": "click", "item_id": "sku-012"}], top_k=8, explain=True)
+    assert slate["fallback"] is None
+    assert sum("lamp" in item["title"] for item in slate["items"]) >= 4
+    assert sum(any(title in reason for reason in item["reasons"]) for item in slate["items"]) >= 4
+
+
+def test_the_cart_counts_as_history_and_is_never_shown(shop: Client) -> None:
+    with_cart = shop.recommend(items=["sku-012", "sku-013"], top_k=64)
+    assert with_cart["fallback"] is None
+    assert not {"sku-012", "sku-013"} & set(ids(with_cart))
+
+
+def test_what_is_excluded_leaves_its_place_to_the_next(shop: Client) -> None:
+    before = ids(shop.search("lamp", top_k=6))
+    after = ids(shop.search("lamp", top_k=6, exclude=before[:2]))
+    assert len(after) == 6
+    assert not set(before[:2]) & set(after)
+
+
+def test_filters_hold_and_the_slate_is_full_where_enough_match(shop: Client) -> None:
+    slate = shop.recommend(user_id="user-003", top_k=10, filters={"brand": ["acme"], "price": {"max": 40}})
+    products = [shop.item(item_id) for item_id in ids(slate)]
+    assert len(products) == 10
+    assert all(one["brand"] == "acme" and one["price"] <= 40 for one in products)
+
+
+def test_diversity_spreads_the_slate_over_more_categories(shop: Client) -> None:
+    def categories(diversity: float) -> int:
+        slate = shop.search("lamp", user_id="user-003", top_k=8, diversity=diversity)
+        return len({tuple(shop.item(item_id)["category"] or ()) for item_id in ids(slate)})
+
+    assert categories(1.0) > categories(0.0)
+
+
+def test_a_match_is_explained_by_the_word_that_matched_and_every_item_by_its_source(shop: Client) -> None:
+    slate = shop.search("lamp", top_k=5, explain=True)
+    named = [item for item in slate["items"] if "lamp" in item["title"]]
+    assert named
+    assert all(any("lamp" in reason for reason in item["reasons"]) for item in named)
+    assert all(item["source"] in item["sources"] for item in slate["items"])
 
 
 def test_similar_rank_user_and_models_answer(shop: Client, recommender: Recommender) -> None:

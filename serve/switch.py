@@ -1,0 +1,177 @@
+"""Changing which models are served: stage, wait until every replica has opened and tried it, then let it in.
+
+Until the last step nothing that is served changes, so a bundle that is damaged, of another format or without answers
+never takes traffic: the replicas say why, and the caller is told.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serve.service import Model, describe
+from txrec.bundle import Bundle
+from txrec.config import ServeConfig
+from txrec.errors import BundleError, ConflictError, UnavailableError
+from txrec.online.rollout import Rollout, Rollouts, Variant
+
+POLL_S = 0.1
+WHY = "activated over HTTP"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A version that is served or could be.
+
+    Attributes:
+        model: identity.
+        roles: what it is used for; empty = registered only.
+        share: of the users that it answers, 0 to 1.
+    """
+
+    model: Model
+    roles: tuple[Variant, ...]
+    share: float = 0.0
+
+
+class Switch:
+    """Changes the rollout of a registry.
+
+    Args:
+        registry: folder; None where the server has one bundle and no registry.
+        config: how many replicas there are to wait for, and how long.
+        clock: seconds, for the longest wait.
+    """
+
+    def __init__(self, registry: Path | None, config: ServeConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rollouts = Rollouts(registry) if registry else None
+        self._replicas = config.num_retrievers + config.num_rankers
+        self._timeout_s = config.activation_timeout_s
+        self._clock = clock
+
+    def listed(self, production: Model) -> list[Listed]:
+        """All versions, oldest first; `production` is what answers now."""
+        if self._rollouts is None:
+            return [Listed(production, ("production",), 1.0)]
+        rollout, registry = self._rollouts.read(), self._rollouts.registry
+        return [
+            Listed(
+                production if version == production.version else _registered(registry.path / version),
+                rollout.roles(version),
+                _share(rollout, version),
+            )
+            for version in registry.names()
+        ]
+
+    async def activate(self, version: str, role: Variant, share: float = 0.0) -> Rollout:
+        """Gives a version a role once every replica is ready to serve it.
+
+        Raises:
+            UnknownVersionError: it is not registered.
+            ConflictError: a replica refuses it, somebody else is changing the models, or there is no registry.
+            UnavailableError: the replicas were not ready in time.
+        """
+        rollouts = self._required()
+        rollouts.require(version)
+        with rollouts.alone() as now:
+            wanted = now.giving(role, version, share)
+            await self._stage(rollouts, now, version)
+            if role == "production" and version != now.production:
+                await self._point(rollouts, now, version, partial(rollouts.registry.activate, version, WHY))
+            return await self._adopted(rollouts, wanted)
+
+    async def rollback(self) -> Rollout:
+        """Puts the version back into production that was there before the present one.
+
+        Raises:
+            ConflictError: there is none, a replica refuses it, or there is no registry.
+            UnavailableError: the replicas were not ready in time.
+        """
+        rollouts = self._required()
+        with rollouts.alone() as now:
+            try:
+                version = rollouts.registry.previous()
+            except BundleError as error:
+                raise ConflictError("version", str(error)) from None
+            await self._stage(rollouts, now, version)
+            await self._point(rollouts, now, version, rollouts.registry.rollback)
+            return await self._adopted(rollouts, now.giving("production", version))
+
+    async def deactivate(self, version: str) -> Rollout:
+        """Ends a canary or a shadow.
+
+        Raises:
+            UnknownVersionError: it is not registered.
+            ConflictError: it is in production, has no role, or there is no registry.
+        """
+        rollouts = self._required()
+        rollouts.require(version)
+        with rollouts.alone() as now:
+            if version == now.production:
+                raise ConflictError("version", f"{version} is in production; activate another one, or roll back")
+            if not now.roles(version):
+                raise ConflictError("version", f"{version} is neither canary nor shadow")
+            return await self._adopted(rollouts, now.without(version))
+
+    async def _stage(self, rollouts: Rollouts, now: Rollout, version: str) -> None:
+        staged = rollouts.write(replace(now, staged=version))
+        try:
+            errors = await self._said(rollouts, staged.serial)
+        except UnavailableError:
+            rollouts.write(now)
+            raise
+        if errors:
+            rollouts.write(now)
+            raise ConflictError("version", f"{version} is refused, {now.production} serves on: {errors[0]}")
+
+    async def _adopted(self, rollouts: Rollouts, rollout: Rollout) -> Rollout:
+        written = rollouts.write(rollout)
+        await self._said(rollouts, written.serial)
+        return written
+
+    async def _said(self, rollouts: Rollouts, serial: int) -> list[str]:
+        """What replicas have against a rollout, once one has something or all have nothing."""
+        deadline = self._clock() + self._timeout_s
+        while True:
+            reports = rollouts.reports(serial)
+            errors = [report.error for report in reports if report.error]
+            if errors or len(reports) >= self._replicas:
+                return errors
+            if self._clock() > deadline:
+                raise UnavailableError(
+                    "", f"{len(reports)} of {self._replicas} replicas were ready within {self._timeout_s:g} s"
+                )
+            await asyncio.sleep(POLL_S)
+
+    async def _point(self, rollouts: Rollouts, now: Rollout, version: str, move: Callable[[], object]) -> None:
+        """Moves the registry's pointer, which checks every file once more."""
+        try:
+            await asyncio.to_thread(move)
+        except BundleError as error:
+            rollouts.write(now)
+            raise ConflictError("version", f"{version} is refused, {now.production} serves on: {error}") from None
+
+    def _required(self) -> Rollouts:
+        if self._rollouts is None:
+            raise ConflictError("version", "the server was started with one bundle; start it with a registry folder")
+        return self._rollouts
+
+
+def _share(rollout: Rollout, version: str) -> float:
+    if version == rollout.production:
+        return 1.0 - (rollout.share if rollout.canary else 0.0)
+    return rollout.share if version == rollout.canary else 0.0
+
+
+def _registered(path: Path) -> Model:
+    """A version as it lies there; a damaged one is listed by its name alone."""
+    try:
+        model = describe(Bundle.open(path, verify=False).manifest)
+        return replace(model, version=path.name, num_items=pq.read_metadata(path / "items.parquet").num_rows)
+    except (BundleError, OSError, pa.ArrowException):
+        return Model(path.name)

@@ -1,0 +1,252 @@
+"""A shop that is open: products and models change under a real cluster with several replicas and a real registry."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from ray import serve as ray_serve
+
+from tests.serve.conftest import free_port
+from txrec.client import ApiError, Client, Json, Retry
+from txrec.config import ServeConfig
+from txrec.online.history import SqliteHistory
+from txrec.online.rollout import Rollout
+from txrec.registry import Decision, Registry
+
+pytestmark = pytest.mark.ray
+
+WITHIN_S = 2.0
+"""A change of a product holds everywhere after so long."""
+LAMP = {"item_id": "new-1", "title": "Zyx lamp", "brand": "acme", "category": ["home", "lamp"], "price": 3.0}
+
+
+class Shop:
+    """A server over a registry with v1 in production, v2 as good, v3 damaged and v4 of another format."""
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.registry = Registry(folder / "registry")
+        self.state = folder / "state" / "history.sqlite"
+        for number in range(1, 5):
+            with self.registry.locked() as version:
+                decision = Decision(version, "ndcg@10", 0.2, 0.0, 10, production_value=None if number == 1 else 0.3)
+                self.registry.add(bundle, {"test": {"ndcg@10": 0.2}}, decision)
+        with (self.registry.path / "v3" / "items.parquet").open("r+b") as damaged:
+            damaged.truncate(1000)
+        manifest = self.registry.path / "v4" / "manifest.json"
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace('"format": 1', '"format": 99'))
+        self.config = ServeConfig(
+            port=free_port(),
+            console=False,
+            num_ingresses=2,
+            num_retrievers=2,
+            num_rankers=2,
+            ranker_timeout_s=20,
+            request_timeout_s=30,
+        )
+
+    def open(self) -> str:
+        from serve import app
+
+        return app.start(self.registry.path, self.config)
+
+
+@pytest.fixture(scope="module")
+def shop(ray_cluster: None, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("shop"), tiny_bundle)
+    try:
+        shop.open()
+        yield shop
+    finally:
+        ray_serve.shutdown()
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[Client]:
+    with Client(f"http://127.0.0.1:{shop.config.port}", timeout_s=60) as client:
+        yield client
+
+
+def found(client: Client, times: int = 12) -> list[bool]:
+    """Whether the new lamp is in the answers of as many requests at once, which reach every replica."""
+
+    def ask(_: int) -> bool:
+        slate = client.search("zyx lamp", top_k=10)
+        assert slate["fallback"] is None, "the ranker must know what the retriever knows"
+        return "new-1" in {item["item_id"] for item in slate["items"]}
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(ask, range(times)))
+
+
+def roles(client: Client) -> dict[str, str | None]:
+    return {model["version"]: model["variant"] for model in client.models()["models"]}
+
+
+def test_every_replica_reads_what_any_replica_wrote(client: Client) -> None:
+    def visit(number: int) -> str | None:
+        with Client(str(client._http.base_url), timeout_s=60) as own:  # a connection of its own: any replica answers
+            own.log({"user_id": f"visitor-{number}", "event": "click", "item_id": "sku-012"})
+            return own.recommend(user_id=f"visitor-{number}", top_k=3)["fallback"]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(visit, range(24))) == [None] * 24
+
+
+def test_a_product_comes_and_goes_everywhere_within_two_seconds(client: Client) -> None:
+    client.put_items(LAMP)
+    time.sleep(WITHIN_S)
+    assert all(found(client))
+    assert client.item("new-1")["on_sale"] is True
+    for gone in (lambda: client.put_items({"item_id": "new-1", "available": False}), lambda: client.retire("new-1")):
+        gone()
+        time.sleep(WITHIN_S)
+        assert not any(found(client))
+        client.put_items({**LAMP, "available": True})
+        time.sleep(WITHIN_S)
+        assert all(found(client))
+
+
+@pytest.mark.parametrize(("version", "reason"), [("v3", "damaged"), ("v4", "format 99")])
+def test_a_bad_bundle_is_refused_with_the_reason_and_the_old_one_serves_on(
+    client: Client, version: str, reason: str
+) -> None:
+    with pytest.raises(ApiError, match=reason) as caught:
+        client.activate(version)
+    assert (caught.value.status, caught.value.field) == (409, "version")
+    assert roles(client) == {"v1": "production", "v2": None, "v3": None, "v4": None}
+    assert client.search("lamp")["model_version"] == "v1"
+
+
+class Load:
+    """Requests without a pause from several threads; every answer, and every failure, is kept."""
+
+    def __init__(self, url: str, threads: int = 3) -> None:
+        self.answers: list[Json] = []
+        self.failures: list[ApiError] = []
+        self._url = url
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(place,)) for place in range(threads)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, place: int) -> None:
+        with Client(self._url, timeout_s=60, retry=Retry(attempts=1)) as client:
+            while not self._stopped.is_set():
+                try:
+                    self.answers.append(client.search("zyx lamp", user_id=f"user-{place:03}", top_k=10))
+                except ApiError as error:
+                    self.failures.append(error)
+
+
+def test_models_are_swapped_and_rolled_back_under_load_without_a_failed_request(shop: Shop, client: Client) -> None:
+    client.put_items(LAMP)
+    time.sleep(WITHIN_S)
+    with Load(f"http://127.0.0.1:{shop.config.port}") as load:
+        client.activate("v2")
+        assert roles(client)["v2"] == "production"
+        swapped = len(load.answers)
+        assert client.search("lamp")["model_version"] == "v2"
+        client.rollback()
+        assert client.search("lamp")["model_version"] == "v1"
+    assert load.failures == []
+    assert swapped > 0
+    assert {answer["model_version"] for answer in load.answers} == {"v1", "v2"}
+    assert {answer["fallback"] for answer in load.answers} == {None}
+    assert all("new-1" in {item["item_id"] for item in answer["items"]} for answer in load.answers)
+    assert shop.registry.production == "v1"
+    assert all(found(client)), "live products hold in every model"
+
+
+def test_a_canary_answers_its_share_of_users_and_a_shadow_nobody(shop: Shop, client: Client) -> None:
+    client.activate("v2", "canary", 0.5)
+    served = {number: client.recommend(user_id=f"user-{number:03}", top_k=3) for number in range(16)}
+    expected = {number: Rollout("v1", canary="v2", share=0.5).variant(f"user-{number:03}") for number in served}
+    assert {number: slate["variant"] for number, slate in served.items()} == expected
+    assert {slate["variant"]: slate["model_version"] for slate in served.values()} == {
+        "production": "v1",
+        "canary": "v2",
+    }
+    client.activate("v2", "shadow")
+    shadowed = [client.recommend(user_id=f"user-{number:03}", top_k=3)["model_version"] for number in range(8)]
+    assert set(shadowed) == {"v1"}
+    time.sleep(1.0)  # the log is written twice a second
+    (shadow,) = (model for model in client.models()["models"] if model["variant"] == "shadow")
+    assert shadow["overlap"]["num_requests"] > 0
+    assert shadow["overlap"]["mean"] == 1.0, "the same weights give the same slates"
+    rows = {
+        row["request_id"]: row for row in SqliteHistory(shop.state).shown().to_pylist() if row["variant"] != "shadow"
+    }
+    for slate in served.values():
+        row = rows[slate["request_id"]]
+        assert (row["variant"], row["model_version"]) == (slate["variant"], slate["model_version"])
+        assert row["item_ids"] == [item["item_id"] for item in slate["items"]]
+    client.deactivate("v2")
+    assert set(roles(client).values()) == {"production", None}
+
+
+def test_a_forgotten_user_leaves_neither_events_nor_impressions(shop: Shop, client: Client) -> None:
+    client.log({"user_id": "gone", "event": "click", "item_id": "sku-012"})
+    client.recommend(user_id="gone")
+    client.forget("gone")
+    time.sleep(1.0)  # what still waited in memory is written by now
+    store = SqliteHistory(shop.state)
+    assert "gone" not in store.shown()["user_id"].to_pylist()
+    assert "gone" not in store.export()["user_id"].to_pylist()
+
+
+def test_no_acknowledged_event_is_lost_when_an_ingress_is_killed_in_a_write_storm(shop: Shop, client: Client) -> None:
+    acknowledged: list[str] = []
+
+    def write(place: int) -> None:
+        with Client(f"http://127.0.0.1:{shop.config.port}", timeout_s=60, retry=Retry(attempts=12)) as own:
+            for number in range(40):
+                event = {"user_id": f"storm-{place}", "event": "click", "item_id": f"sku-{number:03}", "ts": number + 1}
+                acknowledged.extend(own.log({**event, "event_id": f"{place}-{number}"})["event_ids"])
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, place) for place in range(4)]
+        while len(acknowledged) < 30:
+            time.sleep(0.01)
+        os.kill(_ingress_pid(), signal.SIGKILL)
+        for writer in writers:
+            writer.result()
+    stored = [row for row in SqliteHistory(shop.state).export().to_pylist() if row["user_id"].startswith("storm-")]
+    assert len(acknowledged) == len(set(acknowledged)) == 160
+    assert len(stored) == 160
+    assert {(row["user_id"], row["item_id"]) for row in stored} == {
+        (f"storm-{place}", f"sku-{number:03}") for place in range(4) for number in range(40)
+    }
+
+
+def _ingress_pid() -> int:
+    ours = psutil.Process().children(recursive=True)
+    pids = [process.pid for process in ours if "ServeReplica:txrec:Ingress" in " ".join(process.cmdline())]
+    assert len(pids) == 2
+    return pids[0]
+
+
+def test_products_and_models_are_as_they_were_after_a_restart(shop: Shop, client: Client) -> None:
+    from serve import app
+
+    client.put_items(LAMP)
+    client.activate("v2")
+    client.activate("v1", "canary", 0.25)
+    app.stop()
+    shop.open()
+    assert all(found(client))
+    assert roles(client) == {"v1": "canary", "v2": "production", "v3": None, "v4": None}
+    assert Registry(shop.registry.path).production == "v2"
