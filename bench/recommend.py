@@ -115,7 +115,7 @@ def run_job(config: Config, folder: Path, top_k: int) -> dict[str, Any]:
 
 def run_here(recommender: Recommender, top_k: int, runs: int) -> dict[str, float]:
     """The same answers in this process, and what the history model alone needs."""
-    users = recommender.known_users()
+    users = sorted(recommender.known_users(), key=recommender.history_length)  # as the job does within a part
     requests = [Request(user_id=user, top_k=top_k, exclude_seen=True) for user in users]
     found = {
         "here_users_per_s": len(users) / best_s(recommender.recommend, requests, runs),

@@ -33,7 +33,7 @@ from txrec.recommend import Recommender, Request, Slate
 from txrec.registry import Registry
 
 PART_USERS = 1_024
-BATCH = 64
+BATCH = 32
 """Users encoded together; those with histories of like length, so that little of a batch is padding."""
 
 RECOMMENDATIONS = pa.schema(

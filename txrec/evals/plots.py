@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def system_bars(found: Evaluation) -> str:
         axes.barh([label(name) for name in names], [values[name] for name in names], color=colours, height=0.62)
         for place, name in enumerate(names):
             end = _error_bar(axes, place, values[name], intervals.get(name))
-            axes.text(end, place, f"  {values[name]:.4f}", va="center", fontsize=8)
+            spot: Any = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+            axes.annotate(f"{values[name]:.4f}", (end, place), **spot)
         axes.set_xlabel(found.metric)
         axes.margins(x=0.15)
         return _svg(figure)
@@ -138,7 +140,8 @@ def learning_curves(file: Path) -> str:
 def label(name: str) -> str:
     """A system's or slice's name for people."""
     own = {"test": "txrec", "retrieval": "txrec, retrieval only", "production": "bundle in production"}
-    return own.get(name, name.replace("_", " "))
+    length = re.fullmatch(r"history_(\d+)_(\d+)", name)
+    return f"history {length[1]} to {length[2]}" if length else own.get(name, name.replace("_", " "))
 
 
 def _best_baseline(found: Evaluation) -> str:
