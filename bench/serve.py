@@ -11,6 +11,8 @@ The bundle is generated and its model untrained: the work is the same, the answe
 
     python bench/serve.py            100,000 products
     python bench/serve.py --small    5,000 products, seconds
+
+The second table says where the milliseconds of a lone request go, as the means that `/metrics` tells.
 """
 
 import argparse
@@ -26,8 +28,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
+from prometheus_client.parser import text_string_to_metric_families
 from ray import serve as ray_serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,14 +63,16 @@ def main() -> None:
     options.add_argument("--small", action="store_true", help="5,000 products and short runs")
     options.add_argument("--items", type=int, default=100_000, help="products")
     options.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
+    options.add_argument("--bundle", type=Path, help="a folder that keeps the generated bundle from run to run")
     given = options.parse_args()
     items, seconds = (5_000, 3.0) if given.small else (given.items, given.seconds)
     with tempfile.TemporaryDirectory(prefix="txrec-bench-") as name:
-        bundle = make_bundle(Path(name), items)
+        folder = given.bundle or Path(name)
+        bundle = folder / "candidate" if (folder / "candidate").is_dir() else make_bundle(folder, items)
         figures = {"items": items, **in_process(bundle, seconds), **over_http(bundle, seconds)}
     figures["ratio"] = round(figures["rps_16"] / figures["noop_rps_16"], 3)
     for key, value in figures.items():
-        print(f"{key:24} {value:>12,.2f}")
+        print(f"{key:32} {value:>12,.2f}")
     print(json.dumps(figures))
 
 
@@ -79,10 +85,11 @@ def make_bundle(folder: Path, num_items: int) -> Path:
     from txrec.model.retrieval import RetrievalModel
     from txrec.model.text_encoder import load_vectors, save_vectors
     from txrec.train import pretrain, ranker
+    from txrec.train.corpus import Corpus
 
     torch.manual_seed(0)
     data = make_data(folder / "data", num_items)
-    texts = pretrain.corpus(data, CONFIG.pretrain)
+    texts = Corpus.of(data, CONFIG.pretrain)
     encoder = pretrain.build(CONFIG.text, Tokenizer.from_file(str(data.tokenizer_path)), texts, 0)
     encoder.eval()
     encoder.save(folder / "text")
@@ -192,6 +199,7 @@ class Noop:
     """Answers without work, with a slate of the usual size."""
 
     catalogue: Any = None
+    num_encoded_queries = 0
 
     def __init__(self) -> None:
         item = SlateItem("p0000001", 0.5, "five words in a title", "dense", {"dense": 0.5, "popularity": 1.0})
@@ -201,6 +209,14 @@ class Noop:
         """No candidates."""
         empty: Any = np.zeros(0, np.int32)
         return [Candidates(r, empty, "", empty, empty, empty, empty, empty, empty, 0) for r in requests]
+
+    def shortlist(self, candidates: list[Candidates]) -> list[Candidates]:
+        """All of them."""
+        return candidates
+
+    def with_changes(self, changes: Any) -> "Noop":  # noqa: ARG002 - there are none
+        """The same."""
+        return self
 
     def rank(self, candidates: list[Candidates], **_: Any) -> list[Slate]:
         """The same slate for everybody."""
@@ -226,7 +242,10 @@ def over_http(bundle: Path, seconds: float) -> dict[str, float]:
                 figures[f"{prefix}start_s"] = round(time.perf_counter() - started, 1)
                 asyncio.run(load(port, users, 16, seconds / 4))  # warm
                 for clients in (1, 16):
+                    before = stages(port)
                     times = asyncio.run(load(port, users, clients, seconds))
+                    if clients == 1:
+                        figures |= {f"{prefix}ms_{k}": v for k, v in where(before, stages(port), times).items()}
                     figures[f"{prefix}rps_{clients}"] = round(len(times) / seconds, 1)
                     for share in (50, 99):
                         figures[f"{prefix}p{share}_ms_{clients}"] = round(float(np.percentile(times, share)), 2)
@@ -234,17 +253,52 @@ def over_http(bundle: Path, seconds: float) -> dict[str, float]:
     return figures
 
 
+def stages(port: int) -> dict[str, tuple[float, float]]:
+    """Total seconds and number of every stage so far, as the server counts them; `server` = the whole request there."""
+    found: dict[str, tuple[float, float]] = {}
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+    for family in text_string_to_metric_families(text):
+        if family.name not in ("txrec_stage_seconds", "txrec_request_seconds"):
+            continue
+        for sample in family.samples:
+            stage = sample.labels.get("stage", "server" if sample.labels.get("route") == "/v1/recommend" else "")
+            total, count = found.get(stage, (0.0, 0.0))
+            total += sample.value * sample.name.endswith("_sum")
+            count += sample.value * sample.name.endswith("_count")
+            found[stage] = (total, count)
+    return found
+
+
+def where(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]], times: list[float]) -> Any:
+    """Milliseconds of a mean request by what they were spent on."""
+    ms = {}
+    for stage, (total, count) in after.items():
+        earlier, number = before.get(stage, (0.0, 0.0))
+        ms[stage] = 1e3 * (total - earlier) / max(count - number, 1.0)
+    own = {stage: ms.get(stage, 0.0) for stage in ("encode", "search", "rank", "decorate")}
+    retriever, ranker = ms.get("retriever_call", 0.0), ms.get("ranker_call", 0.0)
+    spent = {
+        "client_and_proxy": float(np.mean(times)) - ms["server"],
+        "ingress": ms["server"] - retriever,
+        "hop_to_retriever": retriever - ranker - own["encode"] - own["search"],
+        "hop_to_ranker": ranker - own["rank"] - own["decorate"],
+        **own,
+    }
+    return {stage: round(value, 2) for stage, value in spent.items()}
+
+
 @contextlib.contextmanager
 def served(app: Any, opener: Any) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    config = ServeConfig(port=port, console=False)
-    try:
-        app.launch(app.bind(opener, config), config)
-        yield port
-    finally:
-        ray_serve.shutdown()
+    with tempfile.TemporaryDirectory(prefix="txrec-bench-state-") as state:
+        config = ServeConfig(port=port, console=False, state=f"{state}/history.sqlite")
+        try:
+            app.launch(app.bind(opener, config), config)
+            yield port
+        finally:
+            ray_serve.shutdown()
 
 
 async def load(port: int, users: list[str], clients: int, seconds: float) -> list[float]:

@@ -7,6 +7,7 @@
 """
 
 import logging
+import os
 import socket
 import time
 from functools import partial
@@ -19,8 +20,9 @@ from ray import serve as ray_serve
 from ray.serve import Application, Deployment
 from ray.serve.schema import LoggingConfig
 
-from serve.deployments import Ingress, Opener, Ranker, Retriever
-from serve.keys import Keys
+from serve.deployments import Ingress, Ranker, Retriever
+from serve.keys import VARIABLE, Keys
+from serve.models import RegistryShelf, Source
 from serve.service import open_bundle
 from txrec import bundle as bundles
 from txrec import registry
@@ -38,6 +40,8 @@ class AppArgs(ServeConfig):
 
     bundle: str = Field(min_length=1)
     """A bundle or a registry folder."""
+    proxy: bool = True
+    """`serve run` brings Ray Serve's proxy; see `[serve]`."""
 
 
 def build(args: AppArgs) -> Application:
@@ -47,16 +51,21 @@ def build(args: AppArgs) -> Application:
         BundleError: there is no bundle.
     """
     path = resolve(Path(args.bundle))
-    Keys.read(args.keys_file)  # a bad file is to be said here, not by every replica
-    config = ServeConfig(**args.model_dump(exclude={"bundle", "state"}), state=args.state or str(state_file(path)))
-    return bind(partial(open_bundle, str(path)), config)
+    given = Path(args.bundle).expanduser().absolute()
+    config = ServeConfig(
+        **args.model_dump(exclude={"bundle", "state"}), state=args.state or str(registry.state_file(path))
+    )
+    registered = not (given / bundles.MANIFEST).is_file()
+    return bind(RegistryShelf(str(given)) if registered else partial(open_bundle, str(path)), config)
 
 
-def bind(opener: Opener, config: ServeConfig) -> Application:
-    """Binds the deployments around whatever `opener` opens."""
-    ranker = _replicated(Ranker, config.num_rankers).bind(opener)
-    retriever = _replicated(Retriever, config.num_retrievers).bind(opener, ranker, config.ranker_timeout_s)
-    return _replicated(Ingress, config.num_ingresses).bind(retriever, config)
+def bind(source: Source, config: ServeConfig) -> Application:
+    """Binds the deployments around the models of a shelf, or the one model that a function opens."""
+    ranker = _replicated(Ranker, config.num_rankers).bind(source, config)
+    retriever = _replicated(Retriever, config.num_retrievers).bind(source, ranker, config)
+    registry = source.path if isinstance(source, RegistryShelf) else ""
+    keys = Keys.read(config.keys_file, os.environ.get(VARIABLE, ""))  # bad ones are to be said here
+    return _replicated(Ingress, config.num_ingresses).bind(retriever, config, registry, keys)
 
 
 def resolve(path: Path) -> Path:
@@ -72,14 +81,6 @@ def resolve(path: Path) -> Path:
     if (production / bundles.MANIFEST).is_file():
         return production.resolve()
     raise BundleError(f"{path}: neither a bundle nor a registry with a production bundle; run `txrec publish CONFIG`")
-
-
-def state_file(bundle: Path) -> Path:
-    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of."""
-    folder = bundle.parent
-    if (folder / registry.POINTER).is_symlink():
-        folder = folder.parent
-    return folder / "state" / "history.sqlite"
 
 
 def start(bundle: Path, config: ServeConfig) -> str:
@@ -101,7 +102,7 @@ def launch(application: Application, config: ServeConfig) -> str:
     for name in ("ray.serve", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray_serve.start(
-        proxy_location="HeadOnly",
+        proxy_location="HeadOnly" if config.proxy else "Disabled",
         http_options={"host": config.host, "port": config.port},
         logging_config=_QUIET,
     )

@@ -24,6 +24,7 @@ class Batcher(Generic[A, B]):
         max_size: longest batch.
         max_running: batches that may run at the same time.
         max_waiting: callers that may wait; one more is refused.
+        observe: is told the size of every batch.
 
     Raises:
         UnavailableError: by a call, where `max_waiting` calls wait already.
@@ -35,11 +36,13 @@ class Batcher(Generic[A, B]):
         max_size: int,
         max_running: int = 1,
         max_waiting: int = 1_000,
+        observe: Callable[[int], None] | None = None,
     ) -> None:
         self._function = function
         self._max_size = max_size
         self._max_running = max_running
         self._max_waiting = max_waiting
+        self._observe = observe
         self._waiting: deque[tuple[A, asyncio.Future[B]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -67,6 +70,8 @@ class Batcher(Generic[A, B]):
         batch = [(argument, future) for argument, future in batch if not future.done()]  # callers that gave up
         if not batch:
             return
+        if self._observe is not None:
+            self._observe(len(batch))
         results: Sequence[B | BaseException]
         try:
             results = await self._function([argument for argument, _ in batch])

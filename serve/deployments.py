@@ -8,8 +8,10 @@ The retriever keeps the recommender's catalogue at hand, so it can answer in ret
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,18 +21,24 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from serve import logs
 from serve.batching import Batcher
+from serve.impressions import Impressions
 from serve.ingress import create_app
 from serve.keys import Keys
-from serve.service import Answer, Asked, Model, Seen, SupportsRecommend, seen, trim, with_history
+from serve.listener import Listener
+from serve.metrics import Metrics
+from serve.models import Models, Served, Source, as_shelf
+from serve.service import Answer, Asked, Model, Product, Seen, product, seen, trim, with_history
+from serve.shadow import Shadow
+from serve.switch import Switch
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
 from txrec.index.filters import Filters
 from txrec.online.history import open_history
+from txrec.online.journal import open_journal
+from txrec.online.rollout import Variant
 from txrec.slate import Candidates, Event, Request, Slate
-
-Opener = Callable[[], tuple[SupportsRecommend, Model]]
-"""Opens the recommender of a replica; importable, so that replicas can do it themselves."""
 
 RANKER_PAUSE_S = 1.0
 """After a failure the ranker is left alone for so long, seconds: requests do not queue up behind a dead one."""
@@ -38,106 +46,170 @@ RANKER_PAUSE_S = 1.0
 _log = logging.getLogger("ray.serve")
 
 
+class NotHereError(Exception):
+    """A ranker that does not have the model, or not the products, that its candidates come from."""
+
+
 @ray_serve.deployment
 class Ranker:
     """Ranks candidates that a retriever found."""
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, source: Source, config: ServeConfig) -> None:
         torch.set_num_threads(1)
-        self._recommender, self._model = opener()
+        self._models = Models(as_shelf(source), open_journal(config.state), "ranker")
+        self._models.follow()
 
-    async def rank(self, version: str, candidates: list[Candidates]) -> list[Slate]:
+    async def rank(self, version: str, candidates: list[Candidates], catalogue: int = 0) -> list[Slate]:
         """Slates of a batch.
 
+        Args:
+            version: of the model that the candidates come from, whose dense ids mean nothing to another one.
+            candidates: of the batch.
+            catalogue: number of the last change of products that the retriever had applied; dense ids of new products
+                mean the same to all who have applied as many changes, or more.
+
         Raises:
-            ValueError: the candidates come from another bundle, whose dense ids mean other items.
+            NotHereError: this replica does not have the model, or cannot apply the changes.
         """
-        if version != self._model.version:
-            raise ValueError(f"candidates of bundle {version}, this ranker serves {self._model.version}")
-        return self._recommender.rank(candidates)
+        served = self._models.get(version)
+        if served is not None and served.catalogue < catalogue:
+            await asyncio.to_thread(self._models.catch_up)
+            served = self._models.get(version)
+        if served is None or served.catalogue < catalogue:
+            have = "no such model" if served is None else f"changes up to {served.catalogue}"
+            raise NotHereError(f"candidates of {version} with changes up to {catalogue}, here: {have}")
+        return served.recommender.rank(candidates)
 
 
 @ray_serve.deployment
 class Retriever:
     """Finds candidates and has them ranked."""
 
-    def __init__(self, opener: Opener, ranker: DeploymentHandle[Any], ranker_timeout_s: float) -> None:
+    def __init__(self, source: Source, ranker: DeploymentHandle[Any], config: ServeConfig) -> None:
         torch.set_num_threads(1)
-        self._recommender, self._model = opener()
+        self._models = Models(as_shelf(source), open_journal(config.state), "retriever")
+        self._models.follow()
         self._ranker = ranker
-        self._timeout_s = ranker_timeout_s
+        self._timeout_s = config.ranker_timeout_s
         self._ranker_rests_until = 0.0
+        self._at_hand = self._encoded = 0  # query vectors, since they were last told
+        impressions = Impressions(open_history(config.state), config.impression_days, time.time)
+        self._shadowing = Shadow(self._models, impressions)
 
     async def recommend(self, batch: list[Asked]) -> list[Answer | RequestError]:
         """Answers of a batch; a request that cannot be answered does not spoil the others."""
-        requests = [with_history(self._recommender, asked.request) for asked in batch]
-        try:
-            slates: Sequence[Slate | RequestError] = await self._rank(self._recommender.retrieve(requests))
-        except RequestError:
-            slates = [await self._alone(request) for request in requests]
-        return [
-            slate if isinstance(slate, RequestError) else Answer(trim(slate, asked.num_candidates), self._model.version)
-            for asked, slate in zip(batch, slates, strict=True)
-        ]
+        chosen = [self._models.choose(asked.key) for asked in batch]
+        answers: list[Answer | RequestError | None] = [None] * len(batch)
+        for served in {id(served): served for _, served in chosen}.values():
+            places = [place for place, (_, one) in enumerate(chosen) if one is served]
+            slates = await self._slates(served, [batch[place].request for place in places])
+            for place, slate in zip(places, slates, strict=True):
+                answers[place] = self._answer(slate, served, chosen[place][0], batch[place].num_candidates)
+        found = [answer for answer in answers if answer is not None]
+        if isinstance(found[0], Answer):
+            found[0] = replace(found[0], lookups=(self._at_hand, self._encoded))
+            self._at_hand = self._encoded = 0
+        self._shadowing.follow(batch, found)
+        return found
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None) -> Answer:
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
         """Items like this one."""
-        return Answer(trim(self._recommender.similar(item_id, top_k, filters), 0), self._model.version)
+        variant, served = self._models.choose(key)
+        return Answer(trim(served.recommender.similar(item_id, top_k, filters), 0), served.model.version, variant)
 
-    async def rank_items(self, item_ids: Sequence[str], request: Request) -> Answer:
+    async def rank_items(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items; too few to be worth a hop."""
-        asked = with_history(self._recommender, request)
-        return Answer(trim(self._recommender.rank_items(item_ids, asked), 0), self._model.version)
+        variant, served = self._models.choose(asked.key)
+        request = with_history(served.recommender, asked.request)
+        return Answer(trim(served.recommender.rank_items(item_ids, request), 0), served.model.version, variant)
 
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[Seen, ...]:
         """Stored and live events of a user."""
-        return seen(self._recommender, user_id, live)
+        return seen(self._models.production.recommender, user_id, live)
+
+    async def item(self, item_id: str) -> Product | None:
+        """A product."""
+        return product(self._models.production.recommender, item_id)
 
     async def model(self) -> Model:
-        """The bundle that answers."""
-        return self._model
+        """The bundle in production."""
+        return self._models.production.model
 
-    async def _alone(self, request: Request) -> Slate | RequestError:
+    def _answer(
+        self, slate: Slate | RequestError, served: Served, variant: Variant, num_candidates: int
+    ) -> Answer | RequestError:
+        if isinstance(slate, RequestError):
+            return slate
+        return Answer(trim(slate, num_candidates), served.model.version, variant)
+
+    async def _slates(self, served: Served, requests: Sequence[Request]) -> Sequence[Slate | RequestError]:
+        complete = [with_history(served.recommender, request) for request in requests]
         try:
-            return (await self._rank(self._recommender.retrieve([request])))[0]
+            return await self._rank(served, self._retrieved(served, complete))
+        except RequestError:
+            return [await self._alone(served, request) for request in complete]
+
+    async def _alone(self, served: Served, request: Request) -> Slate | RequestError:
+        try:
+            return (await self._rank(served, self._retrieved(served, [request])))[0]
         except RequestError as error:
             return error
 
-    async def _rank(self, candidates: list[Candidates]) -> list[Slate]:
+    def _retrieved(self, served: Served, requests: Sequence[Request]) -> list[Candidates]:
+        before = served.recommender.num_encoded_queries
+        found = served.recommender.retrieve(requests)
+        encoded = served.recommender.num_encoded_queries - before
+        self._at_hand += max(0, sum(bool(one.query) for one in found) - encoded)
+        self._encoded += encoded
+        return found
+
+    async def _rank(self, served: Served, candidates: list[Candidates]) -> list[Slate]:
         if time.monotonic() >= self._ranker_rests_until:
+            started = time.perf_counter()
             try:
-                call = self._ranker.rank.remote(self._model.version, candidates)
+                sent = served.recommender.shortlist(candidates)
+                call = self._ranker.rank.remote(served.model.version, sent, served.catalogue)
                 slates: list[Slate] = await asyncio.wait_for(call, self._timeout_s)
-                return slates
+                return [_timed(slate, "ranker_call", started) for slate in slates]
             except (RayError, RayServeException, TimeoutError) as error:
-                self._ranker_rests_until = time.monotonic() + RANKER_PAUSE_S
+                if not isinstance(getattr(error, "cause", None), NotHereError):  # another replica may have it
+                    self._ranker_rests_until = time.monotonic() + RANKER_PAUSE_S
                 _log.warning("ranker unavailable (%s), serving retrieval order", type(error).__name__)
-        slates = self._recommender.rank(candidates, use_ranker=False)
+        slates = served.recommender.rank(candidates, use_ranker=False)
         return [replace(slate, fallback=slate.fallback or "ranker_unavailable") for slate in slates]
+
+
+def _timed(slate: Slate, stage: str, started: float) -> Slate:
+    """A slate that also tells how long a call took, with all that happened behind it."""
+    return replace(slate, timings_ms={**slate.timings_ms, stage: 1e3 * (time.perf_counter() - started)})
 
 
 class DeployedService:
     """`serve.service.Service` over the deployments of a cluster."""
 
-    def __init__(self, retriever: DeploymentHandle[Any], config: ServeConfig) -> None:
+    def __init__(self, retriever: DeploymentHandle[Any], config: ServeConfig, metrics: Metrics | None = None) -> None:
         self._retriever = retriever
         self._timeout_s = config.request_timeout_s
         self._recommend: Batcher[Asked, Answer] = Batcher(
-            self._ask, config.max_batch_size, 2 * config.num_retrievers, config.max_waiting
+            self._ask,
+            config.max_batch_size,
+            2 * config.num_retrievers,
+            config.max_waiting,
+            partial((metrics or Metrics()).batch, "slates"),
         )
 
     async def recommend(self, asked: Asked) -> Answer:
         """Ranks what retrieval finds."""
         return await self._recommend(asked)
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None) -> Answer:
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
         """Items like this one."""
-        answer: Answer = await self._call(self._retriever.similar.remote(item_id, top_k, filters))
+        answer: Answer = await self._call(self._retriever.similar.remote(item_id, top_k, filters, key))
         return answer
 
-    async def rank(self, item_ids: Sequence[str], request: Request) -> Answer:
+    async def rank(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items."""
-        answer: Answer = await self._call(self._retriever.rank_items.remote(item_ids, request))
+        answer: Answer = await self._call(self._retriever.rank_items.remote(item_ids, asked))
         return answer
 
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[Seen, ...]:
@@ -145,14 +217,25 @@ class DeployedService:
         events: tuple[Seen, ...] = await self._call(self._retriever.history.remote(user_id, live))
         return events
 
+    async def item(self, item_id: str) -> Product | None:
+        """A product."""
+        found: Product | None = await self._call(self._retriever.item.remote(item_id))
+        return found
+
     async def model(self) -> Model:
         """The bundle that answers."""
         model: Model = await self._call(self._retriever.model.remote())
         return model
 
     async def _ask(self, batch: list[Asked]) -> list[Answer | BaseException]:
+        started = time.perf_counter()
         answers: list[Answer | BaseException] = await self._call(self._retriever.recommend.remote(batch))
-        return answers
+        return [
+            replace(answer, slate=_timed(answer.slate, "retriever_call", started))
+            if isinstance(answer, Answer)
+            else answer
+            for answer in answers
+        ]
 
     async def _call(self, response: Any) -> Any:
         """Awaits a retriever's answer; what the cluster reports becomes an error of the domain."""
@@ -175,15 +258,36 @@ class DeployedService:
 class Ingress:
     """Speaks HTTP."""
 
-    def __init__(self, retriever: DeploymentHandle[Any], config: ServeConfig) -> None:
+    def __init__(
+        self, retriever: DeploymentHandle[Any], config: ServeConfig, registry: str = "", keys: Keys | None = None
+    ) -> None:
+        logs.start()
         self._config = config
-        self._service = DeployedService(retriever, config)
+        self._keys = keys or Keys()
+        self._listener: Listener | None = None
+        self._metrics = Metrics()
+        self._service = DeployedService(retriever, config, self._metrics)
+        self._switch = Switch(Path(registry) if registry else None, config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        keys = Keys.read(self._config.keys_file)
-        app = create_app(self._service, self._config, open_history(self._config.state), keys)
-        if self._config.console and not keys.hashes:  # the console asks on behalf of whoever looks at it
+        app = create_app(
+            self._service,
+            self._config,
+            open_history(self._config.state),
+            self._keys,
+            journal=open_journal(self._config.state),
+            switch=self._switch,
+            metrics=self._metrics,
+        )
+        if self._config.console and not self._keys.known:  # the console asks on behalf of whoever looks at it
             from serve import console  # Gradio takes seconds to import
 
             console.mount(app)
+        if not self._config.proxy:
+            self._listener = Listener(app, self._config.host, self._config.port)
+            self._listener.start()
         return app
+
+    def __del__(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()

@@ -1,71 +1,135 @@
-"""What surrounds every request: its id, its start time, its share in the figures, and the limit on its body."""
+"""What surrounds every request: its id, its caller, its share in the figures, its line in the log, and its limits.
 
+A request is answered here, without the application, where the caller asks too often (429) or declares a body that is
+too large (413). A body that turns out too large or that does not arrive in time (408) is cut off while it is read.
+"""
+
+import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import problems
+from serve import logs, problems
+from serve.keys import Key, Keys
 from serve.metrics import Metrics
+from serve.rate import RateLimit
+from txrec.config import ServeConfig
 
 MAX_BODY_BYTES = 1 << 20
 _TOO_LARGE = f"is larger than {MAX_BODY_BYTES} bytes"
+_PROBES = ("/health/live", "/health/ready")
+"""What watches the server is never told to come back later."""
 
 
 class Envelope:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application; sets `request_id`, `started` and `key` of the request's state."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
         self._app = app
+        self._keys = keys
         self._metrics = metrics
+        self._rate = RateLimit(config.rate_limit_per_s)
+        self._body_timeout_s = config.body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
-        scope.setdefault("state", {}).update(request_id=request_id, started=time.perf_counter())
-        tagged = self._counted(scope, _tagged(send, request_id))
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
-            await problems.problem(Request(scope), 413, "body", _TOO_LARGE)(scope, receive, tagged)
-            return
-        await self._app(scope, _limited(receive), tagged)
+        headers = dict(scope["headers"])
+        key = self._keys.find(_bearer(headers))
+        state = scope.setdefault("state", {})
+        state.update(request_id=uuid.uuid4().hex, started=time.perf_counter(), key=key)
+        logs.REQUEST_ID.set(state["request_id"])
+        answer = _Answer(send, state["request_id"])
+        try:
+            await self._answered(scope, headers, _limited(receive, self._body_timeout_s), answer)
+        except Exception as error:
+            if answer.status is not None:
+                raise  # half of the answer is on its way
+            await problems.defect(Request(scope), error)(scope, receive, answer)
+        finally:
+            self._account(scope, key, answer)
 
-    def _counted(self, scope: Scope, send: Send) -> Send:
-        async def wrapped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")  # unknown paths would be without number
-                seconds = time.perf_counter() - scope["state"]["started"]
-                self._metrics.request(route, message["status"], seconds)
-            await send(message)
+    async def _answered(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        wait_s = 0 if scope["path"] in _PROBES else self._rate.wait_s(_caller(scope))
+        length = headers.get(b"content-length", b"0")
+        if wait_s:
+            message = "you ask more often than you may; try again later"
+            reply = problems.problem(Request(scope), 429, None, message, {"Retry-After": str(wait_s)})
+            await reply(scope, receive, send)
+        elif length.isdigit() and int(length) > MAX_BODY_BYTES:
+            await problems.problem(Request(scope), 413, "body", _TOO_LARGE)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
-        return wrapped
+    def _account(self, scope: Scope, key: Key | None, answer: "_Answer") -> None:
+        route = getattr(scope.get("route"), "path", "other")  # unknown paths would be without number
+        ended = answer.began or time.perf_counter()
+        seconds = ended - scope["state"]["started"]
+        if answer.status:
+            self._metrics.request(route, answer.status, seconds)
+        logs.log.info(
+            "answered" if answer.status else "given up by the client",
+            extra={
+                "method": scope["method"],
+                "route": route,
+                "status": answer.status,
+                "ms": round(1e3 * seconds, 2),
+                "key": key.name if key else None,
+            },
+        )
 
 
-def _tagged(send: Send, request_id: str) -> Send:
-    async def wrapped(message: Message) -> None:
+class _Answer:
+    """Passes the answer on with the request's id, and remembers how it went."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._header = (b"x-request-id", request_id.encode())
+        self.status: int | None = None
+        self.began = 0.0
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-        await send(message)
+            self.status, self.began = message["status"], time.perf_counter()
+            message["headers"] = [*message.get("headers", ()), self._header]
+        await self._send(message)
 
-    return wrapped
+
+def _bearer(headers: Mapping[bytes, bytes]) -> str:
+    """The key of `Authorization: Bearer KEY`, empty without one."""
+    scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _limited(receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """Bodies without a declared length are counted as they arrive."""
-    total = 0
+def _caller(scope: Scope) -> str:
+    """Who asks, as far as limits are concerned: a known key, or else a network address."""
+    key: Key | None = scope["state"]["key"]
+    return key.sha256 if key and key.sha256 else str((scope.get("client") or ("",))[0])
+
+
+def _limited(receive: Receive, timeout_s: float) -> Receive:
+    """Counts a body as it arrives, and the time that it takes."""
+    total, whole, deadline = 0, False, asyncio.get_running_loop().time() + timeout_s
 
     async def wrapped() -> Message:
-        nonlocal total
-        message = await receive()
+        nonlocal total, whole
+        if whole:  # what comes now is the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"did not arrive within {timeout_s:g} s", {"X-Field": "body"}) from None
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
             raise HTTPException(413, _TOO_LARGE, {"X-Field": "body"})
+        whole = not message.get("more_body", False)
         return message
 
     return wrapped

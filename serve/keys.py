@@ -1,72 +1,106 @@
 """Who may do what: API keys with roles, kept as hashes.
 
-A key file holds a line a key, `role:sha256-of-the-key`; `#` starts a comment. Roles: `read` asks for slates, `events`
-also reports events, `admin` may do everything. Without a file everybody may do everything: right on loopback only.
+A key file holds a line a key, `role:sha256-of-the-key`, or `role:sha256:name` to tell keys apart in the log; `#` starts
+a comment. The environment variable `TXREC_API_KEYS` holds the same, separated by commas, for machines whose secrets
+come that way; where both are given, the keys of both are known. Roles: `read` asks for slates, `events` also reports
+events, `admin` may do everything. Without any key everybody may do everything: right on loopback only.
 
     python -c "import secrets, hashlib; k = secrets.token_urlsafe(32); print(k, hashlib.sha256(k.encode()).hexdigest())"
 """
 
 import hashlib
 import hmac
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from txrec.errors import ConfigError
 
+VARIABLE = "TXREC_API_KEYS"
 Role = Literal["read", "events", "admin"]
-_INCLUDED: dict[Role, frozenset[str]] = {
-    "read": frozenset({"read"}),
-    "events": frozenset({"read", "events"}),
-    "admin": frozenset({"read", "events", "admin"}),
-}
+_ROLES: tuple[Role, ...] = get_args(Role)  # each includes the ones before it
+_LINE = re.compile(rf"({'|'.join(_ROLES)})\s*:\s*([0-9a-fA-F]{{64}})\s*(?::\s*([\w.@-]{{1,64}})\s*)?")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A known key.
+
+    Attributes:
+        role: what it may do.
+        sha256: of the key, in hex.
+        name: how the log calls it.
+    """
+
+    role: Role
+    sha256: str
+    name: str
+
+    def may(self, needed: Role) -> bool:
+        """Whether its role includes another."""
+        return _ROLES.index(needed) <= _ROLES.index(self.role)
+
+
+ANYBODY = Key("admin", "", "")
+"""Who calls where no key is needed."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The known keys. An empty set means that no key is needed.
+    """The known keys; without any, none is needed."""
 
-    Attributes:
-        hashes: (role, sha256 of the key in hex).
-    """
-
-    hashes: tuple[tuple[Role, str], ...] = ()
+    known: tuple[Key, ...] = ()
 
     @classmethod
-    def read(cls, path: str) -> "Keys":
-        """Reads a key file; an empty path = no keys.
+    def read(cls, path: str, variable: str = "") -> "Keys":
+        """Reads a key file and the value of the environment variable; both empty = no keys.
 
         Raises:
-            ConfigError: no such file, or a line that is none of `role:sha256`; names the line, not its content.
+            ConfigError: no such file, no key in it, or a bad line; names the line, not its content.
         """
-        if not path:
-            return cls()
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise ConfigError(f"serve.keys_file = {path!r}: {error.strerror}") from None
-        stripped = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, start=1)]
-        found = tuple(_parsed(path, number, line) for number, line in stripped if line)
-        if not found:
-            raise ConfigError(f"serve.keys_file = {path!r}: holds no key; leave the setting empty to need none")
-        return cls(found)
+        return cls((*_from_file(path), *_from_variable(variable)))
 
-    def allows(self, key: str, needed: Role) -> bool | None:
-        """Whether a key may; None = unknown key. Takes the same time for every key."""
-        if not self.hashes:
-            return True
-        given = _hash(key)
-        matching = [role for role, known in self.hashes if hmac.compare_digest(known, given)]
-        return any(needed in _INCLUDED[role] for role in matching) if matching else None
+    def find(self, key: str) -> Key | None:
+        """The known key, None = unknown. Takes the same time for every key."""
+        if not self.known:
+            return ANYBODY
+        given = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        matching = [one for one in self.known if hmac.compare_digest(one.sha256, given)]
+        return max(matching, key=lambda one: _ROLES.index(one.role), default=None)
 
 
-def _parsed(path: str, number: int, line: str) -> tuple[Role, str]:
-    name, _, digest = line.partition(":")
-    for role in get_args(Role):
-        if name.strip() == role and len(digest.strip()) == 64:
-            return role, digest.strip().lower()
-    raise ConfigError(f"{path}, line {number}: expected role:sha256, role one of {', '.join(get_args(Role))}")
+def _from_file(path: str) -> tuple[Key, ...]:
+    if not path:
+        return ()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"serve.keys_file = {path!r}: {error.strerror}") from None
+    found = _parsed(lines, f"{path}, line")
+    if not found:
+        raise ConfigError(f"serve.keys_file = {path!r}: holds no key; leave the setting empty to need none")
+    return found
 
 
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+def _from_variable(value: str) -> tuple[Key, ...]:
+    found = _parsed(value.split(","), f"{VARIABLE}, entry")
+    if value and not found:
+        raise ConfigError(f"{VARIABLE}: holds no key; unset it to need none")
+    return found
+
+
+def _parsed(lines: Iterable[str], place: str) -> tuple[Key, ...]:
+    stripped = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, start=1)]
+    return tuple(_key(f"{place} {number}", line) for number, line in stripped if line)
+
+
+def _key(place: str, line: str) -> Key:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ConfigError(
+            f"{place}: expected role:sha256 or role:sha256:name, role one of {', '.join(_ROLES)}, the hash in hex"
+        )
+    role = next(role for role in _ROLES if role == match[1])
+    return Key(role, match[2].lower(), match[3] or role)

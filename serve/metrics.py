@@ -8,10 +8,11 @@ import socket
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from txrec.slate import Slate
+from serve.service import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
@@ -44,6 +45,25 @@ class Metrics:
             registry=self._registry,
         )
         self._events = Counter("txrec_events", "Events stored.", ["replica", "outcome"], registry=self._registry)
+        self._slates = Counter(
+            "txrec_slates",
+            "Slates by the model that made them.",
+            ["replica", "version", "variant"],
+            registry=self._registry,
+        )
+        self._batches = Histogram(
+            "txrec_batch_size",
+            "Slates asked for, or event reports written, together.",
+            ["replica", "kind"],
+            buckets=_SIZES,
+            registry=self._registry,
+        )
+        self._hits = Counter(
+            "txrec_cache_hits", "Lookups that found their value.", ["replica", "cache"], registry=self._registry
+        )
+        self._misses = Counter(
+            "txrec_cache_misses", "Lookups whose value had to be made.", ["replica", "cache"], registry=self._registry
+        )
         self._model = Gauge(
             "txrec_model_info", "1 for the model that answered last.", ["replica", "version"], registry=self._registry
         )
@@ -53,14 +73,22 @@ class Metrics:
         self._requests.labels(self._replica, route, str(status)).inc()
         self._seconds.labels(self._replica, route).observe(seconds)
 
-    def slate(self, slate: Slate, fallback: str | None, model_version: str) -> None:
+    def slate(self, answer: Answer, fallback: str | None) -> None:
         """Counts a slate."""
-        for stage, ms in slate.timings_ms.items():
+        for stage, ms in answer.slate.timings_ms.items():
             self._stages.labels(self._replica, stage).observe(ms / 1000)
         if fallback:
             self._fallbacks.labels(self._replica, fallback).inc()
+        at_hand, encoded = answer.lookups
+        self._hits.labels(self._replica, "query_vectors").inc(at_hand)
+        self._misses.labels(self._replica, "query_vectors").inc(encoded)
+        self._slates.labels(self._replica, answer.model_version, answer.variant).inc()
         self._model.clear()
-        self._model.labels(self._replica, model_version).set(1)
+        self._model.labels(self._replica, answer.model_version).set(1)
+
+    def batch(self, kind: str, size: int) -> None:
+        """Counts what travels together."""
+        self._batches.labels(self._replica, kind).observe(size)
 
     def events(self, stored: int, repeated: int) -> None:
         """Counts events."""

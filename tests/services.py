@@ -59,14 +59,19 @@ def _postgres_in(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
-    """Runs a Redis server that writes every command to disk before it answers; yields its URL."""
+def redis(folder: Path | None = None, port: int = 0) -> Iterator[str]:
+    """Runs a Redis server that writes every command to disk before it answers; yields its URL.
+
+    Args:
+        folder: holds its data; without, they are gone in the end.
+        port: 0 = any.
+    """
     program = shutil.which("redis-server")
     if program is None:
         absent("Redis (redis-server)")
-    port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="txrec-redis-") as folder:
-        options = ["--bind", "127.0.0.1", "--dir", folder, "--appendonly", "yes", "--appendfsync", "always"]
+    port = port or _free_port()
+    with tempfile.TemporaryDirectory(prefix="txrec-redis-") as own:
+        options = ["--bind", "127.0.0.1", "--dir", str(folder or own), "--appendonly", "yes", "--appendfsync", "always"]
         command = [str(program), "--port", str(port), *options]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from txrec.evidence import NUM_REQUEST_FEATURES, Evidence
 from txrec.model.ranker import CandidateBatch, Ranker
-from txrec.slate import Candidates
+from txrec.slate import Candidates, Request
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, co
     """
     if diversity <= 0 or len(ranked.order) < 2:
         return ranked
-    pool = min(len(ranked.order), max(4 * count, 50))
+    pool = min(len(ranked.order), _pool(count))
     relevance = 1.0 - np.arange(pool) / pool  # by place: probabilities of a slate span orders of magnitude
     nearest = np.full(pool, -1.0)
     left = np.ones(pool, dtype=np.bool_)
@@ -95,6 +95,15 @@ def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, co
     rest = np.setdiff1d(np.arange(len(ranked.order)), chosen)
     place = np.append(np.array(chosen, dtype=np.int64), rest)
     return Ranked(ranked.order[place], ranked.scores[place], ranked.by_ranker)
+
+
+def reach(request: Request) -> int:
+    """Candidates, by relevance, that can be in the request's slate."""
+    return _pool(request.top_k) if request.diversity > 0 else request.top_k
+
+
+def _pool(count: int) -> int:
+    return max(4 * count, 50)
 
 
 def _retrieval_order(candidates: Candidates) -> Ranked:

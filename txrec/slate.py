@@ -5,7 +5,7 @@ result between retrieval and ranking, which carries dense ids and arrays.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,3 +140,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def first(self, count: int) -> "Candidates":
+        """The same with the first candidates only."""
+        kept = slice(count)
+        return replace(
+            self, ids=self.ids[kept], fused=self.fused[kept], scores=self.scores[kept], ranks=self.ranks[kept]
+        )

@@ -22,7 +22,7 @@ def fake_server(ray_cluster: None) -> Iterator[str]:
     from serve import app
     from tests.serve.fake import open_fake
 
-    config = ServeConfig(port=free_port(), console=False, max_waiting=64, ranker_timeout_s=2.0)
+    config = ServeConfig(port=free_port(), console=False, max_waiting=64, ranker_timeout_s=2.0, body_timeout_s=0.5)
     try:
         yield app.launch(app.bind(open_fake, config), config)
     finally:

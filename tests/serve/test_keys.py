@@ -15,10 +15,14 @@ from txrec.errors import ConfigError
 EVENT = {"user_id": "u1", "event": "click", "item_id": "p1"}
 
 
+def key_lines() -> list[str]:
+    """The keys `read-key`, `events-key` and `admin-key`."""
+    return [f"{role}:{hashlib.sha256(f'{role}-key'.encode()).hexdigest()}" for role in ("read", "events", "admin")]
+
+
 def key_file(folder: Path) -> str:
     file = folder / "keys"
-    lines = [f"{role}:{hashlib.sha256(f'{role}-key'.encode()).hexdigest()}" for role in ("read", "events", "admin")]
-    file.write_text("\n".join(["# our keys", *lines, ""]), encoding="utf-8")
+    file.write_text("\n".join(["# our keys", *key_lines(), ""]), encoding="utf-8")
     return str(file)
 
 
@@ -61,11 +65,41 @@ def test_a_refusal_has_the_shape_of_every_error(client: TestClient) -> None:
     assert "Authorization: Bearer" in reply.json()["error"]["message"]
 
 
-def test_without_a_file_no_key_is_needed() -> None:
-    assert Keys.read("").allows("", "admin")
+def test_without_a_known_key_none_is_needed() -> None:
+    anybody = Keys.read("").find("")
+    assert anybody is not None
+    assert anybody.may("admin")
 
 
-@pytest.mark.parametrize("line", ["root:" + "0" * 64, "read:short", "secret-key"])
+def test_keys_of_the_environment_are_known_beside_those_of_the_file(tmp_path: Path) -> None:
+    keys = Keys.read(key_file(tmp_path), f"admin:{hashlib.sha256(b'deploy').hexdigest().upper()}:deploy-job, ")
+    found = keys.find("deploy")
+    assert found is not None
+    assert (found.role, found.name) == ("admin", "deploy-job")
+    known = keys.find("read-key")
+    assert known is not None
+    assert known.name == "read"
+    assert keys.find("") is None
+
+
+def test_a_key_that_is_listed_twice_has_the_wider_role() -> None:
+    digest = hashlib.sha256(b"k").hexdigest()
+    found = Keys.read("", f"admin:{digest},read:{digest}").find("k")
+    assert found is not None
+    assert found.role == "admin"
+
+
+def test_a_bad_environment_variable_is_named_without_its_content() -> None:
+    with pytest.raises(ConfigError, match="TXREC_API_KEYS, entry 2") as caught:
+        Keys.read("", f"{key_lines()[0]},admin:secret")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="holds no key"):
+        Keys.read("", " , ")
+
+
+@pytest.mark.parametrize(
+    "line", ["root:" + "0" * 64, "read:short", "secret-key", "read:" + "z" * 64, "read:" + "0" * 64 + ":"]
+)
 def test_a_bad_line_is_named_without_its_content(tmp_path: Path, line: str) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# comment\n{line}\n", encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Pages of other origins: shut out unless the operator lets them in."""
+
+from fastapi.testclient import TestClient
+
+from serve.ingress import create_app
+from serve.service import LocalService
+from tests.serve.fake import open_fake
+from txrec.config import ServeConfig
+
+SHOP = "https://shop.example"
+
+
+def client(*origins: str) -> TestClient:
+    return TestClient(create_app(LocalService(*open_fake()), ServeConfig(cors_origins=origins)))
+
+
+def test_by_default_no_page_of_another_origin_may_read_an_answer() -> None:
+    reply = client().post("/v1/recommend", json={}, headers={"Origin": SHOP})
+    assert not any(name.startswith("access-control") for name in reply.headers)
+    preflight = client().options("/v1/recommend", headers={"Origin": SHOP, "Access-Control-Request-Method": "POST"})
+    assert preflight.status_code == 405
+
+
+def test_a_listed_origin_may_call_with_a_key_and_read_the_request_id() -> None:
+    asked = {
+        "Origin": SHOP,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    preflight = client(SHOP).options("/v1/recommend", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == SHOP
+    reply = client(SHOP).post("/v1/recommend", json={}, headers={"Origin": SHOP})
+    assert reply.headers["access-control-allow-origin"] == SHOP
+    assert "X-Request-ID" in reply.headers["access-control-expose-headers"]
+
+
+def test_an_origin_that_is_not_listed_stays_out() -> None:
+    reply = client(SHOP).post("/v1/recommend", json={}, headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in reply.headers

@@ -1,0 +1,85 @@
+"""The server's log: one JSON object a line, with the request's id and without anything secret."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve import logs
+from serve.ingress import create_app
+from serve.keys import Keys
+from serve.service import Asked, LocalService
+from tests.serve.fake import open_fake
+from tests.serve.test_keys import key_lines
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JsonLines())
+    logs.log.addHandler(handler)
+    logs.log.setLevel(logging.INFO)
+    yield stream
+    logs.log.removeHandler(handler)
+    logs.log.setLevel(logging.NOTSET)
+
+
+def read(lines: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines.getvalue().splitlines()]
+
+
+def test_every_request_leaves_a_line_that_says_who_asked_for_what_and_how_it_went(lines: io.StringIO) -> None:
+    client = TestClient(create_app(LocalService(*open_fake()), keys=Keys.read("", key_lines()[2] + ":shop")))
+    reply = client.post(
+        "/v1/search", json={"query": "hush lamp", "user_id": "jane"}, headers={"Authorization": "Bearer admin-key"}
+    )
+    client.get("/v1/users/jane", headers={"Authorization": "Bearer stolen"})
+    first, second = read(lines)
+    assert first["request_id"] == reply.headers["x-request-id"]
+    assert (first["method"], first["route"], first["status"]) == ("POST", "/v1/search", 200)
+    assert first["key"] == "shop"
+    assert first["level"] == "info"
+    assert first["ms"] > 0
+    assert first["time"].endswith("+00:00")
+    assert (second["route"], second["status"], second["key"]) == ("/v1/users/{user_id}", 401, None)
+    for secret in ("admin-key", "stolen", "hush", "jane", key_lines()[2].split(":")[1]):
+        assert secret not in lines.getvalue()
+
+
+class Defective(LocalService):
+    async def recommend(self, asked: Asked) -> Any:
+        raise ZeroDivisionError("inner detail")
+
+
+def test_a_defect_leaves_its_traceback_under_the_id_that_the_answer_names(lines: io.StringIO) -> None:
+    client = TestClient(create_app(Defective(*open_fake())), raise_server_exceptions=False)
+    reply = client.post("/v1/recommend", json={})
+    defect, answered = read(lines)
+    assert defect["request_id"] == answered["request_id"] == reply.json()["request_id"]
+    assert defect["level"] == "error"
+    assert "ZeroDivisionError: inner detail" in defect["traceback"]
+    assert answered["status"] == 500
+
+
+def test_lines_that_belong_to_no_request_say_so(lines: io.StringIO) -> None:
+    logs.log.warning("started %s", "twice", extra={"port": 8000})
+    (line,) = read(lines)
+    assert (line["message"], line["request_id"], line["port"]) == ("started twice", None, 8000)
+
+
+def test_starting_the_log_twice_writes_every_line_once() -> None:
+    own = [logging.getLogger(name) for name in (logs.NAME, "uvicorn.error")]
+    before = [list(one.handlers) for one in own]
+    try:
+        logs.start()
+        logs.start()
+        assert [len(one.handlers) for one in own] == [1, 1]
+    finally:
+        for one, handlers in zip(own, before, strict=True):
+            one.handlers, one.propagate = handlers, True
+            one.setLevel(logging.NOTSET)

@@ -1,0 +1,93 @@
+"""What is exported, and that the dashboard shows just that."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve.metrics import Metrics
+from serve.service import Answer
+from txrec.slate import Slate
+
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
+SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    metrics = Metrics()
+    metrics.request("/v1/search", 200, 0.012)
+    metrics.slate(Answer(Slate((), timings_ms={"rank": 3.0}), "v1", "canary", (3, 1)), "unknown_user")
+    metrics.events(2, 1)
+    metrics.batch("slates", 5)
+    return metrics
+
+
+@pytest.fixture
+def dashboard() -> Any:
+    return json.loads(DASHBOARD.read_text(encoding="utf-8"))
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    families = text_string_to_metric_families(metrics.text().decode())
+    (found,) = [
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    return found
+
+
+def test_slates_batches_and_lookups_are_counted(metrics: Metrics) -> None:
+    assert value(metrics, "txrec_slates_total", version="v1", variant="canary") == 1
+    assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
+    assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3
+    assert value(metrics, "txrec_cache_misses_total", cache="query_vectors") == 1
+    assert value(metrics, "txrec_fallbacks_total", reason="unknown_user") == 1
+    assert value(metrics, "txrec_stage_seconds_sum", stage="rank") == pytest.approx(0.003)
+
+
+def test_only_the_model_that_answered_last_is_named(metrics: Metrics) -> None:
+    metrics.slate(Answer(Slate(()), "v2"), None)
+    assert value(metrics, "txrec_model_info") == 1
+    assert value(metrics, "txrec_model_info", version="v2") == 1
+
+
+def shown(dashboard: Any) -> str:
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    queries += [one["query"]["query"] for one in dashboard["templating"]["list"] if one["type"] == "query"]
+    return "\n".join(queries)
+
+
+def test_the_dashboard_asks_for_nothing_that_is_not_exported(metrics: Metrics, dashboard: Any) -> None:
+    exported = {
+        sample.name: set(sample.labels)
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for sample in family.samples
+    }
+    queries = shown(dashboard)
+    assert set(re.findall(r"\btxrec_\w+", queries)) <= set(exported)
+    labels = {label for own in exported.values() for label in own}
+    for grouped in re.findall(r"\b(?:by|ignoring) \(([^)]*)\)", queries):
+        assert {label.strip() for label in grouped.split(",")} <= labels
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
+
+
+def test_the_dashboard_shows_every_exported_figure(metrics: Metrics, dashboard: Any) -> None:
+    families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
+    families = {name for name in families if not name.endswith("_created")}
+    names = set(re.findall(r"\btxrec_\w+", shown(dashboard)))
+    assert {name for name in families if not {name + suffix for suffix in SUFFIXES} & names} == set()
+
+
+def test_panels_have_ids_of_their_own_and_do_not_overlap(dashboard: Any) -> None:
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    corners = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(corners)) == len(corners)
