@@ -112,7 +112,8 @@ def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_g
         grace_epochs=1,
     )
     text = {"encoder": "transformer", "dim": 16, "num_layers": 1, "num_heads": 2, "ngram_buckets": 256}
-    config = Config.model_validate({**config.model_dump(), "text": text})
+    settings = {**config.model_dump(), "text": text, "pretrain": {"contrastive_epochs": 2}}
+    config = Config.model_validate(settings)
     tiny_data(config.data_dir)
     search = tune.run(config).search
     assert len(search.trials) == 3
@@ -125,7 +126,7 @@ def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_g
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: Path) -> None:
-    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3, 3e-2]}}, search="grid")
+    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3, 3e-2]}}, search="grid", max_concurrent=1)
     tiny_data(config.data_dir)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     process = _search_in_a_process(tmp_path)
