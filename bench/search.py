@@ -82,7 +82,7 @@ def made(config: Config, data: PreparedData) -> Path:
     history = config.checkpoints_dir / f"model{config.seed}"
     if not history.is_dir():
         trainer = trainer_for(config, data, text)
-        trainer.run()
+        trainer.run(lambda *_: None)
         trainer.objective.model.cpu().save(history)
     model = RetrievalModel.open(history)
     ranking = ranker.fit(config, data, model, text)
