@@ -23,7 +23,9 @@ pytestmark = pytest.mark.ray
 
 WITHIN_S = 2.0
 """A change of a product holds everywhere after so long."""
-LAMP = {"item_id": "new-1", "title": "Zyx lamp", "brand": "acme", "category": ["home", "lamp"], "price": 3.0}
+LAMP = {"item_id": "new-1", "title": "Zyx lamp", "brand": "zyx", "category": ["home", "lamp"], "price": 3.0}
+
+ONLY_IT = {"brand": ["zyx"]}
 
 
 class Shop:
@@ -76,7 +78,7 @@ def found(client: Client, times: int = 12) -> list[bool]:
     """Whether the new lamp is in the answers of as many requests at once, which reach every replica."""
 
     def ask(_: int) -> bool:
-        slate = client.search("zyx lamp", top_k=10)
+        slate = client.search("zyx lamp", top_k=5, filters=ONLY_IT)
         assert slate["fallback"] is None, "the ranker must know what the retriever knows"
         return "new-1" in {item["item_id"] for item in slate["items"]}
 
@@ -147,7 +149,7 @@ class Load:
         with Client(self._url, timeout_s=60, retry=Retry(attempts=1)) as client:
             while not self._stopped.is_set():
                 try:
-                    self.answers.append(client.search("zyx lamp", user_id=f"user-{place:03}", top_k=10))
+                    self.answers.append(client.search("zyx lamp", user_id=f"user-{place:03}", top_k=5, filters=ONLY_IT))
                 except ApiError as error:
                     self.failures.append(error)
 
