@@ -202,8 +202,12 @@ class Noop:
     num_encoded_queries = 0
 
     def __init__(self) -> None:
-        item = SlateItem("p0000001", 0.5, "five words in a title", "dense", {"dense": 0.5, "popularity": 1.0})
-        self._slate = Slate((item,) * 25)
+        self._slates = [Slate(tuple(self._item(25 * slate + place) for place in range(25))) for slate in range(64)]
+
+    @staticmethod
+    def _item(number: int) -> SlateItem:
+        scores = {"dense": number / 7.0, "popularity": number / 3.0}
+        return SlateItem(f"p{number:07d}", number / 9.0, f"five words in title {number}", "dense", scores)
 
     def retrieve(self, requests: list[Request]) -> list[Candidates]:
         """No candidates."""
@@ -219,8 +223,8 @@ class Noop:
         return self
 
     def rank(self, candidates: list[Candidates], **_: Any) -> list[Slate]:
-        """The same slate for everybody."""
-        return [self._slate for _ in candidates]
+        """A slate of its own for everybody: what is the same twice would travel once."""
+        return [self._slates[place % len(self._slates)] for place in range(len(candidates))]
 
 
 def open_noop() -> tuple[Any, Model]:
