@@ -10,6 +10,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -597,7 +598,7 @@ def fingerprint(*parts: Any) -> str:
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a TOML file and lays `dotted.key=value` overrides over it.
 
-    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML is taken as a string.
+    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML, and a date, is taken as a string.
 
     Raises:
         ConfigError: no such file, bad TOML, unknown key (names the nearest one) or bad value (names what is allowed).
@@ -642,6 +643,8 @@ def _apply(tree: dict[str, Any], override: str, origin: dict[str, str]) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    if isinstance(value, date | time):  # the tree keeps instants as text
+        value = text.strip()
     _set(tree, key.strip(), value)
     origin[key.strip()] = "command line"
 

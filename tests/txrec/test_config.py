@@ -97,3 +97,9 @@ def test_a_fingerprint_follows_values_not_their_order() -> None:
 def test_search_overrides_are_validated_too() -> None:
     with pytest.raises(ConfigError, match=r"train\.dropuot"):
         with_overrides(Config(name="a"), {"train.dropuot": 0.1})
+
+
+def test_a_date_needs_no_quotes_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text('name = "shop"')
+    config = load(tmp_path / "shop.toml", ["prepare.split.test_start=2011-10-10"])
+    assert config.prepare.split.test_start == "2011-10-10"
