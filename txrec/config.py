@@ -295,8 +295,8 @@ class PretrainConfig(OptimizerConfig):
     """Share of the contrastive pairs that join two products which a user took one after the other, most frequent first;
     where there are no queries, all pairs are such unless this is 0."""
     hard_negatives: int = Field(0, ge=0)
-    """Hard negatives of every query in a contrastive step: products judged badly for it, or ranked first by BM25 and not
-    clicked."""
+    """Hard negatives of every query in a contrastive step: products judged badly for it, or ranked first by BM25 and
+    not clicked."""
     max_steps: int = Field(0, ge=0)
     """Stop each phase after this many steps; 0 = no limit."""
     lr: float = Field(2e-3, gt=0, le=1)
@@ -598,7 +598,7 @@ def fingerprint(*parts: Any) -> str:
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a TOML file and lays `dotted.key=value` overrides over it.
 
-    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML, and a date, is taken as a string.
+    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML, and a date, is a string.
 
     Raises:
         ConfigError: no such file, bad TOML, unknown key (names the nearest one) or bad value (names what is allowed).
