@@ -11,7 +11,7 @@ from rich.table import Table
 
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
-from txrec.errors import StageError
+from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics
 from txrec.evals.evaluation import ask, check_metric, units
 from txrec.evals.metrics import Floats
@@ -104,14 +104,28 @@ def _decide(
 ) -> Decision:
     metric, margin = config.publish.metric, config.publish.margin
     check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
-    production = registry.production
-    if production is None:
+    production, problem = registry.production, ""
+    try:
+        serving = None if production is None else Recommender.open(registry.folder(production))
+    except BundleError as error:
+        serving, problem = None, str(error)
+    if serving is None:
         value, count = figures["test"][metric], figures["asked"]["num_cases"]
-        return Decision(version, metric, value, margin, count, unanswered=unanswered, force=force)
+        return Decision(
+            version,
+            metric,
+            value,
+            margin,
+            count,
+            production=production,
+            production_problem=problem,
+            unanswered=unanswered,
+            force=force,
+        )
     data = PreparedData.open(config.data_dir)
     asked = cases(data, Split.TEST, config.evaluate)
     ours = _figures(config, candidate, data, asked, progress)
-    theirs = _figures(config, Recommender.open(registry.folder(production)), data, asked, progress)
+    theirs = _figures(config, serving, data, asked, progress)
     tested = bootstrap.paired(ours, theirs, units(asked), max(config.evaluate.bootstrap, 1), config.seed)
     return Decision(
         version=version,

@@ -46,7 +46,9 @@ class Decision:
     production: str | None = None
     """Version in production at the time; None = none."""
     production_value: float | None = None
-    """Its value on the same requests."""
+    """Its value on the same requests; None = there is none to compare with."""
+    production_problem: str = ""
+    """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
     p_value: float | None = None
     """Two-sided, of the paired difference."""
     unanswered: tuple[str, ...] = ()
@@ -78,7 +80,9 @@ class Decision:
     def inequality(self) -> str:
         """`ndcg@10 0.1312 >= 0.1301 required`."""
         if self.required is None:
-            return f"{self.metric} {self.value:.4f}, nothing in production to compare with"
+            unopened = f"{self.production} in production cannot be opened, {self.production_problem}"
+            compared = unopened if self.production else "nothing in production to compare with"
+            return f"{self.metric} {self.value:.4f}, {compared}"
         sign = ">=" if self.value >= self.required else "<"
         return f"{self.metric} {self.value:.4f} {sign} {self.required:.4f} required"
 

@@ -140,6 +140,19 @@ def test_a_gate_needs_a_metric_with_a_figure_a_request(
         publish.run(run)
 
 
+def test_a_version_in_production_that_cannot_be_opened_holds_nobody_back(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    run = with_value(config, tmp_path)
+    publish.run(run)
+    (Registry(run.registry_dir).folder() / "items.parquet").unlink()
+    decision = publish.run(run).decision
+    assert re.match(
+        r"promote v2: ndcg@10 [01]\.\d{4}, v1 in production cannot be opened, .*items\.parquet", str(decision)
+    )
+    assert Registry(run.registry_dir).production == "v2"
+
+
 def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     config: Config, summary: EvaluateSummary, tmp_path: Path
 ) -> None:
