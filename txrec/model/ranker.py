@@ -39,6 +39,18 @@ class CandidateBatch:
     def __len__(self) -> int:
         return len(self.mask)
 
+    def padded(self, width: int) -> "CandidateBatch":
+        """The same sets with room for `width` candidates each, at least as many as now."""
+        more = width - self.mask.shape[1]
+        return CandidateBatch(
+            F.pad(self.items, (0, 0, 0, more)),
+            F.pad(self.features, (0, 0, 0, more)),
+            F.pad(self.mask, (0, more)),
+            self.state,
+            self.query,
+            self.request,
+        )
+
 
 @dataclass(frozen=True)
 class RankerSizes:
@@ -128,6 +140,26 @@ class Ranker(nn.Module):
     def _reading(self, features: Tensor, request: Tensor) -> Tensor:
         scores: Tensor = (features @ self.weights(request).unsqueeze(-1)).squeeze(-1)
         return scores
+
+    def calibrate(self, log_odds: Tensor, outcome: Tensor) -> None:
+        """Platt scaling (Platt, 1999): fits slope and intercept of the click probability; the order survives.
+
+        Args:
+            log_odds: (n,) float64 of held-out candidates, as `probabilities` scales them.
+            outcome: (n,) float64, what they turned out to be, 0 to 1.
+        """
+        parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+        solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            solver.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(parameters[0] * log_odds + parameters[1], outcome)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        solver.step(closure)  # type: ignore[no-untyped-call]
+        slope, intercept = parameters.detach().tolist()
+        self.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))
 
     def save(self, path: Path) -> None:
         """Writes `ranker.safetensors` and `ranker.json` into a folder, creating it."""

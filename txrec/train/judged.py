@@ -79,7 +79,7 @@ def candidate_sets(
             for rows in part
         ]
         found = retriever.retrieve(questions)
-        parts.append(_padded(candidate_batch(found, evidence, width), width))
+        parts.append(candidate_batch(found, evidence, width).padded(width))
         for place, (rows, one) in enumerate(zip(part, found, strict=True), start=start):
             at = rows[np.searchsorted(given.item[rows], one.ids)]
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
@@ -196,18 +196,7 @@ def calibrate(ranker: Ranker, given: Sets) -> None:
     """Platt scaling of the scores to the grades as shares (Platt, 1999)."""
     mask = given.batch.mask
     scores, share = _scores(ranker, given)[mask].double(), given.share[mask].double()
-    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        found = F.binary_cross_entropy_with_logits(parameters[0] * scores + parameters[1], share)
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
-    slope, intercept = parameters.detach().tolist()
-    ranker.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))  # the order must survive
+    ranker.calibrate(scores, share)
 
 
 @torch.no_grad()
@@ -223,15 +212,3 @@ def _in_order(given: Sets) -> Tensor:
 def _joined(parts: Sequence[CandidateBatch]) -> CandidateBatch:
     names = CandidateBatch.__dataclass_fields__
     return CandidateBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
-
-
-def _padded(batch: CandidateBatch, width: int) -> CandidateBatch:
-    more = width - batch.mask.shape[1]
-    return CandidateBatch(
-        F.pad(batch.items, (0, 0, 0, more)),
-        F.pad(batch.features, (0, 0, 0, more)),
-        F.pad(batch.mask, (0, more)),
-        batch.state,
-        batch.query,
-        batch.request,
-    )

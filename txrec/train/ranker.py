@@ -26,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -198,7 +197,7 @@ def examples(
     parts = []
     for rows in _chunks(len(asked)):
         found = _retrieve(retriever, asked, rows, num_candidates)
-        inputs = _padded(candidate_batch(found, evidence, num_candidates), num_candidates)
+        inputs = candidate_batch(found, evidence, num_candidates).padded(num_candidates)
         outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
         for place, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
             ids, shown = one.ids[:num_candidates], shown_items(asked, sequences, row)
@@ -304,18 +303,7 @@ def calibrate(ranker: Ranker, held_out: Examples) -> None:
     counted = held_out.batch.mask & held_out.offered
     odds = log_odds(_scores(ranker, held_out))[counted].double()
     outcome = held_out.positive[counted].double()
-    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(parameters[0] * odds + parameters[1], outcome)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
-    slope, intercept = parameters.detach().tolist()
-    ranker.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))  # the order must survive
+    ranker.calibrate(odds, outcome)
 
 
 def _fit_ranker(
@@ -419,18 +407,6 @@ def _held_out(asked: Cases, seed: int) -> NDArray[np.bool_]:
 
 def _chunks(count: int) -> list[NDArray[np.int64]]:
     return [np.arange(start, min(start + RETRIEVE_BATCH, count)) for start in range(0, count, RETRIEVE_BATCH)]
-
-
-def _padded(batch: CandidateBatch, width: int) -> CandidateBatch:
-    more = width - batch.mask.shape[1]
-    return CandidateBatch(
-        F.pad(batch.items, (0, 0, 0, more)),
-        F.pad(batch.features, (0, 0, 0, more)),
-        F.pad(batch.mask, (0, more)),
-        batch.state,
-        batch.query,
-        batch.request,
-    )
 
 
 def _sizes(batch: CandidateBatch) -> RankerSizes:
