@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers.rectools_environment import environment, export
 
 from pipelines import cluster
 from pipelines import recommend as job
@@ -38,8 +38,6 @@ from txrec.train import pretrain, ranker
 from txrec.train.history import trainer_for
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = ROOT / ".bench" / "rectools"
-PEER = ("rectools[torch]==0.19.*", "torch==2.13.0")
 SMALL = (
     f"runs_root={ROOT / '.bench' / 'runs'}",
     f"data.root={ROOT / '.bench' / 'runs' / 'raw'}",
@@ -152,9 +150,9 @@ def _by_model(recommender: Recommender, requests: Sequence[Request]) -> list[lis
 
 def run_peer(config: Config, data: PreparedData, args: argparse.Namespace) -> dict[str, float]:
     """RecTools over the same histories."""
-    python = args.peer_python or str(_environment())
+    python = args.peer_python or str(environment())
     work = ROOT / ".bench"
-    _export(data, work / "histories.csv")
+    export(data, work / "histories.csv")
     settings = {
         "threads": args.threads,
         "factors": config.model.dim,
@@ -169,24 +167,6 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace) -> di
     found = json.loads((work / "recommend.json").read_text(encoding="utf-8"))
     _print("RecTools SASRecModel.recommend", found["users_per_s"])
     return {"peer_users_per_s": found["users_per_s"], "peer_users": found["users"]}
-
-
-def _environment() -> Path:
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "complete").exists():
-        print(f"making {ENVIRONMENT} with {' '.join(PEER)}")
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
-        (ENVIRONMENT / "complete").touch()
-    return python
-
-
-def _export(data: PreparedData, path: Path) -> None:
-    s = data.sequences
-    user = np.repeat(np.arange(len(s)), np.diff(s.offsets))
-    place = np.arange(len(user)) - s.offsets[user]
-    columns = np.stack([user, s.item, place, s.split], axis=1)[s.item > 0]
-    np.savetxt(path, columns, fmt="%d", delimiter=",", header="user,item,place,split", comments="")
 
 
 def _print(name: str, users_per_s: float) -> None:

@@ -14,7 +14,6 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers.rectools_environment import environment, export
 from torch.profiler import ProfilerActivity, profile
 
 from pipelines import cluster, train
@@ -35,8 +35,6 @@ from txrec.train.loop import EpochReport, Trainer
 from txrec.train.validation import figures, measure
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = ROOT / ".bench" / "rectools"
-PEER = ("rectools[torch]==0.19.*", "torch==2.13.0")
 PROFILED_STEPS = 20
 SMALL = (
     *("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30"),
@@ -165,10 +163,10 @@ def run_ray(config: Config, epochs: int, bare: float) -> dict[str, float]:
 
 def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours: float) -> dict[str, Any]:
     """RecTools on the same events; its speed and, if it is given enough epochs, its time to the target."""
-    python = args.peer_python or str(_environment())
+    python = args.peer_python or str(environment())
     folder = ROOT / ".bench"
     folder.mkdir(exist_ok=True)
-    _export(data, folder / "events.csv")
+    export(data, folder / "events.csv")
     settings = {
         "epochs": args.peer_epochs,
         "validate_every": 5,
@@ -197,25 +195,6 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours:
         "peer_validation_ndcg@10": best,
         "peer_seconds_to_target": reached[0] if reached else None,
     }
-
-
-def _environment() -> Path:
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "complete").exists():
-        print(f"making {ENVIRONMENT} with {' '.join(PEER)}")
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
-        (ENVIRONMENT / "complete").touch()
-    return python
-
-
-def _export(data: PreparedData, path: Path) -> None:
-    s = data.sequences
-    user = np.repeat(np.arange(len(s)), np.diff(s.offsets))
-    place = np.arange(len(user)) - s.offsets[user]
-    shown = s.item > 0
-    columns = np.stack([user, s.item, place, s.split], axis=1)[shown]
-    np.savetxt(path, columns, fmt="%d", delimiter=",", header="user,item,place,split", comments="")
 
 
 if __name__ == "__main__":
