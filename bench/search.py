@@ -2,16 +2,17 @@
 
     python bench/search.py configs/bestbuy.toml data.root=DIR [--seeds 0,1,2] [--small]
 
-For every seed: prepare, pre-train, train, rank, and answer the test split by the code that serves. A click is a case of
-its own here: MAP@5 and hit@1 say where the clicked product stood in the list that its search was answered with, NDCG@10
-is that of a whole search. Intervals are 95 % bootstrap over users, of the mean of the seeds; "over retrieval" is the
-paired difference to the order before the ranker. What is already below `runs_root` is not made again. Prints a table,
-and one JSON object as its last line.
+For every seed: prepare, pre-train, train, rank, and answer the test split by the code that serves. MAP@5 and
+hit@1 are over clicks: where the clicked product stood in the list that it was clicked in. NDCG@10 is over requests: a
+whole search, or with `evaluate.each_click` a click. Intervals are 95 % bootstrap over users, of the mean of the seeds;
+"over" another system is the paired difference to it. "not seen" leaves out what the user has clicked on before. What
+is already below `runs_root` is not made again. Prints a table, and one JSON object as its last line.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from txrec.train.history import trainer_for
 
 K = 10
 RESAMPLES = 1_000
+PEERS = ("retrieval order", "bm25", "query_heuristic")
+"""Systems, and variants of them, that the ranked lists are set against one by one."""
+TITLE = 32
 SMALL = (
     "data.root=.bench/shop",
     "runs_root=.bench/runs",
@@ -61,8 +65,10 @@ def main() -> None:
         lists = ask(Recommender.open(made(config, data)), data, asked, K)
         systems["ranked"].append(lists.ranked)
         systems["retrieval order"].append(lists.retrieved)
-    simple = baselines.answer(baselines.fit(data, Split.TEST), asked, query_texts(data)[1:], data.meta.num_items, K)
-    systems |= {name: [ids] for name, ids in simple.items()}
+    fitted, texts = baselines.fit(data, Split.TEST), query_texts(data)[1:]
+    for suffix, questions in ("", asked), (", not seen", replace(asked, filter_seen=True)):
+        simple = baselines.answer(fitted, questions, texts, data.meta.num_items, K)
+        systems |= {name + suffix: [ids] for name, ids in simple.items()}
     print(json.dumps(report(configs[0].name, seeds, systems, asked, unseen(data, asked))))
 
 
@@ -93,7 +99,7 @@ def made(config: Config, data: PreparedData) -> Path:
 
 
 def unseen(data: PreparedData, asked: Cases) -> NDArray[np.bool_]:
-    """(C,) searches whose normalised query was never clicked on before the split."""
+    """(C,) requests whose normalised query was never clicked on before the split."""
     return (asked.query != PAD) & ~np.isin(asked.query, EventLog.before(data, Split.TEST).query)
 
 
@@ -126,22 +132,23 @@ def report(
 ) -> dict[str, Any]:
     """Prints a line a system, and returns all the figures."""
     found: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(asked.truth.counts.sum())}
-    order = figures(systems["retrieval order"], asked, new)
-    print(f"{'':<18}" + "".join(f"{title:>25}" for title in order))
+    ranked = figures(systems["ranked"], asked, new)
+    print(f"{'':<{TITLE}}" + "".join(f"{title:>25}" for title in ranked))
     for system, lists in systems.items():
         own = figures(lists, asked, new)
         found[system] = {title: vars(_interval(*own[title])) for title in own}
         _line(system, found[system])
-        if system == "ranked":
-            found["over retrieval"] = {
-                title: vars(bootstrap.paired(own[title][0], order[title][0], own[title][1], RESAMPLES).difference)
-                for title in own
-                if len(own[title][0])
-            }
-            _line("over retrieval", found["over retrieval"])
         if len(lists) > 1:
             found[system]["seeds"] = [_means(figures([ids], asked, new)) for ids in lists]
-            print(*(f"{'':<18}{json.dumps(one)}" for one in found[system]["seeds"]), sep="\n")
+            print(*(f"{'':<{TITLE}}{json.dumps(one)}" for one in found[system]["seeds"]), sep="\n")
+    for system in [name for name in systems if name.startswith(PEERS)]:
+        own = figures(systems[system], asked, new)
+        found[f"over {system}"] = {
+            title: vars(bootstrap.paired(ranked[title][0], own[title][0], own[title][1], RESAMPLES).difference)
+            for title in own
+            if len(own[title][0])
+        }
+        _line(f"over {system}", found[f"over {system}"])
     return found
 
 
@@ -157,7 +164,7 @@ def _means(found: Figures) -> dict[str, float]:
 
 def _line(title: str, cells: dict[str, dict[str, float]]) -> None:
     spans = (f"{cell['mean']:.4f} ({cell['low']:.4f}-{cell['high']:.4f})" for cell in cells.values())
-    print(f"{title:<18}" + "".join(f"{span:>25}" for span in spans), flush=True)
+    print(f"{title:<{TITLE}}" + "".join(f"{span:>25}" for span in spans), flush=True)
 
 
 if __name__ == "__main__":

@@ -410,6 +410,8 @@ class EvaluateConfig(Section):
     """Leave out items of the user's history (published leave-one-out tables do)."""
     target_events: tuple[str, ...] = ()
     """Event kinds that count as relevant; empty = every kind that has an item."""
+    each_click: bool = False
+    """Ask before each click of a search, with its earlier clicks in the history; else once, for all of its clicks."""
     bootstrap: int = Field(1_000, ge=0)
     """Resamples for the intervals; 0 = none."""
     max_cases: int = Field(0, ge=0)

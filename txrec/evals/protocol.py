@@ -7,8 +7,10 @@ as history (those of the window included: the server would have seen them too), 
 What users did in the window without a search is one case a user: his events before the window as history, the set of
 distinct items as truth.
 
-A search begins with a search event, or with an item event that names a query other than the user's last one. The
-cases are flat arrays over the events of the data set; nothing is copied and no Python runs per user.
+A search begins with a search event, or with an item event that names a query other than the user's last one. With
+`evaluate.each_click` a search is asked again before each item that it led to, with those before it in the history and
+that item alone as truth: what a shop sees that ranks anew when somebody comes back to the results. The cases are flat
+arrays over the events of the data set; nothing is copied and no Python runs per user.
 """
 
 from collections.abc import Sequence
@@ -181,6 +183,8 @@ def _global_time(
 ) -> Cases:
     user = _users(sequences)
     searched, searches = _after_searches(sequences, user, target & (sequences.query != PAD))
+    if cfg.each_click:
+        searched, searches = _clicks(sequences, searched)
     browsed, browsers = _by_user(user, target & (sequences.query == PAD))
     users = np.concatenate([user[searches], user[browsers]])
     num_searches = len(searches)
@@ -216,6 +220,14 @@ def _after_searches(
     search = np.cumsum(begins)[at] - 1  # an event that names a query belongs to the search last begun
     found, case = np.unique(search, return_inverse=True)
     return (at, case), beginnings[found]
+
+
+def _clicks(sequences: Sequences, searched: _Pairs) -> tuple[_Pairs, NDArray[np.int64]]:
+    """The same as from `_after_searches` with every item of a search, when it was first gone for, a case of its own."""
+    at, search = searched
+    _, first = np.unique(np.stack([search, sequences.item[at]]), axis=1, return_index=True)
+    clicks = at[np.sort(first)]
+    return (clicks, np.arange(len(clicks))), clicks
 
 
 def _search_begins(sequences: Sequences, user: NDArray[np.int64]) -> NDArray[np.bool_]:

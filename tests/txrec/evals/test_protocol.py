@@ -52,6 +52,12 @@ def test_a_search_with_its_clicks_is_one_case_with_everything_before_it_as_histo
     assert asked(sequences(user)) == [(0, 1, 1, [7, 8])]
 
 
+def test_each_click_of_a_search_can_be_asked_for_with_the_clicks_before_it_as_history() -> None:
+    user = [(5, 0, V, 1, 0), (PAD, 1, S, 101, 2), (7, 1, C, 102, 2), (8, 1, C, 103, 2), (7, 1, P, 104, 2)]
+    browsed = [(3, 0, V, 101, 2), (4, 0, V, 102, 2)]
+    assert asked(sequences(user, browsed), each_click=True) == [(0, 2, 1, [7]), (0, 3, 1, [8]), (1, 0, 0, [3, 4])]
+
+
 def test_a_search_without_clicks_is_no_case() -> None:
     assert asked(sequences([(PAD, 1, S, 101, 2), (PAD, 2, S, 102, 2), (9, 2, C, 103, 2)])) == [(0, 1, 2, [9])]
 
