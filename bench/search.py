@@ -6,7 +6,8 @@ For every seed: prepare, pre-train, train, rank, and answer the test split by th
 hit@1 are over clicks: where the clicked product stood in the list that it was clicked in. NDCG@10 is over requests: a
 whole search, or with `evaluate.each_click` a click. Intervals are 95 % bootstrap over users, of the mean of the seeds;
 "over" another system is the paired difference to it. "not seen" leaves out what the user has clicked on before. What
-is already below `runs_root` is not made again. Prints a table, and one JSON object as its last line.
+is already below `runs_root` is not made again. Judged pairs are measured as `txrec.evals.judged` does, with
+intervals over queries. Prints a table, and one JSON object as its last line.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 from txrec import bundle
 from txrec.config import Config, load
 from txrec.data import preparation, shop
+from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
-from txrec.evals import baselines, bootstrap, metrics
+from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.evaluation import ask, query_texts, units
 from txrec.evals.protocol import Cases, cases
 from txrec.index.log import EventLog
@@ -34,7 +36,7 @@ from txrec.train import pretrain, ranker
 from txrec.train.history import trainer_for
 
 K = 10
-RESAMPLES = 1_000
+RESAMPLES, AUC_RESAMPLES = 1_000, 200
 PEERS = ("retrieval order", "bm25", "query_heuristic")
 """Systems, and variants of them, that the ranked lists are set against one by one."""
 TITLE = 32
@@ -59,6 +61,9 @@ def main() -> None:
     seeds = [int(seed) for seed in args.seeds.split(",")]
     configs = [load(args.config, [*args.overrides, *(SMALL if args.small else ()), f"seed={seed}"]) for seed in seeds]
     data = prepared(configs[0])
+    if not len(data.sequences.item):
+        print(json.dumps(graded(configs, data)))
+        return
     asked = cases(data, Split.TEST, configs[0].evaluate)
     systems: dict[str, list[NDArray[np.int32]]] = {"ranked": [], "retrieval order": []}
     for config in configs:
@@ -150,6 +155,43 @@ def report(
         }
         _line(f"over {system}", found[f"over {system}"])
     return found
+
+
+def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
+    """Prints a line a system about the judged pairs of the test part, and returns all the figures."""
+    given, (first, *_) = Judgments.of(data, Split.TEST), configs
+    right = given.grade >= first.evaluate.relevant_grade - judged.TOLERANCE
+    query = np.unique(given.query, return_inverse=True)[1]
+    ours = [judged.by_recommender(Recommender.open(made(config, data)), data, given) for config in configs]
+    scores = {"ranked": ours, "bm25": [judged.by_words(data, given)]}
+    ndcg = {name: np.mean([judged.graded_ndcg(one, given) for one in found], axis=0) for name, found in scores.items()}
+    unit = np.arange(len(ndcg["bm25"]))
+    rng = np.random.default_rng(0)
+    drawn = [rng.multinomial(len(unit), np.full(len(unit), 1 / len(unit)))[query] for _ in range(AUC_RESAMPLES)]
+    auc = {
+        name: np.mean([[metrics.auc(one, right, times) for times in (None, *drawn)] for one in found], axis=0)
+        for name, found in scores.items()
+    }
+    found: dict[str, Any] = {"config": first.name, "seeds": [config.seed for config in configs], "pairs": len(given)}
+    print(f"{'':<{TITLE}}{'NDCG@10':>25}{'ROC-AUC':>25}")
+    better = {
+        f"NDCG@{K}": bootstrap.paired(ndcg["ranked"], ndcg["bm25"], unit, RESAMPLES).difference,
+        "ROC-AUC": _drawn_interval(auc["ranked"] - auc["bm25"]),
+    }
+    for name in scores:
+        found[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(_drawn_interval(auc[name]))}
+        _line(name, found[name])
+    for one in ours:
+        print(f"{'':<{TITLE}}{judged.graded_ndcg(one, given).mean():25.4f}{metrics.auc(one, right):25.4f}")
+    found["over bm25"] = {name: vars(interval) for name, interval in better.items()}
+    _line("over bm25", found["over bm25"])
+    return found
+
+
+def _drawn_interval(values: NDArray[np.float64]) -> bootstrap.Interval:
+    """Of a figure and what it was in each resample."""
+    low, high = np.quantile(values[1:], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2])
+    return bootstrap.Interval(float(values[0]), float(low), float(high))
 
 
 def _interval(values: NDArray[np.float64], user: NDArray[np.int64]) -> bootstrap.Interval:

@@ -25,7 +25,8 @@ from txrec.schema import Split
 
 K = 10
 BATCH = 128
-_TOLERANCE = 1e-4  # of a grade such as 2.67, kept as float32
+TOLERANCE = 1e-4
+"""Of a grade such as 2.67, kept as float32."""
 
 Scorer = Callable[[Judgments], NDArray[np.float32]]
 """Judged pairs to (J,) scores."""
@@ -49,7 +50,7 @@ def judged(
     }
     scores = {name: scorer(given) for name, scorer in scorers.items()}
     ndcg = {name: graded_ndcg(found, given) for name, found in scores.items()}
-    right = given.grade >= cfg.relevant_grade - _TOLERANCE
+    right = given.grade >= cfg.relevant_grade - TOLERANCE
     figures: dict[str, Any] = {
         name: {f"ndcg@{K}": float(ndcg[name].mean()), "auc": metrics.auc(found, right)}
         for name, found in scores.items()
