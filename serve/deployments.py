@@ -6,7 +6,6 @@ The retriever keeps the recommender's catalogue at hand, so it can answer in ret
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve import logs
 from serve.batching import Batcher
+from serve.calls import Calls, NotHereError, remote
 from serve.impressions import Impressions
 from serve.ingress import create_app
 from serve.keys import Keys
@@ -43,22 +43,18 @@ from txrec.slate import Candidates, Event, Request, Slate
 RANKER_PAUSE_S = 1.0
 """After a failure the ranker is left alone for so long, seconds: requests do not queue up behind a dead one."""
 
-_log = logging.getLogger("ray.serve")
-
-
-class NotHereError(Exception):
-    """A ranker that does not have the model, or not the products, that its candidates come from."""
-
 
 @ray_serve.deployment
 class Ranker:
     """Ranks candidates that a retriever found."""
 
     def __init__(self, source: Source, config: ServeConfig) -> None:
+        logs.start("ranker")
         torch.set_num_threads(1)
         self._models = Models(as_shelf(source), open_journal(config.state), "ranker")
         self._models.follow()
 
+    @remote
     async def rank(self, version: str, candidates: list[Candidates], catalogue: int = 0) -> list[Slate]:
         """Slates of a batch.
 
@@ -86,16 +82,18 @@ class Retriever:
     """Finds candidates and has them ranked."""
 
     def __init__(self, source: Source, ranker: DeploymentHandle[Any], config: ServeConfig) -> None:
+        logs.start("retriever")
         torch.set_num_threads(1)
         self._models = Models(as_shelf(source), open_journal(config.state), "retriever")
         self._models.follow()
-        self._ranker = ranker
+        self._ranker = Calls(ranker)
         self._timeout_s = config.ranker_timeout_s
         self._ranker_rests_until = 0.0
         self._at_hand = self._encoded = 0  # query vectors, since they were last told
         impressions = Impressions(open_history(config.state), config.impression_days, time.time)
         self._shadowing = Shadow(self._models, impressions)
 
+    @remote
     async def recommend(self, batch: list[Asked]) -> list[Answer | RequestError]:
         """Answers of a batch; a request that cannot be answered does not spoil the others."""
         chosen = [self._models.choose(asked.key) for asked in batch]
@@ -112,25 +110,30 @@ class Retriever:
         self._shadowing.follow(batch, found)
         return found
 
+    @remote
     async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
         """Items like this one."""
         variant, served = self._models.choose(key)
         return Answer(trim(served.recommender.similar(item_id, top_k, filters), 0), served.model.version, variant)
 
+    @remote
     async def rank_items(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items; too few to be worth a hop."""
         variant, served = self._models.choose(asked.key)
         request = with_history(served.recommender, asked.request)
         return Answer(trim(served.recommender.rank_items(item_ids, request), 0), served.model.version, variant)
 
+    @remote
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[Seen, ...]:
         """Stored and live events of a user."""
         return seen(self._models.production.recommender, user_id, live)
 
+    @remote
     async def item(self, item_id: str) -> Product | None:
         """A product."""
         return product(self._models.production.recommender, item_id)
 
+    @remote
     async def model(self) -> Model:
         """The bundle in production."""
         return self._models.production.model
@@ -168,13 +171,15 @@ class Retriever:
             started = time.perf_counter()
             try:
                 sent = served.recommender.shortlist(candidates)
-                call = self._ranker.rank.remote(served.model.version, sent, served.catalogue)
-                slates: list[Slate] = await asyncio.wait_for(call, self._timeout_s)
+                slates: list[Slate] = await self._ranker(
+                    "rank", self._timeout_s, served.model.version, sent, served.catalogue
+                )
                 return [_timed(slate, "ranker_call", started) for slate in slates]
-            except (RayError, RayServeException, TimeoutError) as error:
-                if not isinstance(getattr(error, "cause", None), NotHereError):  # another replica may have it
-                    self._ranker_rests_until = time.monotonic() + RANKER_PAUSE_S
-                _log.warning("ranker unavailable (%s), serving retrieval order", type(error).__name__)
+            except NotHereError as error:  # another replica may have it
+                logs.log.warning("serving retrieval order: %s", error)
+            except Exception as error:  # whatever is wrong with the ranker, there is an answer without it
+                self._ranker_rests_until = time.monotonic() + RANKER_PAUSE_S
+                logs.log.warning("ranker unavailable (%s), serving retrieval order", type(error).__name__)
         slates = served.recommender.rank(candidates, use_ranker=False)
         return [replace(slate, fallback=slate.fallback or "ranker_unavailable") for slate in slates]
 
@@ -188,7 +193,7 @@ class DeployedService:
     """`serve.service.Service` over the deployments of a cluster."""
 
     def __init__(self, retriever: DeploymentHandle[Any], config: ServeConfig, metrics: Metrics | None = None) -> None:
-        self._retriever = retriever
+        self._retriever = Calls(retriever)
         self._timeout_s = config.request_timeout_s
         self._recommend: Batcher[Asked, Answer] = Batcher(
             self._ask,
@@ -204,32 +209,33 @@ class DeployedService:
 
     async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
         """Items like this one."""
-        answer: Answer = await self._call(self._retriever.similar.remote(item_id, top_k, filters, key))
+        answer: Answer = await self._call("similar", item_id, top_k, filters, key)
         return answer
 
     async def rank(self, item_ids: Sequence[str], asked: Asked) -> Answer:
         """Orders the caller's own items."""
-        answer: Answer = await self._call(self._retriever.rank_items.remote(item_ids, asked))
+        answer: Answer = await self._call("rank_items", item_ids, asked)
         return answer
 
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[Seen, ...]:
         """Stored and live events of a user."""
-        events: tuple[Seen, ...] = await self._call(self._retriever.history.remote(user_id, live))
+        events: tuple[Seen, ...] = await self._call("history", user_id, live)
         return events
 
     async def item(self, item_id: str) -> Product | None:
         """A product."""
-        found: Product | None = await self._call(self._retriever.item.remote(item_id))
+        found: Product | None = await self._call("item", item_id)
         return found
 
     async def model(self) -> Model:
         """The bundle that answers."""
-        model: Model = await self._call(self._retriever.model.remote())
+        model: Model = await self._call("model")
         return model
 
     async def _ask(self, batch: list[Asked]) -> list[Answer | BaseException]:
         started = time.perf_counter()
-        answers: list[Answer | BaseException] = await self._call(self._retriever.recommend.remote(batch))
+        logs.concern(asked.request_id for asked in batch)
+        answers: list[Answer | BaseException] = await self._call("recommend", batch)
         return [
             replace(answer, slate=_timed(answer.slate, "retriever_call", started))
             if isinstance(answer, Answer)
@@ -237,19 +243,16 @@ class DeployedService:
             for answer in answers
         ]
 
-    async def _call(self, response: Any) -> Any:
+    async def _call(self, method: str, *args: Any) -> Any:
         """Awaits a retriever's answer; what the cluster reports becomes an error of the domain."""
         try:
-            return await asyncio.wait_for(response, self._timeout_s)
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, RequestError):
-                raise cause from None
+            return await self._retriever(method, self._timeout_s, *args)
+        except RayTaskError:  # a defect
             raise
         except TimeoutError:
             raise UnavailableError("", f"no answer within {self._timeout_s:g} s; try again in a moment") from None
         except (RayError, RayServeException) as error:
-            _log.warning("retriever unavailable: %s", type(error).__name__)
+            logs.log.warning("retriever unavailable: %s", type(error).__name__)
             raise UnavailableError("", "the recommender is restarting; try again in a moment") from None
 
 
@@ -261,7 +264,7 @@ class Ingress:
     def __init__(
         self, retriever: DeploymentHandle[Any], config: ServeConfig, registry: str = "", keys: Keys | None = None
     ) -> None:
-        logs.start()
+        logs.start("ingress")
         self._config = config
         self._keys = keys or Keys()
         self._listener: Listener | None = None

@@ -44,7 +44,7 @@ class Envelope:
         key = self._keys.find(_bearer(headers))
         state = scope.setdefault("state", {})
         state.update(request_id=uuid.uuid4().hex, started=time.perf_counter(), key=key)
-        logs.REQUEST_ID.set(state["request_id"])
+        logs.concern((state["request_id"],))
         answer = _Answer(send, state["request_id"])
         try:
             await self._answered(scope, headers, _limited(receive, self._body_timeout_s), answer)

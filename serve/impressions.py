@@ -5,18 +5,16 @@ dropped and counted, and nobody waits.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 
+from serve.logs import concern, log
 from txrec.errors import UnavailableError
 from txrec.online.history import HistoryStore, Impression
 
 FLUSH_S = 0.5
 MAX_WAITING = 10_000
 DAY_US = 86_400_000_000
-
-_log = logging.getLogger("ray.serve")
 
 
 class Impressions:
@@ -58,7 +56,8 @@ class Impressions:
             await asyncio.to_thread(self._store.show, batch, keep_since)
         except UnavailableError as error:
             self.num_dropped += len(batch)
-            _log.warning("%d impressions are lost, %d so far: %s", len(batch), self.num_dropped, error)
+            concern(impression.request_id for impression in batch)
+            log.warning("%d impressions are lost, %d so far: %s", len(batch), self.num_dropped, error)
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(FLUSH_S)

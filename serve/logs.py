@@ -1,4 +1,4 @@
-"""The server's log: JSON lines on standard error, each with the id of the request that it belongs to.
+"""The log of the three deployments: JSON lines on standard error, each with the ids of the requests that it concerns.
 
 A line says who asked for what and how it went: never a body, a key or a query, which are the shop's and its users' own.
 """
@@ -6,29 +6,45 @@ A line says who asked for what and how it went: never a body, a key or a query, 
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 NAME = "txrec.serve"
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered."""
+REQUEST_IDS: ContextVar[tuple[str, ...]] = ContextVar("request_ids", default=())
+"""Of the requests that are being answered: one in the ingress, a batch behind it."""
 
 log = logging.getLogger(NAME)
 
 
+def concern(request_ids: Iterable[str]) -> None:
+    """Puts these ids on all lines that follow in this asyncio task and in what it starts."""
+    REQUEST_IDS.set(tuple(request_ids))
+
+
 class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, logger, request id, message, and what the caller adds as `extra`."""
+    """One JSON object a record: time, level, logger, deployment, request id, message, and what is given as `extra`.
+
+    A line that concerns several requests has `request_ids` in place of `request_id`; one that concerns none has null.
+    """
 
     _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+    def __init__(self, deployment: str = "") -> None:
+        """Takes the name that every line says it comes from."""
+        super().__init__()
+        self._deployment = deployment
+
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
+        ids = REQUEST_IDS.get()
         fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "request_id": REQUEST_ID.get(),
+            "deployment": self._deployment,
+            **({"request_ids": ids} if len(ids) > 1 else {"request_id": next(iter(ids), None)}),
             "message": record.getMessage(),
         }
         fields |= {name: value for name, value in record.__dict__.items() if name not in self._PLAIN}
@@ -37,11 +53,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False, default=str)
 
 
-def start(level: int = logging.INFO) -> None:
-    """Sends what this process logs, and what its HTTP server complains of, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for logger, least in ((log, level), (logging.getLogger("uvicorn.error"), logging.WARNING)):
+def start(deployment: str) -> None:
+    """Sends what this process logs to standard error: its own lines from INFO, those of libraries from WARNING.
+
+    Ray Serve's lines are among them: its own handler keeps a thousand of them back, and in its throughput mode it turns
+    `sys.stderr` into lines of level INFO that nobody sees, at the price of a stack trace a line.
+    """
+    handler = logging.StreamHandler(sys.__stderr__)
+    handler.setFormatter(JsonLines(deployment))
+    for name in ("", "ray", "ray.serve"):
+        logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(least)
+        logger.setLevel(logging.WARNING)
         logger.propagate = False
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)

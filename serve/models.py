@@ -5,7 +5,6 @@ opened and tried, or applied, first and then takes the place of what was there i
 finish with what they began with. A version that leaves stays for a while, because other replicas may still ask for it.
 """
 
-import logging
 import threading
 import time
 import uuid
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from serve.logs import log
 from serve.service import Model, SupportsRecommend, open_bundle
 from txrec.catalogue import ItemChange
 from txrec.errors import BundleError, TxrecError, UnavailableError
@@ -26,8 +26,6 @@ Opener = Callable[[], tuple[SupportsRecommend, Model]]
 POLL_S = 0.5
 LINGER_S = 30.0
 """A version that is not wanted any more stays open for so long, seconds."""
-
-_log = logging.getLogger("ray.serve")
 
 
 class Shelf(Protocol):
@@ -191,7 +189,7 @@ class Models:
             try:
                 self.reconcile()
             except Exception as error:
-                _log.warning("models are not kept up to date: %s", error)
+                log.warning("models are not kept up to date: %s", error)
 
     def _open_wanted(self, rollout: Rollout) -> None:
         if rollout.serial != self._reported:
@@ -203,7 +201,7 @@ class Models:
                 served = self._opened(version)
             except Exception as error:  # whatever is wrong with a bundle must not stop what is served
                 self._failed[version] = str(error) if isinstance(error, TxrecError) else _described(error)
-                _log.warning("%s cannot be served: %s", version, self._failed[version])
+                log.warning("%s cannot be served: %s", version, self._failed[version])
                 continue
             with self._changing:
                 self._served = {**self._served, version: served}
@@ -216,11 +214,11 @@ class Models:
         try:
             found = self._journal.since(served.catalogue)
             if self._blind:
-                _log.warning("changes of products are seen again")
+                log.warning("changes of products are seen again")
             self._blind = False
         except UnavailableError as error:
             if not self._blind:
-                _log.warning("changes of products are not seen: %s", error)
+                log.warning("changes of products are not seen: %s", error)
             self._blind = True
             return served
         if not found.items:
@@ -248,12 +246,12 @@ def _applied(recommender: SupportsRecommend, changes: Sequence[ItemChange]) -> S
     try:
         return recommender.with_changes(changes)
     except Exception:
-        _log.exception("a change of a product cannot be applied")
+        log.exception("a change of a product cannot be applied")
     for change in sorted(changes, key=lambda change: change.born):
         try:
             recommender = recommender.with_changes([change])
         except Exception as error:
-            _log.warning("the change of product %s is left out: %s", change.item_id, error)
+            log.warning("the change of product %s is left out: %s", change.item_id, error)
     return recommender
 
 

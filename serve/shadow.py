@@ -1,17 +1,15 @@
 """A shadow model: it answers what production answered, after the answer has gone, and only the log sees it."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 
 from serve.impressions import Impressions
+from serve.logs import log
 from serve.models import Models, Served
 from serve.service import Answer, Asked, with_history
 from txrec.errors import RequestError
 from txrec.online.history import Impression
-
-_log = logging.getLogger("ray.serve")
 
 
 class Shadow:
@@ -34,7 +32,7 @@ class Shadow:
         try:
             found = await asyncio.to_thread(_answers, shadow, pairs)
         except Exception as error:  # a shadow may break without anybody noticing but the log
-            _log.warning("the shadow %s gives no answer: %s", shadow.model.version, error)
+            log.warning("the shadow %s gives no answer: %s", shadow.model.version, error)
             return
         for impression in found:
             self._impressions.add(impression)

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from ray import serve as ray_serve
 
@@ -27,3 +28,15 @@ def fake_server(ray_cluster: None) -> Iterator[str]:
         yield app.launch(app.bind(open_fake, config), config)
     finally:
         ray_serve.shutdown()
+
+
+def replicas(kind: str) -> list[psutil.Process]:
+    """Processes of this test's own cluster that run a deployment."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if any(f"ServeReplica:txrec:{kind}" in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:  # it ended while we looked
+            continue
+    return found

@@ -1,7 +1,7 @@
 """A recommender small enough to know every answer by heart: ten products, newest first, and one user.
 
 Retrieval proposes the products whose title holds a word of the query (all products without one) in catalogue order;
-ranking reverses that order, so that a test can tell the two apart.
+ranking reverses that order, so that a test can tell the two apart. The ranker breaks at the query BREAKING.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from txrec.index.filters import Filters
 from txrec.slate import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
+BREAKING = "defect"
 KNOWN = Event("click", "p1", "lamp", 1_000_000)
 
 
@@ -52,6 +53,8 @@ class FakeRecommender:
         return list(candidates)
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
+        if use_ranker and any(one.query == BREAKING for one in candidates):
+            raise ZeroDivisionError("inner detail")
         return [self._slate(one, one.ids[::-1] if use_ranker else one.ids) for one in candidates]
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:

@@ -1,8 +1,11 @@
 """The server's log: one JSON object a line, with the request's id and without anything secret."""
 
+import contextvars
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,14 +75,38 @@ def test_lines_that_belong_to_no_request_say_so(lines: io.StringIO) -> None:
     assert (line["message"], line["request_id"], line["port"]) == ("started twice", None, 8000)
 
 
-def test_starting_the_log_twice_writes_every_line_once() -> None:
-    own = [logging.getLogger(name) for name in (logs.NAME, "uvicorn.error")]
-    before = [list(one.handlers) for one in own]
-    try:
-        logs.start()
-        logs.start()
-        assert [len(one.handlers) for one in own] == [1, 1]
-    finally:
-        for one, handlers in zip(own, before, strict=True):
-            one.handlers, one.propagate = handlers, True
-            one.setLevel(logging.NOTSET)
+def test_a_line_of_a_batch_has_the_ids_of_all_its_requests(lines: io.StringIO) -> None:
+    def say() -> None:
+        for ids in (("one",), ("one", "two"), ()):
+            logs.concern(ids)
+            logs.log.warning("ranked")
+
+    contextvars.copy_context().run(say)
+    one, both, none = read(lines)
+    assert (one["request_id"], both["request_ids"], none["request_id"]) == ("one", ["one", "two"], None)
+
+
+STARTED_TWICE = """
+import logging, sys, warnings
+from serve import logs
+logs.start("ranker")
+logs.start("ranker")
+sys.stderr = None  # as lost as in a replica in Ray Serve's throughput mode
+logs.log.info("own")
+logging.getLogger("ray.serve").error("of Ray Serve")
+logging.getLogger("uvicorn.error").error("of the HTTP server")
+logging.getLogger("asyncio").error("of a task")
+logging.getLogger("some.library").info("too much")
+warnings.warn("a warning")
+"""
+
+
+def test_lines_of_libraries_are_json_too_and_every_line_comes_once() -> None:
+    done = subprocess.run(  # in a process of its own: it is the whole process's log that is started
+        [sys.executable, "-c", STARTED_TWICE], capture_output=True, text=True, timeout=60, check=True
+    )
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [one["message"].split("\n")[0].split(": ")[-1] for one in found] == [
+        "own", "of Ray Serve", "of the HTTP server", "of a task", "a warning"
+    ]  # fmt: skip
+    assert {one["deployment"] for one in found} == {"ranker"}

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import psutil
 import pytest
 from ray import serve as ray_serve
 
-from tests.serve.conftest import free_port
+from tests.serve.conftest import free_port, replicas
 from tests.serve.fake import open_fake
 from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig
@@ -36,18 +35,6 @@ def url(ray_cluster: None) -> Iterator[str]:
         yield app.launch(app.bind(open_fake, config), config)
     finally:
         ray_serve.shutdown()
-
-
-def replicas(kind: str) -> list[psutil.Process]:
-    """Processes of this test's own cluster that run a deployment."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if any(f"ServeReplica:txrec:{kind}" in part for part in process.cmdline()):
-                found.append(process)
-        except psutil.Error:  # it ended while we looked
-            continue
-    return found
 
 
 class Load:
