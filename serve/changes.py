@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from serve import api
 from serve.batching import Batcher
 from serve.service import Model, Service
+from serve.state import Answering, of_app
 from serve.switch import Listed, Switch
 from txrec.errors import RequestError, UnknownItemError
 from txrec.online.history import HistoryStore, Overlap
@@ -104,24 +105,8 @@ def _overlap(found: Overlap) -> api.OverlapReply:
     return api.OverlapReply(num_requests=found.num_requests, mean=found.mean)
 
 
-async def _products_of(request: Request) -> Products:
-    products: Products = request.app.state.products
-    return products
-
-
-async def _versions_of(request: Request) -> Versions:
-    versions: Versions = request.app.state.versions
-    return versions
-
-
-async def _service_of(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-Catalogue = Annotated[Products, Depends(_products_of)]
-Served = Annotated[Versions, Depends(_versions_of)]
-Answering = Annotated[Service, Depends(_service_of)]
+Catalogue = Annotated[Products, of_app("products")]
+Served = Annotated[Versions, of_app("versions")]
 
 
 @changing.put("/v1/items", summary="Add or change products", tags=["items"])

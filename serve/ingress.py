@@ -23,6 +23,7 @@ from serve.impressions import Impressions
 from serve.keys import Key, Keys, Role
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.service import Answer, Asked, Service
+from serve.state import Answering, Limits, of_app
 from serve.switch import Switch
 from txrec import __version__, slate
 from txrec.config import ServeConfig
@@ -179,24 +180,7 @@ def _logged(event: api.LiveEvent, now_us: int) -> LoggedEvent:
     return LoggedEvent(event.event_id or uuid.uuid4().hex, event.user_id, done, event.session_id, event.request_id)
 
 
-async def _service_of(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-async def _config_of(request: Request) -> ServeConfig:
-    config: ServeConfig = request.app.state.config
-    return config
-
-
-async def _events_of(request: Request) -> Events:
-    events: Events = request.app.state.events
-    return events
-
-
-Answering = Annotated[Service, Depends(_service_of)]
-Limits = Annotated[ServeConfig, Depends(_config_of)]
-Log = Annotated[Events, Depends(_events_of)]
+Log = Annotated[Events, of_app("events")]
 
 
 def _needs(role: Role) -> Any:
