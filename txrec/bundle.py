@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from txrec import schema
@@ -34,6 +35,7 @@ from txrec.config import Config, fingerprint
 from txrec.data.prepared import Meta, PreparedData, Sequences
 from txrec.errors import BundleError
 from txrec.evidence import Activity
+from txrec.index.arrivals import Arrivals
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.fit import source_names
@@ -54,6 +56,10 @@ _OPENERS: dict[str, Callable[[Path], Source]] = {
     "query_clicks": QueryClicks.open,
     "covisitation": Covisitation.open,
     "popularity": Popularity.open,
+}
+_OVER_VECTORS: dict[str, Callable[[Path, NDArray[np.float32]], Source]] = {
+    "dense": Dense.open,
+    "arrivals": Arrivals.open,
 }
 
 
@@ -191,13 +197,13 @@ class Bundle:
         """The candidate sources in order of trust."""
         import torch
 
+        with torch.inference_mode():
+            vectors = self.model.item_vectors().numpy()
         sources: dict[str, Source] = {}
         for name in source_names(self.config.retrieval):
             folder = self.path / "index" / name
-            if name == "dense":
-                with torch.inference_mode():
-                    vectors = self.model.item_vectors().numpy()
-                sources[name] = Dense.open(folder, vectors)
+            if name in _OVER_VECTORS:
+                sources[name] = _OVER_VECTORS[name](folder, vectors)
             else:
                 sources[name] = _OPENERS[name](folder)
         return sources

@@ -389,14 +389,18 @@ class RetrievalConfig(Section):
 
     num_candidates: int = Field(500, ge=1)
     """Candidates after fusion."""
-    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity"], ...] = (
+    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity", "arrivals"], ...] = (
         "dense",
         "lexical",
         "query_clicks",
         "covisitation",
         "popularity",
+        "arrivals",
     )
     """Sources asked for candidates, in order of trust."""
+    arrivals_frac: float = Field(0.1, ge=0, le=0.5)
+    """Share of the candidates that the ranker sees which is kept for products without events, so that new ones are
+    found at all; without such products nothing is kept."""
     half_life_days: float = Field(30.0, gt=0)
     """Counts of clicks and co-visits lose half their weight in this time, days."""
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from txrec import schema
 from txrec.catalogue import Catalogue
+from txrec.index.arrivals import NAME as ARRIVALS
 from txrec.index.covisitation import HISTORY, Covisitation
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.tokens import words
@@ -30,6 +31,8 @@ class Explainer:
         found = [*self._by_query(item), *self._by_clicks(item), *self._by_history(item)]
         if not found and self._proposed_by(place, "popularity"):
             found = ["popular now"]
+        if self._proposed_by(place, ARRIVALS):
+            found.append("new")
         return tuple(found)
 
     def _by_query(self, item: int) -> list[str]:

@@ -23,6 +23,7 @@ from txrec.errors import RequestError, UnknownItemError
 from txrec.evidence import Evidence
 from txrec.explain import Explainer
 from txrec.features import History
+from txrec.index import arrivals
 from txrec.index.filters import Filters, PriceRange
 from txrec.index.fuse import Fusion
 from txrec.index.lexical import Lexical
@@ -37,7 +38,7 @@ __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Reque
 
 ENCODED = ("text", "category_id", "brand_id", "price_bucket")
 """Columns of a product that its vector is made from."""
-SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0})
+SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "arrivals": 0.0})
 
 
 class Recommender:
@@ -49,7 +50,12 @@ class Recommender:
         self.catalogue = Catalogue(bundle.items)
         self.ranker = bundle.ranker
         self.retriever = Retriever(
-            bundle.model, bundle.queries, bundle.sources, bundle.fusion, bundle.config.retrieval.num_candidates
+            bundle.model,
+            bundle.queries,
+            bundle.sources,
+            bundle.fusion,
+            bundle.config.retrieval.num_candidates,
+            arrivals.reserved(bundle.config, list(bundle.sources)),
         )
         self.evidence = Evidence(
             self.catalogue,

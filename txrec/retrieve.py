@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.features import History, collate
+from txrec.index.arrivals import NAME as ARRIVALS
+from txrec.index.arrivals import Arrivals
 from txrec.index.dense import Dense
-from txrec.index.fuse import Fused, Fusion, fuse
+from txrec.index.fuse import Fused, Fusion, Reserved, fuse
 from txrec.index.popularity import Popularity
 from txrec.index.source import Mask, Source, SourceQuery
 from txrec.model.item_encoder import ItemFeatures
@@ -117,13 +119,24 @@ class Retriever:
         sources: Mapping[str, Source],
         fusion: Fusion,
         num_candidates: int,
+        reserved: Reserved | None = None,
     ) -> None:
-        """Takes a trained model and fitted sources; `dense` and `popularity` are always among them."""
+        """Takes a trained model and fitted sources; `dense` and `popularity` are always among them.
+
+        Args:
+            model: encodes histories.
+            texts: vectors of queries.
+            sources: by name, in order of trust.
+            fusion: their weights.
+            num_candidates: most candidates of a request.
+            reserved: places that one of them has for certain.
+        """
         self.model = model.eval()
         self.texts = texts
         self.sources = dict(sources)
         self.fusion = fusion
         self.num_candidates = num_candidates
+        self.reserved = reserved
         with torch.no_grad():
             self._inputs = model.encoder.all()  # what the decoder reads, not normalised
 
@@ -153,7 +166,7 @@ class Retriever:
         started = time.perf_counter()
         states = self.states(questions, book or QueryBook(self.texts))
         encoded = time.perf_counter()
-        found, timings = self._search(questions, states, self.fusion)
+        found, timings = self._search(questions, states, self.fusion, self.reserved)
         timings |= {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
         return found
 
@@ -199,6 +212,9 @@ class Retriever:
         inputs = torch.cat([self._inputs, torch.zeros(int((ids >= len(self._inputs)).sum()), encoded.shape[1])])
         inputs[torch.from_numpy(ids.astype(np.int64))] = encoded
         vectors = torch.nn.functional.normalize(encoded, dim=-1).numpy()
+        arrivals = self.sources.get(ARRIVALS)
+        if isinstance(arrivals, Arrivals):
+            sources = {**sources, ARRIVALS: arrivals.changed(ids, vectors)}
         return self._with(self.dense.changed(ids, vectors), sources, inputs)
 
     def by_vectors(
@@ -211,7 +227,11 @@ class Retriever:
         return found
 
     def _search(
-        self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion
+        self,
+        questions: Sequence[Question],
+        states: NDArray[np.float32],
+        fusion: Fusion,
+        reserved: Reserved | None = None,
     ) -> tuple[list[Candidates], dict[str, float]]:
         """Candidates, and the dict of timings that they share."""
         k = max(self.num_candidates, *(question.request.top_k for question in questions))
@@ -221,7 +241,9 @@ class Retriever:
         timings: dict[str, float] = {}
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
         found = [
-            self._candidates(question, states[row], fuse(hits, row, weights[bool(question.query)], k), timings)
+            self._candidates(
+                question, states[row], fuse(hits, row, weights[bool(question.query)], k, reserved), timings
+            )
             for row, question in enumerate(questions)
         ]
         return found, timings

@@ -136,6 +136,19 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
     assert "new-1" not in keys(ask(recommender, query="zyx lamp", top_k=64))
 
 
+def test_products_without_events_keep_places_among_the_candidates_and_are_called_new(recommender) -> None:
+    grown = recommender.with_items([{"item_id": "new-1", "title": "acme lamp new"}, {"item_id": "new-2"}])
+    request = Request(user_id="user-001", explain=True)
+    for asked, most in ((recommender, 3), (grown, 5)):
+        slate = asked.recommend([request])[0]
+        proposed = [item.item_id for item in slate.candidates[:30] if "arrivals" in item.sources]
+        assert 3 <= len(proposed) <= most
+        assert set(proposed) <= {"sku-061", "sku-062", "sku-063", "new-1", "new-2"}
+        assert all("new" in item.reasons for item in slate.items if item.item_id in proposed)
+    assert not any("arrivals" in item.sources for item in ask(recommender, user_id="nobody", top_k=60).items)
+    assert "sku-062" not in keys(ask(recommender.without_items(["sku-062"]), user_id="user-001", top_k=60))
+
+
 def test_a_changed_price_holds_at_once(recommender) -> None:
     changed = recommender.with_items([{"item_id": "sku-011", "title": "acme lamp model 0", "price": 999.0}])
     assert keys(ask(changed, query="lamp", filters=Filters(price=PriceRange(min=900)))) == ["sku-011"]

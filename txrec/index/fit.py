@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
+from txrec.index.arrivals import Arrivals
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
@@ -22,7 +23,11 @@ def source_names(cfg: RetrievalConfig) -> tuple[str, ...]:
 
 
 def fit_sources(
-    cfg: RetrievalConfig, data: PreparedData, log: EventLog, vectors: NDArray[np.float32]
+    cfg: RetrievalConfig,
+    data: PreparedData,
+    log: EventLog,
+    vectors: NDArray[np.float32],
+    absent: NDArray[np.bool_] | None = None,
 ) -> dict[str, Source]:
     """Fits the sources.
 
@@ -31,6 +36,7 @@ def fit_sources(
         data: catalogue and queries.
         log: the events that count-based sources may see.
         vectors: (N + 1, D) L2-normalised item vectors.
+        absent: (N + 1,) products known not to be on sale yet when the log ends; None = no such knowledge.
     """
     size, half_life = data.meta.num_items, cfg.half_life_days
     fits: dict[str, Callable[[], Source]] = {
@@ -38,6 +44,7 @@ def fit_sources(
         "lexical": lambda: Lexical.fit(data.items),
         "query_clicks": lambda: QueryClicks.fit(log, data.queries, size, half_life),
         "covisitation": lambda: Covisitation.fit(log, size, half_life),
+        "arrivals": lambda: Arrivals.fit(log, vectors, absent),
         "popularity": lambda: Popularity.fit(log, size, half_life),
     }
     return {name: fits[name]() for name in source_names(cfg)}

@@ -40,7 +40,21 @@ class Fused:
     ranks: NDArray[np.int32]  # (K, S), 1-based, 0 = not proposed
 
 
-def fuse(hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int) -> Fused:
+@dataclass(frozen=True)
+class Reserved:
+    """Places that the best items of one source have for certain."""
+
+    column: int
+    """The source's."""
+    count: int
+    """How many of its items."""
+    within: int
+    """Among this many candidates; those that fusion left further behind get the last of these places."""
+
+
+def fuse(
+    hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: Reserved | None = None
+) -> Fused:
     """Merges row `row` of every source's hits; ties go to the source that comes first, then to the lower id."""
     lists = [found.ids[row][found.ids[row] != schema.PAD] for found in hits]
     ids, place_of = _distinct(lists)
@@ -51,8 +65,32 @@ def fuse(hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int) -
         ranks[place, column] = np.arange(1, len(found) + 1)
         scores[place, column] = hits[column].scores[row, : len(found)]
     fused = combine(ranks, weights)
-    order = np.argsort(-fused, kind="stable")[:k]  # ids ascend
+    order = np.argsort(-fused, kind="stable")  # ids ascend
+    if reserved is not None:
+        within = min(reserved.within, k)
+        order = _with_places(order, ranks[order, reserved.column], min(reserved.count, within), within)
+        fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
+    order = order[:k]
     return Fused(ids[order], fused[order], scores[order], ranks[order])
+
+
+def _with_places(order: NDArray[np.int64], rank: NDArray[np.int32], count: int, within: int) -> NDArray[np.int64]:
+    """The order with the first `count` of a source among the first `within`; nothing else overtakes anything.
+
+    Args:
+        order: best first.
+        rank: of each in the source, in that order; 0 = not proposed.
+        count: see `Reserved`, at most `within`.
+        within: see `Reserved`.
+    """
+    promised = (rank > 0) & (rank <= count)
+    if not promised[within:].any():
+        return order
+    others = np.flatnonzero(~promised)
+    kept = np.sort(np.append(np.flatnonzero(promised[:within]), others[: within - int(promised.sum())]))
+    late = within + np.flatnonzero(promised[within:])
+    head = np.append(kept, late)
+    return np.append(order[head], np.delete(order, head))
 
 
 def _distinct(lists: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

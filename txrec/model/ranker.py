@@ -101,10 +101,14 @@ class Ranker(nn.Module):
             self.weights.bias.copy_(F.one_hot(torch.tensor(ORDER), sizes.num_features))
 
     def fit_scaling(self, batch: CandidateBatch) -> None:
-        """Sets mean and deviation of each feature over the real candidates and the requests of a batch."""
+        """Sets mean and deviation of each feature over the real candidates and the requests of a batch.
+
+        A feature that never differed taught nothing, and is not read: products that are added later may have another.
+        """
         real = batch.features[batch.mask]
+        std = real.std(0)
         self.feature_mean.copy_(real.mean(0))
-        self.feature_std.copy_(real.std(0).clamp_min(1e-3))
+        self.feature_std.copy_(std.clamp_min(1e-3).masked_fill(std == 0, torch.inf))
         self.request_mean.copy_(batch.request.mean(0))
         self.request_std.copy_(batch.request.std(0).clamp_min(1e-3))
 

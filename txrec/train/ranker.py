@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,6 +37,7 @@ from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
 from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
 from txrec.features import NEW_SEARCH_US
+from txrec.index.arrivals import reserved
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
@@ -105,7 +107,9 @@ def fit(
     with torch.inference_mode():
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
-    parts = _Parts(config, model, vectors, texts, item_text, judged=not len(data.sequences.item))
+    before_test = Activity.fit(EventLog.before(data, Split.TEST), data.meta.num_items, config.retrieval.half_life_days)
+    judged_only = not len(data.sequences.item)
+    parts = _Parts(config, model, vectors, texts, item_text, judged_only, before_test.first_ts)
     progress("fitting sources", 0, 2)
     retriever, evidence = parts.before(data, Split.VALIDATION)
     asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
@@ -132,17 +136,46 @@ class _Parts:
     item_text: NDArray[np.float32] | None
     judged: bool
     """Whether there are only judged pairs to learn from."""
+    first_ts: NDArray[np.int64]
+    """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
 
     def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
         """Retrieval and features that have seen nothing of a split or of what comes after it."""
         cfg = self.config.retrieval
         log = EventLog.before(data, split)
-        sources = fit_sources(cfg, data, log, self.vectors)
+        vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
+        later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
+        sources = fit_sources(cfg, data, log, vectors, later)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
-        retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates)
-        return retriever, Evidence(
-            Catalogue(data.items), activity, self.vectors, self.item_text, sources, wording=self.judged
-        )
+        places = reserved(self.config, list(sources))
+        retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
+        return retriever, Evidence(Catalogue(data.items), activity, vectors, self.item_text, sources, self.judged)
+
+
+def known_vectors(
+    model: RetrievalModel,
+    data: PreparedData,
+    log: EventLog,
+    vectors: NDArray[np.float32],
+    item_text: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Item vectors as they would have been when a log ended: products new to it have no id, only what they are.
+
+    Args:
+        model: its training saw more than the log.
+        data: the catalogue.
+        log: what may be known.
+        vectors: (N + 1, D) of the model.
+        item_text: (N + 1, Dt) text vectors; None without text.
+    """
+    count = np.bincount(log.item, minlength=data.meta.num_items + 1)
+    later = np.flatnonzero(count[1 : data.meta.num_trained_items + 1] == 0) + 1
+    if not len(log) or not len(later):
+        return vectors
+    known = vectors.copy()
+    text = None if item_text is None else item_text[later]
+    known[later] = model.encode_items(data.items.take(pa.array(later - 1)), text).numpy()
+    return known
 
 
 def earlier_windows(data: PreparedData, count: int) -> list[PreparedData]:

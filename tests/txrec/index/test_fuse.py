@@ -1,6 +1,6 @@
 import numpy as np
 
-from txrec.index.fuse import RANK_OFFSET, Fusion, combine, fuse
+from txrec.index.fuse import RANK_OFFSET, Fusion, Reserved, combine, fuse
 from txrec.index.source import Hits
 
 
@@ -39,3 +39,22 @@ def test_weights_depend_on_whether_there_is_a_query() -> None:
 def test_combining_is_the_weighted_sum_of_reciprocal_ranks() -> None:
     expected = [0.5 / (RANK_OFFSET + 1), 0.5 / (RANK_OFFSET + 4) + 2 / (RANK_OFFSET + 3)]
     assert np.allclose(combine(np.array([[1, 0], [4, 3]]), np.array([0.5, 2.0], np.float32)), expected, atol=1e-5)
+
+
+def test_reserved_places_are_the_last_ones_and_the_rest_keeps_its_order() -> None:
+    found = fuse([hits(1, 2, 3, 4, 5), hits(8, 9)], 0, np.array([1.0, 0.0], np.float32), 10, Reserved(1, 1, 3))
+    assert found.ids.tolist() == [1, 2, 8, 3, 4, 5, 9]
+    assert (np.diff(found.fused) <= 0).all()
+
+
+def test_a_place_that_was_earned_is_not_given_again() -> None:
+    given = [hits(1, 2, 3, 4), hits(2, 9)]
+    weights = np.array([1.0, 0.0], np.float32)
+    assert fuse(given, 0, weights, 10, Reserved(1, 1, 3)).ids.tolist() == [1, 2, 3, 4, 9]
+    assert fuse(given, 0, weights, 10, Reserved(1, 2, 3)).ids.tolist() == [1, 2, 9, 3, 4]
+
+
+def test_more_reserved_places_than_candidates_are_all_there_are() -> None:
+    given = [hits(1, 2), hits(8, 9, 7)]
+    assert fuse(given, 0, np.array([1.0, 0.0], np.float32), 2, Reserved(1, 5, 100)).ids.tolist() == [8, 9]
+    assert fuse([hits(1, 2), hits(0)], 0, np.ones(2, np.float32), 2, Reserved(1, 5, 100)).ids.tolist() == [1, 2]

@@ -104,3 +104,13 @@ def test_log_odds_are_those_of_the_softmax() -> None:
 def test_a_ranker_scores_alike_after_saving_and_opening(ranker, tmp_path) -> None:
     ranker.save(tmp_path)
     assert torch.equal(Ranker.open(tmp_path)(batch()), ranker(batch()))
+
+
+@torch.no_grad()
+def test_a_feature_that_never_differed_in_training_is_not_read(ranker) -> None:
+    given = batch()
+    given.features[:, :, 3] = 2.0
+    ranker.fit_scaling(given)
+    other = given.features.clone()
+    other[:, 2, 3] = 9.0
+    assert torch.equal(ranker(dataclasses.replace(given, features=other)), ranker(given))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from txrec.train.ranker import (
     earlier_windows,
     fit,
     joined,
+    known_vectors,
     listwise_loss,
     ndcg_at_10,
     shown_items,
@@ -152,6 +154,19 @@ def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny) -
         inside = window.sequences.ts[window.sequences.split == Split.VALIDATION]
         assert ((inside >= window.meta.validation_start_ts) & (inside < window.meta.test_start_ts)).all()
     assert (tiny.sequences.split == Split.TRAIN).sum() > (windows[-1].sequences.split == Split.TRAIN).sum()
+
+
+def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
+    torch.manual_seed(0)
+    model = RetrievalModel.for_data(ModelConfig(dim=16, num_layers=1, num_heads=2), tiny, None).eval()
+    vectors = model.item_vectors().detach().numpy()
+    log = EventLog.before(tiny, Split.VALIDATION)
+    assert known_vectors(model, tiny, log, vectors, None) is vectors
+    log = replace(log, item=np.where(log.item == 7, 8, log.item))
+    known = known_vectors(model, tiny, log, vectors, None)
+    assert np.array_equal(np.delete(known, 7, axis=0), np.delete(vectors, 7, axis=0))
+    assert np.allclose(known[7], model.encode_items(tiny.items.slice(6, 1), None).numpy()[0])
+    assert not np.allclose(known[7], vectors[7])
 
 
 def test_joined_examples_stand_one_after_the_other() -> None:

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from txrec.config import Config
+from txrec.index import arrivals
+from txrec.index.arrivals import Arrivals
+from txrec.index.fuse import Reserved
+from txrec.index.log import EventLog
+from txrec.index.source import SourceQuery
+
+N, DIM = 40, 8
+
+
+def log_of(*items: int) -> EventLog:
+    none = np.zeros(len(items), np.int32)
+    return EventLog(none, np.array(items, np.int32), none, none.astype(np.int8), none.astype(np.int64), 0)
+
+
+def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    vectors = rng.standard_normal(shape).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    found = unit(np.random.default_rng(0), N + 1, DIM)
+    found[0] = 0
+    return found
+
+
+@pytest.fixture
+def source(vectors) -> Arrivals:
+    """Products 31 to 40 are new."""
+    return Arrivals.fit(log_of(*range(1, 31), 3, 3), vectors)
+
+
+def asking(states: np.ndarray) -> SourceQuery:
+    return SourceQuery([""] * len(states), states, [np.empty(0, np.int32)] * len(states))
+
+
+def test_products_without_events_come_nearest_first_and_nothing_else(source, vectors) -> None:
+    states = unit(np.random.default_rng(1), 3, DIM)
+    hits = source.search(asking(states), 20, [None] * 3)
+    for row, state in enumerate(states):
+        assert hits.ids[row].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist() + [0] * 10
+        assert hits.scores[row, :10] == pytest.approx(np.sort(vectors[31:] @ state)[::-1])
+
+
+def test_masks_hold_and_an_empty_history_finds_nothing(source, vectors) -> None:
+    mask = np.zeros(N + 1, np.bool_)
+    mask[[5, 33, 38]] = True
+    hits = source.search(asking(np.stack([vectors[7], np.zeros(DIM, np.float32)])), 5, [mask, None])
+    assert sorted(hits.ids[0].tolist()) == [0, 0, 0, 33, 38]
+    assert not hits.ids[1].any()
+
+
+def test_products_known_to_come_later_are_left_out(vectors) -> None:
+    absent = np.arange(N + 1) > 35
+    assert Arrivals.fit(log_of(*range(1, 31)), vectors, absent).ids.tolist() == [31, 32, 33, 34, 35]
+
+
+def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors) -> None:
+    for log in (log_of(), log_of(*range(1, N + 1))):
+        source = Arrivals.fit(log, vectors)
+        assert not len(source.ids)
+        assert not source.search(asking(vectors[[4]]), 5, [None]).ids.any()
+
+
+def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
+    ids = np.array([3, 32, N + 1, N + 2], np.int32)
+    state = unit(np.random.default_rng(2), DIM)
+    anew = np.stack([state, state * 0.99, state * 0.98, state * 0.97])
+    grown = source.changed(ids, anew)
+    assert grown.search(asking(state[None]), 3, [None]).ids[0].tolist() == [32, N + 1, N + 2]
+    assert grown.changed(np.array([N + 3], np.int32), state[None]).ids.tolist() == [*range(31, N + 4)]
+    assert len(source.ids) == 10
+
+
+def test_places_are_a_share_of_what_the_ranker_sees() -> None:
+    config = Config.model_validate({"name": "x", "ranker": {"num_candidates": 50}, "retrieval": {"arrivals_frac": 0.1}})
+    assert arrivals.reserved(config, ["dense", "arrivals"]) == Reserved(1, 5, 50)
+    assert arrivals.reserved(config, ["dense"]) is None

@@ -1,0 +1,93 @@
+"""What nobody has had yet: products without an event in the log, those nearest to the history's state first.
+
+Counts know nothing of them and an average product beats most of them, so that they would not be seen for that reason
+alone. As a source of their own they compete with each other, keep a share of the candidates (`Reserved`), and the
+ranker can learn how new products fare.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.config import Config
+from txrec.index.arrays import load_arrays, save_arrays
+from txrec.index.dense import Dense
+from txrec.index.fuse import Reserved
+from txrec.index.log import EventLog
+from txrec.index.source import Hits, Mask, SourceQuery
+
+NAME = "arrivals"
+
+
+class Arrivals:
+    """Inner products with the vectors of new products alone."""
+
+    def __init__(self, ids: NDArray[np.int32], dense: Dense, num_rows: int) -> None:
+        """Takes new products.
+
+        Args:
+            ids: (A,) dense ids, ascending.
+            dense: row i holds the vector of ids[i - 1], row 0 zeros.
+            num_rows: N + 1, rows of the catalogue; products that follow them are new.
+        """
+        self.ids = ids
+        self._rows = np.append(0, ids).astype(np.int32)
+        self._dense = dense
+        self._num_rows = num_rows
+
+    @classmethod
+    def fit(cls, log: EventLog, vectors: NDArray[np.float32], absent: NDArray[np.bool_] | None = None) -> "Arrivals":
+        """Finds the products without events; none where there is no log to be new to.
+
+        Args:
+            log: the events that may be seen.
+            vectors: (N + 1, D) L2-normalised item vectors.
+            absent: (N + 1,) products known not to be on sale yet when the log ends; None = no such knowledge.
+        """
+        new = np.bincount(log.item, minlength=len(vectors)) == 0
+        new[0] = False
+        if absent is not None:
+            new &= ~absent
+        ids = np.flatnonzero(new & (len(log) > 0)).astype(np.int32)
+        return cls(ids, Dense.fit(_of(ids, vectors)), len(vectors))
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """The k nearest allowed new products; nothing for a request whose state is zero."""
+        masks = [None if mask is None else mask[self._rows] for mask in allowed]
+        found = self._dense.nearest(queries.states, k, masks)
+        return Hits(self._rows[found.ids], found.scores)
+
+    def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Arrivals":
+        """The same with (n, D) vectors for n ids: those of new products count, and all ids after the last are new."""
+        new = ids >= self._num_rows
+        rows = np.append(self._rows, np.sort(ids[new]))
+        mine = np.isin(ids, rows)
+        places = np.searchsorted(rows, ids[mine]).astype(np.int32)
+        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), self._num_rows + int(new.sum()))
+
+    def save(self, path: Path) -> None:
+        """The ids and, of many, their cells; the vectors come with the model."""
+        self._dense.save(path)
+        save_arrays(path / "arrivals.safetensors", {"ids": self.ids})
+
+    @classmethod
+    def open(cls, path: Path, vectors: NDArray[np.float32]) -> "Arrivals":
+        """Reads what `save` wrote and lays it over the model's (N + 1, D) item vectors."""
+        ids = load_arrays(path / "arrivals.safetensors")["ids"]
+        return cls(ids, Dense.open(path, _of(ids, vectors)), len(vectors))
+
+
+def reserved(config: Config, names: Sequence[str]) -> Reserved | None:
+    """The places of arrivals among the candidates that the ranker sees; None where they are no source."""
+    if NAME not in names:
+        return None
+    within = config.ranker.num_candidates
+    return Reserved(list(names).index(NAME), round(config.retrieval.arrivals_frac * within), within)
+
+
+def _of(ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(A + 1, D) vectors of some items, row 0 that of PAD."""
+    found: NDArray[np.float32] = vectors[np.append(0, ids)]
+    return found
