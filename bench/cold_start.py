@@ -1,11 +1,17 @@
-"""New products, found from their text alone: those that nobody had bought before the test window.
+"""New products: those that nobody had bought before the test window, and how they are found.
 
     python bench/cold_start.py [configs/online-retail.toml] [dotted.key=value ...]
 
 Needs the trained candidate of the configuration (`txrec train CONFIG`), which has seen no event of these products. A
-case is a user who bought some of them in the window; his history before it is the question, the whole catalogue the
-answer's range. Beside the vectors alone and the whole recommender stand chance and BM25 over the titles with the titles
-of the user's last products as the query. Then a product is added to the finished recommender and looked for at once.
+case is a user who bought some of them in the window; his history before it is the question. Three tables:
+
+- the whole catalogue is the answer's range. Chance, BM25 over the titles with the titles of the user's last products as
+  the query, and the vectors know nothing but texts; arrivals, candidates (before the ranker) and the recommender also
+  know that a product is new;
+- the new products alone are the range: how well their texts tell who wants which, whatever is known of newness;
+- all requests of the window and all products: what it costs.
+
+Then a product is added to the finished recommender and looked for at once.
 """
 
 import json
@@ -18,9 +24,10 @@ from numpy.typing import NDArray
 from txrec.config import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
-from txrec.evals.evaluation import query_texts
+from txrec.evals.evaluation import ask
 from txrec.evals.protocol import Cases, cases
 from txrec.index.lexical import Lexical
+from txrec.index.source import SourceQuery
 from txrec.recommend import Recommender, Request
 from txrec.retrieve import QueryBook, Question
 from txrec.schema import Split
@@ -41,24 +48,35 @@ def main() -> None:
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     new = new_products(data)
     every = cases(data, Split.TEST, config.evaluate)
-    warm = every.select(np.flatnonzero(every.query == 0))
-    asked, num_events = of_new(warm, new)
+    asked, num_events = of_new(every.select(np.flatnonzero(every.query == 0)), new)
     print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(asked)} users bought {num_events} of them")
-    table = {
-        "chance": None,
-        **{f"BM25 of the last {n} titles": by_titles(data, asked, n) for n in LAST},
-        "vectors": by_vectors(recommender, asked),
-        "recommender": by_recommender(recommender, asked, query_texts(data)),
+    answers = ask(recommender, data, asked, max(KS))
+    table: dict[str, NDArray[np.int32]] = {
+        **{f"BM25 of the last {n} titles": by_titles(data, asked, n)[1] for n in LAST},
+        "vectors": by_source(recommender, asked, "dense"),
+        "arrivals": by_source(recommender, asked, "arrivals"),
+        "candidates": answers.retrieved,
+        "recommender": answers.ranked,
     }
-    figures: dict[str, object] = {"new": int(new.sum()), "cases": len(asked)}
-    for name, lists in table.items():
-        found = chance(data) if lists is None else recalls(lists, asked)
-        print(f"{name:28}" + "".join(f"  recall@{k} {found[k]:.4f}" for k in KS))
-        figures[name] = {f"recall@{k}": found[k] for k in KS}
-    warm_figures = recalls(by_vectors(recommender, warm), warm)
-    figures["vectors, all products"] = {f"recall@{k}": warm_figures[k] for k in KS}
-    print(f"{'vectors, all products':28}" + "".join(f"  recall@{k} {warm_figures[k]:.4f}" for k in KS))
-    print(json.dumps(figures | added(recommender)))
+    found: dict[str, dict[str, float]] = {"chance": {f"recall@{k}": k / data.meta.num_items for k in KS}}
+    found |= {name: recalls(lists, asked) for name, lists in table.items()}
+    show("the whole catalogue", found)
+    among = {"chance": {"auc": 0.5, "recall@10": 10 / new.sum()}}
+    among |= {f"BM25 of the last {n} titles": order(by_titles(data, asked, n)[0], asked, new) for n in LAST}
+    among["vectors"] = order(states(recommender, asked) @ recommender.retriever.dense.vectors.T, asked, new)
+    show("new products alone", among)
+    whole = ask(recommender, data, every, max(KS))
+    names = ("ndcg@10", "recall@10", "recall@100")
+    per_case = {"candidates": whole.retrieved, "recommender": whole.ranked}
+    ordinary = {
+        name: {
+            key: float(value.mean()) for key, value in metrics.per_case(lists, every.truth, KS).items() if key in names
+        }
+        for name, lists in per_case.items()
+    }
+    show("all requests", ordinary)
+    sizes = {"new": int(new.sum()), "cases": len(asked), "events": num_events}
+    print(json.dumps({**sizes, "catalogue": found, "among_new": among, "all": ordinary, **added(recommender)}))
 
 
 def new_products(data: PreparedData) -> NDArray[np.bool_]:
@@ -80,47 +98,53 @@ def of_new(asked: Cases, new: NDArray[np.bool_]) -> tuple[Cases, int]:
     return type(asked)(**{**chosen.__dict__, "truth": truth.select(rows)}), int(truth.counts[rows].sum())
 
 
-def recalls(lists: NDArray[np.int32], asked: Cases) -> dict[int, float]:
+def recalls(lists: NDArray[np.int32], asked: Cases) -> dict[str, float]:
     hit = metrics.hits(lists, asked.truth)
-    return {k: float(metrics.recall(hit, asked.truth.counts, k).mean()) for k in KS}
+    return {f"recall@{k}": float(metrics.recall(hit, asked.truth.counts, k).mean()) for k in KS}
 
 
-def chance(data: PreparedData) -> dict[int, float]:
-    return {k: k / data.meta.num_items for k in KS}
-
-
-def by_titles(data: PreparedData, asked: Cases, last: int) -> NDArray[np.int32]:
+def by_titles(data: PreparedData, asked: Cases, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """(C, N + 1) scores, and the first products."""
     lexical, titles = Lexical.fit(data.items), data.items.column("title").to_pylist()
     texts = []
     for row in range(len(asked)):
         latest = list(dict.fromkeys(asked.items(row)[::-1].tolist()))[:last]
         texts.append(normalise(" ".join(titles[item - 1] or "" for item in latest)))
-    return lexical.first(texts, max(KS))
+    scores = np.stack([np.append(0.0, lexical.scores(text)) for text in texts]).astype(np.float32)
+    return scores, lexical.first(texts, max(KS))
 
 
-def by_vectors(recommender: Recommender, asked: Cases) -> NDArray[np.int32]:
-    """The items nearest to the history's state."""
+def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
+    """(C, D) after each history."""
     retriever, found = recommender.retriever, []
     for start in range(0, len(asked), BATCH):
         rows = range(start, min(start + BATCH, len(asked)))
         questions = [Question(asked.history(row), "", int(asked.now_us[row])) for row in rows]
-        states = retriever.states(questions, QueryBook(retriever.texts))
-        found.append(retriever.dense.nearest(states, max(KS), [None] * len(questions)).ids)
+        found.append(retriever.states(questions, QueryBook(retriever.texts)))
     return np.concatenate(found)
 
 
-def by_recommender(recommender: Recommender, asked: Cases, names: list[str]) -> NDArray[np.int32]:
-    """Every source and the ranker."""
-    lists = np.zeros((len(asked), max(KS)), np.int32)
-    for start in range(0, len(asked), BATCH):
-        rows = range(start, min(start + BATCH, len(asked)))
-        queries = [names[asked.query[row]] for row in rows]
-        now = asked.now_us[rows.start : rows.stop]
-        found = recommender.retrieve_dense([asked.history(row) for row in rows], queries, now, top_k=max(KS))
-        for row, one, order in zip(rows, found, recommender.rank_dense(found), strict=True):
-            ids = one.ids[order.order[: max(KS)]]
-            lists[row, : len(ids)] = ids
-    return lists
+def by_source(recommender: Recommender, asked: Cases, name: str) -> NDArray[np.int32]:
+    """What one source proposes."""
+    source = recommender.retriever.sources[name]
+    query = SourceQuery([""] * len(asked), states(recommender, asked), [asked.items(row) for row in range(len(asked))])
+    return source.search(query, max(KS), [None] * len(asked)).ids
+
+
+def order(scores: NDArray[np.float32], asked: Cases, new: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean AUC and recall@10 of the new products' order by (C, N + 1) scores, the other products left out."""
+    ids, areas, recall = np.flatnonzero(new), [], []
+    for row in range(len(asked)):
+        own, right = scores[row, ids], np.isin(ids, asked.truth.of(row))
+        areas.append(metrics.auc(own, right))
+        recall.append(right[np.argsort(-own, kind="stable")[:10]].sum() / right.sum())
+    return {"auc": float(np.mean(areas)), "recall@10": float(np.mean(recall))}
+
+
+def show(title: str, found: dict[str, dict[str, float]]) -> None:
+    print(title)
+    for name, figures in found.items():
+        print(f"  {name:28}" + "".join(f"  {key} {value:.4f}" for key, value in figures.items()))
 
 
 def added(recommender: Recommender) -> dict[str, float]:

@@ -1,9 +1,13 @@
 """What each step of text pre-training adds: the product clicked for a query, found by text alone.
 
     python bench/text.py configs/bestbuy.toml data.root=DIR [--steps both,none] [--small]
+    python bench/text.py configs/demo.toml --spelling
 
 Prepares the data where that has not been done, measures on the validation clicks, for all queries and for those that
 training never saw, and prints one JSON object as its last line. BM25 and TF-IDF of character trigrams stand beside it.
+
+With `--spelling`, instead, how often the search of the trained candidate (`txrec train CONFIG`) and its BM25 alone
+understand a query by how it is spelled; the generated shop only.
 """
 
 import argparse
@@ -20,8 +24,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from txrec.config import Config, load
 from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
+from txrec.errors import ConfigError
+from txrec.evals.robust import robustness
 from txrec.index.lexical import Lexical
 from txrec.index.tokens import words
+from txrec.recommend import Recommender
 from txrec.schema import Split
 from txrec.train import pretrain
 from txrec.train.corpus import Corpus
@@ -51,8 +58,12 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", default=[])
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--small", action="store_true", help="a tiny generated shop, a few steps: a quick look")
+    parser.add_argument("--spelling", action="store_true", help="hit rates of a trained candidate by kind of spelling")
     args = parser.parse_args()
     config = load(args.config, [*args.overrides, *(SMALL if args.small else ())])
+    if args.spelling:
+        spelling(config)
+        return
     data = prepared(config)
     print(f"{'':<18} {'MRR':>7} {'NDCG@10':>8} {'MRR':>7} {'NDCG@10':>8}")
     print(f"{'':<18} {'all queries':>16} {'unseen queries':>16}   seconds")
@@ -65,6 +76,19 @@ def main() -> None:
         results[name] = {"mrr": every.mrr, "unseen_mrr": unseen.mrr, "unseen_ndcg@10": unseen.ndcg_at_10, "s": seconds}
     clicks = {"num_clicks": every.num_clicks, "num_unseen": unseen.num_clicks}
     print(json.dumps({"config": config.name, **clicks, **results}))
+
+
+def spelling(config: Config) -> None:
+    if config.data.shop is None:
+        raise ConfigError(
+            f"{config.name}: no data.shop; queries of every spelling are known for the generated shop only"
+        )
+    found = robustness(config.data.shop, Recommender.open(config.candidate_dir))
+    kinds = list(found["txrec"])
+    print(f"{'':<8}" + "".join(f"{kind:>14}" for kind in kinds))
+    for name in ("txrec", "bm25"):
+        print(f"{name:<8}" + "".join(f"{found[name][kind]:14.3f}" for kind in kinds))
+    print(json.dumps({"config": config.name, **found}))
 
 
 def prepared(config: Config) -> PreparedData:
