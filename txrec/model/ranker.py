@@ -114,7 +114,7 @@ class Ranker(nn.Module):
 
     def forward(self, batch: CandidateBatch) -> Tensor:
         """(B, K) scores, -inf at padding."""
-        features, request = self._scaled(batch)
+        features, request = self.scaled(batch)
         candidates = self.read_features(features) + self.read_item(batch.items)
         state = self.read_state(torch.cat([batch.state, batch.query, request], dim=-1))
         tokens = self.input_dropout(torch.cat([state[:, None], candidates], dim=1))  # (B, 1 + K, D)
@@ -123,12 +123,8 @@ class Ranker(nn.Module):
             tokens = block(tokens, mask)
         refined = candidates + self.out(tokens[:, 1:])
         cosine = F.cosine_similarity(refined, self.out_state(tokens[:, :1]), dim=-1)
-        scores: Tensor = SHARP * self.sharpness * cosine + self._reading(features, request)
+        scores: Tensor = SHARP * self.sharpness * cosine + self.reading(features, request)
         return scores.masked_fill(~batch.mask, -torch.inf)
-
-    def linear_scores(self, batch: CandidateBatch) -> Tensor:
-        """(B, K) scores by the linear reading alone, -inf at padding."""
-        return self._reading(*self._scaled(batch)).masked_fill(~batch.mask, -torch.inf)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(B, K) scores -> calibrated probability that the candidate is what the user goes for; same order."""
@@ -137,11 +133,13 @@ class Ranker(nn.Module):
         probabilities: Tensor = torch.sigmoid(slope * odds + intercept)
         return probabilities
 
-    def _scaled(self, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
+    def scaled(self, batch: CandidateBatch) -> tuple[Tensor, Tensor]:
+        """(B, K, F) features and (B, R) features of the request as the ranker reads them."""
         features = ((batch.features - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
         return features, ((batch.request - self.request_mean) / self.request_std).clamp(-8.0, 8.0)
 
-    def _reading(self, features: Tensor, request: Tensor) -> Tensor:
+    def reading(self, features: Tensor, request: Tensor) -> Tensor:
+        """(B, K) linear scores of scaled features, with weights that depend on the request."""
         scores: Tensor = (features @ self.weights(request).unsqueeze(-1)).squeeze(-1)
         return scores
 

@@ -20,7 +20,7 @@ on everything before the test part, for the bundle.
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,10 +59,10 @@ NUM_WINDOWS = 4
 """Windows before the validation part that give examples, each as long as the validation part."""
 MIN_EXAMPLES = 50
 """With fewer requests than this no ranker is trained."""
-LINEAR_EPOCHS = 5
-"""Passes in which the ranker's linear reading learns alone, so that the Transformer starts from a good order."""
-LINEAR_LR = 0.02
-"""Peak learning rate of those passes: the problem is convex."""
+PRIOR = 20.0
+"""Inverse variance of the prior that holds the linear reading to retrieval order, in examples."""
+LINEAR_ITERATIONS = 100
+"""Of L-BFGS at most."""
 PATIENCE = 3
 """Passes of the whole ranker without improvement before training stops."""
 RETRIEVE_BATCH = 64
@@ -271,7 +271,7 @@ def train(
         cfg: its section.
         training: examples; those without a retrieved right item teach nothing and are left out.
         held_out: picks the epoch, early stopping after three without improvement; None = the last epoch is taken.
-        num_epochs: passes over the examples, the first LINEAR_EPOCHS by the linear reading alone.
+        num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
         seed: of weights, order and dropout.
         progress: told after every epoch.
 
@@ -282,29 +282,48 @@ def train(
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
     ranker = Ranker(cfg, _sizes(training.batch))
     ranker.fit_scaling(useful.batch)
+    fit_linear(ranker, useful)
     steps = math.ceil(len(useful) / cfg.batch_size)
-    convex = cfg.model_copy(update={"lr": LINEAR_LR, "weight_decay": 0.0})
-    linear, whole = adamw([ranker.weights], convex), adamw(ranker.modules(), cfg)
+    optimizer = adamw(ranker.modules(), cfg)
     best, best_epoch, kept = -1.0, num_epochs, copy.deepcopy(ranker.state_dict())
-    for epoch in range(1, num_epochs + 1):
-        if epoch <= LINEAR_EPOCHS:
-            rates = _rates(convex, epoch - 1, LINEAR_EPOCHS, steps)
-            loss = _epoch(ranker, ranker.linear_scores, useful, linear, rates)
-        else:
-            rates = _rates(cfg, epoch - 1 - LINEAR_EPOCHS, cfg.max_epochs, steps)
-            loss = _epoch(ranker, ranker, useful, whole, rates)
+    for epoch in range(num_epochs + 1):
+        if epoch:
+            rates = _rates(cfg, epoch - 1, cfg.max_epochs, steps)
+            progress("training ranker", epoch, num_epochs, loss=_epoch(ranker, useful, optimizer, rates))
         if held_out is None:
-            progress("training ranker", epoch, num_epochs, loss=loss)
             continue
         ndcg = float(ndcg_at_10(_scores(ranker, held_out), held_out).mean())
-        progress("training ranker", epoch, num_epochs, loss=loss, ndcg=ndcg)
+        progress("training ranker", epoch, num_epochs, ndcg=ndcg)
         if ndcg > best:
             best, best_epoch, kept = ndcg, epoch, copy.deepcopy(ranker.state_dict())
-        elif epoch - max(best_epoch, LINEAR_EPOCHS) >= PATIENCE:
+        elif epoch - best_epoch >= PATIENCE:
             break
     if held_out is not None:
         ranker.load_state_dict(kept)
     return ranker.eval(), best_epoch
+
+
+def fit_linear(ranker: Ranker, given: Examples) -> None:
+    """Fits the linear reading alone, to the optimum: a convex problem, so no seed and no learning rate decide.
+
+    Args:
+        ranker: its scaling is fitted, its linear reading still retrieval order.
+        given: examples, each with a right item among the candidates.
+    """
+    scaled, mask = ranker.scaled(given.batch), given.batch.mask
+    weights = list(ranker.weights.parameters())
+    start = [weight.detach().clone() for weight in weights]
+    solver = torch.optim.LBFGS(weights, max_iter=LINEAR_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        scores = ranker.reading(*scaled).masked_fill(~mask, -torch.inf)
+        distance = sum(((now - before) ** 2).sum() for now, before in zip(weights, start, strict=True))
+        loss = listwise_loss(scores, given.positive, given.offered) + PRIOR / len(given) * distance
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
 
 
 def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:
@@ -363,7 +382,7 @@ def _fit_ranker(
     for number, (fitting, deciding) in enumerate(trials):
         if not fitting.positive.any():
             continue
-        trial, epochs = train(cfg, fitting, deciding, LINEAR_EPOCHS + cfg.max_epochs, seed, progress)
+        trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
         ranked, retrieved = ndcg_at_10(_scores(trial, deciding), deciding), ndcg_at_10(_in_order(deciding), deciding)
         decision = decide(cfg.mode, ranked, retrieved)
         if decision.keep:
@@ -446,19 +465,13 @@ def _sizes(batch: CandidateBatch) -> RankerSizes:
     return RankerSizes(batch.features.shape[2], NUM_REQUEST_FEATURES, batch.items.shape[2], batch.query.shape[1])
 
 
-def _epoch(
-    ranker: Ranker,
-    scored: Callable[[CandidateBatch], Tensor],
-    given: Examples,
-    optimizer: torch.optim.Optimizer,
-    rates: Sequence[float],
-) -> float:
+def _epoch(ranker: Ranker, given: Examples, optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> float:
     ranker.train()
     total = 0.0
     for rows, rate in zip(torch.split(torch.randperm(len(given)), ranker.cfg.batch_size), rates, strict=True):
         set_lr(optimizer, rate)
         part = given.select(rows)
-        loss = listwise_loss(scored(part.batch), part.positive, part.offered)
+        loss = listwise_loss(ranker(part.batch), part.positive, part.offered)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(ranker.parameters(), ranker.cfg.clip_norm)
