@@ -32,10 +32,15 @@ import httpx
 import numpy as np
 import pyarrow as pa
 from prometheus_client.parser import text_string_to_metric_families
-from ray import serve as ray_serve
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from pipelines import cluster  # noqa: E402
+
+cluster.set_environment()  # as `txrec serve` does, before anything imports Ray
+
+from ray import serve as ray_serve  # noqa: E402
 
 from serve.service import Model  # noqa: E402
 from txrec import schema  # noqa: E402

@@ -1,6 +1,7 @@
 """Calls from one deployment to the next: they carry the ids of the requests that they are made for, for the log.
 
-Everything that travels is of txrec's own importable classes, so plain pickle does, at half the time of cloudpickle.
+They go by value over gRPC, for half the CPU time of calls by reference, whatever Ray Serve was told at its start.
+Everything that travels is of txrec's own importable classes, so plain pickle does, in half the time of cloudpickle.
 """
 
 import asyncio
@@ -53,7 +54,10 @@ class Calls:
         """
         if method not in self._methods:
             self._methods[method] = self._handle.options(
-                method_name=method, request_serialization="pickle", response_serialization="pickle"
+                method_name=method,
+                _by_reference=False,
+                request_serialization="pickle",
+                response_serialization="pickle",
             )
         async with asyncio.timeout(timeout_s):
             found = await self._methods[method].remote(*args, request_ids=logs.REQUEST_IDS.get())
