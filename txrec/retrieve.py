@@ -212,10 +212,10 @@ class Retriever:
         inputs = torch.cat([self._inputs, torch.zeros(int((ids >= len(self._inputs)).sum()), encoded.shape[1])])
         inputs[torch.from_numpy(ids.astype(np.int64))] = encoded
         vectors = torch.nn.functional.normalize(encoded, dim=-1).numpy()
-        arrivals = self.sources.get(ARRIVALS)
+        dense, arrivals = self.dense.changed(ids, vectors), self.sources.get(ARRIVALS)
         if isinstance(arrivals, Arrivals):
-            sources = {**sources, ARRIVALS: arrivals.changed(ids, vectors)}
-        return self._with(self.dense.changed(ids, vectors), sources, inputs)
+            sources = {**sources, ARRIVALS: arrivals.changed(ids, dense.vectors)}
+        return self._with(dense, sources, inputs)
 
     def by_vectors(
         self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion

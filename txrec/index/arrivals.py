@@ -1,4 +1,4 @@
-"""What nobody has had yet: products without an event in the log, those nearest to the history's state first.
+"""What nobody has had yet: products without an event in the log, those most alike to what the user wants first.
 
 Counts know nothing of them and an average product beats most of them, so that they would not be seen for that reason
 alone. As a source of their own they compete with each other, keep a share of the candidates (`Reserved`), and the
@@ -16,26 +16,28 @@ from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.dense import Dense
 from txrec.index.fuse import Reserved
 from txrec.index.log import EventLog
-from txrec.index.source import Hits, Mask, SourceQuery
+from txrec.index.source import Hits, Mask, SourceQuery, best
 
 NAME = "arrivals"
+HISTORY = 200
+"""Last items of a history of which the one most alike counts: a state says what comes next, not all that was liked."""
 
 
 class Arrivals:
-    """Inner products with the vectors of new products alone."""
+    """New products by their likeness to the state and, where nothing is searched for, to what the user had before."""
 
-    def __init__(self, ids: NDArray[np.int32], dense: Dense, num_rows: int) -> None:
+    def __init__(self, ids: NDArray[np.int32], dense: Dense, vectors: NDArray[np.float32]) -> None:
         """Takes new products.
 
         Args:
             ids: (A,) dense ids, ascending.
             dense: row i holds the vector of ids[i - 1], row 0 zeros.
-            num_rows: N + 1, rows of the catalogue; products that follow them are new.
+            vectors: (N + 1, D) L2-normalised item vectors of the catalogue; products that follow it will be new.
         """
         self.ids = ids
         self._rows = np.append(0, ids).astype(np.int32)
         self._dense = dense
-        self._num_rows = num_rows
+        self._vectors = vectors
 
     @classmethod
     def fit(cls, log: EventLog, vectors: NDArray[np.float32], absent: NDArray[np.bool_] | None = None) -> "Arrivals":
@@ -51,21 +53,32 @@ class Arrivals:
         if absent is not None:
             new &= ~absent
         ids = np.flatnonzero(new & (len(log) > 0)).astype(np.int32)
-        return cls(ids, Dense.fit(_of(ids, vectors)), len(vectors))
+        return cls(ids, Dense.fit(_of(ids, vectors)), vectors)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
-        """The k nearest allowed new products; nothing for a request whose state is zero."""
+        """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
         masks = [None if mask is None else mask[self._rows] for mask in allowed]
         found = self._dense.nearest(queries.states, k, masks)
-        return Hits(self._rows[found.ids], found.scores)
+        rows = []
+        for text, history, near, scores in zip(queries.texts, queries.items, found.ids, found.scores, strict=True):
+            ids, cosine = self._rows[near[near > 0]], scores[near > 0]
+            if not text and len(history) and len(ids):
+                own = self._vectors[history[-HISTORY:]]
+                cosine = (cosine + (self._vectors[ids] @ own.T).max(axis=1)) / 2
+            rows.append(best(ids, cosine, k, None))
+        return Hits.stack(rows, k)
 
     def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Arrivals":
-        """The same with (n, D) vectors for n ids: those of new products count, and all ids after the last are new."""
-        new = ids >= self._num_rows
-        rows = np.append(self._rows, np.sort(ids[new]))
-        mine = np.isin(ids, rows)
-        places = np.searchsorted(rows, ids[mine]).astype(np.int32)
-        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), self._num_rows + int(new.sum()))
+        """The same over a catalogue in which some products changed; those after the last one are new.
+
+        Args:
+            ids: (n,) dense ids that changed.
+            vectors: (N + 1, D) of the whole catalogue as it is now.
+        """
+        rows = np.append(self._rows, np.sort(ids[ids >= len(self._vectors)]))
+        mine = ids[np.isin(ids, rows)]
+        places = np.searchsorted(rows, mine).astype(np.int32)
+        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), vectors)
 
     def save(self, path: Path) -> None:
         """The ids and, of many, their cells; the vectors come with the model."""
@@ -76,7 +89,7 @@ class Arrivals:
     def open(cls, path: Path, vectors: NDArray[np.float32]) -> "Arrivals":
         """Reads what `save` wrote and lays it over the model's (N + 1, D) item vectors."""
         ids = load_arrays(path / "arrivals.safetensors")["ids"]
-        return cls(ids, Dense.open(path, _of(ids, vectors)), len(vectors))
+        return cls(ids, Dense.open(path, _of(ids, vectors)), vectors)
 
 
 def reserved(config: Config, names: Sequence[str]) -> Reserved | None:

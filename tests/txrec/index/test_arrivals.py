@@ -66,13 +66,24 @@ def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors) -> N
         assert not source.search(asking(vectors[[4]]), 5, [None]).ids.any()
 
 
+def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, vectors) -> None:
+    state = unit(np.random.default_rng(3), DIM)
+    asked = SourceQuery(["", "lamp"], np.stack([state, state]), [np.array([4, 9], np.int32)] * 2)
+    hits = source.search(asked, 10, [None, None])
+    own = (vectors[31:] @ state + (vectors[31:] @ vectors[[4, 9]].T).max(axis=1)) / 2
+    assert hits.ids[0].tolist() == (31 + np.argsort(-own)).tolist()
+    assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
+    assert hits.ids[1].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist()
+
+
 def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
-    ids = np.array([3, 32, N + 1, N + 2], np.int32)
     state = unit(np.random.default_rng(2), DIM)
-    anew = np.stack([state, state * 0.99, state * 0.98, state * 0.97])
-    grown = source.changed(ids, anew)
+    whole = np.concatenate([vectors, np.stack([0.98 * state, 0.97 * state])])
+    whole[[3, 32]] = state, 0.99 * state
+    grown = source.changed(np.array([3, 32, N + 1, N + 2], np.int32), whole)
     assert grown.search(asking(state[None]), 3, [None]).ids[0].tolist() == [32, N + 1, N + 2]
-    assert grown.changed(np.array([N + 3], np.int32), state[None]).ids.tolist() == [*range(31, N + 4)]
+    more = grown.changed(np.array([N + 3], np.int32), np.concatenate([whole, state[None]]))
+    assert more.ids.tolist() == [*range(31, N + 4)]
     assert len(source.ids) == 10
 
 
