@@ -6,12 +6,13 @@ NDCG@10 is graded: a pair gains 2 ** grade - 1, and ties of a score count as the
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.catalogue import Catalogue
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
@@ -87,31 +88,47 @@ def by_recommender(
     recommender: Recommender, data: PreparedData, given: Judgments, progress: Progress = silent
 ) -> NDArray[np.float32]:
     """(J,) scores of ranking each query's judged products, as `Recommender.rank_items` does."""
-    texts, scores = data.queries["query"].to_pylist(), np.full(len(given), -np.inf, np.float32)
-    cuts = np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
-    for start in range(0, len(cuts), BATCH):
-        part = cuts[start : start + BATCH]
-        questions = [
-            Question(
-                NO_HISTORY,
-                texts[given.query[rows[0]] - 1],
-                mask=recommender.catalogue.only(given.item[rows].tolist()),
-                request=Request(top_k=len(rows)),
-            )
-            for rows in part
-        ]
+    scores, done = np.full(len(given), -np.inf, np.float32), 0
+    for part, questions in asked(given, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(questions)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.ids[order.order].tolist(), order.scores.tolist(), strict=True))
             scores[rows] = [score.get(int(item), -np.inf) for item in given.item[rows]]
-        progress("judged pairs", min(start + BATCH, len(cuts)), len(cuts))
+            done += len(rows)
+        progress("judged pairs", done, len(given))
     return scores
+
+
+def asked(
+    given: Judgments, data: PreparedData, catalogue: Catalogue
+) -> Iterator[tuple[list[NDArray[np.int64]], list[Question]]]:
+    """Every judged query as a question that only its judged products can answer, with the pairs' rows, in batches."""
+    texts, cuts = data.queries["query"].to_pylist(), by_query(given)
+    for start in range(0, len(cuts), BATCH):
+        part = cuts[start : start + BATCH]
+        yield (
+            part,
+            [
+                Question(
+                    NO_HISTORY,
+                    texts[given.query[rows[0]] - 1],
+                    mask=catalogue.only(given.item[rows].tolist()),
+                    request=Request(top_k=len(rows)),
+                )
+                for rows in part
+            ],
+        )
+
+
+def by_query(given: Judgments) -> list[NDArray[np.int64]]:
+    """The rows of each judged query's pairs."""
+    return np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
 
 
 def by_words(data: PreparedData, given: Judgments) -> NDArray[np.float32]:
     """(J,) BM25 of each judged product for its query."""
     lexical, texts = Lexical.fit(data.items), data.queries["query"].to_pylist()
     scores = np.zeros(len(given), np.float32)
-    for rows in np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1):
+    for rows in by_query(given):
         scores[rows] = lexical.scores(texts[given.query[rows[0]] - 1])[given.item[rows] - 1]
     return scores

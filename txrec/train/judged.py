@@ -24,17 +24,15 @@ from txrec.bundle import RankerDecision
 from txrec.config import RankerConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
-from txrec.evals.judged import graded_ndcg
+from txrec.evals.judged import asked, by_query, graded_ndcg
 from txrec.evidence import NUM_REQUEST_FEATURES, Evidence
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
 from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
-from txrec.retrieve import NO_HISTORY, Question, Retriever
+from txrec.retrieve import Retriever
 from txrec.schema import Split
-from txrec.slate import Request
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
-RETRIEVE_BATCH = 128
 METRIC = "ndcg@10"
 HELD_OUT_FRAC = 0.3
 """Share of the validation queries that decide."""
@@ -63,27 +61,18 @@ def candidate_sets(
     given: Judgments, data: PreparedData, retriever: Retriever, evidence: Evidence, progress: Progress = silent
 ) -> Sets:
     """Lays out every judged query's products as `Recommender.rank_items` would see them."""
-    texts = data.queries["query"].to_pylist()
-    cuts = np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
-    width = max(len(cut) for cut in cuts)
-    parts, share, grade = [], np.zeros((len(cuts), width), np.float32), np.zeros((len(cuts), width), np.float32)
-    for start in range(0, len(cuts), RETRIEVE_BATCH):
-        part = cuts[start : start + RETRIEVE_BATCH]
-        questions = [
-            Question(
-                NO_HISTORY,
-                texts[given.query[rows[0]] - 1],
-                mask=evidence.catalogue.only(given.item[rows].tolist()),
-                request=Request(top_k=width),
-            )
-            for rows in part
-        ]
+    rows_of = by_query(given)
+    width = max(len(rows) for rows in rows_of)
+    shape = (len(rows_of), width)
+    parts, share, grade, place = [], np.zeros(shape, np.float32), np.zeros(shape, np.float32), 0
+    for part, questions in asked(given, data, evidence.catalogue):
         found = retriever.retrieve(questions)
         parts.append(candidate_batch(found, evidence, width).padded(width))
-        for place, (rows, one) in enumerate(zip(part, found, strict=True), start=start):
+        for rows, one in zip(part, found, strict=True):
             at = rows[np.searchsorted(given.item[rows], one.ids)]
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
-        progress("judged pairs", min(start + RETRIEVE_BATCH, len(cuts)), len(cuts))
+            place += 1
+        progress("judged pairs", place, len(rows_of))
     return Sets(_joined(parts), torch.from_numpy(share), torch.from_numpy(grade))
 
 
