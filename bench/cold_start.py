@@ -54,7 +54,11 @@ def main() -> None:
     table: dict[str, NDArray[np.int32]] = {
         **{f"BM25 of the last {n} titles": by_titles(data, asked, n)[1] for n in LAST},
         "vectors": by_source(recommender, asked, "dense"),
-        "arrivals": by_source(recommender, asked, "arrivals"),
+        **(
+            {"arrivals": by_source(recommender, asked, "arrivals")}
+            if "arrivals" in recommender.retriever.sources
+            else {}
+        ),
         "candidates": answers.retrieved,
         "recommender": answers.ranked,
     }
