@@ -5,7 +5,9 @@ less, carry typos. Products that came after the
 index was built are scored beside it with the index's own document frequencies.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,14 +38,53 @@ class Title(NamedTuple):
     trigrams: frozenset[str]
 
 
+Posting = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""(n,) dense ids of the products that hold a token, and (n,) how often each does."""
+NO_POSTING: Posting = (np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Added:
+    """Products that were added or changed since the index was built: an inverted index that grows by copies.
+
+    Attributes:
+        documents: dense id = tokens.
+        postings: token = the products that hold it.
+    """
+
+    documents: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    postings: Mapping[str, Posting] = field(default_factory=dict)
+
+    def joined(self, new: Mapping[int, Sequence[str]]) -> "Added":
+        """Takes n products in, in place of those with the same ids; costs as much as their tokens are common."""
+        old = [item_id for item_id in new if item_id in self.documents]
+        touched: dict[str, Counter[int]] = {token: Counter() for one in old for token in self.documents[one]}
+        for item_id, document in new.items():
+            for token in document:
+                touched.setdefault(token, Counter())[item_id] += 1
+        postings = {token: self._posting(token, counts, old) for token, counts in touched.items()}
+        return Added({**self.documents, **new}, {**self.postings, **postings})
+
+    def _posting(self, token: str, counts: Mapping[int, int], gone: Sequence[int]) -> Posting:
+        ids, frequencies = self.postings.get(token, NO_POSTING)
+        kept = ~np.isin(ids, gone)
+        return (
+            np.append(ids[kept], np.fromiter(counts, np.int32, len(counts))),
+            np.append(frequencies[kept], np.fromiter(counts.values(), np.float32, len(counts))),
+        )
+
+
 class Lexical:
     """A BM25 index over the catalogue, dense id = row + 1."""
 
-    def __init__(self, index: bm25s.BM25, added: dict[int, list[str]] | None = None) -> None:
-        """Takes the built index and the tokens of products added or changed since, by dense id."""
+    def __init__(self, index: bm25s.BM25, added: Added | None = None) -> None:
+        """Takes the built index and what came since."""
         self._index = index
-        self._added = added or {}
+        self._added = added or Added()
         self._num_docs = int(index.scores["num_docs"])
+        ids = np.fromiter(self._added.documents, np.int64, len(self._added.documents))
+        self._num_items = max(self._num_docs, int(ids.max(initial=0)))
+        self._outdated = ids[ids <= self._num_docs] - 1  # rows of the index that say what is true no more
         self._df = np.diff(index.scores["indptr"])
 
     @classmethod
@@ -101,7 +142,7 @@ class Lexical:
     def extended(self, ids: NDArray[np.int32], items: pa.Table) -> "Lexical":
         """An index that also knows the products of `items` under dense ids `ids` (n,), new or changed."""
         new = dict(zip(ids.tolist(), documents(items), strict=True))
-        return Lexical(self._index, self._added | new)
+        return Lexical(self._index, self._added.joined(new))
 
     def save(self, path: Path) -> None:
         """bm25s's own files (NumPy arrays and JSON, no pickles)."""
@@ -116,13 +157,12 @@ class Lexical:
     def _search_one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         asked = query_tokens(text)
         scores = self._scores(asked)
-        ids, values = NOTHING
-        if scores is not None:
-            found = np.flatnonzero(scores).astype(np.int32)
-            ids, values = found + 1, scores[found]
-        if self._added:
-            ids, values = self._with_added(ids, values, asked)
-        return best(ids, values, k, mask)
+        if self._added.documents:
+            scores = self._with_added(scores, asked)
+        if scores is None:
+            return best(*NOTHING, k, mask)
+        found = np.flatnonzero(scores).astype(np.int32)
+        return best(found + 1, scores[found], k, mask)
 
     def _scores(self, asked: QueryTokens) -> NDArray[np.float32] | None:
         """(N,) BM25 of all indexed products; None if none of the tokens is known."""
@@ -134,24 +174,21 @@ class Lexical:
                 total = scores if total is None else total + scores
         return total
 
-    def _with_added(
-        self, ids: NDArray[np.int32], values: NDArray[np.float32], asked: QueryTokens
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        fresh = [(item_id, self._score(document, asked)) for item_id, document in self._added.items()]
-        fresh = [(item_id, score) for item_id, score in fresh if score > 0]
-        current = ~np.isin(ids, list(self._added))
-        added_ids = np.array([item_id for item_id, _ in fresh], dtype=np.int32)
-        added = np.array([score for _, score in fresh], dtype=np.float32)
-        return np.concatenate([ids[current], added_ids]), np.concatenate([values[current], added])
+    def _with_added(self, indexed: NDArray[np.float32] | None, asked: QueryTokens) -> NDArray[np.float32]:
+        """(N + more,) scores of all products. Those that came later are taken to be of average length."""
+        scores = np.zeros(self._num_items, np.float32)
+        if indexed is not None:
+            scores[: self._num_docs] = indexed
+            scores[self._outdated] = 0.0
+        for token, weight in _weighted(asked):
+            ids, frequencies = self._added.postings.get(token, NO_POSTING)
+            if len(ids):
+                scores[ids - 1] += weight * self._rarity(token) * frequencies / (frequencies + np.float32(K1))
+        return scores
 
-    def _score(self, document: list[str], asked: QueryTokens) -> float:
-        """BM25 of one document outside the index, at average length."""
-        total = 0.0
-        for tokens, weight in asked:
-            for token in set(tokens).intersection(document):
-                frequency = document.count(token)
-                total += weight * self._rarity(token) * frequency / (frequency + K1)
-        return total
+
+def _weighted(asked: QueryTokens) -> Iterator[tuple[str, float]]:
+    return ((token, weight) for tokens, weight in asked for token in tokens)
 
 
 def documents(items: pa.Table) -> list[list[str]]:
