@@ -26,6 +26,8 @@ CELLS_PER_ROOT = 4
 """Cells = this times the root of the number of items."""
 TRAINED_PER_CELL = 40
 """Items that k-means sees for each cell."""
+SCATTERED = 0.25
+"""Where this share of the cells has to be looked at, as in vectors without clusters, a batch is scanned instead."""
 PROPOSED = 2
 """The cells propose this many times k, because a byte a dimension blurs the order."""
 LEAST_RECALL, RECALL_AT, RECALL_QUERIES = 0.992, 100, 128
@@ -64,10 +66,11 @@ class Dense:
 
     def nearest(self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]) -> Hits:
         """The same for bare (B, D) vectors."""
-        if self._cells is None:
+        bare = all(mask is None for mask in allowed)
+        if self._cells is None or (bare and len(states) > 1 and self._cells.nprobe > SCATTERED * self._cells.nlist):
             scores = _products(states, self.vectors)
             rows = [self._exact(row, state, k, mask) for row, state, mask in zip(scores, states, allowed, strict=True)]
-        elif all(mask is None for mask in allowed):
+        elif bare:
             rows = self._nearest_cells(states, k, self._cells.nprobe)
         else:
             rows = [self._filtered(state, k, mask) for state, mask in zip(states, allowed, strict=True)]
