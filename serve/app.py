@@ -61,7 +61,7 @@ def build(args: AppArgs) -> Application:
 
 def bind(source: Source, config: ServeConfig) -> Application:
     """Binds the deployments around the models of a shelf, or the one model that a function opens."""
-    ranker = _replicated(Ranker, config.num_rankers).bind(source, config)
+    ranker = _replicated(Ranker, config.num_rankers).bind(source, config) if config.num_rankers else None
     retriever = _replicated(Retriever, config.num_retrievers).bind(source, ranker, config)
     registry = source.path if isinstance(source, RegistryShelf) else ""
     keys = Keys.read(config.keys_file, os.environ.get(VARIABLE, ""))  # bad ones are to be said here

@@ -79,14 +79,14 @@ class Ranker:
 
 @ray_serve.deployment
 class Retriever:
-    """Finds candidates and has them ranked."""
+    """Finds candidates and has them ranked, or ranks them itself where there is no ranker."""
 
-    def __init__(self, source: Source, ranker: DeploymentHandle[Any], config: ServeConfig) -> None:
+    def __init__(self, source: Source, ranker: DeploymentHandle[Any] | None, config: ServeConfig) -> None:
         logs.start("retriever")
         torch.set_num_threads(1)
         self._models = Models(as_shelf(source), open_journal(config.state), "retriever")
         self._models.follow()
-        self._ranker = Calls(ranker)
+        self._ranker = Calls(ranker) if ranker else None
         self._timeout_s = config.ranker_timeout_s
         self._ranker_rests_until = 0.0
         self._at_hand = self._encoded = 0  # query vectors, since they were last told
@@ -167,6 +167,8 @@ class Retriever:
         return found
 
     async def _rank(self, served: Served, candidates: list[Candidates]) -> list[Slate]:
+        if self._ranker is None:
+            return served.recommender.rank(candidates)
         if time.monotonic() >= self._ranker_rests_until:
             started = time.perf_counter()
             try:

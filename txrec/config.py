@@ -456,8 +456,8 @@ class ServeConfig(Section):
     """Replicas that speak HTTP."""
     num_retrievers: int = Field(1, ge=1)
     """Replicas that encode and search; each holds the whole bundle."""
-    num_rankers: int = Field(1, ge=1)
-    """Replicas that rank."""
+    num_rankers: int = Field(1, ge=0)
+    """Replicas that rank; 0 = retrievers rank what they find, which saves a hop where there is one machine."""
     request_timeout_s: float = Field(10.0, gt=0)
     """A request that takes longer is answered 503."""
     ranker_timeout_s: float = Field(1.0, gt=0)

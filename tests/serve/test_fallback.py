@@ -53,6 +53,13 @@ def test_with_a_ranker_the_slate_is_ranked_and_trimmed() -> None:
     assert len(answer.slate.candidates) == 2
 
 
+def test_a_retriever_without_a_ranker_ranks_itself() -> None:
+    alone = Retriever.func_or_class(open_fake, None, ServeConfig(num_rankers=0))
+    (answer,) = asyncio.run(alone.recommend([LAMP], request_ids=("r1",)))
+    assert keys(answer) == ["p9", "p6", "p3"]
+    assert answer.slate.fallback is None
+
+
 @pytest.mark.parametrize("trouble", ["dead", "slow", "overloaded", "defective", "defective, by reference"])
 def test_without_a_ranker_retrieval_order_is_served_and_said(trouble: str) -> None:
     async def fails(*_: object, **__: object) -> None:
