@@ -24,6 +24,8 @@ K1, B = 1.2, 0.75
 TRIGRAM_WEIGHT = 0.2
 """A trigram beside a word: a word has as many trigrams as letters, which together should not outweigh it."""
 
+MIN_ID_LENGTH = 5
+"""Shorter ids are no words of a query: `12` is not asked for as an article number."""
 SILENCE = "\n"
 NUM_WORDING = 6
 
@@ -192,12 +194,17 @@ def _weighted(asked: QueryTokens) -> Iterator[tuple[str, float]]:
 
 
 def documents(items: pa.Table) -> list[list[str]]:
-    """Tokens of every product: words of the whole text, trigrams of the title's words."""
-    texts = items.column("text").to_pylist()
-    titles = items.column("title").to_pylist()
+    """Tokens of every product: words of the whole text, trigrams of the title's words, its id if people may type it."""
+    columns = (items.column(name).to_pylist() for name in ("item_key", "text", "title"))
     return [
-        [*words(text or ""), *word_trigrams(normalise(title or ""))] for text, title in zip(texts, titles, strict=True)
+        [*words(text or ""), *word_trigrams(normalise(title or "")), *_typed_id(normalise(str(key)))]
+        for key, text, title in zip(*columns, strict=True)
     ]
+
+
+def _typed_id(key: str) -> list[str]:
+    """A product's id as a token: people paste article numbers into the search box."""
+    return [key] if len(key) >= MIN_ID_LENGTH and key.isalnum() else []
 
 
 def query_tokens(text: str) -> QueryTokens:

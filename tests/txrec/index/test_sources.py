@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -33,6 +35,13 @@ def log_of(rows: list[tuple[int, int, int, float]]) -> EventLog:
 def asking(*texts: str, items: tuple[int, ...] = ()) -> SourceQuery:
     history = [np.array(items, np.int32)] * len(texts)
     return SourceQuery(texts, np.zeros((len(texts), 4), np.float32), history)
+
+
+def products(titles: Sequence[str | None], texts: Sequence[str] | None = None) -> pa.Table:
+    """Products p1, p2 ... as far as the lexical source reads them."""
+    keys = [f"p{number}" for number in range(1, len(titles) + 1)]
+    written = [(title or "").lower() for title in titles] if texts is None else texts
+    return pa.table({"item_key": keys, "title": pa.array(titles, pa.string()), "text": written})
 
 
 def queries_table(*texts: str) -> pa.Table:
@@ -103,34 +112,39 @@ def test_items_seen_together_are_neighbours_and_the_later_one_follows() -> None:
 
 def test_lexical_finds_words_plurals_model_numbers_typos_and_chinese() -> None:
     titles = ["Red Lamp", "Xbox 360 Console", "小米 无线耳机", "Cordless Drill", "Blender"]
-    items = pa.table({"title": titles, "text": [title.lower() for title in titles]})
-    source = Lexical.fit(items)
+    source = Lexical.fit(products(titles))
     texts = ("lamps", "xbox360", "无线 耳机", "耳机", "cordles dril", "qqqq")
     assert source.search(asking(*texts), 1, [None] * 6).ids[:, 0].tolist() == [1, 2, 3, 3, 4, 0]
 
 
+def test_lexical_finds_a_product_by_the_id_that_is_typed_or_pasted() -> None:
+    items = products(["Red Lamp", "Green Lamp"]).set_column(0, "item_key", pa.array(["2622037", "AB-12"]))
+    hits = Lexical.fit(items).search(asking("2622037", "lamp 2622037", "ab-12"), 2, [None] * 3)
+    assert hits.ids[:2, 0].tolist() == [1, 1]
+    assert hits.ids[2].tolist() == [0, 0]
+
+
 def test_the_words_of_a_query_outweigh_the_trigrams_of_its_longest_word() -> None:
     titles = ["Voltek Light Bulb", "Linnea Light Bulb", "Voltek Kettle", "明月灯泡"]
-    items = pa.table({"title": titles, "text": [*(title.lower() for title in titles[:3]), "明月灯泡 light bulb"]})
+    items = products(titles, [*(title.lower() for title in titles[:3]), "明月灯泡 light bulb"])
     hits = Lexical.fit(items).search(asking("明月 light bulbs", "voltek light bulb"), 1, [None] * 2)
     assert hits.ids[:, 0].tolist() == [4, 1]
 
 
 def test_lexical_answers_an_empty_query_with_nothing_and_an_endless_one_like_its_beginning() -> None:
-    items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
+    items = products(["Red Lamp", "Drill"])
     hits = Lexical.fit(items).search(asking("", "lamp " * 2_000), 2, [None] * 2)
     assert hits.ids.tolist() == [[0, 0], [1, 0]]
 
 
 def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tmp_path) -> None:
-    silent = pa.table({"title": pa.array([None, None], pa.string()), "text": ["", ""]})
-    Lexical.fit(silent).save(tmp_path)
+    Lexical.fit(products([None, None])).save(tmp_path)
     assert Lexical.open(tmp_path).search(asking("lamp", ""), 3, [None, None]).ids.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_changed_ones() -> None:
-    items = pa.table({"title": ["Red Lamp", "Drill"], "text": ["red lamp", "drill"]})
-    changed = pa.table({"title": ["Tent", "Violet Lamp"], "text": ["tent", "violet lamp"]})
+    items = products(["Red Lamp", "Drill"])
+    changed = products(["Tent", "Violet Lamp"])
     source = Lexical.fit(items).extended(np.array([1, 3], np.int32), changed)
     assert source.search(asking("lamp"), 3, [None]).ids[0].tolist() == [3, 0, 0]
     assert source.search(asking("tent"), 3, [None]).ids[0].tolist() == [1, 0, 0]
