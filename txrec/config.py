@@ -453,7 +453,9 @@ class ServeConfig(Section):
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait in an ingress replica; one more is answered 503 with Retry-After."""
     num_ingresses: int = Field(1, ge=1)
-    """Replicas that speak HTTP."""
+    """Replicas that speak HTTP. With 2 or more (about 430 MiB each) the others go on accepting connections while one
+    restarts, where a single one refuses them for some seconds. `/metrics` then answers for whichever replica the
+    connection went to, and the console, whose state is in one process, needs a single one."""
     num_retrievers: int = Field(1, ge=1)
     """Replicas that encode and search; each holds the whole bundle."""
     num_rankers: int = Field(1, ge=0)
