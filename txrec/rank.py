@@ -55,10 +55,18 @@ def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: 
 
 @torch.inference_mode()
 def rank(candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evidence) -> list[Ranked]:
-    """Reorders every request's candidates; retrieval order where there is no ranker, or nothing to go by."""
+    """Reorders every request's candidates.
+
+    Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
+    ranker learned from.
+    """
     ranked = [_retrieval_order(one) for one in candidates]
-    rows = [row for row, one in enumerate(candidates) if ranker is not None and len(one) and one.fallback is None]
-    if ranker is None or not rows:
+    if ranker is None:
+        return ranked
+    learned = {has_query: ranker.has_learned(has_query) for has_query in (True, False)}
+    usable = (len(one) and one.fallback is None and learned[bool(one.query)] for one in candidates)
+    rows = [row for row, use in enumerate(usable) if use]
+    if not rows:
         return ranked
     inputs = batch([candidates[row] for row in rows], evidence, ranker.cfg.num_candidates)
     scores = ranker(inputs)

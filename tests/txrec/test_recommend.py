@@ -1,3 +1,4 @@
+import copy
 import pickle
 from dataclasses import replace
 
@@ -5,6 +6,7 @@ import pytest
 
 from tests.tiny import DAY_US, START_US
 from txrec.errors import RequestError, UnknownItemError
+from txrec.evidence import HAS_QUERY
 from txrec.recommend import Event, Filters, PriceRange, Recommender, Request, Slate
 
 
@@ -134,6 +136,18 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
     assert "sku-015" not in keys(ask(changed, query="lamp", top_k=64))
     assert changed.recommend([Request(events=(Event("click", "new-1"),))])[0].fallback is None
     assert "new-1" not in keys(ask(recommender, query="zyx lamp", top_k=64))
+
+
+def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender) -> None:
+    found = recommender.retrieve([Request(query="lamp"), Request(user_id="user-001")])
+    assert [order.by_ranker for order in recommender.rank_dense(found)] == [True, True]
+    without = copy.copy(recommender)
+    without.ranker = copy.deepcopy(recommender.ranker)
+    without.ranker.request_mean[HAS_QUERY] = 0.0  # as after examples without a search
+    search, home = without.rank_dense(found)
+    assert not search.by_ranker
+    assert home.by_ranker
+    assert search.order.tolist() == list(range(len(found[0])))
 
 
 def test_products_without_events_keep_places_among_the_candidates_and_are_called_new(recommender) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
-from txrec.evidence import ORDER
+from txrec.evidence import HAS_QUERY, ORDER
 
 FORMAT = 2
 SHARP = 10.0
@@ -111,6 +111,11 @@ class Ranker(nn.Module):
         self.feature_std.copy_(std.clamp_min(1e-3).masked_fill(std == 0, torch.inf))
         self.request_mean.copy_(batch.request.mean(0))
         self.request_std.copy_(batch.request.std(0).clamp_min(1e-3))
+
+    def has_learned(self, has_query: bool) -> bool:
+        """Whether requests with a query, or those without one, were among the examples that scaled its input."""
+        share = float(self.request_mean[HAS_QUERY])
+        return share > 0 if has_query else share < 1
 
     def forward(self, batch: CandidateBatch) -> Tensor:
         """(B, K) scores, -inf at padding."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from txrec.config import RankerConfig
-from txrec.evidence import ORDER
+from txrec.evidence import HAS_QUERY, ORDER
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
 
 SIZES = RankerSizes(num_features=5, num_request_features=3, item_dim=8, query_dim=4)
@@ -114,3 +114,11 @@ def test_a_feature_that_never_differed_in_training_is_not_read(ranker) -> None:
     other = given.features.clone()
     other[:, 2, 3] = 9.0
     assert torch.equal(ranker(dataclasses.replace(given, features=other)), ranker(given))
+
+
+def test_a_ranker_knows_whether_it_learned_from_searches() -> None:
+    made, given = Ranker(RankerConfig(dim=16, num_heads=2), SIZES), batch(4)
+    for queries, known in (([0.0] * 4, (False, True)), ([1.0] * 4, (True, False)), ([1.0, 0, 0, 0], (True, True))):
+        given.request[:, HAS_QUERY] = torch.tensor(queries)
+        made.fit_scaling(given)
+        assert (made.has_learned(True), made.has_learned(False)) == known
