@@ -30,6 +30,8 @@ FAST = 0.25
 """Half-life of the fast counts as a share of the configured one."""
 ORDER = 0
 """Column of `features` in which retrieval order is written: a ranker starts from it."""
+BY_VECTORS = ("dense", "arrivals")
+"""Sources that compare trained vectors."""
 HAS_QUERY = 0
 """Column of `request_features` that says whether something is searched for."""
 PRIOR_EVENTS = 0.05
@@ -123,6 +125,16 @@ class Evidence:
     def num_features(self) -> int:
         """F, columns of `features`."""
         return 1 + 3 * len(self.sources) + 2 + (3 * PACES + 3) + 6 + 2 + 4 + 7 + (1 + NUM_WORDING) * self.wording
+
+    @property
+    def learnt_columns(self) -> list[int]:
+        """Columns of `features` that trained vectors decide: too good on events that the vectors were trained on."""
+        names, count = list(self.sources), len(self.sources)
+        state = 1 + 3 * count
+        text = state + 2 + (3 * PACES + 3) + 6 + 2
+        last_item = self.num_features - 2
+        sources = [1 + kind * count + names.index(name) for kind in range(3) for name in BY_VECTORS if name in names]
+        return [*sources, state, text, last_item]
 
     def features(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
         """(K, F) of the first k candidates; unscaled, finite."""

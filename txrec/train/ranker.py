@@ -1,13 +1,14 @@
 """Fits what stands behind a trained history model: sources, fusion weights, and the ranker if it earns its place.
 
 Count-based sources and features must not have seen the event that is being ranked. So the ranker's examples come from
-windows of the log, each retrieved with sources that were fitted on what lies before it. Two trials are made:
+windows of the log, each retrieved with sources that were fitted on what lies before it. What is tried:
 
-1. Trained on the windows before the validation part, decided on the whole of that part. This is the honest one: within
-   one window an item's features tell it apart, and what sold that week would be learnt by heart.
-2. Only if the first is not kept (the history model has seen those windows, so its scores are too good there) or there
-   are no such windows (no times, a short log): trained on the earlier part of the validation requests, decided on the
-   later ones; without times, on those of users held out.
+1. Trained on the windows before the validation part, decided on the whole of that part: within one window an item's
+   features tell it apart, and what sold that week would be learnt by heart. But history model and text encoder were
+   trained on those windows, and how far their vectors can be trusted is not seen there. So this is tried with the
+   features that vectors decide and without them, and the better one counts.
+2. Only if that is not kept or there are no such windows (no times, a short log): trained on the earlier part of the
+   validation requests, decided on the later ones; without times, on those of users held out.
 
 Where there are only judged pairs, `txrec.train.judged` trains and decides.
 
@@ -264,6 +265,7 @@ def train(
     num_epochs: int,
     seed: int,
     progress: Progress = silent,
+    unread: Sequence[int] = (),
 ) -> tuple[Ranker, int]:
     """Trains a ranker on listwise softmax cross-entropy.
 
@@ -274,6 +276,7 @@ def train(
         num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
         seed: of weights, order and dropout.
         progress: told after every epoch.
+        unread: features that it shall not read.
 
     Returns:
         The ranker in inference mode, and the epochs that it was trained for.
@@ -281,7 +284,7 @@ def train(
     torch.manual_seed(seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
     ranker = Ranker(cfg, _sizes(training.batch))
-    ranker.fit_scaling(useful.batch)
+    ranker.fit_scaling(useful.batch, unread)
     fit_linear(ranker, useful)
     steps = math.ceil(len(useful) / cfg.batch_size)
     optimizer = adamw(ranker.modules(), cfg)
@@ -375,23 +378,40 @@ def _fit_ranker(
     latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
     earlier = _earlier_examples(parts, data, retriever.fusion, cfg.max_examples - len(asked), progress)
     early, late = (latest.select(torch.from_numpy(np.flatnonzero(part))) for part in (~held_out, held_out))
-    trials = [(early, late)]
+    attempts = [[_Trial(early, late, latest)]]
     if len(earlier) > 1:
-        trials.insert(0, (joined(earlier), latest))
+        windows, both = joined(earlier), joined([latest, *earlier])
+        unread = ((), tuple(evidence.learnt_columns))
+        attempts.insert(0, [_Trial(windows, latest, both, columns) for columns in unread])
     decision = RankerDecision(False, METRIC, 0.0, 0.0, len(asked), "leave out the ranker: nothing right was retrieved")
-    for number, (fitting, deciding) in enumerate(trials):
-        if not fitting.positive.any():
+    for trials in attempts:
+        if not trials[0].fitting.positive.any():
             continue
-        trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
-        ranked, retrieved = ndcg_at_10(_scores(trial, deciding), deciding), ndcg_at_10(_in_order(deciding), deciding)
-        decision = decide(cfg.mode, ranked, retrieved)
+        made = [(trial, *trial.run(cfg, seed, progress)) for trial in trials]
+        trial, ranker, epochs, decision = max(made, key=lambda one: one[-1].ranked)
         if decision.keep:
-            calibrate(trial, deciding)
-            everything = joined([latest, *earlier]) if number == 0 and len(trials) > 1 else latest
-            ranker, _ = train(cfg, everything, None, epochs, seed, progress)
-            ranker.calibration.copy_(trial.calibration)
-            return ranker, decision
+            calibrate(ranker, trial.deciding)
+            final, _ = train(cfg, trial.everything, None, epochs, seed, progress, trial.unread)
+            final.calibration.copy_(ranker.calibration)
+            return final, decision
     return None, decision
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    fitting: Examples
+    deciding: Examples
+    everything: Examples
+    """What a kept ranker is trained on again."""
+    unread: Sequence[int] = ()
+    """Features that are left out."""
+
+    def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> tuple[Ranker, int, RankerDecision]:
+        ranker, epochs = train(cfg, self.fitting, self.deciding, cfg.max_epochs, seed, progress, self.unread)
+        ranked, retrieved = (
+            ndcg_at_10(scores, self.deciding) for scores in (_scores(ranker, self.deciding), _in_order(self.deciding))
+        )
+        return ranker, epochs, decide(cfg.mode, ranked, retrieved)
 
 
 def _earlier_examples(

@@ -69,6 +69,13 @@ def test_the_linear_reading_alone_learns_it_and_a_few_examples_leave_retrieval_o
     assert gains[0] < gains[1] - 0.1
 
 
+def test_a_feature_that_is_not_read_teaches_nothing() -> None:
+    held_out = examples(200, 2)
+    ranker, _ = train(CFG, examples(400, 0), None, 2, 0, unread=(2,))
+    with torch.no_grad():
+        assert float(ndcg_at_10(ranker(held_out.batch), held_out).mean()) < 0.7
+
+
 def test_calibrated_chances_add_up_to_the_number_of_right_items() -> None:
     ranker, _ = train(CFG, examples(400, 0), None, 5, 0)
     held_out = examples(400, 3)
