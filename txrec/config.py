@@ -399,8 +399,8 @@ class RetrievalConfig(Section):
     )
     """Sources asked for candidates, in order of trust."""
     arrivals_frac: float = Field(0.1, ge=0, le=0.5)
-    """Share of the candidates that the ranker sees which is kept for products without events, so that new ones are
-    found at all; without such products nothing is kept."""
+    """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so
+    that new ones are found at all; without such products nothing is kept."""
     half_life_days: float = Field(30.0, gt=0)
     """Counts of clicks and co-visits lose half their weight in this time, days."""
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.evidence import NUM_REQUEST_FEATURES, Evidence
+from txrec.index.fuse import Reserved, keep_places
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.slate import Candidates, Request
 
@@ -54,8 +55,10 @@ def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: 
 
 
 @torch.inference_mode()
-def rank(candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evidence) -> list[Ranked]:
-    """Reorders every request's candidates.
+def rank(
+    candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evidence, reserved: Reserved | None = None
+) -> list[Ranked]:
+    """Reorders every request's candidates; who has reserved places keeps them, whatever the probabilities say.
 
     Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
     ranker learned from.
@@ -74,6 +77,9 @@ def rank(candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evid
     for row, score, chance, mask in zip(rows, scores.numpy(), chances, inputs.mask.numpy(), strict=True):
         count = int(mask.sum())
         order = np.argsort(-score[:count], kind="stable")
+        if reserved is not None:
+            ranks = candidates[row].ranks[order, reserved.column]
+            order = keep_places(order, ranks, reserved.count, min(reserved.within, count))
         ranked[row] = _with_rest(order, chance[order], candidates[row])
     return ranked
 
@@ -121,5 +127,5 @@ def _retrieval_order(candidates: Candidates) -> Ranked:
 def _with_rest(order: NDArray[np.int64], chances: NDArray[np.float32], candidates: Candidates) -> Ranked:
     """Appends the candidates that the ranker did not see, below the least of those that it saw."""
     rest = np.arange(len(order), len(candidates))
-    below = candidates.fused[rest] / max(float(candidates.fused[:1].max(initial=0.0)), 1e-9) * chances[-1]
+    below = candidates.fused[rest] / max(float(candidates.fused[:1].max(initial=0.0)), 1e-9) * chances.min()
     return Ranked(np.append(order, rest), np.append(chances, below).astype(np.float32), by_ranker=True)

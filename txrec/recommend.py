@@ -102,7 +102,7 @@ class Recommender:
 
         Their slates are the same; it is what is sent to a ranker elsewhere.
         """
-        return [one.first(max(self.config.ranker.num_candidates, reach(one.request))) for one in candidates]
+        return [one.first(max(self._num_ranked, reach(one.request))) for one in candidates]
 
     @property
     def num_encoded_queries(self) -> int:
@@ -137,7 +137,7 @@ class Recommender:
 
     def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
         """The final order of candidates, diversified where the request asks for it."""
-        ranked = rank(candidates, self.ranker if use_ranker else None, self.evidence)
+        ranked = rank(candidates, self.ranker if use_ranker else None, self.evidence, self.retriever.reserved)
         vectors = self.evidence.item_vectors
         return [
             diversify(order, vectors[one.ids[order.order]], one.request.diversity, one.request.top_k)
@@ -332,6 +332,11 @@ class Recommender:
         return History(users.item[own], users.query[own], users.event[own], users.ts[own])
 
     @property
+    def _num_ranked(self) -> int:
+        """Candidates of a request that the ranker reorders, or would."""
+        return (self.config.ranker if self.ranker is None else self.ranker.cfg).num_candidates
+
+    @property
     def _end_us(self) -> int:
         """Requests without a time are taken to come just after the log."""
         return self.bundle.meta.end_ts
@@ -358,7 +363,7 @@ class Recommender:
 
     def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
         """What retrieval proposed, as far as the slate or the ranker looks."""
-        kept = min(max(candidates.request.top_k, self.config.ranker.num_candidates), len(candidates))
+        kept = min(max(candidates.request.top_k, self._num_ranked), len(candidates))
         return self._items(candidates, np.arange(kept), candidates.fused, None)
 
     def _items(

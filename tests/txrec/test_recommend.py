@@ -2,7 +2,10 @@ import copy
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from tests.tiny import DAY_US, START_US
 from txrec.errors import RequestError, UnknownItemError
@@ -136,6 +139,22 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
     assert "sku-015" not in keys(ask(changed, query="lamp", top_k=64))
     assert changed.recommend([Request(events=(Event("click", "new-1"),))])[0].fallback is None
     assert "new-1" not in keys(ask(recommender, query="zyx lamp", top_k=64))
+
+
+def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the_others(recommender) -> None:
+    assert recommender.ranker.cfg.num_candidates == 33
+    last = copy.copy(recommender)
+    last.ranker = copy.deepcopy(recommender.ranker)
+    with torch.no_grad():  # a ranker that wants no new product
+        last.ranker.sharpness.zero_()
+        last.ranker.weights.weight.zero_()
+        last.ranker.weights.bias.copy_(F.one_hot(torch.tensor(1 + 5), last.ranker.sizes.num_features) * -9.0)
+    (found,) = last.retrieve([Request(user_id="user-001")])
+    (order,) = last.rank_dense([found])
+    assert order.by_ranker
+    new = found.ranks[order.order, last.retriever.names.index("arrivals")] > 0
+    assert np.flatnonzero(new).tolist() == [27, 28, 29]
+    assert sorted(order.order.tolist()) == list(range(len(found)))
 
 
 def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender) -> None:

@@ -93,7 +93,7 @@ class Arrivals:
 
 
 def reserved(config: Config, names: Sequence[str]) -> Reserved | None:
-    """The places of arrivals among the candidates that the ranker sees; None where they are no source."""
+    """The places of arrivals among the first `ranker.num_candidates`; None where they are no source."""
     if NAME not in names:
         return None
     within = config.ranker.num_candidates

@@ -42,7 +42,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class Reserved:
-    """Places that the best items of one source have for certain."""
+    """Places that the best items of one source have for certain, before the ranker and after it."""
 
     column: int
     """The source's."""
@@ -68,13 +68,13 @@ def fuse(
     order = np.argsort(-fused, kind="stable")  # ids ascend
     if reserved is not None:
         within = min(reserved.within, k)
-        order = _with_places(order, ranks[order, reserved.column], min(reserved.count, within), within)
+        order = keep_places(order, ranks[order, reserved.column], min(reserved.count, within), within)
         fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
     order = order[:k]
     return Fused(ids[order], fused[order], scores[order], ranks[order])
 
 
-def _with_places(order: NDArray[np.int64], rank: NDArray[np.int32], count: int, within: int) -> NDArray[np.int64]:
+def keep_places(order: NDArray[np.int64], rank: NDArray[np.int32], count: int, within: int) -> NDArray[np.int64]:
     """The order with the first `count` of a source among the first `within`; nothing else overtakes anything.
 
     Args:

@@ -39,7 +39,7 @@ from txrec.evals.protocol import Cases, cases
 from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
 from txrec.features import NEW_SEARCH_US
 from txrec.index.arrivals import reserved
-from txrec.index.fit import fit_sources
+from txrec.index.fit import fit_sources, source_names
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
@@ -139,6 +139,12 @@ class _Parts:
     """Whether there are only judged pairs to learn from."""
     first_ts: NDArray[np.int64]
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
+
+    @property
+    def ranked(self) -> RankerConfig:
+        """The ranker's section; what arrivals have places for is seen on top of its candidates, at nobody's cost."""
+        cfg, places = self.config.ranker, reserved(self.config, source_names(self.config.retrieval))
+        return cfg.model_copy(update={"num_candidates": cfg.num_candidates + (places.count if places else 0)})
 
     def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
         """Retrieval and features that have seen nothing of a split or of what comes after it."""
@@ -370,7 +376,7 @@ def _fit_ranker(
     held_out: NDArray[np.bool_],
     progress: Progress,
 ) -> tuple[Ranker | None, RankerDecision]:
-    cfg, seed = parts.config.ranker, parts.config.seed
+    cfg, seed = parts.ranked, parts.config.seed
     least = 1 if cfg.mode == "on" else MIN_EXAMPLES
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
         why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
@@ -425,7 +431,7 @@ def _earlier_examples(
         if left <= 0 or not len(asked):
             break
         retriever, evidence = parts.before(window, Split.VALIDATION, fusion)
-        some, count = asked.sample(left, parts.config.seed), parts.config.ranker.num_candidates
+        some, count = asked.sample(left, parts.config.seed), parts.ranked.num_candidates
         found.append(examples(some, retriever, evidence, window.sequences, count, progress))
     return found
 
