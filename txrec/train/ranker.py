@@ -38,8 +38,9 @@ from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
 from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
 from txrec.features import NEW_SEARCH_US
-from txrec.index.arrivals import reserved
-from txrec.index.fit import fit_sources, source_names
+from txrec.index.arrivals import NAME as ARRIVALS
+from txrec.index.arrivals import Arrivals, reserved
+from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
@@ -140,11 +141,13 @@ class _Parts:
     first_ts: NDArray[np.int64]
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
 
-    @property
-    def ranked(self) -> RankerConfig:
-        """The ranker's section; what arrivals have places for is seen on top of its candidates, at nobody's cost."""
-        cfg, places = self.config.ranker, reserved(self.config, source_names(self.config.retrieval))
-        return cfg.model_copy(update={"num_candidates": cfg.num_candidates + (places.count if places else 0)})
+    def ranked(self, retriever: Retriever) -> RankerConfig:
+        """The ranker's section; arrivals that have places are seen on top of its candidates, at nobody's cost."""
+        cfg, arrivals, places = self.config.ranker, retriever.sources.get(ARRIVALS), retriever.reserved
+        if places is None or not isinstance(arrivals, Arrivals) or not len(arrivals.ids):
+            return cfg
+        more = min(places.count, len(arrivals.ids))
+        return cfg.model_copy(update={"num_candidates": cfg.num_candidates + more})
 
     def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
         """Retrieval and features that have seen nothing of a split or of what comes after it."""
@@ -376,13 +379,13 @@ def _fit_ranker(
     held_out: NDArray[np.bool_],
     progress: Progress,
 ) -> tuple[Ranker | None, RankerDecision]:
-    cfg, seed = parts.ranked, parts.config.seed
+    cfg, seed = parts.ranked(retriever), parts.config.seed
     least = 1 if cfg.mode == "on" else MIN_EXAMPLES
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
         why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
         return None, RankerDecision(False, METRIC, math.nan, math.nan, len(asked), f"leave out the ranker: {why}")
     latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
-    earlier = _earlier_examples(parts, data, retriever.fusion, cfg.max_examples - len(asked), progress)
+    earlier = _earlier_examples(parts, data, retriever.fusion, cfg, cfg.max_examples - len(asked), progress)
     early, late = (latest.select(torch.from_numpy(np.flatnonzero(part))) for part in (~held_out, held_out))
     attempts = [[_Trial(early, late, latest)]]
     if len(earlier) > 1:
@@ -421,7 +424,7 @@ class _Trial:
 
 
 def _earlier_examples(
-    parts: _Parts, data: PreparedData, fusion: Fusion, limit: int, progress: Progress
+    parts: _Parts, data: PreparedData, fusion: Fusion, cfg: RankerConfig, limit: int, progress: Progress
 ) -> list[Examples]:
     """Examples of the windows before the validation part, latest first, at most `limit` in all."""
     found: list[Examples] = []
@@ -431,8 +434,8 @@ def _earlier_examples(
         if left <= 0 or not len(asked):
             break
         retriever, evidence = parts.before(window, Split.VALIDATION, fusion)
-        some, count = asked.sample(left, parts.config.seed), parts.ranked.num_candidates
-        found.append(examples(some, retriever, evidence, window.sequences, count, progress))
+        some = asked.sample(left, parts.config.seed)
+        found.append(examples(some, retriever, evidence, window.sequences, cfg.num_candidates, progress))
     return found
 
 

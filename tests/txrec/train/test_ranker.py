@@ -205,3 +205,16 @@ def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path) -> Non
     assert ranking.decision.num_requests > 0
     assert "ranker: ndcg@10" in str(ranking.decision)
     assert (ranking.ranker is not None) == ranking.decision.keep
+
+
+def test_the_ranker_sees_more_candidates_only_where_there_are_new_products(tmp_path) -> None:
+    data = tiny_data(tmp_path, num_users=160, has_time=False, split_kind="leave_one_out")
+    ranker = CFG.model_copy(update={"mode": "on", "num_candidates": 20, "max_epochs": 1})
+    config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=ranker)
+    model = RetrievalModel.for_data(config.model, data, None)
+    widths = [fit(config, data, model, None).ranker.cfg.num_candidates]
+    item = data.sequences.item.copy()
+    item[np.flatnonzero((data.sequences.split == Split.TRAIN) & (item != PAD))[:3]] = [61, 62, 63]
+    data.__dict__["sequences"] = replace(data.sequences, item=item)
+    widths.append(fit(config, data, model, None).ranker.cfg.num_candidates)
+    assert widths == [22, 20]
