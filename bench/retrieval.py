@@ -226,7 +226,8 @@ def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
 def lexical(texts: list[str]) -> dict[str, float]:
     """BM25 over product texts: build time, memory, and one query at a time made of three words of a product."""
     memory, start = psutil.Process().memory_info().rss, time.perf_counter()
-    table = pa.table({"title": [text[:80] for text in texts], "text": texts})
+    keys = [str(row) for row in range(len(texts))]
+    table = pa.table({"item_key": keys, "title": [text[:80] for text in texts], "text": texts})
     index = Lexical.fit(table)
     built = time.perf_counter() - start
     memory = psutil.Process().memory_info().rss - memory

@@ -40,7 +40,8 @@ def search(products: tuple[Product, ...]) -> Search:
         normalise(" ".join((product.title, product.brand, *product.category, product.description)))
         for product in products
     ]
-    source = Lexical.fit(pa.table({"title": [product.title for product in products], "text": texts}))
+    keys, titles = [product.item_id for product in products], [product.title for product in products]
+    source = Lexical.fit(pa.table({"item_key": keys, "title": titles, "text": texts}))
 
     def first(queries: Sequence[str]) -> list[list[str]]:
         ids = source.first([normalise(query) for query in queries], 10)
