@@ -72,16 +72,17 @@ class Ranker(nn.Module):
     request_std: Tensor
     calibration: Tensor
 
-    def __init__(self, cfg: RankerConfig, sizes: RankerSizes, graded: bool = False) -> None:
+    def __init__(self, cfg: RankerConfig, sizes: RankerSizes, graded: bool = False, by_vectors: bool = True) -> None:
         """Takes its section and the widths of its input.
 
         Args:
             cfg: width, depth, dropout.
             sizes: of the inputs.
             graded: trained on grades: a score says by itself how good a candidate is, whatever stands beside it.
+            by_vectors: reads the vectors of items, state and query beside the features.
         """
         super().__init__()
-        self.cfg, self.sizes, self.graded = cfg, sizes, graded
+        self.cfg, self.sizes, self.graded, self.by_vectors = cfg, sizes, graded, by_vectors
         dim = cfg.dim
         self.register_buffer("feature_mean", torch.zeros(sizes.num_features))
         self.register_buffer("feature_std", torch.ones(sizes.num_features))
@@ -126,8 +127,11 @@ class Ranker(nn.Module):
     def forward(self, batch: CandidateBatch) -> Tensor:
         """(B, K) scores, -inf at padding."""
         features, request = self.scaled(batch)
-        candidates = self.read_features(features) + self.read_item(batch.items)
-        state = self.read_state(torch.cat([batch.state, batch.query, request], dim=-1))
+        items, state, query = batch.items, batch.state, batch.query
+        if not self.by_vectors:
+            items, state, query = torch.zeros_like(items), torch.zeros_like(state), torch.zeros_like(query)
+        candidates = self.read_features(features) + self.read_item(items)
+        state = self.read_state(torch.cat([state, query, request], dim=-1))
         tokens = self.input_dropout(torch.cat([state[:, None], candidates], dim=1))  # (B, 1 + K, D)
         mask = F.pad(batch.mask, (1, 0), value=True)[:, None, None]  # (B, 1, 1, 1 + K)
         for block in self.blocks:
@@ -185,6 +189,7 @@ class Ranker(nn.Module):
             "ranker": self.cfg.model_dump(mode="json"),
             "sizes": self.sizes.__dict__,
             "graded": self.graded,
+            "by_vectors": self.by_vectors,
         }
         (path / "ranker.json").write_text(json.dumps(plain, indent=2), encoding="utf-8")
 
@@ -195,7 +200,12 @@ class Ranker(nn.Module):
         if plain["format"] != FORMAT:
             raise BundleError(f"{path / 'ranker.json'}: format {plain['format']}, expected {FORMAT}; run `txrec train`")
         sizes = RankerSizes(**plain["sizes"])
-        ranker = cls(RankerConfig.model_validate(plain["ranker"]), sizes, plain.get("graded", False))
+        ranker = cls(
+            RankerConfig.model_validate(plain["ranker"]),
+            sizes,
+            plain.get("graded", False),
+            plain.get("by_vectors", True),
+        )
         ranker.load_state_dict(load_file(path / "ranker.safetensors"))
         return ranker.eval()
 

@@ -6,7 +6,7 @@ windows of the log, each retrieved with sources that were fitted on what lies be
 1. Trained on the windows before the validation part, decided on the whole of that part: within one window an item's
    features tell it apart, and what sold that week would be learnt by heart. But history model and text encoder were
    trained on those windows, and how far their vectors can be trusted is not seen there. So this is tried with the
-   features that vectors decide and without them, and the better one counts.
+   vectors and the features that they decide, and without, and the better one counts.
 2. Only if that is not kept or there are no such windows (no times, a short log): trained on the earlier part of the
    validation requests, decided on the later ones; without times, on those of users held out.
 
@@ -285,14 +285,14 @@ def train(
         num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
         seed: of weights, order and dropout.
         progress: told after every epoch.
-        unread: features that it shall not read.
+        unread: features, decided by trained vectors, that it shall not read; then it does not read vectors either.
 
     Returns:
         The ranker in inference mode, and the epochs that it was trained for.
     """
     torch.manual_seed(seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
-    ranker = Ranker(cfg, _sizes(training.batch))
+    ranker = Ranker(cfg, _sizes(training.batch), by_vectors=not unread)
     ranker.fit_scaling(useful.batch, unread)
     fit_linear(ranker, useful)
     steps = math.ceil(len(useful) / cfg.batch_size)

@@ -59,6 +59,16 @@ def test_how_much_a_feature_counts_depends_on_the_request(ranker) -> None:
 
 
 @torch.no_grad()
+def test_a_ranker_that_does_not_read_vectors_scores_alike_whatever_they_are(ranker, tmp_path) -> None:
+    given = batch()
+    other = dataclasses.replace(given, items=-given.items, state=given.state + 1, query=given.query * 2)
+    assert not torch.allclose(ranker(given)[1], ranker(other)[1], atol=1e-4)
+    ranker.by_vectors = False
+    ranker.save(tmp_path)
+    assert torch.equal(Ranker.open(tmp_path)(given), Ranker.open(tmp_path)(other))
+
+
+@torch.no_grad()
 def test_padding_scores_minus_infinity_and_changes_nothing_else(ranker) -> None:
     given = batch()
     scores = ranker(given)
