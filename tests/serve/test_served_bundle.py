@@ -166,12 +166,12 @@ def test_the_docs_are_served(url: str) -> None:
 def test_the_console_shows_history_candidates_and_slate_in_a_browser(url: str, shop: Client) -> None:
     from tests.serve import browser
 
-    expected = shop.search("lamp", user_id="user-003", top_k=12)
+    expected = shop.search("tent", user_id="user-003", top_k=12)
     with browser.page() as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{url}/console")
-        page.get_by_label("Query").fill("lamp")
+        page.get_by_label("Query").fill("tent")
         page.get_by_label("User").fill("user-003")
         page.get_by_role("button", name="Show").click()
         page.wait_for_selector("#after tr[data-item]", timeout=30_000)
@@ -179,7 +179,7 @@ def test_the_console_shows_history_candidates_and_slate_in_a_browser(url: str, s
         assert slate == [item["item_id"] for item in expected["items"]]
         assert page.locator("#before tr[data-item]").count() >= 12
         assert page.locator("#history li").count() == 19
-        assert "lamp" in page.locator("#after .tx-title").first.inner_text()
+        assert "tent" in page.locator("#after .tx-title").first.inner_text()
         assert page.locator("#after .tx-reason").count() > 0
         page.get_by_label("Query").fill("x" * 600)
         page.get_by_role("button", name="Show").click()
