@@ -15,7 +15,6 @@ users, and one JSON object as its last line.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -24,10 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from peers import small
 from peers.rectools_environment import environment, export
 
 from txrec.config import Config, load
-from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, metrics
 from txrec.evals.evaluation import ask, query_texts, units
@@ -39,13 +38,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = "lists.csv"
 K = 10
 RESAMPLES = 1_000
-SMALL = ("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30")
 Lists = dict[str, NDArray[np.int32]]
 
 
 def main() -> None:
     args = _arguments()
-    config = _small() if args.small else load(Path(args.config), args.overrides)
+    config = small.prepared() if args.small else load(Path(args.config), args.overrides)
     data = PreparedData.open(config.data_dir)
     asked = cases(data, Split.TEST, config.evaluate)
     if len(np.unique(asked.user)) < len(asked):  # a search is a case of its own, and RecTools has none
@@ -84,17 +82,6 @@ def _arguments() -> argparse.Namespace:
         "--small", action="store_true", help="a generated shop and the baselines alone, without the peer"
     )
     return parser.parse_args()
-
-
-def _small() -> Config:
-    """A small generated shop, prepared."""
-    root = ROOT / ".bench" / "small"
-    shutil.rmtree(root, ignore_errors=True)
-    config = load(ROOT / "configs" / "demo.toml", [*SMALL, f"runs_root={root}/runs", f"data.root={root}/raw"])
-    assert config.data.shop is not None
-    shop.write(config.data.shop, Path(config.data.root))
-    preparation.run(config, preparation.InProcess())
-    return config
 
 
 def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ The bare loop runs in this process; with Ray it is `txrec train`'s history part 
 
 import argparse
 import json
-import shutil
 import subprocess
 import time
 from collections import defaultdict
@@ -21,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import small
 from peers.rectools_environment import environment, export
 from torch.profiler import ProfilerActivity, profile
 
 from pipelines import cluster, train
 from txrec.config import Config, load
-from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
 from txrec.schema import Split
@@ -36,10 +35,7 @@ from txrec.train.validation import figures, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILED_STEPS = 20
-SMALL = (
-    *("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30"),
-    *("text.encoder=none", "model.max_length=50", "train.max_epochs=3"),
-)
+SMALL = ("text.encoder=none", "model.max_length=50", "train.max_epochs=3")
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmm_", "aten::baddbmm"),
     "dropout": ("aten::bernoulli_",),
@@ -50,7 +46,7 @@ GROUPS = {
 
 def main() -> None:
     args = _arguments()
-    config = _small() if args.small else load(Path(args.config), args.overrides)
+    config = small.prepared(SMALL) if args.small else load(Path(args.config), args.overrides)
     data = PreparedData.open(config.data_dir)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
@@ -76,17 +72,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--skip-ray", action="store_true")
     parser.add_argument("--small", action="store_true", help="a generated shop and few epochs, to try the script")
     return parser.parse_args()
-
-
-def _small() -> Config:
-    """A small generated shop, prepared."""
-    root = ROOT / ".bench" / "small"
-    shutil.rmtree(root, ignore_errors=True)
-    config = load(ROOT / "configs" / "demo.toml", [*SMALL, f"runs_root={root}/runs", f"data.root={root}/raw"])
-    assert config.data.shop is not None
-    shop.write(config.data.shop, Path(config.data.root))
-    preparation.run(config, preparation.InProcess())
-    return config
 
 
 def run_here(config: Config, data: PreparedData, target: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools_lists import dataset
 
 
 def main() -> None:
@@ -23,16 +24,7 @@ def main() -> None:
     torch.set_num_threads(settings["threads"])
     events = pd.read_csv(events_path)
     train = events[events["split"] == 0]
-    dataset = Dataset.construct(
-        pd.DataFrame(
-            {
-                "user_id": train["user"],
-                "item_id": train["item"],
-                "weight": 1.0,
-                "datetime": pd.Timestamp("2020-01-01") + pd.to_timedelta(train["place"], unit="s"),
-            }
-        )
-    )
+    data = dataset(train)
     model = SASRecModel(
         n_factors=settings["factors"],
         n_blocks=settings["blocks"],
@@ -52,9 +44,9 @@ def main() -> None:
     seconds, epochs = 0.0, []
     for epoch in range(1, settings["epochs"] + 1):
         started = time.perf_counter()
-        model.fit_partial(dataset, min_epochs=1, max_epochs=1)
+        model.fit_partial(data, min_epochs=1, max_epochs=1)
         seconds += time.perf_counter() - started
-        ndcg = validation_ndcg(model, dataset, events) if epoch % settings["validate_every"] == 0 else None
+        ndcg = validation_ndcg(model, data, events) if epoch % settings["validate_every"] == 0 else None
         epochs.append({"epoch": epoch, "seconds": seconds, "tokens_per_s": tokens * epoch / seconds, "ndcg@10": ndcg})
         print(json.dumps(epochs[-1]), flush=True)
         with open(result_path, "w", encoding="utf-8") as file:
@@ -63,11 +55,11 @@ def main() -> None:
             break
 
 
-def validation_ndcg(model: SASRecModel, dataset: Dataset, events: pd.DataFrame) -> float:
+def validation_ndcg(model: SASRecModel, data: Dataset, events: pd.DataFrame) -> float:
     """NDCG@10 of the one right item of every user, the whole catalogue ranked, seen items left out."""
     truth = events[events["split"] == 1].drop_duplicates("user").set_index("user")["item"]
-    users = np.intersect1d(truth.index.to_numpy(), dataset.user_id_map.external_ids)
-    slates = model.recommend(users=users, dataset=dataset, k=10, filter_viewed=True)
+    users = np.intersect1d(truth.index.to_numpy(), data.user_id_map.external_ids)
+    slates = model.recommend(users=users, dataset=data, k=10, filter_viewed=True)
     hits = slates[slates["item_id"].to_numpy() == truth.loc[slates["user_id"]].to_numpy()]
     return float((1 / np.log2(hits["rank"] + 1)).sum() / len(truth))
 
