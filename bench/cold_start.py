@@ -27,7 +27,7 @@ from txrec.evals import metrics
 from txrec.evals.evaluation import ask
 from txrec.evals.protocol import Cases, cases
 from txrec.index.lexical import Lexical
-from txrec.index.source import SourceQuery
+from txrec.index.source import Source, SourceQuery
 from txrec.recommend import Recommender, Request
 from txrec.retrieve import QueryBook, Question
 from txrec.schema import Split
@@ -50,24 +50,19 @@ def main() -> None:
     every = cases(data, Split.TEST, config.evaluate)
     asked, num_events = of_new(every.select(np.flatnonzero(every.query == 0)), new)
     print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(asked)} users bought {num_events} of them")
-    answers = ask(recommender, data, asked, max(KS))
-    table: dict[str, NDArray[np.int32]] = {
-        **{f"BM25 of the last {n} titles": by_titles(data, asked, n)[1] for n in LAST},
-        "vectors": by_source(recommender, asked, "dense"),
-        **(
-            {"arrivals": by_source(recommender, asked, "arrivals")}
-            if "arrivals" in recommender.retriever.sources
-            else {}
-        ),
-        "candidates": answers.retrieved,
-        "recommender": answers.ranked,
-    }
+    answers, state = ask(recommender, data, asked, max(KS)), states(recommender, asked)
+    sources = recommender.retriever.sources
+    titled = {f"BM25 of the last {n} titles": by_titles(data, asked, n) for n in LAST}
+    table = {name: first for name, (_, first) in titled.items()}
+    proposing = {"vectors": "dense", "arrivals": "arrivals"}
+    table |= {name: by_source(sources[of], asked, state) for name, of in proposing.items() if of in sources}
+    table |= {"candidates": answers.retrieved, "recommender": answers.ranked}
     found: dict[str, dict[str, float]] = {"chance": {f"recall@{k}": k / data.meta.num_items for k in KS}}
     found |= {name: recalls(lists, asked) for name, lists in table.items()}
     show("the whole catalogue", found)
     among = {"chance": {"auc": 0.5, "recall@10": 10 / new.sum()}}
-    among |= {f"BM25 of the last {n} titles": order(by_titles(data, asked, n)[0], asked, new) for n in LAST}
-    among["vectors"] = order(states(recommender, asked) @ recommender.retriever.dense.vectors.T, asked, new)
+    among |= {name: order(scores, asked, new) for name, (scores, _) in titled.items()}
+    among["vectors"] = order(state @ recommender.retriever.dense.vectors.T, asked, new)
     show("new products alone", among)
     whole = ask(recommender, data, every, max(KS))
     names = ("ndcg@10", "recall@10", "recall@100")
@@ -128,10 +123,9 @@ def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
     return np.concatenate(found)
 
 
-def by_source(recommender: Recommender, asked: Cases, name: str) -> NDArray[np.int32]:
-    """What one source proposes."""
-    source = recommender.retriever.sources[name]
-    query = SourceQuery([""] * len(asked), states(recommender, asked), [asked.items(row) for row in range(len(asked))])
+def by_source(source: Source, asked: Cases, state: NDArray[np.float32]) -> NDArray[np.int32]:
+    """What one source proposes after (C, D) states."""
+    query = SourceQuery([""] * len(asked), state, [asked.items(row) for row in range(len(asked))])
     return source.search(query, max(KS), [None] * len(asked)).ids
 
 
