@@ -52,6 +52,11 @@ class EvaluateSummary:
         sure = f" ({interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
         line = f"{self.metric} {own:.4f}{sure}, best baseline {name} {best:.4f}"
         oracle = self.figures.get("oracle", {}).get("all")
+        judged = self.figures.get("judged")
+        if judged:
+            line = (
+                f"judged pairs {_beside(judged, 'ndcg@10')}, ROC-AUC {_beside(judged, 'auc')}; whole catalogue {line}"
+            )
         return f"{line}, {oracle['share']:.0%} of what can be known" if oracle else line
 
     def render(self) -> RenderableType:
@@ -84,10 +89,10 @@ class EvaluateSummary:
         if not found:
             return []
         heading = f"{found['num_pairs']:,} judged pairs of {found['num_queries']:,} queries"
-        table = Table(heading, "ndcg@10", "roc-auc", **_PLAIN)
+        table = Table(heading, "ndcg@10", "ROC-AUC", **_PLAIN)
         for title, name in (("txrec", "test"), ("bm25", "bm25")):
             table.add_row(title, f"{found[name]['ndcg@10']:.4f}", f"{found[name]['auc']:.4f}")
-        return [table, ""]
+        return [table, "[dim]above, in the whole catalogue, a product that nobody judged counts as wrong", ""]
 
     def _robust(self) -> list[RenderableType]:
         found = self.figures.get("robust")
@@ -106,6 +111,11 @@ class EvaluateSummary:
             own = f"{part['test'][self.metric]:.4f}"
             table.add_row(name.replace("_", " "), f"{part['num_cases']:,}", own, against)
         return table
+
+
+def _beside(judged: Mapping[str, Any], name: str) -> str:
+    """A figure of judged pairs, and BM25's."""
+    return f"{judged['test'][name]:.4f} (bm25 {judged['bm25'][name]:.4f})"
 
 
 def run(config: Config, progress: Progress = silent) -> EvaluateSummary:

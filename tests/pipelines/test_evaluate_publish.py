@@ -69,6 +69,23 @@ def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSu
     assert sum(table["ndcg@10"].to_pylist()) / table.num_rows == pytest.approx(summary.figures["test"]["ndcg@10"])
 
 
+def test_judged_pairs_come_first_and_the_rest_says_what_counts_as_wrong(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"test": {"ndcg@10": 0.9336, "auc": 0.741}, "bm25": {"ndcg@10": 0.9327, "auc": 0.6226}}
+    monkeypatch.setattr(evaluate, "judged", lambda *_: {"num_pairs": 14_564, "num_queries": 2_299, **figures})
+    pairs = [{"path": "grades.csv", "columns": {"query": "q", "item_id": "i", "grade": "g"}}]
+    judged = with_value(config, tmp_path, **{"data.judgments": pairs, "evaluate.bootstrap": 0})
+    summary = evaluate.run(judged)
+    start = "judged pairs 0.9336 (bm25 0.9327), ROC-AUC 0.7410 (bm25 0.6226); whole catalogue ndcg@10"
+    assert summary.headline().startswith(start)
+    assert "nobody judged counts as wrong" in shown(summary.render())
+    page = (judged.reports_dir / "report.html").read_text()
+    assert "14,564 pairs of 2,299 queries" in page
+    assert page.index("0.9336") < page.index("Beside the baselines")
+    assert "Judged pairs" not in (config.reports_dir / "report.html").read_text()
+
+
 def test_the_page_fetches_nothing_and_runs_nothing(config: Config, summary: EvaluateSummary) -> None:
     page = (config.reports_dir / "report.html").read_text()
     assert len(page) < 5_000_000

@@ -46,6 +46,7 @@ def page(config: Config, found: Evaluation) -> str:
         [
             _head(config, found),
             _tiles(found),
+            _section("Judged pairs", _JUDGED, _judged(found)),
             _section("Beside the baselines", _BASELINES, _svg(plots.system_bars(found)), _systems(found)),
             _section("Where it is good and where not", _SLICES, _svg(plots.slice_bars(found)), _slices(found)),
             _section("Telling right from wrong", _CURVES, _curves(found)),
@@ -61,6 +62,10 @@ def page(config: Config, found: Evaluation) -> str:
 _BASELINES = (
     "Every system answered the same requests from the whole catalogue. Lines are 95 % bootstrap intervals over users;"
     " p is the chance of so large a difference to txrec by luck alone."
+)
+_JUDGED = (
+    "The products that people graded for a query, ranked among themselves. Below, the whole catalogue is ranked,"
+    " and a product that nobody graded counts as wrong, although it may be as good as a graded one."
 )
 _SLICES = (
     "Slices by request keep some requests. Slices by product (head, tail, cold) count only right products of that kind:"
@@ -108,8 +113,25 @@ def _tiles(found: Evaluation) -> str:
         tiles.insert(
             1, ("of what can be known", f"{oracle['share']:.0%}", f"the truth itself: {oracle['ndcg@10']:.4f}")
         )
+    judged = figures.get("judged")
+    if judged:
+        tiles.insert(
+            0, ("judged pairs: ndcg@10", f"{judged['test']['ndcg@10']:.4f}", f"bm25 {judged['bm25']['ndcg@10']:.4f}")
+        )
     cells = (f'<div class="tile">{escape(n)}<b>{v}</b><span>{escape(s)}</span></div>' for n, v, s in tiles)
     return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def _judged(found: Evaluation) -> str:
+    figures = found.figures.get("judged")
+    if not figures:
+        return ""
+    pairs = f"{figures['num_pairs']:,} pairs of {figures['num_queries']:,} queries"
+    rows = [
+        (name == "test", [label(name), f"{figures[name]['ndcg@10']:.4f}", f"{figures[name]['auc']:.4f}"])
+        for name in ("test", "bm25")
+    ]
+    return _table([pairs, "ndcg@10", "ROC-AUC"], rows)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
