@@ -26,7 +26,7 @@ CELLS_PER_ROOT = 4
 """Cells = this times the root of the number of items."""
 TRAINED_PER_CELL = 40
 """Items that k-means sees for each cell."""
-SCATTERED = 0.25
+SCATTERED = 0.15
 """Where this share of the cells has to be looked at, as in vectors without clusters, a batch is scanned instead."""
 PROPOSED = 2
 """The cells propose this many times k, because a byte a dimension blurs the order."""

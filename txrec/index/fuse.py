@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec import schema
-from txrec.index.source import Hits
+from txrec.index.source import Hits, bound
 
 RANK_OFFSET = 10.0
 """Added to every rank: the larger, the less the first places matter."""
@@ -55,23 +55,30 @@ class Reserved:
 def fuse(
     hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: Reserved | None = None
 ) -> Fused:
-    """Merges row `row` of every source's hits; ties go to the source that comes first, then to the lower id."""
+    """Merges row `row` of every source's hits; ties go to the lower id."""
     lists = [found.ids[row][found.ids[row] != schema.PAD] for found in hits]
     ids, place_of = _distinct(lists)
-    ranks = np.zeros((len(ids), len(hits)), dtype=np.int32)
-    scores = np.full((len(ids), len(hits)), np.nan, dtype=np.float32)
-    for column, found in enumerate(lists):
-        place = place_of[found]
-        ranks[place, column] = np.arange(1, len(found) + 1)
-        scores[place, column] = hits[column].scores[row, : len(found)]
-    fused = combine(ranks, weights)
-    order = np.argsort(-fused, kind="stable")  # ids ascend
+    ranks = np.zeros((len(hits), len(ids)), dtype=np.int32)
+    scores = np.full((len(hits), len(ids)), np.nan, dtype=np.float32)
+    fused = np.zeros(len(ids), np.float32)
+    for column, (found, weight) in enumerate(zip(lists, _at_least(weights), strict=True)):
+        place, rank = place_of[found], np.arange(1, len(found) + 1, dtype=np.int32)
+        ranks[column, place] = rank
+        scores[column, place] = hits[column].scores[row, : len(found)]
+        fused[place] += weight / (RANK_OFFSET + rank)
+    order = np.arange(len(ids))
+    if len(ids) > k:  # those that reach the k-th, and who has a place for certain
+        kept = fused >= bound(fused, k)
+        if reserved is not None:
+            kept[place_of[lists[reserved.column][: reserved.count]]] = True
+        order = np.flatnonzero(kept)
+    order = order[np.argsort(-fused[order], kind="stable")]  # ids ascend
     if reserved is not None:
         within = min(reserved.within, k)
-        order = keep_places(order, ranks[order, reserved.column], min(reserved.count, within), within)
+        order = keep_places(order, ranks[reserved.column, order], min(reserved.count, within), within)
         fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
     order = order[:k]
-    return Fused(ids[order], fused[order], scores[order], ranks[order])
+    return Fused(ids[order], fused[order], scores[:, order].T.copy(), ranks[:, order].T.copy())
 
 
 def keep_places(order: NDArray[np.int64], rank: NDArray[np.int32], count: int, within: int) -> NDArray[np.int64]:
@@ -106,8 +113,12 @@ def _distinct(lists: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], ND
 
 
 def combine(ranks: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(..., K, S) ranks -> (..., K) fused scores; a weight of 0 still lets a source's items in, after all others."""
-    floor = np.float32(1e-6)
+    """(..., K, S) ranks -> (..., K) fused scores, as `fuse` makes them."""
     reciprocal = np.where(ranks > 0, 1.0 / (RANK_OFFSET + ranks), 0.0).astype(np.float32)
-    fused: NDArray[np.float32] = (reciprocal * np.maximum(weights, floor)).sum(axis=-1)
+    fused: NDArray[np.float32] = (reciprocal * _at_least(weights)).sum(axis=-1)
     return fused
+
+
+def _at_least(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights of reciprocal ranks; 0 still lets a source's items in, after all others."""
+    return np.maximum(weights, np.float32(1e-6))

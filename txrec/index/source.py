@@ -66,7 +66,7 @@ NOTHING: tuple[NDArray[np.int32], NDArray[np.float32]] = (np.empty(0, np.int32),
 
 
 GROUP = 16
-"""Scores in a group, of which only the highest takes part in finding a bound; see `_contenders`."""
+"""Scores in a group, of which only the highest takes part in finding a bound; see `bound`."""
 
 
 def best(
@@ -76,21 +76,19 @@ def best(
     if mask is not None:
         keep = mask[ids]
         ids, scores = ids[keep], scores[keep]
-    if len(ids) >= 2 * GROUP * k:
-        head = _contenders(scores, k)
-        ids, scores = ids[head], scores[head]
     if len(ids) > k:
-        head = np.argpartition(-scores, k - 1)[:k]
+        head = np.flatnonzero(scores >= bound(scores, k))
         ids, scores = ids[head], scores[head]
-    order = np.lexsort((ids, -scores))
+    order = np.lexsort((ids, -scores))[:k]
     return ids[order], scores[order]
 
 
-def _contenders(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Places of all scores that can be among the k highest, and of few others; 20 times as fast as a partition.
+def bound(scores: NDArray[np.float32], k: int) -> np.float32:
+    """What the k highest of more than k scores reach, and few others.
 
-    The k-th highest of the groups' maxima is a bound that at least k scores reach.
+    Of many scores it is the k-th highest of the groups' maxima, found 20 times as fast as the k-th highest itself.
     """
     num_groups = len(scores) // GROUP
-    highest = scores[: GROUP * num_groups].reshape(GROUP, num_groups).max(axis=0)
-    return np.flatnonzero(scores >= np.partition(highest, num_groups - k)[num_groups - k])
+    if num_groups >= 2 * k:
+        scores = scores[: GROUP * num_groups].reshape(GROUP, num_groups).max(axis=0)
+    return np.float32(np.partition(scores, len(scores) - k)[len(scores) - k])

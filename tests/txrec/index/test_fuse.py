@@ -41,6 +41,24 @@ def test_combining_is_the_weighted_sum_of_reciprocal_ranks() -> None:
     assert np.allclose(combine(np.array([[1, 0], [4, 3]]), np.array([0.5, 2.0], np.float32)), expected, atol=1e-5)
 
 
+def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> None:
+    rng = np.random.default_rng(0)
+    given = [hits(*rng.permutation(3_000)[:500] + 1) for _ in range(6)]
+    weights = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 0.3], np.float32)
+    everything, some = fuse(given, 0, weights, 3_000), fuse(given, 0, weights, 100)
+    assert np.allclose(everything.fused, combine(everything.ranks, weights))
+    assert everything.ids.tolist() == everything.ids[np.lexsort((everything.ids, -everything.fused))].tolist()
+    assert some.ids.tolist() == everything.ids[:100].tolist()
+    assert some.ranks.tolist() == everything.ranks[:100].tolist()
+    assert np.array_equal(some.scores, everything.scores[:100], equal_nan=True)
+
+
+def test_a_reserved_place_is_for_the_last_of_many_as_well() -> None:
+    given = [hits(*range(1, 401)), hits(*range(1_000, 1_400))]
+    found = fuse(given, 0, np.array([1.0, 0.0], np.float32), 100, Reserved(1, 2, 50))
+    assert found.ids.tolist() == [*range(1, 49), 1_000, 1_001, *range(49, 99)]
+
+
 def test_reserved_places_are_the_last_ones_and_the_rest_keeps_its_order() -> None:
     found = fuse([hits(1, 2, 3, 4, 5), hits(8, 9)], 0, np.array([1.0, 0.0], np.float32), 10, Reserved(1, 1, 3))
     assert found.ids.tolist() == [1, 2, 8, 3, 4, 5, 9]

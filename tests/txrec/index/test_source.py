@@ -13,15 +13,14 @@ def test_the_best_are_those_that_sorting_finds_with_and_without_ties(count: int,
     scores = np.round(rng.standard_normal(count), decimals).astype(np.float32)
     ids = np.arange(1, count + 1, dtype=np.int32)
     found, values = best(ids, scores, 100, None)
-    assert values.tolist() == np.sort(scores)[::-1][:100].tolist()
+    assert found.tolist() == ids[np.lexsort((ids, -scores))][:100].tolist()
     assert values.tolist() == scores[found - 1].tolist()
-    assert len(set(found.tolist())) == min(count, 100)
 
 
 def test_all_scores_alike_or_all_in_one_place_are_no_trouble() -> None:
     ids = np.arange(1, 10_001, dtype=np.int32)
     same, _ = best(ids, np.zeros(10_000, np.float32), 100, None)
-    assert len(same) == 100
+    assert same.tolist() == list(range(1, 101))
     head, _ = best(ids, np.arange(10_000, 0, -1, dtype=np.float32), 100, None)
     assert head.tolist() == list(range(1, 101))
 
