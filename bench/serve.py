@@ -7,7 +7,7 @@ same closed-loop client on the same cores, in one run:
 - noop: the same composition with bodies that return a ready slate, i.e. the price of Ray Serve and HTTP alone;
 - in process: `Recommender.recommend()` without any server, one request a call and 16 a call.
 
-The bundle is generated and its model untrained: the work is the same, the answers mean nothing.
+The bundle is generated and trained for a minute or two, so that its vectors lie in clusters as those of a shop do.
 
     python bench/serve.py            100,000 products
     python bench/serve.py --small    5,000 products, seconds
@@ -49,21 +49,29 @@ from ray import serve as ray_serve  # noqa: E402
 
 from serve.service import Model  # noqa: E402
 from txrec import schema  # noqa: E402
-from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig  # noqa: E402
+from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig, TrainConfig  # noqa: E402
 from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
 from txrec.recommend import Recommender, Request  # noqa: E402
 from txrec.schema import EventKind, Split  # noqa: E402
 from txrec.slate import Candidates, Slate, SlateItem  # noqa: E402
 
-NUM_USERS = 2_000
+ITEMS_PER_USER = 10
+"""Products of the catalogue for each user."""
 NUM_EVENTS = 50
 NUM_QUERIES = 2_000
+ITEMS_PER_CATEGORY = 200
+WORDS_PER_CATEGORY = 12
+TASTES = 3
+"""Categories that a user likes."""
+LOYALTY = 0.8
+"""Share of a user's clicks in those."""
 START_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000
 CONFIG = Config(
     name="bench",
     text=TextConfig(dim=64, num_layers=1, num_heads=2, ngram_buckets=4_096),
     model=ModelConfig(dim=64, max_length=NUM_EVENTS),
+    train=TrainConfig(max_epochs=2),
     ranker=RankerConfig(mode="on", max_epochs=1, max_examples=400),
 )
 
@@ -79,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="txrec-bench-") as name:
         folder = given.bundle or Path(name)
         bundle = folder / "candidate" if (folder / "candidate").is_dir() else make_bundle(folder, items)
-        figures = {"items": items, **in_process(bundle, seconds), **over_http(bundle, seconds)}
+        figures = {"items": items, **in_process(bundle, seconds), **over_http(bundle, items // ITEMS_PER_USER, seconds)}
     figures["ratio"] = round(figures["rps_16"] / figures["noop_rps_16"], 3)
     for key, value in figures.items():
         print(f"{key:32} {value:>12,.2f}")
@@ -87,15 +95,15 @@ def main() -> None:
 
 
 def make_bundle(folder: Path, num_items: int) -> Path:
-    """A complete bundle over a generated catalogue and log."""
+    """A complete bundle over a generated catalogue and log, trained for a minute or two."""
     import torch
     from tokenizers import Tokenizer
 
     from txrec import bundle
-    from txrec.model.retrieval import RetrievalModel
-    from txrec.model.text_encoder import load_vectors, save_vectors
+    from txrec.model.text_encoder import save_vectors
     from txrec.train import pretrain, ranker
     from txrec.train.corpus import Corpus
+    from txrec.train.history import trainer_for
 
     torch.manual_seed(0)
     data = make_data(folder / "data", num_items)
@@ -104,35 +112,46 @@ def make_bundle(folder: Path, num_items: int) -> Path:
     encoder.eval()
     encoder.save(folder / "text")
     save_vectors(folder / "text", *pretrain.encode_prepared(encoder, data))
-    model = RetrievalModel.for_data(CONFIG.model, data, load_vectors(folder / "text")[0]).eval()
+    trainer = trainer_for(CONFIG, data, folder / "text")
+    trainer.run(lambda _, report: print(f"epoch {report.epoch}: {report.figures} {report.seconds:.0f} s", flush=True))
+    model = trainer.objective.model.eval()
     ranking = ranker.fit(CONFIG, data, model, folder / "text")
     return bundle.write(folder / "candidate", CONFIG, data, model, folder / "text", ranking).path
 
 
 def make_data(folder: Path, num_items: int) -> PreparedData:
-    """Products with five-word titles; users who click, by popularity, half of the time after a search."""
+    """Products whose categories have words and brands of their own; users who click, by popularity and mostly in the
+    few categories that they like, half of the time after a search.
+    """
     from txrec.text import fit_tokenizer
 
     rng = np.random.default_rng(0)
     words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u") for c in "klmnrstx"])
-    titles = [" ".join(row) for row in rng.choice(words, (num_items, 5))]
+    num_categories = num_items // ITEMS_PER_CATEGORY
+    category = np.arange(num_items) % num_categories
+    num_users = num_items // ITEMS_PER_USER
+    clicked = _clicks(rng, num_users, num_items, num_categories)
+    counts = np.bincount(clicked[:, : NUM_EVENTS - 10].ravel(), minlength=num_items)
+    by_count = np.argsort(-counts, kind="stable")  # dense ids: what was clicked most comes first
+    dense_id = np.empty(num_items, np.int64)
+    dense_id[by_count] = np.arange(1, num_items + 1)
+    category, counts = category[by_count], counts[by_count]
+    own = rng.choice(words, (num_categories, WORDS_PER_CATEGORY))
+    named = own[category[:, None], rng.integers(0, WORDS_PER_CATEGORY, (num_items, 3))]
+    titles = [" ".join(row) for row in np.concatenate([named, rng.choice(words, (num_items, 2))], axis=1)]
     queries = sorted({" ".join(row) for row in rng.choice(words, (NUM_QUERIES, 2))})
-    popularity = 1.0 / np.arange(1, num_items + 1) ** 0.8
-    shape = (NUM_USERS, NUM_EVENTS)
-    chosen = rng.choice(num_items, shape, p=popularity / popularity.sum()) + 1
-    counts = np.bincount(chosen[:, : NUM_EVENTS - 10].ravel(), minlength=num_items + 1)[1:]
-    asked = np.where(rng.random(shape) < 0.5, rng.integers(1, len(queries) + 1, shape), 0)
-    times = START_US + HOUR_US * np.arange(NUM_EVENTS) + rng.integers(0, HOUR_US, (NUM_USERS, 1))
+    asked = np.where(rng.random(clicked.shape) < 0.5, rng.integers(1, len(queries) + 1, clicked.shape), 0)
+    times = START_US + HOUR_US * np.arange(NUM_EVENTS) + rng.integers(0, HOUR_US, (num_users, 1))
     split = np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], [NUM_EVENTS - 10, 5, 5])
     meta = Meta(
         fingerprint="bench",
-        num_users=NUM_USERS,
+        num_users=num_users,
         num_items=num_items,
-        num_trained_items=num_items,
+        num_trained_items=int((counts > 0).sum()),
         num_queries=len(queries),
-        num_events=chosen.size,
-        num_categories=50,
-        num_brands=200,
+        num_events=clicked.size,
+        num_categories=num_categories,
+        num_brands=2 * num_categories,
         num_price_buckets=10,
         has_time=True,
         split_kind="global_time",
@@ -142,17 +161,31 @@ def make_data(folder: Path, num_items: int) -> PreparedData:
     )
     tokenizer = fit_tokenizer([*titles[:5_000], *queries], CONFIG.text).to_str()
     sequences = pa.Table.from_pylist(
-        [_user(u, chosen[u], asked[u], times[u], split) for u in range(NUM_USERS)], schema=schema.SEQUENCES
+        [_user(u, dense_id[clicked[u]], asked[u], times[u], split) for u in range(num_users)], schema=schema.SEQUENCES
     )
     found = [{"query": query, "train_count": 1} for query in queries]
     return write(
         folder,
         meta,
-        _items(titles, counts),
+        _items(titles, category, counts),
         pa.Table.from_pylist(found, schema=schema.PREPARED_QUERIES),
         sequences,
         tokenizer,
     )
+
+
+def _clicks(rng: np.random.Generator, num_users: int, num_items: int, num_categories: int) -> Any:
+    """(users, events) products, from 0; the earlier ones of each category and of all are more popular."""
+    shape = (num_users, NUM_EVENTS)
+
+    def popular(size: int) -> Any:
+        share = 1.0 / np.arange(1, size + 1) ** 0.8
+        return rng.choice(size, shape, p=share / share.sum())
+
+    liked = rng.integers(0, num_categories, (num_users, TASTES))
+    chosen = np.take_along_axis(liked, rng.integers(0, TASTES, shape), axis=1)
+    loyal = chosen + num_categories * popular(num_items // num_categories)
+    return np.where(rng.random(shape) < LOYALTY, loyal, popular(num_items))
 
 
 def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[str, Any]:
@@ -167,22 +200,22 @@ def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[s
     }
 
 
-def _items(titles: list[str], counts: Any) -> pa.Table:
+def _items(titles: list[str], category: Any, counts: Any) -> pa.Table:
     rows = [
         {
             "item_key": f"p{number:07d}",
             "title": title,
-            "category": ["shop", f"category {number % 50}"],
-            "brand": f"brand {number % 200}",
+            "category": ["shop", f"category {kind}"],
+            "brand": f"brand {2 * kind + number % 2}",
             "price": 5.0 + number % 100,
             "available": True,
             "text": title,
-            "category_id": number % 50 + 1,
-            "brand_id": number % 200 + 1,
+            "category_id": kind + 1,
+            "brand_id": 2 * kind + number % 2 + 1,
             "price_bucket": number % 10 + 1,
-            "train_count": int(count),
+            "train_count": count,
         }
-        for number, (title, count) in enumerate(zip(titles, counts, strict=True))
+        for number, (title, kind, count) in enumerate(zip(titles, category.tolist(), counts.tolist(), strict=True))
     ]
     return pa.Table.from_pylist(rows, schema=schema.PREPARED_ITEMS)
 
@@ -241,13 +274,13 @@ def open_noop() -> tuple[Any, Model]:
     return Noop(), Model("noop")
 
 
-def over_http(bundle: Path, seconds: float) -> dict[str, float]:
+def over_http(bundle: Path, num_users: int, seconds: float) -> dict[str, float]:
     """The deployed application and the same composition without work."""
     from pipelines import cluster
     from serve import app
     from serve.service import open_bundle
 
-    users = [f"u{user:06d}" for user in range(NUM_USERS)]
+    users = [f"u{user:06d}" for user in range(num_users)]
     figures: dict[str, float] = {}
     with cluster.connect():
         for prefix, opener in (("noop_", open_noop), ("", partial(open_bundle, str(bundle)))):
