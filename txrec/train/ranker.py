@@ -10,6 +10,11 @@ windows of the log, each retrieved with sources that were fitted on what lies be
 2. Only if that is not kept or there are no such windows (no times, a short log): trained on the earlier part of the
    validation requests, decided on the later ones; without times, on those of users held out.
 
+Few requests of a log go to products that were new then, or none, and a ranker that never saw one wanted has learnt that
+nobody wants them, whatever is searched for. So where people search, the sources and counts behind the examples that it
+learns from do not know the events of some products (`HIDDEN_FRAC`; DropoutNet, Volkovs et al., NIPS 2017): new ones
+are then wanted as often as others. The examples that decide and calibrate are as they were.
+
 Where there are only judged pairs, `txrec.train.judged` trains and decides.
 
 The loss is listwise over the retrieved candidates, hard negatives all. Where the log has impressions, what was shown
@@ -21,7 +26,7 @@ on everything before the test part, for the bundle.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +62,8 @@ from txrec.train.optimizer import adamw, lr_at, set_lr
 
 HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
+HIDDEN_FRAC = 0.1
+"""Share of the products that are made new to a ranker's examples, drawn anew for every window."""
 NUM_WINDOWS = 4
 """Windows before the validation part that give examples, each as long as the validation part."""
 MIN_EXAMPLES = 50
@@ -149,10 +156,21 @@ class _Parts:
         more = min(places.count, len(arrivals.ids))
         return cfg.model_copy(update={"num_candidates": cfg.num_candidates + more})
 
-    def before(self, data: PreparedData, split: Split, fusion: Fusion | None = None) -> tuple[Retriever, Evidence]:
-        """Retrieval and features that have seen nothing of a split or of what comes after it."""
+    def before(
+        self, data: PreparedData, split: Split, fusion: Fusion | None = None, hidden: NDArray[np.bool_] | None = None
+    ) -> tuple[Retriever, Evidence]:
+        """Retrieval and features that have seen nothing of a split or of what comes after it.
+
+        Args:
+            data: the log and the catalogue.
+            split: where the log is cut.
+            fusion: weights of the sources; None = all alike.
+            hidden: (N + 1,) products of which they have seen no event at all; None = none.
+        """
         cfg = self.config.retrieval
         log = EventLog.before(data, split)
+        if hidden is not None:
+            log = EventLog.select(data, (data.sequences.split < split) & ~hidden[data.sequences.item])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
         sources = fit_sources(cfg, data, log, vectors, later)
@@ -186,6 +204,16 @@ def known_vectors(
     text = None if item_text is None else item_text[later]
     known[later] = model.encode_items(data.items.take(pa.array(later - 1)), text).numpy()
     return known
+
+
+def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_] | None:
+    """(N + 1,) the products made new to the examples of a window, `HIDDEN_FRAC` of all; None where nobody searches."""
+    if not data.meta.num_queries:
+        return None
+    rng = np.random.default_rng([seed, data.meta.validation_start_ts])
+    hidden: NDArray[np.bool_] = rng.random(data.meta.num_items + 1) < HIDDEN_FRAC
+    hidden[PAD] = False
+    return hidden
 
 
 def earlier_windows(data: PreparedData, count: int) -> list[PreparedData]:
@@ -384,16 +412,8 @@ def _fit_ranker(
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
         why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
         return None, RankerDecision(False, METRIC, math.nan, math.nan, len(asked), f"leave out the ranker: {why}")
-    latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
-    earlier = _earlier_examples(parts, data, retriever.fusion, cfg, cfg.max_examples - len(asked), progress)
-    early, late = (latest.select(torch.from_numpy(np.flatnonzero(part))) for part in (~held_out, held_out))
-    attempts = [[_Trial(early, late, latest)]]
-    if len(earlier) > 1:
-        windows, both = joined(earlier), joined([latest, *earlier])
-        unread = ((), tuple(evidence.learnt_columns))
-        attempts.insert(0, [_Trial(windows, latest, both, columns) for columns in unread])
     decision = RankerDecision(False, METRIC, 0.0, 0.0, len(asked), "leave out the ranker: nothing right was retrieved")
-    for trials in attempts:
+    for trials in _attempts(parts, cfg, data, retriever, evidence, asked, held_out, progress):
         if not trials[0].fitting.positive.any():
             continue
         made = [(trial, *trial.run(cfg, seed, progress)) for trial in trials]
@@ -404,6 +424,31 @@ def _fit_ranker(
             final.calibration.copy_(ranker.calibration)
             return final, decision
     return None, decision
+
+
+def _attempts(
+    parts: _Parts,
+    cfg: RankerConfig,
+    data: PreparedData,
+    retriever: Retriever,
+    evidence: Evidence,
+    asked: Cases,
+    held_out: NDArray[np.bool_],
+    progress: Progress,
+) -> Iterator[list["_Trial"]]:
+    """What is tried, each only if the one before it was not kept."""
+    latest = fitting = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
+    hidden = hidden_products(data, parts.config.seed)
+    if hidden is not None:
+        found = parts.before(data, Split.VALIDATION, retriever.fusion, hidden)
+        fitting = examples(asked, *found, data.sequences, cfg.num_candidates, progress)
+    earlier = _earlier_examples(parts, data, retriever.fusion, cfg, cfg.max_examples - len(asked), progress)
+    if len(earlier) > 1:
+        windows, both = joined(earlier), joined([fitting, *earlier])
+        unread = ((), tuple(evidence.learnt_columns))
+        yield [_Trial(windows, latest, both, columns) for columns in unread]
+    early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
+    yield [_Trial(fitting.select(early), latest.select(late), fitting)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +478,7 @@ def _earlier_examples(
         asked = cases(window, Split.VALIDATION, parts.config.evaluate)
         if left <= 0 or not len(asked):
             break
-        retriever, evidence = parts.before(window, Split.VALIDATION, fusion)
+        retriever, evidence = parts.before(window, Split.VALIDATION, fusion, hidden_products(window, parts.config.seed))
         some = asked.sample(left, parts.config.seed)
         found.append(examples(some, retriever, evidence, window.sequences, cfg.num_candidates, progress))
     return found

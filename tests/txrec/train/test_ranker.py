@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import tiny_data
+from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
 from txrec.data.prepared import Sequences
 from txrec.evals.protocol import Cases, cases
@@ -15,13 +15,17 @@ from txrec.evidence import ORDER
 from txrec.index.log import EventLog
 from txrec.model.ranker import CandidateBatch
 from txrec.model.retrieval import RetrievalModel
+from txrec.recommend import Recommender
 from txrec.schema import PAD, EventKind, Split
+from txrec.slate import Request
 from txrec.train.ranker import (
+    HIDDEN_FRAC,
     Examples,
     calibrate,
     decide,
     earlier_windows,
     fit,
+    hidden_products,
     joined,
     known_vectors,
     listwise_loss,
@@ -187,6 +191,26 @@ def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
     assert np.array_equal(np.delete(known, 7, axis=0), np.delete(vectors, 7, axis=0))
     assert np.allclose(known[7], model.encode_items(tiny.items.slice(6, 1), None).numpy()[0])
     assert not np.allclose(known[7], vectors[7])
+
+
+def test_products_are_made_new_to_examples_only_where_people_search(tiny) -> None:
+    windows = [tiny, *earlier_windows(tiny, 2)]
+    drawn = [hidden_products(window, 0) for window in windows]
+    assert len({tuple(hidden) for hidden in drawn}) == len(windows)
+    assert np.array_equal(drawn[0], hidden_products(tiny, 0))
+    assert not any(hidden[PAD] for hidden in drawn)
+    many = SimpleNamespace(meta=tiny.meta.model_copy(update={"num_items": 20_000}))
+    assert hidden_products(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
+    assert hidden_products(SimpleNamespace(meta=tiny.meta.model_copy(update={"num_queries": 0})), 0) is None
+
+
+def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_name(tiny, tiny_bundle) -> None:
+    """No product of the tiny log was ever new in it: examples as they are show only that nobody wants new ones."""
+    recommender = Recommender.open(tiny_bundle)
+    new = [f"sku-{len(KINDS) * NUM_PER_KIND + row + 1:03d}" for row in range(NUM_COLD)]
+    slates = recommender.recommend([Request(query=kind, top_k=tiny.meta.num_items) for kind in KINDS[:NUM_COLD]])
+    places = [[item.item_id for item in slate.items].index(key) + 1 for slate, key in zip(slates, new, strict=True)]
+    assert np.median(places) <= NUM_PER_KIND + 2
 
 
 def test_joined_examples_stand_one_after_the_other() -> None:
