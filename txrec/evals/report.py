@@ -69,7 +69,7 @@ _JUDGED = (
 )
 _SLICES = (
     "Slices by request keep some requests. Slices by product (head, tail, cold) count only right products of that kind:"
-    " the head is the most popular fifth, cold products have no training event."
+    " the head is the most popular fifth, cold products have no training event, in all requests and in searches alone."
 )
 _CURVES = "Over all pairs of a request and a product. Products that were not listed share the lowest score."
 _POPULARITY = "A recommender that only pushes what sells anyway finds nothing on the left."

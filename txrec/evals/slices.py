@@ -36,7 +36,9 @@ class Slice:
 def slices(data: PreparedData, cases: Cases) -> list[Slice]:
     """Every slice that has a case, in a fixed order."""
     found = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
-    found += [_of_items(name, cases.truth, marked) for name, marked in _by_item(data)]
+    right = {name: marked[cases.truth.items] for name, marked in _by_item(data)}
+    right["cold_item_searched"] = right["cold_item"] & (cases.query != PAD)[cases.truth.case]
+    found += [_of_items(name, cases.truth, kept) for name, kept in right.items()]
     return [part for part in found if len(part.rows)]
 
 
@@ -67,7 +69,7 @@ def _by_item(data: PreparedData) -> list[tuple[str, NDArray[np.bool_]]]:
     return [("head_item", head & trained), ("tail_item", trained & ~head), ("cold_item", cold)]
 
 
-def _of_items(name: str, truth: Truth, marked: NDArray[np.bool_]) -> Slice:
-    kept = marked[truth.items]
+def _of_items(name: str, truth: Truth, kept: NDArray[np.bool_]) -> Slice:
+    """The right items marked in `kept` (T,)."""
     rows, case = np.unique(truth.case[kept], return_inverse=True)
     return Slice(name, rows, Truth.group(case.astype(np.int64), truth.items[kept], len(rows)))

@@ -33,6 +33,8 @@ DATA = _Data(
     [(i % 6 + 1, 0, V, i, 0) for i in range(21)] + [(8, 0, V, 101, 2)],
     [(i % 6 + 1, 0, V, i // 10, 0) for i in range(101)] + [(6, 0, V, 101, 2)],
 )
+SEARCHED = _Data([(1, 0, V, 1, 0), (PAD, 1, S, 101, 2), (3, 1, C, 102, 2), (7, 1, C, 103, 2)])
+"""A search that led to a known product and a new one."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,13 @@ def test_a_right_item_belongs_to_the_slice_of_its_popularity(
 ) -> None:
     part = found[name]
     assert {int(asked.user[row]): part.truth.of(i).tolist() for i, row in enumerate(part.rows)} == right
+
+
+def test_new_products_are_also_read_apart_where_they_were_searched_for(found: dict[str, Slice]) -> None:
+    assert "cold_item_searched" not in found
+    asked = cases(SEARCHED, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+    parts = {part.name: part for part in slices(SEARCHED, asked)}  # type: ignore[arg-type]
+    assert parts["cold_item_searched"].truth.items.tolist() == [7]
 
 
 def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: Cases) -> None:
