@@ -1,25 +1,30 @@
 """How fast the history model trains, what it reaches, and how that compares with RecTools' SASRecModel.
 
     python bench/train.py [configs/movielens-1m.toml] [dotted.key=value ...] [--target 0.17] [--peer-epochs 2]
-                          [--skip-peer] [--skip-ray] [--peer-python PATH] [--small]
+                          [--rounds 18] [--skip-peer] [--skip-ray] [--peer-python PATH] [--small]
 
 Needs the prepared data of the configuration (`txrec prepare CONFIG`); `--small` makes its own, a generated shop, and
 leaves the peer out. The same events, width, depth, heads, length and
 dropout are given to both. RecTools lives in an environment of its own (`.bench/rectools`), made here by pip on first
 use. Tokens are real positions with padding left out; the peer's are counted the same way. Validation is not counted.
-The bare loop runs in this process; with Ray it is `txrec train`'s history part (one worker), for a few epochs.
+What Ray Train costs is measured in pairs (`turns.py`), with `--rounds` turns of 4 s for each of three ways.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import turns
+from numpy.typing import NDArray
 from peers import small
 from peers.rectools_environment import environment, export
 from torch.profiler import ProfilerActivity, profile
@@ -28,6 +33,7 @@ from pipelines import cluster, train
 from txrec.config import Config, load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
+from txrec.progress import Progress
 from txrec.schema import Split
 from txrec.train.history import trainer_for
 from txrec.train.loop import EpochReport, Trainer
@@ -35,6 +41,9 @@ from txrec.train.validation import figures, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILED_STEPS = 20
+ENDLESS = 1_000_000
+TURN_S = 4.0
+"""Ray bears a stop of a few seconds; its health checks take longer ones for a death."""
 SMALL = ("text.encoder=none", "model.max_length=50", "train.max_epochs=3")
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmm_", "aten::baddbmm"),
@@ -53,7 +62,7 @@ def main() -> None:
     result: dict[str, Any] = {"threads": args.threads, "shares": shares(config, data)}
     result |= run_here(config, data, args.target)
     if not args.skip_ray:
-        result |= run_ray(config, args.ray_epochs, result["tokens_per_s"])
+        result |= run_ray(config, data, args)
     if not (args.skip_peer or args.small):
         result |= run_peer(config, data, args, result["tokens_per_s"])
     print(json.dumps(result))
@@ -65,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", default=[])
     parser.add_argument("--target", type=float, default=0.17, help="validation NDCG@10 to be timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--ray-epochs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=18, help="turns of each way of training, with and without Ray")
     parser.add_argument("--peer-epochs", type=int, default=2)
     parser.add_argument("--peer-python", default="", help="python of an environment that has RecTools already")
     parser.add_argument("--skip-peer", action="store_true")
@@ -131,19 +140,60 @@ def shares(config: Config, data: PreparedData) -> dict[str, float]:
     return {name: round(share, 3) for name, share in found.items()}
 
 
-def run_ray(config: Config, epochs: int, bare: float) -> dict[str, float]:
-    """The same training as a Ray Train job, for a few epochs."""
-    settings = {
-        "runs_root": str(ROOT / ".bench" / "runs"),
-        "train": config.train.model_copy(update={"max_epochs": epochs}),
-    }
-    short = config.model_copy(update=settings)
+def run_ray(config: Config, data: PreparedData, args: argparse.Namespace) -> dict[str, Any]:
+    """The price of Ray Train: the bare loop and `txrec train`'s history part train the same epochs in turns.
+
+    Turns of three kinds: the bare loop while all processes of Ray stand still, the bare loop beside a cluster whose
+    worker stands still, and Ray Train. All three of a round are paired.
+    """
+    endless = {"max_epochs": ENDLESS, "validate_every": ENDLESS}
+    config = config.model_copy(update={"train": config.train.model_copy(update=endless)})
+    runners = turns.Runner(partial(_bare, config, args.threads)), turns.Runner(partial(_under_ray, config))
+    with runners[0] as bare, runners[1] as under:
+        worker = next(process for process in under.processes() if "RayTrainWorker" in process.name())
+        ways = {
+            "bare": turns.Way(bare, bare.processes),
+            "beside": turns.Way(bare, lambda: bare.processes() + [p for p in under.processes() if p != worker]),
+            "ray": turns.Way(under, under.processes),
+        }
+        rates = turns.race(ways, _tokens_of(config, data), args.rounds, TURN_S)
+    found: dict[str, Any] = {"ray_tokens_per_s": float(np.nanmedian(rates["ray"])), "rounds": args.rounds}
+    for name, words in (("ray", "Ray Train"), ("beside", "the bare loop beside an idle cluster")):
+        median, low, high = found[f"{name}_ratio"] = turns.ratio(rates[name], rates["bare"])
+        rate = np.nanmedian(rates[name])
+        print(f"{words}: {rate:,.0f} tokens/s, {median:.3f} of the bare loop alone ({low:.3f}-{high:.3f})")
+    return found
+
+
+def _bare(config: Config, threads: int, progress: Progress) -> None:
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    trainer = trainer_for(config, PreparedData.open(config.data_dir), train.text_folder(config))
+    trainer.run(lambda *_: None, progress)
+
+
+def _under_ray(config: Config, progress: Progress) -> None:
+    short = config.model_copy(update={"runs_root": str(ROOT / ".bench" / "runs")})
     work = short.checkpoints_dir.absolute() / "ray-bench"
+    shutil.rmtree(work, ignore_errors=True)  # a run that is there would be taken up
     with cluster.connect():
-        _, history = train.train_history(short, PreparedData.open(config.data_dir), train.text_folder(config), work)
-    rate = float(np.median([report.tokens_per_s for report in history]))
-    print(f"under Ray Train: {rate:,.0f} tokens/s, {rate / bare:.2f} of the bare loop")
-    return {"ray_tokens_per_s": rate, "ray_ratio": rate / bare}
+        train.train_history(short, PreparedData.open(config.data_dir), train.text_folder(config), work, progress)
+
+
+def _tokens_of(config: Config, data: PreparedData) -> Callable[[int, int], int]:
+    """(step, steps in all epochs) as training reports them -> tokens trained on so far."""
+    examples = trainer_for(config, data, train.text_folder(config)).examples
+
+    @cache
+    def ends(epoch: int) -> NDArray[np.int64]:
+        before = ends(epoch - 1)[-1] if epoch else 0
+        return before + np.cumsum([(stop - start).sum() for start, stop in examples.batches(config.seed, epoch)])
+
+    def tokens(step: int, total: int) -> int:
+        epoch, place = divmod(step - 1, total // config.train.max_epochs)
+        return int(ends(epoch)[place])
+
+    return tokens
 
 
 def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours: float) -> dict[str, Any]:
