@@ -199,7 +199,7 @@ class LiveItem(Body):
     price: float | None = Field(None, ge=0, le=1e9)
     """In the shop's currency."""
     available: bool | None = None
-    """false takes it out of every slate until it is true or null again."""
+    """false takes it out of every slate, but for those that a filter asks for, until it is true or null again."""
     attributes: dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=2_000)]] | None = Field(
         None, max_length=100
     )

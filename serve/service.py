@@ -17,6 +17,7 @@ from txrec.bundle import Manifest
 from txrec.catalogue import ItemChange
 from txrec.errors import BundleError
 from txrec.index.filters import Filters
+from txrec.index.source import Mask
 from txrec.online.journal import ItemJournal, SqliteJournal
 from txrec.online.rollout import Variant
 from txrec.recommend import Recommender
@@ -137,8 +138,8 @@ class Products(Protocol):
         ...
 
     @property
-    def retired(self) -> frozenset[int]:
-        """Dense ids taken out of sale."""
+    def on_sale(self) -> Mask:
+        """(N + 1,) products that may be shown; None = all of them."""
         ...
 
     def row(self, key: str) -> dict[str, Any]:
@@ -266,7 +267,9 @@ def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
     """A product as a recommender knows it."""
     catalogue = recommender.catalogue
     place = catalogue.ids.get(item_id)
-    return None if place is None else Product(catalogue.row(item_id), place not in catalogue.retired)
+    if place is None:
+        return None
+    return Product(catalogue.row(item_id), catalogue.on_sale is None or bool(catalogue.on_sale[place]))
 
 
 class LocalService:

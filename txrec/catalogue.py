@@ -38,11 +38,6 @@ class ItemChange:
     retired: bool = False
     born: int = 0
 
-    @property
-    def on_sale(self) -> bool:
-        """Whether the product may be shown."""
-        return not self.retired and self.fields.get("available") is not False
-
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -50,7 +45,7 @@ class Catalogue:
 
     Attributes:
         items: schema.PREPARED_ITEMS, row i holds dense id i + 1.
-        retired: dense ids taken out of sale.
+        retired: dense ids taken out of sale, whatever a request asks for.
         before: the catalogue before any update, whose vocabulary every update uses; None = this one.
     """
 
@@ -115,9 +110,22 @@ class Catalogue:
         found: frozenset[str] = self._trigrams_of(item_id)
         return found
 
+    @cached_property
+    def on_sale(self) -> Mask:
+        """(N + 1,) products that are neither retired nor unavailable; None = all of them."""
+        return restrict(len(self) + 1, self.filters.available, list(self.retired))
+
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
-        """Which items may be shown; None = all of them."""
-        return restrict(len(self) + 1, self.filters.mask(filters), [*excluded, *self.retired])
+        """Which items may be shown; None = all of them. Those that are not available only where the filters say so.
+
+        Requests that ask for nothing special get the same array, which sources answer together.
+        """
+        mask = self.filters.mask(filters)
+        if filters is not None and filters.available is False:
+            return restrict(len(self) + 1, mask, [*excluded, *self.retired])
+        if mask is not None and self.on_sale is not None:
+            mask = mask & self.on_sale
+        return restrict(len(self) + 1, self.on_sale if mask is None else mask, excluded)
 
     def only(self, item_ids: Iterable[int]) -> NDArray[np.bool_]:
         """A mask that allows these items and nothing else, retired or not."""
@@ -167,7 +175,7 @@ class Catalogue:
 
     def warm(self) -> "Catalogue":
         """Builds now what the first request would wait for."""
-        _ = (self.titles, self.prices, self.categories, self.brands, self.filters)
+        _ = (self.titles, self.prices, self.categories, self.brands, self.on_sale)
         return self
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -24,7 +24,7 @@ from txrec.evidence import Evidence
 from txrec.explain import Explainer
 from txrec.features import History
 from txrec.index import arrivals
-from txrec.index.filters import Filters, PriceRange
+from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source
@@ -117,7 +117,7 @@ class Recommender:
         excluded: Sequence[Sequence[int]] | None = None,
         top_k: int = 25,
     ) -> list[Candidates]:
-        """Candidates for histories in dense ids, for evaluation and batch jobs.
+        """Candidates for histories in dense ids, for evaluation: what is unavailable now was on sale then.
 
         Args:
             histories: B histories whose `query` holds the data set's dense query ids.
@@ -129,7 +129,7 @@ class Recommender:
         questions = []
         for row, history in enumerate(histories):
             now = int(now_us[row]) if now_us is not None else int(history.ts[-1]) if len(history.ts) else 0
-            mask = self.catalogue.mask(None, excluded[row] if excluded is not None else ())
+            mask = restrict(len(self.catalogue) + 1, None, excluded[row] if excluded is not None else ())
             query = queries[row] if queries is not None else ""
             fallback = None if query or len(history.item) else "unknown_user"
             questions.append(Question(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback))
@@ -230,7 +230,7 @@ class Recommender:
         put = sorted((change for change in changes if change.born), key=lambda change: change.born)
         trained = self.catalogue.trained
         rows = [{**trained.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
-        gone = [change.item_id for change in changes if not change.on_sale]
+        gone = [change.item_id for change in changes if change.retired]
         changed = self.with_items(rows).without_items(gone)
         changed.catalogue.warm()
         return changed

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.service import Model
 from txrec.catalogue import ItemChange
@@ -30,6 +31,10 @@ class FakeCatalogue:
         self.ids = {key: place for place, key in enumerate(titles, start=1)}
         self.titles = np.array([None, *titles.values()], object)
         self.retired = retired
+
+    @property
+    def on_sale(self) -> NDArray[np.bool_]:
+        return np.array([place not in self.retired for place in range(len(self.keys))])
 
     def row(self, key: str) -> dict[str, Any]:
         if key not in self.ids:
@@ -80,7 +85,8 @@ class FakeRecommender:
         for change in sorted(changes, key=lambda change: change.born):
             if change.born:
                 titles[change.item_id] = change.fields.get("title", titles.get(change.item_id))
-            gone = gone - {change.item_id} if change.on_sale else gone | {change.item_id}
+            out = change.retired or change.fields.get("available") is False
+            gone = gone | {change.item_id} if out else gone - {change.item_id}
         places = {key: place for place, key in enumerate(titles, start=1)}
         return FakeRecommender(FakeCatalogue(titles, frozenset(places[key] for key in gone if key in places)))
 

@@ -3,14 +3,17 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.tiny import DAY_US, START_US
+from txrec.catalogue import Catalogue
 from txrec.errors import RequestError, UnknownItemError
 from txrec.evidence import HAS_QUERY
 from txrec.recommend import Event, Filters, PriceRange, Recommender, Request, Slate
+from txrec.retrieve import NO_HISTORY
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,23 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
     assert "sku-015" not in keys(ask(changed, query="lamp", top_k=64))
     assert changed.recommend([Request(events=(Event("click", "new-1"),))])[0].fallback is None
     assert "new-1" not in keys(ask(recommender, query="zyx lamp", top_k=64))
+
+
+def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(recommender) -> None:
+    catalogue = recommender.catalogue
+    out = [catalogue.ids["sku-015"], catalogue.ids["sku-001"]]
+    column = pa.array([item not in out for item in range(1, len(catalogue) + 1)])
+    items = catalogue.items.set_column(catalogue.items.schema.get_field_index("available"), "available", column)
+    changed = copy.copy(recommender)
+    changed.catalogue = Catalogue(items)
+    assert not {"sku-015", "sku-001"} & {*keys(ask(changed, query="lamp", top_k=64)), *keys(changed.similar("sku-016"))}
+    assert sorted(keys(ask(changed, query="lamp", filters=Filters(available=False)))) == ["sku-001", "sku-015"]
+    lamps = Filters(category=("lamp",))
+    before, after = (set(keys(ask(one, top_k=64, filters=lamps))) for one in (recommender, changed))
+    assert before - after == {"sku-015"}
+    assert sorted(keys(changed.rank_items(["sku-015", "sku-016"], Request()))) == ["sku-015", "sku-016"]
+    past = changed.retrieve_dense([NO_HISTORY], ["lamp"], top_k=64)
+    assert set(out) <= set(past[0].ids.tolist())
 
 
 def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the_others(recommender) -> None:

@@ -66,14 +66,14 @@ class Dense:
 
     def nearest(self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]) -> Hits:
         """The same for bare (B, D) vectors."""
-        bare = all(mask is None for mask in allowed)
-        if self._cells is None or (bare and len(states) > 1 and self._cells.nprobe > SCATTERED * self._cells.nlist):
+        together = all(mask is allowed[0] for mask in allowed)
+        if self._cells is None or (together and len(states) > 1 and self._scattered(allowed[0])):
             scores = _products(states, self.vectors)
             rows = [self._exact(row, state, k, mask) for row, state, mask in zip(scores, states, allowed, strict=True)]
-        elif bare:
-            rows = self._nearest_cells(states, k, self._cells.nprobe)
+        elif together:
+            rows = self._filtered(states, k, allowed[0]) if len(states) else []
         else:
-            rows = [self._filtered(state, k, mask) for state, mask in zip(states, allowed, strict=True)]
+            rows = [self._filtered(states[[row]], k, mask)[0] for row, mask in enumerate(allowed)]
         return Hits.stack(rows, k)
 
     def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Dense":
@@ -108,29 +108,38 @@ class Dense:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         if not state.any():
             return NOTHING
-        if mask is None:
-            return best(np.arange(1, len(scores), dtype=np.int32), scores[1:], k, None)
-        ids = _allowed_ids(mask)
-        return best(ids, scores[ids], k, None)
+        if mask is not None and not _leaves_most(mask):
+            ids = _allowed_ids(mask)
+            return best(ids, scores[ids], k, None)
+        if mask is not None:  # cheaper than picking out most of them
+            scores = np.where(mask, scores, np.float32(-np.inf))
+        ids, found = best(np.arange(1, len(scores), dtype=np.int32), scores[1:], k, None)
+        count = int(np.count_nonzero(found > -np.inf))
+        return ids[:count], found[:count]
+
+    def _scattered(self, mask: Mask) -> bool:
+        """Whether a scan finds what a mask allows sooner than the cells."""
+        most = mask is None or _leaves_most(mask)
+        return most and bool(self._cells.nprobe > SCATTERED * self._cells.nlist)
 
     def _filtered(
-        self, state: NDArray[np.float32], k: int, mask: Mask
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        self, states: NDArray[np.float32], k: int, mask: Mask
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """The k best of what one mask allows, for many states."""
         if mask is None:
-            return self._nearest_cells(state[None], k, self._cells.nprobe)[0]
-        if not state.any():
-            return NOTHING
+            return self._nearest_cells(states, k, self._cells.nprobe)
         count = int(np.count_nonzero(mask[1:]))
+        found = [NOTHING] * len(states)
         if count > FILTERED_LIMIT:
             bits = np.packbits(mask, bitorder="little")
             more = self._cells.nprobe * len(mask) // count  # the k-th allowed item lies that much further out
-            found = self._nearest_cells(state[None], k, more, faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits)))[
-                0
-            ]
-            if len(found[0]) >= min(k, count):
-                return found
-        ids = _allowed_ids(mask)  # few, or so far from the state that the cells looked at hold too few of them
-        return best(ids, self.vectors[ids] @ state, k, None)
+            found = self._nearest_cells(states, k, more, faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits)))
+        ids = None
+        for row, state in enumerate(states):
+            if len(found[row][0]) < min(k, count) and state.any():
+                ids = _allowed_ids(mask) if ids is None else ids
+                found[row] = best(ids, self.vectors[ids] @ state, k, None)  # few, or in cells not looked at
+        return found
 
     def _nearest_cells(
         self, states: NDArray[np.float32], k: int, num_cells: int, selector: Any = None
@@ -175,6 +184,10 @@ def _products(states: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDAr
     for start in range(0, len(vectors), SLICE):
         products[:, start : start + SLICE] = (vectors[start : start + SLICE] @ states.T).T
     return products
+
+
+def _leaves_most(mask: NDArray[np.bool_]) -> bool:
+    return int(np.count_nonzero(mask)) > len(mask) // 2
 
 
 def _allowed_ids(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

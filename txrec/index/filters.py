@@ -5,6 +5,7 @@ The mask goes into every candidate source, so that a slate is full whenever enou
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -43,7 +44,7 @@ class Filters(BaseModel):
     price: PriceRange | None = None
     """Allowed prices."""
     available: bool | None = None
-    """Availability; an item of unknown availability counts as available."""
+    """Unset or true: what is available, and what is not known to be unavailable. False: only the unavailable."""
     attributes: dict[str, tuple[str, ...]] = {}
     """Attribute name = any of these values; all names must hold."""
 
@@ -97,6 +98,11 @@ class FilterIndex:
         self._attributes = _attribute_postings(items.column("attributes"), ids)
         self._price = np.concatenate([[np.nan], _floats(items.column("price"))])
         self._available = np.concatenate([[False], np.asarray(pc.fill_null(items.column("available"), True))])
+
+    @cached_property
+    def available(self) -> NDArray[np.bool_] | None:
+        """(N + 1,) True where an item is not known to be unavailable; None where none is."""
+        return None if self._available[1:].all() else self._available
 
     def mask(self, filters: Filters | None) -> NDArray[np.bool_] | None:
         """(N + 1,) True where an item fulfils all conditions; None where there is no condition."""

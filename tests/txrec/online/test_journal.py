@@ -50,7 +50,6 @@ def test_what_is_left_out_stays_and_null_takes_away(journal: ItemJournal) -> Non
     change = journal.get("a")
     assert change is not None
     assert change.fields == {"title": "Lamp", "price": None, "available": False, "category": [], "attributes": {}}
-    assert not change.on_sale
     assert len(journal.since(0).items) == 1
 
 
