@@ -10,8 +10,8 @@ windows of the log, each retrieved with sources that were fitted on what lies be
 2. Only if that is not kept or there are no such windows (no times, a short log): trained on the earlier part of the
    validation requests, decided on the later ones; without times, on those of users held out.
 
-Few requests of a log go to products that were new then, or none, and a ranker that never saw one wanted has learnt that
-nobody wants them, whatever is searched for. So where people search, the sources and counts behind the examples that it
+A ranker that never saw a new product wanted has learnt that nobody wants one, whatever is searched for. So where people
+search and hardly any of the examples is about a product that was new then, the sources and counts behind those that it
 learns from do not know the events of some products (`HIDDEN_FRAC`; DropoutNet, Volkovs et al., NIPS 2017): new ones
 are then wanted as often as others. The examples that decide and calibrate are as they were.
 
@@ -206,10 +206,14 @@ def known_vectors(
     return known
 
 
-def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_] | None:
-    """(N + 1,) the products made new to the examples of a window, `HIDDEN_FRAC` of all; None where nobody searches."""
-    if not data.meta.num_queries:
-        return None
+def searches_for_new(data: PreparedData, asked: Cases) -> int:
+    """Right answers of searches that had no event before the validation part."""
+    new = np.bincount(EventLog.before(data, Split.VALIDATION).item, minlength=data.meta.num_items + 1) == 0
+    return int((new[asked.truth.items] & (asked.query != PAD)[asked.truth.case]).sum())
+
+
+def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_]:
+    """(N + 1,) the products made new to the examples of a window, `HIDDEN_FRAC` of all."""
     rng = np.random.default_rng([seed, data.meta.validation_start_ts])
     hidden: NDArray[np.bool_] = rng.random(data.meta.num_items + 1) < HIDDEN_FRAC
     hidden[PAD] = False
@@ -437,14 +441,20 @@ def _attempts(
     progress: Progress,
 ) -> Iterator[list["_Trial"]]:
     """What is tried, each only if the one before it was not kept."""
-    latest = fitting = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
-    hidden = hidden_products(data, parts.config.seed)
-    if hidden is not None:
-        found = parts.before(data, Split.VALIDATION, retriever.fusion, hidden)
-        fitting = examples(asked, *found, data.sequences, cfg.num_candidates, progress)
-    earlier = _earlier_examples(parts, data, retriever.fusion, cfg, cfg.max_examples - len(asked), progress)
+    seed, earlier = parts.config.seed, _earlier_cases(parts.config, data, cfg.max_examples - len(asked))
+    num_new = sum(searches_for_new(*part) for part in [(data, asked), *earlier])
+    hides = data.meta.num_queries > 0 and num_new < MIN_EXAMPLES
+
+    def learnable(window: PreparedData, some: Cases) -> Examples:
+        hidden = hidden_products(window, seed) if hides else None
+        found = parts.before(window, Split.VALIDATION, retriever.fusion, hidden)
+        return examples(some, *found, window.sequences, cfg.num_candidates, progress)
+
+    latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
+    fitting = learnable(data, asked) if hides else latest
     if len(earlier) > 1:
-        windows, both = joined(earlier), joined([fitting, *earlier])
+        made = [learnable(*part) for part in earlier]
+        windows, both = joined(made), joined([fitting, *made])
         unread = ((), tuple(evidence.learnt_columns))
         yield [_Trial(windows, latest, both, columns) for columns in unread]
     early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
@@ -468,19 +478,15 @@ class _Trial:
         return ranker, epochs, decide(cfg.mode, ranked, retrieved)
 
 
-def _earlier_examples(
-    parts: _Parts, data: PreparedData, fusion: Fusion, cfg: RankerConfig, limit: int, progress: Progress
-) -> list[Examples]:
-    """Examples of the windows before the validation part, latest first, at most `limit` in all."""
-    found: list[Examples] = []
+def _earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, Cases]]:
+    """The windows before the validation part with what was asked in them, latest first, at most `limit` in all."""
+    found: list[tuple[PreparedData, Cases]] = []
     for window in earlier_windows(data, NUM_WINDOWS):
-        left = limit - sum(len(part) for part in found)
-        asked = cases(window, Split.VALIDATION, parts.config.evaluate)
+        left = limit - sum(len(asked) for _, asked in found)
+        asked = cases(window, Split.VALIDATION, config.evaluate)
         if left <= 0 or not len(asked):
             break
-        retriever, evidence = parts.before(window, Split.VALIDATION, fusion, hidden_products(window, parts.config.seed))
-        some = asked.sample(left, parts.config.seed)
-        found.append(examples(some, retriever, evidence, window.sequences, cfg.num_candidates, progress))
+        found.append((window, asked.sample(left, config.seed)))
     return found
 
 

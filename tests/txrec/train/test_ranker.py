@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
-from txrec.data.prepared import Sequences
+from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
 from txrec.evidence import ORDER
 from txrec.index.log import EventLog
@@ -18,6 +19,7 @@ from txrec.model.retrieval import RetrievalModel
 from txrec.recommend import Recommender
 from txrec.schema import PAD, EventKind, Split
 from txrec.slate import Request
+from txrec.train import ranker as ranker_module
 from txrec.train.ranker import (
     HIDDEN_FRAC,
     Examples,
@@ -30,6 +32,7 @@ from txrec.train.ranker import (
     known_vectors,
     listwise_loss,
     ndcg_at_10,
+    searches_for_new,
     shown_items,
     train,
 )
@@ -193,7 +196,7 @@ def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
     assert not np.allclose(known[7], vectors[7])
 
 
-def test_products_are_made_new_to_examples_only_where_people_search(tiny) -> None:
+def test_the_products_made_new_to_examples_are_others_in_every_window(tiny) -> None:
     windows = [tiny, *earlier_windows(tiny, 2)]
     drawn = [hidden_products(window, 0) for window in windows]
     assert len({tuple(hidden) for hidden in drawn}) == len(windows)
@@ -201,7 +204,35 @@ def test_products_are_made_new_to_examples_only_where_people_search(tiny) -> Non
     assert not any(hidden[PAD] for hidden in drawn)
     many = SimpleNamespace(meta=tiny.meta.model_copy(update={"num_items": 20_000}))
     assert hidden_products(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
-    assert hidden_products(SimpleNamespace(meta=tiny.meta.model_copy(update={"num_queries": 0})), 0) is None
+
+
+def test_searches_for_what_was_new_are_counted(tiny) -> None:
+    asked = cases(tiny, Split.VALIDATION, EvaluateConfig())
+    assert searches_for_new(tiny, asked) == 0
+    sequences = tiny.sequences
+    trained = (sequences.split == Split.TRAIN) & (sequences.item == 7)
+    changed = copy.copy(tiny)
+    changed.__dict__["sequences"] = replace(sequences, item=np.where(trained, 8, sequences.item))
+    wanted = (asked.truth.items == 7) & (asked.query[asked.truth.case] != PAD)
+    assert searches_for_new(changed, asked) == wanted.sum() > 0
+
+
+@pytest.mark.parametrize(("searched", "num_new", "hides"), [(True, 0, True), (True, 1_000, False), (False, 0, False)])
+def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, searched: bool, num_new: int, hides: bool
+) -> None:
+    data = tiny_data(tmp_path, num_users=160)
+    if not searched:
+        silent = replace(data.sequences, query=np.zeros_like(data.sequences.query))
+        tables = {"sequences": silent, "queries": data.queries.slice(0, 0)}
+        data = PreparedData(data.path, data.meta.model_copy(update={"num_queries": 0}))
+        data.__dict__.update(tables)
+    asked_for: list[bool] = []
+    monkeypatch.setattr(ranker_module, "searches_for_new", lambda *_: num_new)
+    monkeypatch.setattr(ranker_module, "hidden_products", lambda *_: asked_for.append(True))
+    config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
+    fit(config, data, RetrievalModel.for_data(config.model, data, None), None)
+    assert bool(asked_for) == hides
 
 
 def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_name(tiny, tiny_bundle) -> None:
