@@ -75,18 +75,10 @@ class Activity:
     def features(self, ids: NDArray[np.int32], now_us: int) -> list[NDArray[Any]]:
         """Popularity, trend and recency of K items, as K-long columns."""
         now = now_us or self.end_us
-        slow, fast = self.slow[ids], self.fast[ids]
         known = self.last_ts[ids] > 0
         since_last = np.where(known, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
         since_first = np.where(known, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
-        return [
-            np.log1p(slow),
-            np.log1p(fast),
-            np.log1p(self.plain[ids]),
-            np.log((fast + 0.5) / (slow + 2.0)),
-            np.log1p(since_last),
-            np.log1p(since_first),
-        ]
+        return [*self._popularity[ids].T, np.log1p(since_last), np.log1p(since_first)]
 
     def save(self, path: Path) -> None:
         """One safetensors file."""
@@ -98,6 +90,12 @@ class Activity:
         arrays = load_arrays(path / "activity.safetensors")
         end_us = int(arrays.pop("end_us")[0])
         return cls(**arrays, end_us=end_us)
+
+    @cached_property
+    def _popularity(self) -> NDArray[np.float32]:
+        """(N + 1, 4) popularity at every pace and its trend, as logarithms."""
+        trend = np.log((self.fast + 0.5) / (self.slow + 2.0))
+        return np.stack([np.log1p(self.slow), np.log1p(self.fast), np.log1p(self.plain), trend], axis=1)
 
     @cached_property
     def shares(self) -> NDArray[np.float32]:
@@ -256,6 +254,8 @@ class Evidence:
         found = np.zeros(len(ids), dtype=np.float32)
         if isinstance(source, Covisitation):
             neighbours, affinity = source.neighbours(item)
-            known = dict(zip(neighbours.tolist(), affinity.tolist(), strict=True))
-            found[:] = [known.get(item_id, 0.0) for item_id in ids.tolist()]
+            if len(neighbours):
+                order = np.argsort(neighbours)
+                place = np.minimum(np.searchsorted(neighbours[order], ids), len(order) - 1)
+                found = np.where(neighbours[order[place]] == ids, affinity[order[place]], found)
         return found

@@ -22,6 +22,9 @@ NAME = "arrivals"
 HISTORY = 200
 """Last items of a history of which the one most alike counts: a state says what comes next, not all that was liked."""
 
+PROPOSED = 200
+"""New products proposed at most: hardly more of them than keep a place are wanted."""
+
 
 class Arrivals:
     """New products by their likeness to the state and, where nothing is searched for, to what the user had before."""
@@ -57,6 +60,7 @@ class Arrivals:
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
+        k = min(k, PROPOSED)
         masks = [None if mask is None else mask[self._rows] for mask in allowed]
         found = self._dense.nearest(queries.states, k, masks)
         rows = []
