@@ -40,8 +40,8 @@ from txrec.online.journal import open_journal
 from txrec.online.rollout import Variant
 from txrec.slate import Candidates, Event, Request, Slate
 
-EXPECTED = (RayError, RayServeException, TimeoutError)
-"""What a cluster reports of a replica that is away; anything else is a defect, which is logged with its trace."""
+AWAY = (RayError, RayServeException, TimeoutError)
+"""What a cluster reports of a replica that is away, but for RayTaskError: a defect, as is anything else."""
 RANKER_PAUSE_S = 1.0
 """After a failure the ranker is left alone for so long, seconds: requests do not queue up behind a dead one."""
 
@@ -183,8 +183,10 @@ class Retriever:
                 logs.log.warning("serving retrieval order: %s", error)
             except Exception as error:  # whatever is wrong with the ranker, there is an answer without it
                 self._ranker_rests_until = time.monotonic() + RANKER_PAUSE_S
-                trace = None if isinstance(error, EXPECTED) else error
-                logs.log.warning("ranker unavailable (%r), serving retrieval order", error, exc_info=trace)
+                away = isinstance(error, AWAY) and not isinstance(error, RayTaskError)
+                logs.log.warning(
+                    "ranker unavailable (%r), serving retrieval order", error, exc_info=None if away else error
+                )
         slates = served.recommender.rank(candidates, use_ranker=False)
         return [replace(slate, fallback=slate.fallback or "ranker_unavailable") for slate in slates]
 

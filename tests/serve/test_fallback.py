@@ -61,7 +61,7 @@ def test_a_retriever_without_a_ranker_ranks_itself() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["dead", "slow", "overloaded", "defective", "defective, by reference"])
-def test_without_a_ranker_retrieval_order_is_served_and_said(trouble: str) -> None:
+def test_without_a_ranker_retrieval_order_is_served_and_said(trouble: str, caplog: pytest.LogCaptureFixture) -> None:
     async def fails(*_: object, **__: object) -> None:
         match trouble:
             case "dead":
@@ -78,6 +78,8 @@ def test_without_a_ranker_retrieval_order_is_served_and_said(trouble: str) -> No
     (answer,) = asyncio.run(retriever(fails).recommend([LAMP], request_ids=("r1",)))
     assert keys(answer) == ["p3", "p6", "p9"]
     assert answer.slate.fallback == "ranker_unavailable"
+    (line,) = [record for record in caplog.records if "ranker unavailable" in record.message]
+    assert bool(line.exc_info) == trouble.startswith("defective")
 
 
 def test_a_dead_ranker_is_left_alone_for_a_while() -> None:
