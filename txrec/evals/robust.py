@@ -1,6 +1,7 @@
 """Whether a search is understood that is spelled as people spell: hit rates by kind of spelling, on the generated shop.
 
-A hit is a product among the first ten that fits everything the query names (`txrec.data.shop.queries`).
+A hit is a product among the first ten that fits everything the query names (`txrec.data.shop.queries`), whether it
+is available or not.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from txrec.data import shop
 from txrec.data.shop.queries import RobustQuery
 from txrec.index.lexical import Lexical
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender, Request
+from txrec.recommend import Recommender
+from txrec.retrieve import NO_HISTORY
 from txrec.text import normalise
 
 K = 10
@@ -29,8 +31,10 @@ def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = s
     asked = shop.robust_queries(cfg, NUM_QUERIES)
 
     def search(texts: Sequence[str]) -> list[list[str]]:
-        slates = recommender.recommend([Request(query=text, top_k=K) for text in texts])
-        return [[item.item_id for item in slate.items] for slate in slates]
+        found = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)
+        ranked = recommender.rank_dense(found)
+        keys = recommender.catalogue.keys
+        return [[str(keys[i]) for i in one.ids[to.order[:K]]] for one, to in zip(found, ranked, strict=True)]
 
     found: dict[str, Any] = {"txrec": hit_rates(asked, search, progress)}
     if "lexical" in recommender.retriever.sources:
