@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 from ray import serve as ray_serve
 
-from tests.serve.conftest import free_port
+from tests.serve.conftest import free_port, replicas
 from txrec.client import ApiError, Client, Json, Retry
 from txrec.config import ServeConfig
 from txrec.online.history import SqliteHistory
@@ -223,7 +222,8 @@ def test_no_acknowledged_event_is_lost_when_an_ingress_is_killed_in_a_write_stor
         writers = [pool.submit(write, place) for place in range(4)]
         while len(acknowledged) < 30:
             time.sleep(0.01)
-        os.kill(_ingress_pid(), signal.SIGKILL)
+        victim, _ = replicas("Ingress")
+        os.kill(victim.pid, signal.SIGKILL)
         for writer in writers:
             writer.result()
     stored = [row for row in SqliteHistory(shop.state).export().to_pylist() if row["user_id"].startswith("storm-")]
@@ -232,13 +232,6 @@ def test_no_acknowledged_event_is_lost_when_an_ingress_is_killed_in_a_write_stor
     assert {(row["user_id"], row["item_id"]) for row in stored} == {
         (f"storm-{place}", f"sku-{number:03}") for place in range(4) for number in range(40)
     }
-
-
-def _ingress_pid() -> int:
-    ours = psutil.Process().children(recursive=True)
-    pids = [process.pid for process in ours if "ServeReplica:txrec:Ingress" in " ".join(process.cmdline())]
-    assert len(pids) == 2
-    return pids[0]
 
 
 def test_products_and_models_are_as_they_were_after_a_restart(shop: Shop, client: Client) -> None:
