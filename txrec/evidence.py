@@ -256,6 +256,6 @@ class Evidence:
             neighbours, affinity = source.neighbours(item)
             if len(neighbours):
                 order = np.argsort(neighbours)
-                place = np.minimum(np.searchsorted(neighbours[order], ids), len(order) - 1)
-                found = np.where(neighbours[order[place]] == ids, affinity[order[place]], found)
+                place = order[np.minimum(np.searchsorted(neighbours, ids, sorter=order), len(order) - 1)]
+                found = np.where(neighbours[place] == ids, affinity[place], found)
         return found

@@ -61,8 +61,9 @@ class Arrivals:
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
         k = min(k, PROPOSED)
-        masks = [None if mask is None else mask[self._rows] for mask in allowed]
-        found = self._dense.nearest(queries.states, k, masks)
+        masks = {id(mask): mask for mask in allowed}  # what requests share stays shared
+        narrowed = {key: None if mask is None else mask[self._rows] for key, mask in masks.items()}
+        found = self._dense.nearest(queries.states, k, [narrowed[id(mask)] for mask in allowed])
         rows = []
         for text, history, near, scores in zip(queries.texts, queries.items, found.ids, found.scores, strict=True):
             ids, cosine = self._rows[near[near > 0]], scores[near > 0]

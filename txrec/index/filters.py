@@ -33,7 +33,7 @@ class PriceRange(BaseModel):
 
 
 class Filters(BaseModel):
-    """What an item must fulfil; fields that are not set do not restrict. Texts compare after normalisation."""
+    """What an item must fulfil; unset fields but `available` do not restrict. Texts compare after normalisation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -61,7 +61,7 @@ def fuse(
     ranks = np.zeros((len(hits), len(ids)), dtype=np.int32)
     scores = np.full((len(hits), len(ids)), np.nan, dtype=np.float32)
     fused = np.zeros(len(ids), np.float32)
-    for column, (found, weight) in enumerate(zip(lists, _at_least(weights), strict=True)):
+    for column, (found, weight) in enumerate(zip(lists, _floored(weights), strict=True)):
         place, rank = place_of[found], np.arange(1, len(found) + 1, dtype=np.int32)
         ranks[column, place] = rank
         scores[column, place] = hits[column].scores[row, : len(found)]
@@ -115,10 +115,10 @@ def _distinct(lists: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], ND
 def combine(ranks: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """(..., K, S) ranks -> (..., K) fused scores, as `fuse` makes them."""
     reciprocal = np.where(ranks > 0, 1.0 / (RANK_OFFSET + ranks), 0.0).astype(np.float32)
-    fused: NDArray[np.float32] = (reciprocal * _at_least(weights)).sum(axis=-1)
+    fused: NDArray[np.float32] = (reciprocal * _floored(weights)).sum(axis=-1)
     return fused
 
 
-def _at_least(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def _floored(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weights of reciprocal ranks; 0 still lets a source's items in, after all others."""
     return np.maximum(weights, np.float32(1e-6))

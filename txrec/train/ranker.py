@@ -127,7 +127,9 @@ def fit(
     if parts.judged:
         ranker, decision = judged.fit_ranker(config.ranker, data, retriever, evidence, config.seed, progress)
     else:
-        ranker, decision = _fit_ranker(parts, data, retriever, evidence, asked, held_out, progress)
+        cfg = parts.ranked(retriever)
+        attempts = _attempts(parts, cfg, data, retriever, evidence, asked, held_out, progress)
+        ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
     progress("fitting sources", 1, 2)
     retriever, evidence = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
@@ -168,9 +170,8 @@ class _Parts:
             hidden: (N + 1,) products of which they have seen no event at all; None = none.
         """
         cfg = self.config.retrieval
-        log = EventLog.before(data, split)
-        if hidden is not None:
-            log = EventLog.select(data, (data.sequences.split < split) & ~hidden[data.sequences.item])
+        seen = data.sequences.split < split
+        log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
         sources = fit_sources(cfg, data, log, vectors, later)
@@ -403,21 +404,20 @@ def calibrate(ranker: Ranker, held_out: Examples) -> None:
 
 
 def _fit_ranker(
-    parts: _Parts,
-    data: PreparedData,
-    retriever: Retriever,
-    evidence: Evidence,
-    asked: Cases,
+    cfg: RankerConfig,
+    seed: int,
     held_out: NDArray[np.bool_],
+    attempts: Iterator[list["_Trial"]],
     progress: Progress,
 ) -> tuple[Ranker | None, RankerDecision]:
-    cfg, seed = parts.ranked(retriever), parts.config.seed
+    """The ranker of the first attempt that is kept; attempts that are not needed are not made."""
+    count = len(held_out)
     least = 1 if cfg.mode == "on" else MIN_EXAMPLES
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
-        why = "ranker.mode = off" if cfg.mode == "off" else f"{len(asked)} requests, {least} a part are needed"
-        return None, RankerDecision(False, METRIC, math.nan, math.nan, len(asked), f"leave out the ranker: {why}")
-    decision = RankerDecision(False, METRIC, 0.0, 0.0, len(asked), "leave out the ranker: nothing right was retrieved")
-    for trials in _attempts(parts, cfg, data, retriever, evidence, asked, held_out, progress):
+        why = "ranker.mode = off" if cfg.mode == "off" else f"{count} requests, {least} a part are needed"
+        return None, RankerDecision(False, METRIC, math.nan, math.nan, count, f"leave out the ranker: {why}")
+    decision = RankerDecision(False, METRIC, 0.0, 0.0, count, "leave out the ranker: nothing right was retrieved")
+    for trials in attempts:
         if not trials[0].fitting.positive.any():
             continue
         made = [(trial, *trial.run(cfg, seed, progress)) for trial in trials]
@@ -442,8 +442,8 @@ def _attempts(
 ) -> Iterator[list["_Trial"]]:
     """What is tried, each only if the one before it was not kept."""
     seed, earlier = parts.config.seed, _earlier_cases(parts.config, data, cfg.max_examples - len(asked))
-    num_new = sum(searches_for_new(*part) for part in [(data, asked), *earlier])
-    hides = data.meta.num_queries > 0 and num_new < MIN_EXAMPLES
+    asked_for = [(data, asked), *earlier]
+    hides = data.meta.num_queries > 0 and sum(searches_for_new(*part) for part in asked_for) < MIN_EXAMPLES
 
     def learnable(window: PreparedData, some: Cases) -> Examples:
         hidden = hidden_products(window, seed) if hides else None

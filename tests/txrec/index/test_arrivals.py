@@ -54,6 +54,18 @@ def test_masks_hold_and_an_empty_history_finds_nothing(source, vectors) -> None:
     assert not hits.ids[1].any()
 
 
+def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source, vectors, monkeypatch) -> None:
+    given: list[list[np.ndarray]] = []
+    nearest = source._dense.nearest
+    monkeypatch.setattr(
+        source._dense, "nearest", lambda states, k, masks: given.append(masks) or nearest(states, k, masks)
+    )
+    mask, other = np.arange(N + 1) > 35, np.arange(N + 1) > 38
+    hits = source.search(asking(vectors[[7, 8, 9]]), 5, [mask, mask, other])
+    assert [sorted(row[row > 0].tolist()) for row in hits.ids] == [[*range(36, 41)], [*range(36, 41)], [39, 40]]
+    assert given[0][0] is given[0][1] is not given[0][2]
+
+
 def test_products_known_to_come_later_are_left_out(vectors) -> None:
     absent = np.arange(N + 1) > 35
     assert Arrivals.fit(log_of(*range(1, 31)), vectors, absent).ids.tolist() == [31, 32, 33, 34, 35]
