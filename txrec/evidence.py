@@ -4,11 +4,11 @@ Count-based evidence must not have seen the event that is being ranked: it is fi
 requests it is used for, in training as in serving.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,16 @@ class Activity:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "end_us"}
 
 
+class _Group(NamedTuple):
+    """Columns of `Evidence.features` that one function makes."""
+
+    width: int
+    make: Callable[[Candidates, NDArray[np.int32]], Iterable[NDArray[Any]]]
+    """Candidates and the dense ids of the first K of them to `width` columns, K long."""
+    learnt: Sequence[int] = ()
+    """Those of them that trained vectors decide."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Everything that features are made from; the catalogue, the vectors and the fitted counts."""
@@ -122,34 +132,41 @@ class Evidence:
     @property
     def num_features(self) -> int:
         """F, columns of `features`."""
-        return 1 + 3 * len(self.sources) + 2 + (3 * PACES + 3) + 6 + 2 + 4 + 7 + (1 + NUM_WORDING) * self.wording
+        return sum(group.width for group in self._groups())
 
     @property
     def learnt_columns(self) -> list[int]:
         """Columns of `features` that trained vectors decide: too good on events that the vectors were trained on."""
-        names, count = list(self.sources), len(self.sources)
-        state = 1 + 3 * count
-        text = state + 2 + (3 * PACES + 3) + 6 + 2
-        last_item = self.num_features - 2
-        sources = [1 + kind * count + names.index(name) for kind in range(3) for name in BY_VECTORS if name in names]
-        return [*sources, state, text, last_item]
+        found: list[int] = []
+        start = 0
+        for group in self._groups():
+            found.extend(start + place for place in group.learnt)
+            start += group.width
+        return found
 
     def features(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
         """(K, F) of the first k candidates; unscaled, finite."""
         ids = candidates.ids[:k]
-        columns = [
-            -np.log1p(np.arange(len(ids))),
-            *self._source_columns(candidates, k),
-            self.item_vectors[ids] @ candidates.state,
-            candidates.fused[:k],
-            *self._shares(candidates, ids),
-            *self.activity.features(ids, candidates.now_us),
-            *self._prices(ids),
-            *self._text(candidates, ids),
-            *(self._wording(candidates, k).T if self.wording else ()),
-            *self._history(candidates, ids),
-        ]
+        columns = [column for group in self._groups() for column in group.make(candidates, ids)]
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def _groups(self) -> list[_Group]:
+        """The columns of `features` from left to right: the one place that knows where what is."""
+        count = len(self.sources)
+        by_vectors = [place for place, name in enumerate(self.sources) if name in BY_VECTORS]
+        return [
+            _Group(1, lambda _, ids: [-np.log1p(np.arange(len(ids)))]),  # `ORDER`
+            _Group(
+                3 * count, self._source_columns, [kind * count + place for kind in range(3) for place in by_vectors]
+            ),
+            _Group(2, self._retrieval, [0]),
+            _Group(3 * PACES + 3, self._shares),
+            _Group(6, lambda candidates, ids: self.activity.features(ids, candidates.now_us)),
+            _Group(2, self._prices),
+            _Group(4, self._text, [0]),
+            *([_Group(1 + NUM_WORDING, self._wording)] if self.wording else ()),
+            _Group(7, self._history, [5]),
+        ]
 
     def request_features(self, candidates: Candidates) -> NDArray[np.float32]:
         """(NUM_REQUEST_FEATURES,) of the request as a whole."""
@@ -165,12 +182,15 @@ class Evidence:
         length = np.log1p(len(history.item))
         return np.array([bool(candidates.query), len(candidates.query) / 32, length, idle, same, near], np.float32)
 
-    def _source_columns(self, candidates: Candidates, k: int) -> list[NDArray[Any]]:
-        ranks, scores = candidates.ranks[:k], candidates.scores[:k]
+    def _source_columns(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
+        ranks, scores = candidates.ranks[: len(ids)], candidates.scores[: len(ids)]
         found = ranks > 0
         scores = np.where(found, scores, 0.0)
         top = np.maximum(scores.max(axis=0, initial=0.0), 1e-6)
         return [*found.T, *np.where(found, 3.0 / (2.0 + ranks), 0.0).T, *(scores / top).T]
+
+    def _retrieval(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
+        return [self.item_vectors[ids] @ candidates.state, candidates.fused[: len(ids)]]
 
     def _shares(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
         """How the clicks of the same query, of those spelled alike and of everybody are shared out among items.
@@ -199,7 +219,7 @@ class Evidence:
         scores = np.nan_to_num(candidates.scores[:, list(self.sources).index("lexical")])
         return np.asarray(scores[:k] / max(float(scores.max(initial=0.0)), 1e-6))
 
-    def _prices(self, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
+    def _prices(self, _: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
         price = self.catalogue.prices[ids]
         known = ~np.isnan(price)
         return [np.log1p(np.where(known, price, 0.0)), known]
@@ -216,15 +236,15 @@ class Evidence:
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
         return [cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered]
 
-    def _wording(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
-        """(K, 1 + NUM_WORDING) the lexical source's score as it is, and how the titles meet the query's words."""
-        ids, lexical = candidates.ids[:k], self.sources.get("lexical")
-        found = np.zeros((len(ids), 1 + NUM_WORDING), np.float32)
+    def _wording(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(1 + NUM_WORDING, K) the lexical source's score as it is, and how the titles meet the query's words."""
+        lexical = self.sources.get("lexical")
+        found = np.zeros((1 + NUM_WORDING, len(ids)), np.float32)
         if isinstance(lexical, Lexical) and candidates.query:
-            scores = candidates.scores[:k, list(self.sources).index("lexical")]
-            found[:, 0] = np.nan_to_num(scores)
+            scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
+            found[0] = np.nan_to_num(scores)
             titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
-            found[:, 1:] = lexical.wording(candidates.query, titles)
+            found[1:] = lexical.wording(candidates.query, titles).T
         return found
 
     def _history(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:

@@ -3,17 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from txrec.evidence import BY_VECTORS
 from txrec.recommend import Recommender
 from txrec.slate import Request
 
 
-def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle) -> None:
+@pytest.mark.parametrize("wording", [False, True])
+def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle, wording: bool) -> None:
     recommender = Recommender.open(tiny_bundle)
     found = recommender.retrieve([Request(user_id="u1", query="lamp", top_k=20)])[0]
-    evidence = recommender.evidence
+    evidence = replace(recommender.evidence, wording=wording)
     told = evidence.features(found, 20)
+    assert told.shape == (20, evidence.num_features)
     ranks, scores = found.ranks.copy(), found.scores.copy()
     for column in [column for column, name in enumerate(evidence.sources) if name in BY_VECTORS]:
         ranks[:, column], scores[:, column] = 0, np.nan
