@@ -61,10 +61,9 @@ class Activity:
             np.bincount(log.item, weights=log.weights(half_life), minlength=size).astype(np.float32)
             for half_life in (half_life_days, half_life_days * FAST, np.inf)
         ]
-        last, first = np.zeros(size, np.int64), np.full(size, np.iinfo(np.int64).max)
+        last = np.zeros(size, np.int64)
         np.maximum.at(last, log.item, log.ts)
-        np.minimum.at(first, log.item, log.ts)
-        return cls(counts[0], counts[1], counts[2], last, np.where(last > 0, first, 0), log.end_us)
+        return cls(counts[0], counts[1], counts[2], last, log.first_ts(num_items), log.end_us)
 
     def extended(self, num_items: int) -> "Activity":
         """The same over a grown catalogue; new items have no events."""

@@ -52,3 +52,9 @@ class EventLog:
         """(E,) weight of every event, 1 at the end of the log and halving every `half_life_days`; 1 without times."""
         age_days = np.where(self.ts > 0, self.end_us - self.ts, 0) / DAY_US
         return np.exp2(-age_days / half_life_days).astype(np.float32)
+
+    def first_ts(self, num_items: int) -> NDArray[np.int64]:
+        """(N + 1,) each item's first event, microseconds, 0 = none or unknown."""
+        first = np.full(num_items + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, self.item, self.ts)
+        return np.where(np.bincount(self.item, minlength=num_items + 1) > 0, first, 0)

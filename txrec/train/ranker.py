@@ -116,9 +116,9 @@ def fit(
     with torch.inference_mode():
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
-    before_test = Activity.fit(EventLog.before(data, Split.TEST), data.meta.num_items, config.retrieval.half_life_days)
+    first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
     judged_only = not len(data.sequences.item)
-    parts = _Parts(config, model, vectors, texts, item_text, judged_only, before_test.first_ts)
+    parts = _Parts(config, model, vectors, texts, item_text, judged_only, first_ts)
     progress("fitting sources", 0, 2)
     retriever, evidence = parts.before(data, Split.VALIDATION)
     asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)

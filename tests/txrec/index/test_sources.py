@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,12 @@ def test_a_log_cut_before_a_split_holds_nothing_of_it(tiny) -> None:
     assert log.end_us < tiny.meta.validation_start_ts
     assert (log.item > 0).all()
     assert len(log) < len(EventLog.before(tiny, Split.TEST))
+
+
+def test_the_first_time_of_an_item_is_that_of_its_earliest_event_and_0_without_one() -> None:
+    log = log_of([(0, 1, 0, 4.0), (0, 3, 0, 5.0), (1, 1, 0, 2.0)])
+    assert log.first_ts(4).tolist() == [0, 3 * DAY_US, 0, 6 * DAY_US, 0]
+    assert replace(log, ts=np.zeros(3, np.int64)).first_ts(4).tolist() == [0] * 5
 
 
 def test_an_event_one_half_life_old_weighs_half() -> None:
