@@ -173,10 +173,9 @@ class Catalogue:
         (row,) = self.items.select(names).slice(item_id - 1, 1).to_pylist()
         return {"item_id": key, **row, "attributes": dict(row["attributes"] or ())}
 
-    def warm(self) -> "Catalogue":
+    def warm(self) -> None:
         """Builds now what the first request would wait for."""
-        _ = (self.titles, self.prices, self.categories, self.brands, self.on_sale)
-        return self
+        _ = (self.ids, self.titles, self.prices, self.categories, self.brands, self.on_sale)
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist([self._prepared(row) for row in rows], schema=schema.PREPARED_ITEMS)

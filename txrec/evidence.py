@@ -68,6 +68,8 @@ class Activity:
     def extended(self, num_items: int) -> "Activity":
         """The same over a grown catalogue; new items have no events."""
         more = num_items + 1 - len(self.slow)
+        if not more:
+            return self
         grown: dict[str, Any] = {name: np.pad(array, (0, more)) for name, array in self._arrays().items()}
         return Activity(**grown, end_us=self.end_us)
 
@@ -78,6 +80,10 @@ class Activity:
         since_last = np.where(known, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
         since_first = np.where(known, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
         return [*self._popularity[ids].T, np.log1p(since_last), np.log1p(since_first)]
+
+    def warm(self) -> None:
+        """Takes now the logarithms and shares that the first request would wait for."""
+        _ = (self._popularity, self.shares)
 
     def save(self, path: Path) -> None:
         """One safetensors file."""
@@ -127,6 +133,11 @@ class Evidence:
     sources: Mapping[str, Source]
     wording: bool = False
     """Whether features tell how titles meet a query's words one by one: rankers trained on grades read them."""
+
+    def warm(self) -> None:
+        """Builds now what the first request would wait for."""
+        self.catalogue.warm()
+        self.activity.warm()
 
     @property
     def num_features(self) -> int:

@@ -232,7 +232,7 @@ class Recommender:
         rows = [{**trained.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
         gone = [change.item_id for change in changes if change.retired]
         changed = self.with_items(rows).without_items(gone)
-        changed.catalogue.warm()
+        changed.evidence.warm()
         return changed
 
     def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":

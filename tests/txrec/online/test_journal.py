@@ -166,3 +166,12 @@ def test_a_product_of_which_nothing_is_said_is_known_and_harmless(recommender: R
 def test_a_retired_product_unknown_to_the_bundle_changes_nothing(recommender: Recommender) -> None:
     changed = recommender.with_changes([ItemChange("nothing", {}, True, 0)])
     assert len(changed.catalogue) == len(recommender.catalogue)
+
+
+def test_the_first_request_after_a_change_finds_everything_built(recommender: Recommender) -> None:
+    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, born=1)])
+    parts = (changed.catalogue, changed.catalogue.filters, changed.evidence, changed.evidence.activity)
+    before = [set(vars(part)) for part in parts]
+    changed.recommend([Request(user_id="u1", query="zyx lamp"), Request(events=(Event("click", "new"),))])
+    built = set().union(*(set(vars(part)) - known for part, known in zip(parts, before, strict=True)))
+    assert built <= {"_words_of", "_trigrams_of"}  # caches, filled title by title
