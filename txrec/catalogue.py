@@ -92,23 +92,13 @@ class Catalogue:
         """Masks by condition."""
         return FilterIndex(self.items)
 
-    @cached_property
-    def _words_of(self) -> Any:
-        return lru_cache(maxsize=200_000)(self._title_words)
-
-    @cached_property
-    def _trigrams_of(self) -> Any:
-        return lru_cache(maxsize=200_000)(self._title_trigrams)
-
     def words(self, item_id: int) -> frozenset[str]:
         """Words of an item's title."""
-        found: frozenset[str] = self._words_of(item_id)
-        return found
+        return _words(self.titles[item_id] or "")
 
     def trigrams(self, item_id: int) -> frozenset[str]:
         """Character trigrams of an item's title."""
-        found: frozenset[str] = self._trigrams_of(item_id)
-        return found
+        return _trigrams(self.titles[item_id] or "")
 
     @cached_property
     def on_sale(self) -> Mask:
@@ -220,8 +210,12 @@ class Catalogue:
         order = priced[np.argsort(self.prices[priced], kind="stable")]
         return self.prices[order], buckets[order]
 
-    def _title_words(self, item_id: int) -> frozenset[str]:
-        return frozenset(words(normalise(self.titles[item_id] or "")))
 
-    def _title_trigrams(self, item_id: int) -> frozenset[str]:
-        return frozenset(trigrams(normalise(self.titles[item_id] or "")))
+@lru_cache(maxsize=200_000)  # by title, so that it outlives every change of the catalogue
+def _words(title: str) -> frozenset[str]:
+    return frozenset(words(normalise(title)))
+
+
+@lru_cache(maxsize=200_000)
+def _trigrams(title: str) -> frozenset[str]:
+    return frozenset(trigrams(normalise(title)))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tests import services
+from txrec import catalogue
 from txrec.catalogue import ItemChange
 from txrec.errors import UnavailableError
 from txrec.online.journal import ItemJournal, SqliteJournal, open_journal
 from txrec.online.redis_journal import RedisJournal
 from txrec.recommend import Event, Recommender, Request
+from txrec.text import normalise
 
 
 @pytest.fixture(scope="module")
@@ -173,5 +175,16 @@ def test_the_first_request_after_a_change_finds_everything_built(recommender: Re
     parts = (changed.catalogue, changed.catalogue.filters, changed.evidence, changed.evidence.activity)
     before = [set(vars(part)) for part in parts]
     changed.recommend([Request(user_id="u1", query="zyx lamp"), Request(events=(Event("click", "new"),))])
-    built = set().union(*(set(vars(part)) - known for part, known in zip(parts, before, strict=True)))
-    assert built <= {"_words_of", "_trigrams_of"}  # caches, filled title by title
+    assert [set(vars(part)) - known for part, known in zip(parts, before, strict=True)] == [set()] * len(parts)
+
+
+def test_titles_are_cut_into_words_once_whatever_changes(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(recommender, "lamp")
+    cut: list[str] = []
+    monkeypatch.setattr(catalogue, "normalise", lambda text: cut.append(text) or normalise(text))
+    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp number two"}, born=1)])
+    cut.clear()
+    found(changed, "lamp")
+    assert set(cut) == {"Zyx lamp number two"}
