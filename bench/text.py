@@ -14,15 +14,14 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import bm25s
 import numpy as np
+from search import SMALL, prepared
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from txrec.config import Config, load
-from txrec.data import preparation, shop
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.evals.robust import robustness
@@ -42,14 +41,6 @@ STEPS: dict[str, dict[str, Any]] = {
     "no product pairs": {"product_pairs_frac": 0.0},
     "hard negatives": {"hard_negatives": 1},
 }
-SMALL = (
-    "data.root=.bench/shop",
-    "runs_root=.bench/runs",
-    "data.shop.num_items=200",
-    "data.shop.num_users=200",
-    "data.shop.num_events=4000",
-    "pretrain.max_steps=5",
-)
 
 
 def main() -> None:
@@ -89,14 +80,6 @@ def spelling(config: Config) -> None:
     for name in ("txrec", "bm25"):
         print(f"{name:<8}" + "".join(f"{found[name][kind]:14.3f}" for kind in kinds))
     print(json.dumps({"config": config.name, **found}))
-
-
-def prepared(config: Config) -> PreparedData:
-    if not (config.data_dir / "meta.json").is_file():
-        if config.data.shop is not None:
-            shop.write(config.data.shop, Path(config.data.root))
-        preparation.run(config, preparation.InProcess())
-    return PreparedData.open(config.data_dir)
 
 
 def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[tuple[str, Scores, float]]:
