@@ -78,8 +78,9 @@ def rank(
         count = int(mask.sum())
         order = np.argsort(-score[:count], kind="stable")
         if reserved is not None:
+            within = min(reserved.within, count)
             ranks = candidates[row].ranks[order, reserved.column]
-            order = keep_places(order, ranks, reserved.count, min(reserved.within, count))
+            order = keep_places(order, (ranks > 0) & (ranks <= reserved.count), within)
         ranked[row] = _with_rest(order, chance[order], candidates[row])
     return ranked
 

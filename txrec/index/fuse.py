@@ -6,6 +6,7 @@ requests with and without a query apart, because a search trusts other sources t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,60 +57,70 @@ def fuse(
     hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: Reserved | None = None
 ) -> Fused:
     """Merges row `row` of every source's hits; ties go to the lower id."""
-    lists = [found.ids[row][found.ids[row] != schema.PAD] for found in hits]
-    ids, place_of = _distinct(lists)
-    ranks = np.zeros((len(hits), len(ids)), dtype=np.int32)
-    scores = np.full((len(hits), len(ids)), np.nan, dtype=np.float32)
-    fused = np.zeros(len(ids), np.float32)
-    for column, (found, weight) in enumerate(zip(lists, _floored(weights), strict=True)):
-        place, rank = place_of[found], np.arange(1, len(found) + 1, dtype=np.int32)
-        ranks[column, place] = rank
-        scores[column, place] = hits[column].scores[row, : len(found)]
-        fused[place] += weight / (RANK_OFFSET + rank)
-    order = np.arange(len(ids))
-    if len(ids) > k:  # those that reach the k-th, and who has a place for certain
-        kept = fused >= bound(fused, k)
-        if reserved is not None:
-            kept[place_of[lists[reserved.column][: reserved.count]]] = True
-        order = np.flatnonzero(kept)
-    order = order[np.argsort(-fused[order], kind="stable")]  # ids ascend
+    counts = [int(np.count_nonzero(found.ids[row] != schema.PAD)) for found in hits]
+    ends = np.cumsum(counts)
+    own = [slice(end - count, end) for end, count in zip(ends.tolist(), counts, strict=True)]  # of each source
+    ids = np.concatenate([found.ids[row, :count] for found, count in zip(hits, counts, strict=True)])
+    ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])
+    scores = np.concatenate([found.scores[row, :count] for found, count in zip(hits, counts, strict=True)])
+    place = _places(ids)
+    fused = np.zeros(len(ids), np.float32)  # where an item's place is; nothing elsewhere
+    for part, weight in zip(own, _floored(weights), strict=True):
+        fused[place[part]] += weight / (RANK_OFFSET + ranks[part])
+    least = bound(fused, k) if len(ids) > k else 0.0
+    kept = (fused >= least) & (fused > 0)
+    if reserved is not None:  # those that reach the k-th, and who has a place for certain
+        kept[place[own[reserved.column]][: reserved.count]] = True
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((ids[order], -fused[order]))]
     if reserved is not None:
         within = min(reserved.within, k)
-        order = keep_places(order, ranks[reserved.column, order], min(reserved.count, within), within)
+        promised = np.zeros(len(ids), np.bool_)
+        promised[place[own[reserved.column]][: min(reserved.count, within)]] = True
+        order = keep_places(order, promised[order], within)
         fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
     order = order[:k]
-    return Fused(ids[order], fused[order], scores[:, order].T.copy(), ranks[:, order].T.copy())
+    candidate = np.full(len(ids), len(order))  # one more than there are, for all that is left out
+    candidate[order] = np.arange(len(order))
+    cell = candidate[place] * len(hits) + np.repeat(np.arange(len(hits)), counts)
+    return Fused(
+        ids[order],
+        fused[order],
+        _table(cell, scores, (len(order), len(hits)), np.nan),
+        _table(cell, ranks, (len(order), len(hits)), 0),
+    )
 
 
-def keep_places(order: NDArray[np.int64], rank: NDArray[np.int32], count: int, within: int) -> NDArray[np.int64]:
-    """The order with the first `count` of a source among the first `within`; nothing else overtakes anything.
+def keep_places(order: NDArray[np.int64], promised: NDArray[np.bool_], within: int) -> NDArray[np.int64]:
+    """The order with all that is promised a place among the first `within`; nothing else overtakes anything.
 
     Args:
         order: best first.
-        rank: of each in the source, in that order; 0 = not proposed.
-        count: see `Reserved`, at most `within`.
-        within: see `Reserved`.
+        promised: which of them, in that order; at most `within`.
+        within: places.
     """
-    promised = (rank > 0) & (rank <= count)
-    if not promised[within:].any():
+    late = promised[within:]
+    if not late.any():
         return order
-    others = np.flatnonzero(~promised)
-    kept = np.sort(np.append(np.flatnonzero(promised[:within]), others[: within - int(promised.sum())]))
-    late = within + np.flatnonzero(promised[within:])
-    head = np.append(kept, late)
-    return np.append(order[head], np.delete(order, head))
+    head, rest = order[:within], order[within:]
+    others = np.flatnonzero(~promised[:within])
+    stays = np.ones(within, np.bool_)
+    stays[others[len(others) - int(late.sum()) :]] = False
+    return np.concatenate([head[stays], rest[late], head[~stays], rest[~late]])
 
 
-def _distinct(lists: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The ids of all lists, ascending, and a table from id to place among them; faster than sorting."""
-    size = 1 + max((int(ids.max(initial=0)) for ids in lists), default=0)
-    named = np.zeros(size, np.bool_)
-    for ids in lists:
-        named[ids] = True
-    distinct = np.flatnonzero(named).astype(np.int32)
-    place_of = np.empty(size, np.int32)
-    place_of[distinct] = np.arange(len(distinct))
-    return distinct, place_of
+def _places(ids: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(P,) for each of P proposed ids the place of one and the same of its proposals; faster than sorting."""
+    place_of = np.empty(int(ids.max(initial=0)) + 1, np.int64)
+    place_of[ids] = np.arange(len(ids))
+    return place_of[ids]
+
+
+def _table(cell: NDArray[np.int64], values: NDArray[Any], shape: tuple[int, int], nothing: float) -> NDArray[Any]:
+    """Values in the cells of a table; what lies beyond it is dropped."""
+    table = np.full((shape[0] + 1) * shape[1], nothing, values.dtype)
+    table[cell] = values
+    return table.reshape(-1, shape[1])[:-1]
 
 
 def combine(ranks: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
