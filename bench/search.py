@@ -61,7 +61,7 @@ def main() -> None:
     seeds = [int(seed) for seed in args.seeds.split(",")]
     configs = [load(args.config, [*args.overrides, *(SMALL if args.small else ()), f"seed={seed}"]) for seed in seeds]
     data = prepared(configs[0])
-    if not len(data.sequences.item):
+    if data.judged_only:
         print(json.dumps(graded(configs, data)))
         return
     asked = cases(data, Split.TEST, configs[0].evaluate)

@@ -127,6 +127,11 @@ class PreparedData:
         return Sequences.from_table(pq.read_table(self.path / "sequences", schema=schema.SEQUENCES))
 
     @property
+    def judged_only(self) -> bool:
+        """Whether there are judged pairs and no log."""
+        return not self.meta.num_events and (self.path / "judgments.parquet").is_file()
+
+    @property
     def tokenizer_path(self) -> Path:
         """The fitted tokenizer (`tokenizers` JSON); may be absent."""
         return self.path / "tokenizer.json"

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from txrec.config import EvaluateConfig
+from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.features import NEW_SEARCH_US, History
 from txrec.schema import EVENT_CODES, PAD, EventKind, Split
@@ -136,7 +136,7 @@ def cases(data: PreparedData, split: Split, cfg: EvaluateConfig) -> Cases:
         cfg: `target_events` says what counts as right, `max_cases` how many cases are kept.
     """
     sequences = data.sequences
-    if not len(sequences.item) and (data.path / "judgments.parquet").is_file():
+    if data.judged_only:
         return _judged(data, split).sample(cfg.max_cases)
     target = _targets(sequences, split, cfg.target_events)
     if data.meta.split_kind == "leave_one_out":
@@ -258,16 +258,9 @@ def _first_of(sequences: Sequences, user: NDArray[np.int64], split: Split) -> ND
 
 
 def _judged(data: PreparedData, split: Split) -> Cases:
-    table = pq.read_table(data.path / "judgments.parquet")
-    query_id = {text: row for row, text in enumerate(data.queries.column("query").to_pylist(), start=1)}
-    item_id = {key: row for row, key in enumerate(data.items.column("item_key").to_pylist(), start=1)}
-    grade = np.asarray(table.column("grade"))
-    least = grade.min() + RELEVANT_GRADE_FRAC * (grade.max() - grade.min()) if len(grade) else 0.0
-    right = (grade > least) & (np.asarray(table.column("split")) == split)
-    kept = table.take(np.flatnonzero(right))
-    query = np.array([query_id[text] for text in kept.column("query").to_pylist()], np.int32)
-    items = np.array([item_id[key] for key in kept.column("item_id").to_pylist()], np.int32)
-    asked, case = np.unique(query, return_inverse=True)
+    given = Judgments.of(data, split)
+    right = given.share > RELEVANT_GRADE_FRAC
+    asked, case = np.unique(given.query[right], return_inverse=True)
     none = np.zeros(len(asked), np.int64)
     return Cases(
         events=_events(data.sequences),
@@ -276,6 +269,6 @@ def _judged(data: PreparedData, split: Split) -> Cases:
         end=none,
         query=asked,
         now_us=none,
-        truth=Truth.group(case.astype(np.int64), items, len(asked)),
+        truth=Truth.group(case.astype(np.int64), given.item[right], len(asked)),
         filter_seen=False,
     )

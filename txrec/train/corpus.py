@@ -39,7 +39,7 @@ class Corpus:
     @classmethod
     def of(cls, data: PreparedData, cfg: PretrainConfig) -> "Corpus":
         """Reads the training part of a prepared data set."""
-        if not len(data.sequences.item) and (data.path / "judgments.parquet").is_file():
+        if data.judged_only:
             return _of_judgments(data, cfg)
         return _of_log(data, cfg)
 

@@ -42,8 +42,7 @@ def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, devic
 
 
 def _in_memory(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
-    judged = not len(data.sequences.item) and (data.path / "judgments.parquet").is_file()
-    sequences = judged_sequences(data) if judged else data.sequences
+    sequences = judged_sequences(data) if data.judged_only else data.sequences
     examples = Examples.of(sequences, query_vectors, config.model, config.train, device)
     return examples, cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
 

@@ -117,14 +117,13 @@ def fit(
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
-    judged_only = not len(data.sequences.item)
-    parts = _Parts(config, model, vectors, texts, item_text, judged_only, first_ts)
+    parts = _Parts(config, model, vectors, texts, item_text, first_ts)
     progress("fitting sources", 0, 2)
     retriever, evidence = parts.before(data, Split.VALIDATION)
     asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     held_out = _held_out(asked, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
-    if parts.judged:
+    if data.judged_only:
         ranker, decision = judged.fit_ranker(config.ranker, data, retriever, evidence, config.seed, progress)
     else:
         cfg = parts.ranked(retriever)
@@ -145,8 +144,6 @@ class _Parts:
     vectors: NDArray[np.float32]
     texts: QueryTexts
     item_text: NDArray[np.float32] | None
-    judged: bool
-    """Whether there are only judged pairs to learn from."""
     first_ts: NDArray[np.int64]
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
 
@@ -178,7 +175,7 @@ class _Parts:
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
-        return retriever, Evidence(Catalogue(data.items), activity, vectors, self.item_text, sources, self.judged)
+        return retriever, Evidence(Catalogue(data.items), activity, vectors, self.item_text, sources, data.judged_only)
 
 
 def known_vectors(

@@ -21,6 +21,8 @@ WINDOW = START + timedelta(days=15)
 class _Data:
     """As much of a data set as the protocol and the oracle read, made from a shop's log without its dirt."""
 
+    judged_only = False
+
     def __init__(self, shop: Shop) -> None:
         log = shop.log
         order = np.lexsort((np.arange(len(log)), log.user))

@@ -13,7 +13,7 @@ from tests.txrec.data import workbench
 from txrec import rank
 from txrec.catalogue import Catalogue
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
-from txrec.data.prepared import PreparedData, Sequences
+from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.protocol import cases
 from txrec.evidence import Activity, Evidence
@@ -31,19 +31,6 @@ FUTURE_DAY = 16
 """The validation window begins on this day of the raw log, the test window a week later."""
 
 
-class _Altered:
-    """A data set with other events."""
-
-    def __init__(self, data: PreparedData, sequences: Sequences) -> None:
-        self.sequences, self.meta, self.items, self.queries, self.path = (
-            sequences,
-            data.meta,
-            data.items,
-            data.queries,
-            data.path,
-        )
-
-
 def with_other_future(data: PreparedData, split: Split, seed: int = 5) -> PreparedData:
     """The same data set, but what users did from `split` on is shuffled among all of them."""
     events = data.sequences
@@ -54,7 +41,9 @@ def with_other_future(data: PreparedData, split: Split, seed: int = 5) -> Prepar
         values = getattr(events, name).copy()
         values[late] = values[order]
         changed[name] = values
-    return _Altered(data, replace(events, **changed))  # type: ignore[return-value]
+    altered = PreparedData(data.path, data.meta)
+    altered.__dict__["sequences"] = replace(events, **changed)
+    return altered
 
 
 def training_rows(data: PreparedData) -> list[NDArray[np.int64]]:

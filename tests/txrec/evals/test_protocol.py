@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.judged import judged_data
 from tests.tiny import tiny_data
 from txrec.config import EvaluateConfig
 from txrec.data.prepared import PreparedData, Sequences
@@ -35,7 +36,7 @@ class _Data:
     def __init__(self, events: Sequences, kind: str = "global_time", start_minute: int = 100) -> None:
         self.sequences = events
         self.meta = type("Meta", (), {"split_kind": kind, "test_start_ts": start_minute * MINUTE})()
-        self.path = None
+        self.judged_only = False
 
 
 def asked(events: Sequences, kind: str = "global_time", **settings: object) -> list[tuple[int, int, int, list[int]]]:
@@ -142,3 +143,10 @@ def test_data_without_time_is_asked_leave_one_out(tmp_path_factory: pytest.TempP
     assert len(found) == 80
     assert (found.truth.counts == 1).all()
     assert (found.now_us == 0).all()
+
+
+def test_judged_queries_are_the_requests_where_there_is_no_log(tmp_path) -> None:
+    found = cases(judged_data(tmp_path), Split.TEST, EvaluateConfig())
+    assert found.query.tolist() == [2]
+    assert found.truth.items.tolist() == [1]  # of grades 3, 2 and 1 the one in the upper half
+    assert (len(found.history(0).item), found.user.tolist()) == (0, [-1])

@@ -23,7 +23,7 @@ class _Data:
         self.meta = type("Meta", (), {"split_kind": "global_time", "test_start_ts": 100 * MINUTE})()
         self.items = pa.table({"train_count": COUNTS})
         self.queries = pa.table({"train_count": QUERIES})
-        self.path = None
+        self.judged_only = False
 
 
 DATA = _Data(

@@ -1,13 +1,13 @@
 import copy
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.judged import judged_data
 from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
@@ -150,7 +150,7 @@ def log_with_impressions() -> tuple[Cases, Sequences]:
         np.full(len(rows), Split.VALIDATION, np.int8),
     )
     meta = SimpleNamespace(split_kind="global_time", validation_start_ts=int(sequences.ts[0]))
-    data = SimpleNamespace(sequences=sequences, meta=meta, path=Path())
+    data = SimpleNamespace(sequences=sequences, meta=meta, judged_only=False)
     return cases(data, Split.VALIDATION, EvaluateConfig()), sequences
 
 
@@ -260,6 +260,15 @@ def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path) -> Non
     assert ranking.decision.num_requests > 0
     assert "ranker: ndcg@10" in str(ranking.decision)
     assert (ranking.ranker is not None) == ranking.decision.keep
+
+
+def test_a_catalogue_without_a_log_and_without_judgments_gets_no_ranker(tmp_path) -> None:
+    data = judged_data(tmp_path)
+    (tmp_path / "judgments.parquet").unlink()
+    config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
+    ranking = fit(config, data, RetrievalModel.for_data(config.model, data, None), None)
+    assert ranking.ranker is None
+    assert "0 requests" in str(ranking.decision)
 
 
 def test_the_ranker_sees_more_candidates_only_where_there_are_new_products(tmp_path) -> None:
