@@ -20,7 +20,7 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
 from txrec.evals.ceiling import ceiling
-from txrec.evals.evaluation import Evaluation, Lists, ask, check_metric, evaluate, query_texts, units
+from txrec.evals.evaluation import Evaluation, Lists, ask, best_of, check_metric, deciding, evaluate, query_texts, units
 from txrec.evals.judged import judged
 from txrec.evals.protocol import Cases, cases
 from txrec.evals.robust import robustness
@@ -47,10 +47,11 @@ class EvaluateSummary:
     def headline(self) -> str:
         """One line: the deciding figure with its interval, and the best baseline's."""
         own = self.figures["test"][self.metric]
-        name, best = self._best_baseline()
+        baselines = self.figures["baselines"]
+        name = best_of(baselines, self.metric)
         interval = self.figures["intervals"].get("test", {}).get(self.metric)
         sure = f" ({interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
-        line = f"{self.metric} {own:.4f}{sure}, best baseline {name} {best:.4f}"
+        line = f"{self.metric} {own:.4f}{sure}, best baseline {name} {baselines[name][self.metric]:.4f}"
         oracle = self.figures.get("oracle", {}).get("all")
         judged = self.figures.get("judged")
         if judged:
@@ -64,11 +65,6 @@ class EvaluateSummary:
         extra = [*self._judged(), *self._robust()]
         notes = [f"[yellow]{escape(self.note)}"] if self.note else []
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
-
-    def _best_baseline(self) -> tuple[str, float]:
-        found = {name: figures[self.metric] for name, figures in self.figures["baselines"].items()}
-        best = max(found, key=lambda name: found[name])
-        return best, found[best]
 
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))
@@ -89,9 +85,16 @@ class EvaluateSummary:
         if not found:
             return []
         heading = f"{found['num_pairs']:,} judged pairs of {found['num_queries']:,} queries"
-        table = Table(heading, "ndcg@10", "ROC-AUC", **_PLAIN)
-        for title, name in (("txrec", "test"), ("bm25", "bm25")):
-            table.add_row(title, f"{found[name]['ndcg@10']:.4f}", f"{found[name]['auc']:.4f}")
+        table = Table(heading, "ndcg@10", "95 % interval", "ROC-AUC", "p", **_PLAIN)
+        rows = {"txrec": ("test", found["test"])}
+        if "production" in found:
+            rows[f"in production ({self.figures['production']['bundle']})"] = ("production", found["production"])
+        rows |= {name: (name, figures) for name, figures in found["baselines"].items()}
+        for title, (name, figures) in rows.items():
+            interval = found["intervals"].get(name)
+            sure = f"{interval['ndcg@10']['low']:.4f} to {interval['ndcg@10']['high']:.4f}" if interval else ""
+            luck = f"{found['comparisons'][name]['p_value']:.3f}" if name in found["comparisons"] else ""
+            table.add_row(title, f"{figures['ndcg@10']:.4f}", sure, f"{figures['auc']:.4f}", luck)
         return [table, "[dim]above, in the whole catalogue, a product that nobody judged counts as wrong", ""]
 
     def _robust(self) -> list[RenderableType]:
@@ -106,7 +109,7 @@ class EvaluateSummary:
     def _slices(self) -> Table:
         table = Table("slice", "requests", self.metric, "best baseline", **_PLAIN)
         for name, part in self.figures["slices"].items():
-            best = max(part["baselines"], key=lambda other: part["baselines"][other][self.metric])
+            best = best_of(part["baselines"], self.metric)
             against = f"{part['baselines'][best][self.metric]:.4f} {best.replace('_', ' ')}"
             own = f"{part['test'][self.metric]:.4f}"
             table.add_row(name.replace("_", " "), f"{part['num_cases']:,}", own, against)
@@ -115,7 +118,7 @@ class EvaluateSummary:
 
 def _beside(judged: Mapping[str, Any], name: str) -> str:
     """A figure of judged pairs, and BM25's."""
-    return f"{judged['test'][name]:.4f} (bm25 {judged['bm25'][name]:.4f})"
+    return f"{judged['test'][name]:.4f} (bm25 {judged['baselines']['bm25'][name]:.4f})"
 
 
 def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
@@ -128,7 +131,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
         found.figures["oracle"] = ceiling(
             config.data.shop, data, found.cases, found.per_case["test"]["ndcg@10"], progress
         )
-    found.figures.update(_special(config, data, recommender, progress))
+    found.figures.update(_special(config, data, recommender, production, progress))
     config.reports_dir.mkdir(parents=True, exist_ok=True)
     _write_cases(config.reports_dir / "cases.parquet", found)
     page = config.reports_dir / "report.html"
@@ -138,13 +141,15 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     return EvaluateSummary(found.metric, found.figures, page, note)
 
 
-def _special(config: Config, data: PreparedData, recommender: Recommender, progress: Progress) -> dict[str, Any]:
+def _special(
+    config: Config, data: PreparedData, recommender: Recommender, production: Recommender | None, progress: Progress
+) -> dict[str, Any]:
     """Figures that only some data sets allow: graded pairs, and queries whose meaning is known."""
     figures: dict[str, Any] = {}
     if config.data.shop is not None:
         figures["robust"] = robustness(config.data.shop, recommender, progress)
     if config.data.judgments:
-        figures["judged"] = judged(recommender, data, Split.TEST, config.evaluate, config.seed, progress)
+        figures["judged"] = judged(recommender, data, Split.TEST, config.evaluate, config.seed, progress, production)
     return figures
 
 
@@ -199,6 +204,8 @@ class CompareSummary:
         for name, value in self.figures[0].items():
             other = self.figures[1][name]
             table.add_row(name, f"{value:.4f}", f"{other:.4f}", f"{value - other:+.4f}")
+        if not self.slices:
+            return Group(table, "", self.headline())
         parts = Table("slice", "requests", self.first, self.second, "difference", "p", **_PLAIN)
         for part in self.slices:
             low = f"{part.first - part.second:+.4f}"
@@ -208,7 +215,7 @@ class CompareSummary:
 
 
 def compare(config: Config, first: str, second: str, progress: Progress = silent) -> CompareSummary:
-    """Lays two bundles side by side on the same test requests.
+    """Lays two bundles side by side on the same test requests, or judged pairs where there is no log.
 
     Args:
         config: names the data set, the metric and the cut-offs.
@@ -217,13 +224,18 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         progress: told now and then.
     """
     data = PreparedData.open(config.data_dir)
+    bundles = [Recommender.open(_bundle(config, name)) for name in (first, second)]
+    resamples = max(config.evaluate.bootstrap, 1)
+    if data.judged_only:
+        ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
+        tested = bootstrap.paired(ours.values, theirs.values, ours.unit, resamples, config.seed)
+        means = ({ours.metric: float(ours.values.mean())}, {theirs.metric: float(theirs.values.mean())})
+        return CompareSummary(ours.metric, first, second, means, tested, len(ours.values), ())
     asked = cases(data, Split.TEST, config.evaluate)
-    folders = [_bundle(config, name) for name in (first, second)]
-    lists = [ask(Recommender.open(folder), data, asked, max(config.evaluate.ks), progress) for folder in folders]
+    lists = [ask(bundle, data, asked, max(config.evaluate.ks), progress) for bundle in bundles]
     own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
     metric = config.publish.metric
     check_metric(metric, own)
-    resamples = max(config.evaluate.bootstrap, 1)
     tested = bootstrap.paired(own[metric], other[metric], units(asked), resamples, config.seed)
     parts = tuple(_in_slice(part, lists[0], lists[1], asked, config) for part in slices(data, asked))
     return CompareSummary(metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(asked), parts)

@@ -1,7 +1,8 @@
 """`txrec publish`: the candidate becomes a version, and production if the gate lets it; and `txrec models`."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,12 @@ from rich.table import Table
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
-from txrec.evals import bootstrap, metrics
-from txrec.evals.evaluation import ask, check_metric, units
-from txrec.evals.metrics import Floats
-from txrec.evals.protocol import Cases, cases
+from txrec.evals import bootstrap, judged
+from txrec.evals.bootstrap import Interval, Paired
+from txrec.evals.evaluation import best_of, check_metric, deciding
 from txrec.progress import Progress, silent
 from txrec.recommend import Recommender, Request
 from txrec.registry import Decision, Registry
-from txrec.schema import Split
 
 SHOWN_METRICS = ("recall@10", "mrr")
 """Beside the deciding one in the list of versions."""
@@ -42,15 +41,26 @@ class PublishSummary:
         made = self.decision
         table = Table("promotion gate", "", box=None, pad_edge=False, header_style="dim")
         table.add_row("decision", str(made))
+        sure = f" ({made.interval.low:.4f} to {made.interval.high:.4f})" if made.interval else ""
+        table.add_row(f"{made.metric} of {made.version}", f"{made.value:.4f}{sure}  ({made.num_cases:,} requests)")
+        for name, value, over in (
+            (f"{made.production} in production", made.production_value, made.over_production),
+            (f"the best baseline, {made.baseline}", made.baseline_value, made.over_baseline),
+        ):
+            if value is not None:
+                table.add_row(f"of {name}", f"{value:.4f}  (same requests{_lead(made.version, over)})")
         if made.production_value is not None:
-            table.add_row(f"{made.metric} of {made.version}", f"{made.value:.4f}  ({made.num_cases:,} requests)")
-            table.add_row(f"{made.metric} of {made.production}", f"{made.production_value:.4f}  (same requests)")
             table.add_row("margin", f"{made.margin:.1%}")
-        if made.p_value is not None:
-            table.add_row("chance of such a difference by luck", f"{made.p_value:.3f}")
         table.add_row("bundle", str(self.path))
         table.add_row("production", str(self.production) if self.production else "none")
         return table
+
+
+def _lead(version: str, over: Paired | None) -> str:
+    if over is None:
+        return ""
+    change = over.difference
+    return f"; {version} {change.mean:+.4f}, {change.low:+.4f} to {change.high:+.4f}, p = {over.p_value:.3f}"
 
 
 def run(config: Config, progress: Progress = silent, force: bool = False) -> PublishSummary:
@@ -62,7 +72,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
     with registry.locked() as version:
         decision = _decide(config, registry, candidate, version, figures, unanswered, force, progress)
         kept: dict[str, Any] = {
-            name: figures[name] for name in ("test", "retrieval", "asked", "oracle") if name in figures
+            name: figures[name] for name in ("test", "retrieval", "judged", "asked", "oracle") if name in figures
         }
         path = registry.add(config.candidate_dir, kept, decision)
     production = registry.production
@@ -102,61 +112,69 @@ def _decide(
     force: bool,
     progress: Progress,
 ) -> Decision:
-    metric, margin = config.publish.metric, config.publish.margin
-    check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
-    production, problem = registry.production, ""
-    try:
-        serving = None if production is None else Recommender.open(registry.folder(production))
-    except BundleError as error:
-        serving, problem = None, str(error)
-    if serving is None:
-        value, count = figures["test"][metric], figures["asked"]["num_cases"]
-        return Decision(
-            version,
-            metric,
-            value,
-            margin,
-            count,
-            production=production,
-            production_problem=problem,
-            unanswered=unanswered,
-            force=force,
-        )
     data = PreparedData.open(config.data_dir)
-    asked = cases(data, Split.TEST, config.evaluate)
-    ours = _figures(config, candidate, data, asked, progress)
-    theirs = _figures(config, serving, data, asked, progress)
-    tested = bootstrap.paired(ours, theirs, units(asked), max(config.evaluate.bootstrap, 1), config.seed)
-    return Decision(
+    made = Decision(
         version=version,
-        metric=metric,
-        value=float(ours.mean()),
-        margin=margin,
-        num_cases=len(asked),
-        production=production,
-        production_value=float(theirs.mean()),
-        p_value=tested.p_value,
+        margin=config.publish.margin,
         unanswered=unanswered,
         force=force,
+        **_evaluated(config, data, figures),
+    )
+    production = registry.production
+    if production is None:
+        return made
+    try:
+        serving = Recommender.open(registry.folder(production))
+    except BundleError as error:
+        return replace(made, production=production, production_problem=str(error))
+    ours, theirs = (deciding(config, data, bundle, progress) for bundle in (candidate, serving))
+    return replace(
+        made,
+        value=float(ours.values.mean()),
+        num_cases=len(ours.values),
+        production=production,
+        production_value=float(theirs.values.mean()),
+        over_production=bootstrap.paired(
+            ours.values, theirs.values, ours.unit, max(config.evaluate.bootstrap, 1), config.seed
+        ),
     )
 
 
-def _figures(config: Config, recommender: Recommender, data: PreparedData, asked: Cases, progress: Progress) -> Floats:
-    """(C,) the deciding metric of every case."""
-    ks = config.evaluate.ks
-    lists = ask(recommender, data, asked, max(ks), progress)
-    return metrics.per_case(lists.ranked, asked.truth, ks)[config.publish.metric]
+def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What the evaluation says about the figure that `deciding` measures, as fields of a `Decision`."""
+    found, metric, count = figures, config.publish.metric, figures["asked"]["num_cases"]
+    if data.judged_only:
+        found, metric = figures["judged"], f"ndcg@{judged.K}"
+        if not found:
+            raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
+        count = found["num_queries"]
+    else:
+        check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
+    best = best_of(found["baselines"], metric)
+    interval, over = found["intervals"].get("test", {}).get(metric), found["comparisons"].get(best)
+    return {
+        "metric": judged.METRIC if data.judged_only else metric,
+        "value": found["test"][metric],
+        "num_cases": count,
+        "interval": Interval(**interval) if interval else None,
+        "baseline": best,
+        "baseline_value": found["baselines"][best][metric],
+        "over_baseline": Paired.of(over) if over and over["metric"] == metric else None,
+    }
 
 
 def models(config: Config) -> Table:
     """All versions with their figures and decisions, for a terminal."""
-    columns = tuple(dict.fromkeys([config.publish.metric, *SHOWN_METRICS]))
+    versions = Registry(config.registry_dir).versions()
+    deciding = (version.manifest.gate.get("metric", config.publish.metric) for version in versions)
+    columns = tuple(dict.fromkeys([*deciding, *SHOWN_METRICS]))
     table = Table("version", "made", *columns, "decision", box=None, pad_edge=False, header_style="dim")
-    for version in Registry(config.registry_dir).versions():
+    for version in versions:
         name = f"[bold green]{version.name} production[/]" if version.in_production else version.name
-        test = version.manifest.metrics.get("test", {})
-        figures = (f"{test[column]:.4f}" if column in test else "" for column in columns)
-        table.add_row(name, version.manifest.created, *figures, escape(version.manifest.gate.get("decision", "")))
+        gate = version.manifest.gate
+        known = version.manifest.metrics.get("test", {}) | {gate["metric"]: gate["value"]}
+        figures = (f"{known[column]:.4f}" if column in known else "" for column in columns)
+        table.add_row(name, version.manifest.created, *figures, escape(gate.get("decision", "")))
     return table
 
 

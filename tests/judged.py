@@ -1,15 +1,25 @@
-"""A prepared data set of judged pairs alone: three products, two queries, no log."""
+"""A prepared data set of judged pairs alone: three products, two queries, no log; and a bundle over it."""
 
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from tests.tiny import _tokenizer
-from txrec import schema
+from txrec import bundle, schema
+from txrec.config import Config, ModelConfig, RankerConfig, TextConfig
 from txrec.data.prepared import Meta, PreparedData
+from txrec.model.retrieval import RetrievalModel
 from txrec.schema import Split
+from txrec.train import ranker
 
+CONFIG = Config(
+    name="judged",
+    text=TextConfig(encoder="none"),
+    model=ModelConfig(dim=16, num_layers=1, num_heads=2),
+    ranker=RankerConfig(mode="off"),
+)
 PAIRS = [
     ("lamp", "sku-1", 3.0, Split.TRAIN),
     ("lamp", "sku-2", 2.5, Split.TRAIN),
@@ -46,3 +56,10 @@ def judged_data(path: Path) -> PreparedData:
     meta = Meta(fingerprint="judged", has_time=False, split_kind="global_time", **counts, **times)
     (path / "meta.json").write_text(meta.model_dump_json(), encoding="utf-8")
     return PreparedData.open(path)
+
+
+def judged_bundle(path: Path, data: PreparedData) -> Path:
+    """Writes `path`: nothing in it is trained, it finds products by their words."""
+    torch.manual_seed(0)
+    model = RetrievalModel.for_data(CONFIG.model, data, None)
+    return bundle.write(path, CONFIG, data, model, None, ranker.fit(CONFIG, data, model, None)).path

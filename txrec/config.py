@@ -428,7 +428,7 @@ class PublishConfig(Section):
     """The promotion gate."""
 
     metric: str = "ndcg@10"
-    """Compared metric."""
+    """Compared metric. Where there are judged pairs and no log, NDCG@10 within them is compared instead."""
     margin: float = Field(0.01, ge=0)
     """A new bundle may be worse by this share and still be promoted."""
     smoke_queries: tuple[str, ...] = ()

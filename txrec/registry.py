@@ -23,6 +23,7 @@ from typing import Any
 from txrec import bundle
 from txrec.bundle import Bundle, Manifest
 from txrec.errors import BundleError
+from txrec.evals.bootstrap import Interval, Paired
 
 POINTER = "production"
 MOVES = "moves.jsonl"
@@ -34,7 +35,8 @@ class Decision:
     """The gate's verdict on a version: what was measured, and the inequality that follows from it.
 
     A version is promoted if every smoke query is answered and its metric is at most `margin` (a share) below that of
-    the version in production on the same requests.
+    the version in production on the same requests. The best baseline on these requests is told beside it and decides
+    nothing: there is no bundle of it that could serve instead.
     """
 
     version: str
@@ -43,14 +45,21 @@ class Decision:
     """The new version's."""
     margin: float
     num_cases: int
+    interval: Interval | None = None
+    """Of the value; None = none was made."""
+    baseline: str = ""
+    """The best baseline; empty = there is none."""
+    baseline_value: float | None = None
+    over_baseline: Paired | None = None
+    """How far the new version lies above it."""
     production: str | None = None
     """Version in production at the time; None = none."""
     production_value: float | None = None
     """Its value on the same requests; None = there is none to compare with."""
     production_problem: str = ""
     """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
-    p_value: float | None = None
-    """Two-sided, of the paired difference."""
+    over_production: Paired | None = None
+    """How far the new version lies above it."""
     unanswered: tuple[str, ...] = ()
     """Smoke queries that got no answer."""
     force: bool = False
@@ -91,6 +100,10 @@ class Decision:
         kept = self.production or "no version"
         verb = f"promote {self.version}" if self.promote else f"keep {kept}, not {self.version}"
         parts = [self.inequality]
+        if self.interval is not None:
+            parts.append(f"95 % interval {self.interval.low:.4f} to {self.interval.high:.4f}")
+        if self.baseline_value is not None:
+            parts.append(f"best baseline {self.baseline} {self.baseline_value:.4f}")
         if self.unanswered:
             parts.append("no answer to " + ", ".join(repr(query) for query in self.unanswered))
         return f"{verb}{' by force' if self.forced else ''}: {'; '.join(parts)}"

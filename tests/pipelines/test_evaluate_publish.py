@@ -4,17 +4,21 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from pipelines import evaluate, publish
 from pipelines.evaluate import EvaluateSummary
+from tests import judged
 from tests import tiny_bundle as bundles
 from txrec.config import Config, with_overrides
 from txrec.errors import ConfigError, StageError
+from txrec.evals.evaluation import Deciding
 from txrec.registry import Registry
 
 
@@ -72,17 +76,26 @@ def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSu
 def test_judged_pairs_come_first_and_the_rest_says_what_counts_as_wrong(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = {"test": {"ndcg@10": 0.9336, "auc": 0.741}, "bm25": {"ndcg@10": 0.9327, "auc": 0.6226}}
+    figures = {
+        "test": {"ndcg@10": 0.9336, "auc": 0.741},
+        "baselines": {"bm25": {"ndcg@10": 0.9327, "auc": 0.6226}},
+        "intervals": {"test": {"ndcg@10": {"mean": 0.9336, "low": 0.9291, "high": 0.938}}},
+        "comparisons": {"bm25": {"p_value": 0.456}},
+    }
     monkeypatch.setattr(evaluate, "judged", lambda *_: {"num_pairs": 14_564, "num_queries": 2_299, **figures})
     pairs = [{"path": "grades.csv", "columns": {"query": "q", "item_id": "i", "grade": "g"}}]
-    judged = with_value(config, tmp_path, **{"data.judgments": pairs, "evaluate.bootstrap": 0})
-    summary = evaluate.run(judged)
+    graded = with_value(config, tmp_path, **{"data.judgments": pairs, "evaluate.bootstrap": 0})
+    summary = evaluate.run(graded)
     start = "judged pairs 0.9336 (bm25 0.9327), ROC-AUC 0.7410 (bm25 0.6226); whole catalogue ndcg@10"
     assert summary.headline().startswith(start)
-    assert "nobody judged counts as wrong" in shown(summary.render())
-    page = (judged.reports_dir / "report.html").read_text()
+    text = shown(summary.render())
+    assert "nobody judged counts as wrong" in text
+    assert re.search(r"txrec +0.9336 +0.9291 to 0.9380 +0.7410", text)
+    assert re.search(r"bm25 +0.9327 +0.6226 +0.456", text)
+    page = (graded.reports_dir / "report.html").read_text()
     assert "14,564 pairs of 2,299 queries" in page
-    assert page.index("0.9336") < page.index("Beside the baselines")
+    assert page.index("0.9291 to 0.9380") < page.index("Beside the baselines")
+    assert "decides whether a bundle is promoted" not in page  # there is a log: it decides
     assert "Judged pairs" not in (config.reports_dir / "report.html").read_text()
 
 
@@ -177,7 +190,14 @@ def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     first = publish.run(run)
     assert str(first.decision).startswith("promote v1: ndcg@10")
     second = publish.run(run)
-    assert re.match(r"promote v2: ndcg@10 [01]\.\d{4} >= [01]\.\d{4} required", second.headline())
+    number = r"[01]\.\d{4}"
+    told = f"{number} >= {number} required; 95 % interval {number} to {number}; best baseline covisitation {number}"
+    assert re.fullmatch(f"promote v2: ndcg@10 {told}", second.headline())
+    assert second.decision.interval.low <= second.decision.value <= second.decision.interval.high
+    assert second.decision.over_production.p_value == 1
+    over = second.decision.value - summary.figures["baselines"]["covisitation"]["ndcg@10"]
+    assert second.decision.over_baseline.difference.mean == pytest.approx(over)
+    assert "best baseline, covisitation" in shown(second.render())
     assert second.decision.production == "v1"
     assert second.decision.num_cases == summary.figures["asked"]["num_cases"]
     manifest = json.loads((run.registry_dir / "production" / "manifest.json").read_text())
@@ -197,9 +217,13 @@ def test_a_worse_candidate_is_kept_out_unless_forced(
 ) -> None:
     run = with_value(config, tmp_path)
     publish.run(run)
-    real = publish._figures
-    values = iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
-    monkeypatch.setattr(publish, "_figures", lambda *args: real(*args) * next(values))
+    real, shares = publish.deciding, iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
+
+    def halved(*args: Any) -> Deciding:
+        found = real(*args)
+        return replace(found, values=found.values * next(shares))
+
+    monkeypatch.setattr(publish, "deciding", halved)
     kept = publish.run(run)
     assert re.match(r"keep v1, not v2: ndcg@10 [01]\.\d{4} < [01]\.\d{4} required", str(kept.decision))
     assert Registry(run.registry_dir).production == "v1"
@@ -217,4 +241,36 @@ def test_an_evaluation_of_another_candidate_is_not_published(
     figures["asked"]["bundle"] = "20200101T000000-00000000"
     (run.reports_dir / "metrics.json").write_text(json.dumps(figures))
     with pytest.raises(StageError, match="run `txrec evaluate CONFIG` again"):
+        publish.run(run)
+
+
+def test_where_there_is_no_log_judged_pairs_decide(tmp_path: Path) -> None:
+    pairs = [{"path": "grades.csv", "columns": {"query": "q", "item_id": "i", "grade": "g"}}]
+    fields = {
+        "runs_root": str(tmp_path),
+        "data.judgments": pairs,
+        "evaluate.bootstrap": 50,
+        "publish.metric": "precision@5",
+    }
+    run = with_overrides(judged.CONFIG, fields)
+    run.data_dir.mkdir(parents=True)
+    judged.judged_bundle(run.candidate_dir, judged.judged_data(run.data_dir))
+    figures = evaluate.run(run).figures
+    own, best = (part["ndcg@10"] for part in (figures["judged"]["test"], figures["judged"]["baselines"]["bm25"]))
+    assert own > figures["test"]["precision@5"]
+    assert "NDCG@10 within the judged pairs decides" in (run.reports_dir / "report.html").read_text()
+    first, second = publish.run(run), publish.run(run)
+    told = f"ndcg@10 of judged pairs {own:.4f}, nothing in production to compare with; 95 % interval"
+    assert str(first.decision).startswith(f"promote v1: {told}")
+    assert str(first.decision).endswith(f"best baseline bm25 {best:.4f}")
+    assert second.decision.value == second.decision.production_value == pytest.approx(own)
+    assert second.decision.over_baseline.difference.mean == pytest.approx(own - best)
+    assert "ndcg@10 of judged pairs" in shown(publish.models(run))
+    again = evaluate.run(run)
+    assert again.figures["judged"]["production"]["ndcg@10"] == pytest.approx(own)
+    assert "in production (v2)" in shown(Group(*again._judged()))
+    compared = evaluate.compare(run, "v1", "candidate")
+    assert compared.headline().startswith("ndcg@10 of judged pairs of v1 minus candidate: +0.0000")
+    (run.reports_dir / "metrics.json").write_text(json.dumps({**again.figures, "judged": {}}))
+    with pytest.raises(StageError, match="no judged pair lies in the test part"):
         publish.run(run)

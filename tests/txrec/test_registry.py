@@ -8,6 +8,7 @@ import pytest
 
 from txrec.bundle import Bundle
 from txrec.errors import BundleError
+from txrec.evals.bootstrap import Interval
 from txrec.registry import Decision, Registry
 
 
@@ -38,6 +39,15 @@ def test_the_inequality_is_said_in_full() -> None:
     failed = verdict("v2", 0.12, production="v1", production_value=0.1314)
     assert not failed.promote
     assert str(failed) == "keep v1, not v2: ndcg@10 0.1200 < 0.1301 required"
+
+
+def test_the_best_baseline_and_the_interval_are_told_and_hold_nobody_back() -> None:
+    found = verdict("v1", 0.1, interval=Interval(0.1, 0.08, 0.12), baseline="bm25", baseline_value=0.4)
+    assert str(found) == (
+        "promote v1: ndcg@10 0.1000, nothing in production to compare with; 95 % interval 0.0800 to 0.1200;"
+        " best baseline bm25 0.4000"
+    )
+    assert found.plain()["interval"] == {"mean": 0.1, "low": 0.08, "high": 0.12}
 
 
 def test_the_first_version_is_promoted_for_want_of_another() -> None:

@@ -38,5 +38,9 @@ class Judgments:
         share = (grade[rows] - low) / max(high - low, 1e-9)
         return cls(query[rows], item[rows], grade[rows], share.astype(np.float64))
 
+    def select(self, rows: NDArray[np.int64]) -> "Judgments":
+        """Some of the pairs, in the order of `rows`."""
+        return Judgments(self.query[rows], self.item[rows], self.grade[rows], self.share[rows])
+
     def __len__(self) -> int:
         return len(self.query)

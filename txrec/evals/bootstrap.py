@@ -29,6 +29,15 @@ class Paired:
     p_value: float
     """Two-sided: how often a difference this large would come about if there were none."""
 
+    def plain(self) -> dict[str, float]:
+        """As metrics.json holds it."""
+        return {**vars(self.difference), "p_value": self.p_value}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, float]) -> "Paired":
+        """Reads what `plain` gave."""
+        return cls(Interval(plain["mean"], plain["low"], plain["high"]), plain["p_value"])
+
 
 def intervals(
     figures: Mapping[str, NDArray[np.float64]], unit: NDArray[np.int64], resamples: int, seed: int = 0

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.config import Config
+from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
-from txrec.errors import ConfigError
-from txrec.evals import baselines, bootstrap, metrics
+from txrec.errors import ConfigError, StageError
+from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import Cases, Truth, cases
 from txrec.evals.slices import slices
@@ -87,6 +88,38 @@ def evaluate(
 
 
 _OWN = ("test", "retrieval", "production")
+
+
+@dataclass(frozen=True, eq=False)
+class Deciding:
+    """The figure that decides whether a bundle is promoted, of every request of the test part."""
+
+    metric: str
+    values: Floats  # (C,)
+    unit: NDArray[np.int64]  # (C,) what is resampled
+
+
+def deciding(config: Config, data: PreparedData, recommender: Recommender, progress: Progress = silent) -> Deciding:
+    """Measures it: `publish.metric` over the whole catalogue, or NDCG@10 within judged pairs where there is no log.
+
+    Where people graded some products, all others count as wrong over the whole catalogue, however good they are.
+    """
+    if data.judged_only:
+        given = Judgments.of(data, Split.TEST)
+        if not len(given):
+            raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
+        ndcg = judged.graded_ndcg(judged.by_recommender(recommender, data, given, progress), given)
+        return Deciding(judged.METRIC, ndcg, np.arange(len(ndcg)))
+    metric, ks = config.publish.metric, config.evaluate.ks
+    asked = cases(data, Split.TEST, config.evaluate)
+    found = metrics.per_case(ask(recommender, data, asked, max(ks), progress).ranked, asked.truth, ks)
+    check_metric(metric, found)
+    return Deciding(metric, found[metric], units(asked))
+
+
+def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
+    """Name of the system with the highest figure."""
+    return max(systems, key=lambda name: systems[name][metric])
 
 
 def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, progress: Progress = silent) -> Lists:
@@ -279,8 +312,5 @@ def _certainty(
             "test": {name: vars(interval) for name, interval in own.items()},
             metric: {name: vars(interval) for name, interval in everybody.items()},
         },
-        "comparisons": {
-            name: {"metric": metric, **vars(found.difference), "p_value": found.p_value}
-            for name, found in compared.items()
-        },
+        "comparisons": {name: {"metric": metric, **found.plain()} for name, found in compared.items()},
     }

@@ -5,8 +5,8 @@ NDCG@10 is graded: a pair gains 2 ** grade - 1, and ties of a score count as the
 `evaluate.relevant_grade` on. Queries that were judged once, or the same for all products, take part: they score 1.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,13 @@ from txrec.index.lexical import Lexical
 from txrec.progress import Progress, silent
 from txrec.recommend import Recommender, Request
 from txrec.retrieve import NO_HISTORY, Question
-from txrec.schema import Split
+from txrec.schema import PAD, Split
 
 K = 10
+METRIC = f"ndcg@{K} of judged pairs"
 BATCH = 128
 TOLERANCE = 1e-4
 """Of a grade such as 2.67, kept as float32."""
-
-Scorer = Callable[[Judgments], NDArray[np.float32]]
-"""Judged pairs to (J,) scores."""
 
 
 def judged(
@@ -40,41 +38,58 @@ def judged(
     cfg: EvaluateConfig,
     seed: int = 0,
     progress: Progress = silent,
+    production: Recommender | None = None,
 ) -> dict[str, Any]:
-    """NDCG@10 and ROC-AUC of the recommender and of BM25 on a split's judgments, with intervals; empty without any."""
+    """NDCG@10 and ROC-AUC on a split's judgments, with intervals and paired tests; empty without any.
+
+    Of the recommender (`test`), the one in production where there is one, and BM25.
+    """
     given = Judgments.of(data, split)
     if not len(given):
         return {}
-    scorers: dict[str, Scorer] = {
-        "test": lambda pairs: by_recommender(recommender, data, pairs, progress),
-        "bm25": lambda pairs: by_words(data, pairs),
-    }
-    scores = {name: scorer(given) for name, scorer in scorers.items()}
+    bundles = {"test": recommender} | ({} if production is None else {"production": production})
+    scores = {name: by_recommender(one, data, given, progress) for name, one in bundles.items()}
+    scores["bm25"] = by_words(data, given)
     ndcg = {name: graded_ndcg(found, given) for name, found in scores.items()}
     right = given.grade >= cfg.relevant_grade - TOLERANCE
-    figures: dict[str, Any] = {
+    figures = {
         name: {f"ndcg@{K}": float(ndcg[name].mean()), "auc": metrics.auc(found, right)}
         for name, found in scores.items()
     }
-    if cfg.bootstrap:
-        unit = np.arange(len(ndcg["test"]))
-        better = bootstrap.paired(ndcg["test"], ndcg["bm25"], unit, cfg.bootstrap, seed)
-        figures["comparison"] = {"metric": f"ndcg@{K}", **vars(better.difference), "p_value": better.p_value}
-    return {"num_pairs": len(given), "num_queries": len(ndcg["test"]), "right_frac": float(right.mean()), **figures}
+    return {
+        "num_pairs": len(given),
+        "num_queries": len(ndcg["test"]),
+        "right_frac": float(right.mean()),
+        "baselines": {"bm25": figures.pop("bm25")},
+        **figures,
+        **_certainty(ndcg, cfg.bootstrap, seed),
+    }
+
+
+def _certainty(ndcg: Mapping[str, Floats], resamples: int, seed: int) -> dict[str, Any]:
+    """Intervals over queries of everybody's NDCG; paired tests against the recommender."""
+    if not resamples:
+        return {"intervals": {}, "comparisons": {}}
+    unit, metric = np.arange(len(ndcg["test"])), f"ndcg@{K}"
+    found = bootstrap.intervals(ndcg, unit, resamples, seed)
+    others = {name: values for name, values in ndcg.items() if name != "test"}
+    compared = {name: bootstrap.paired(ndcg["test"], other, unit, resamples, seed) for name, other in others.items()}
+    return {
+        "intervals": {name: {metric: vars(interval)} for name, interval in found.items()},
+        "comparisons": {name: {"metric": metric, **paired.plain()} for name, paired in compared.items()},
+    }
 
 
 def graded_ndcg(scores: NDArray[Any], given: Judgments) -> Floats:
     """(Q,) graded NDCG@10 of each judged query, in the order of their ids."""
-    starts = np.append(np.flatnonzero(np.append(True, np.diff(given.query) != 0)), len(given))
     gains, discounts = 2.0**given.grade - 1.0, 1.0 / np.log2(np.arange(2, K + 2))
-    found = np.empty(len(starts) - 1)
-    for row, (start, end) in enumerate(itertools.pairwise(starts)):
-        own, gain = scores[start:end], gains[start:end]
-        places = np.zeros(end - start)
-        places[: min(K, end - start)] = discounts[: min(K, end - start)]
+    found = []
+    for rows in by_query(given):
+        gain, places = gains[rows], np.zeros(len(rows))
+        places[:K] = discounts[: len(rows)]
         best = np.sort(gain)[::-1] @ places
-        found[row] = _mean_of_ties(own, gain) @ places / best if best > 0 else 1.0
-    return found
+        found.append(_mean_of_ties(scores[rows], gain) @ places / best if best > 0 else 1.0)
+    return np.array(found)
 
 
 def _mean_of_ties(scores: NDArray[Any], gain: NDArray[Any]) -> Floats:
@@ -87,13 +102,20 @@ def _mean_of_ties(scores: NDArray[Any], gain: NDArray[Any]) -> Floats:
 def by_recommender(
     recommender: Recommender, data: PreparedData, given: Judgments, progress: Progress = silent
 ) -> NDArray[np.float32]:
-    """(J,) scores of ranking each query's judged products, as `Recommender.rank_items` does."""
+    """(J,) scores of ranking each query's judged products, as `Recommender.rank_items` does.
+
+    The bundle may have been made from other data; products that it does not know score lowest.
+    """
+    dense = np.array([PAD, *(recommender.catalogue.ids.get(key, PAD) for key in data.items["item_key"].to_pylist())])
+    known = np.flatnonzero(dense[given.item] != PAD)
+    own = given.select(known)
+    own = replace(own, item=dense[own.item].astype(np.int32))
     scores, done = np.full(len(given), -np.inf, np.float32), 0
-    for part, questions in asked(given, data, recommender.catalogue):
+    for part, questions in asked(own, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(questions)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.ids[order.order].tolist(), order.scores.tolist(), strict=True))
-            scores[rows] = [score.get(int(item), -np.inf) for item in given.item[rows]]
+            scores[known[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
             done += len(rows)
         progress("judged pairs", done, len(given))
     return scores
@@ -122,6 +144,8 @@ def asked(
 
 def by_query(given: Judgments) -> list[NDArray[np.int64]]:
     """The rows of each judged query's pairs."""
+    if not len(given):
+        return []
     return np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
 
 

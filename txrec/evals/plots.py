@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from txrec.evals import metrics
-from txrec.evals.evaluation import Evaluation, scored_pairs
+from txrec.evals.evaluation import Evaluation, best_of, scored_pairs
 from txrec.schema import PAD
 
 OWN, OTHER, FAINT = "#1f5fa8", "#9aa5b1", "#d9dee4"
@@ -107,7 +107,11 @@ def recall_by_popularity(found: Evaluation, k: int = 10) -> str:
     middle = np.bincount(group, count) / np.maximum(size, 1)
     with rc_context(_STYLE):
         figure, axes = _figure(7.2, 3.0)
-        for name, colour in (("test", OWN), (_best_baseline(found), "#c26a1b"), ("popularity", OTHER)):
+        for name, colour in (
+            ("test", OWN),
+            (best_of(found.figures["baselines"], found.metric), "#c26a1b"),
+            ("popularity", OTHER),
+        ):
             listed = _is_listed(found.systems[name], truth.case, truth.items, k)
             share = np.bincount(group, listed) / np.maximum(size, 1)
             axes.plot(middle[size > 0], share[size > 0], "o-", color=colour, label=label(name), markersize=4)
@@ -142,12 +146,6 @@ def label(name: str) -> str:
     own = {"test": "txrec", "retrieval": "txrec, retrieval only", "production": "bundle in production"}
     length = re.fullmatch(r"history_(\d+)_(\d+)", name)
     return f"history {length[1]} to {length[2]}" if length else own.get(name, name.replace("_", " "))
-
-
-def _best_baseline(found: Evaluation) -> str:
-    baselines = found.figures["baselines"]
-    best: str = max(baselines, key=lambda name: baselines[name][found.metric])
-    return best
 
 
 def _is_listed(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from txrec.config import Config
 from txrec.evals import metrics, plots
-from txrec.evals.evaluation import Evaluation, query_texts
+from txrec.evals.evaluation import Evaluation, best_of, query_texts
 from txrec.evals.plots import label
 from txrec.schema import PAD, EventKind
 
@@ -46,7 +46,7 @@ def page(config: Config, found: Evaluation) -> str:
         [
             _head(config, found),
             _tiles(found),
-            _section("Judged pairs", _JUDGED, _judged(found)),
+            _section("Judged pairs", _JUDGED + _DECIDES * found.data.judged_only, _judged(found)),
             _section("Beside the baselines", _BASELINES, _svg(plots.system_bars(found)), _systems(found)),
             _section("Where it is good and where not", _SLICES, _svg(plots.slice_bars(found)), _slices(found)),
             _section("Telling right from wrong", _CURVES, _curves(found)),
@@ -67,6 +67,7 @@ _JUDGED = (
     "The products that people graded for a query, ranked among themselves. Below, the whole catalogue is ranked,"
     " and a product that nobody graded counts as wrong, although it may be as good as a graded one."
 )
+_DECIDES = " NDCG@10 within the judged pairs decides whether a bundle is promoted."
 _SLICES = (
     "Slices by request keep some requests. Slices by product (head, tail, cold) count only right products of that kind:"
     " the head is the most popular fifth, cold products have no training event, in all requests and in searches alone."
@@ -101,7 +102,7 @@ def _head(config: Config, found: Evaluation) -> str:
 def _tiles(found: Evaluation) -> str:
     figures, metric = found.figures, found.metric
     interval = figures["intervals"].get("test", {}).get(metric)
-    best = max(figures["baselines"], key=lambda name: figures["baselines"][name][metric])
+    best = best_of(figures["baselines"], metric)
     tiles = [
         (metric, f"{figures['test'][metric]:.4f}", _range(interval)),
         (f"best baseline: {label(best)}", f"{figures['baselines'][best][metric]:.4f}", metric),
@@ -115,8 +116,10 @@ def _tiles(found: Evaluation) -> str:
         )
     judged = figures.get("judged")
     if judged:
+        sure = _range(judged["intervals"].get("test", {}).get("ndcg@10"))
+        against = f"bm25 {judged['baselines']['bm25']['ndcg@10']:.4f}"
         tiles.insert(
-            0, ("judged pairs: ndcg@10", f"{judged['test']['ndcg@10']:.4f}", f"bm25 {judged['bm25']['ndcg@10']:.4f}")
+            0, ("judged pairs: ndcg@10", f"{judged['test']['ndcg@10']:.4f}", " | ".join(filter(None, (sure, against))))
         )
     cells = (f'<div class="tile">{escape(n)}<b>{v}</b><span>{escape(s)}</span></div>' for n, v, s in tiles)
     return f'<div class="tiles">{"".join(cells)}</div>'
@@ -127,11 +130,13 @@ def _judged(found: Evaluation) -> str:
     if not figures:
         return ""
     pairs = f"{figures['num_pairs']:,} pairs of {figures['num_queries']:,} queries"
-    rows = [
-        (name == "test", [label(name), f"{figures[name]['ndcg@10']:.4f}", f"{figures[name]['auc']:.4f}"])
-        for name in ("test", "bm25")
-    ]
-    return _table([pairs, "ndcg@10", "ROC-AUC"], rows)
+    systems = {name: figures[name] for name in ("test", "production") if name in figures} | figures["baselines"]
+    rows = []
+    for name, values in systems.items():
+        sure = _range(figures["intervals"].get(name, {}).get("ndcg@10"))
+        luck = f"{figures['comparisons'][name]['p_value']:.3f}" if name in figures["comparisons"] else ""
+        rows.append((name == "test", [label(name), f"{values['ndcg@10']:.4f}", sure, f"{values['auc']:.4f}", luck]))
+    return _table([pairs, "ndcg@10", "95 % interval", "ROC-AUC", "p"], rows)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
@@ -178,7 +183,7 @@ def _systems(found: Evaluation) -> str:
 def _slices(found: Evaluation) -> str:
     rows = []
     for name, part in found.figures["slices"].items():
-        best = max(part["baselines"], key=lambda other: part["baselines"][other][found.metric])
+        best = best_of(part["baselines"], found.metric)
         figures = [part["test"][found.metric], part["retrieval"][found.metric], part["baselines"][best][found.metric]]
         cells = [label(name), f"{part['num_cases']:,}", *(f"{value:.4f}" for value in figures), label(best)]
         rows.append((False, cells))

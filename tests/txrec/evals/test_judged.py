@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from tests.judged import judged_data
+from tests.judged import judged_bundle, judged_data
+from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
-from txrec.evals.judged import by_words, graded_ndcg
+from txrec.data.prepared import PreparedData
+from txrec.evals.judged import by_recommender, by_words, graded_ndcg, judged
+from txrec.recommend import Recommender, Request
 from txrec.schema import Split
 
 QUERIES = np.array([1, 1, 1, 4, 9, 9], np.int32)
@@ -50,3 +54,50 @@ def test_bm25_scores_the_judged_products_of_a_query_that_training_never_saw(tmp_
     found = by_words(data, Judgments.of(data, Split.TEST))
     assert found[0] > 0
     assert found[2] == 0
+
+
+@pytest.fixture(scope="module")
+def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    folder = tmp_path_factory.mktemp("judged")
+    return Recommender.open(judged_bundle(folder / "bundle", judged_data(folder)))
+
+
+def test_judged_products_are_ordered_as_a_list_of_the_caller_is(recommender: Recommender, tmp_path: Path) -> None:
+    data = judged_data(tmp_path)
+    scores = by_recommender(recommender, data, Judgments.of(data, Split.TEST))
+    keys = data.items["item_key"].to_pylist()
+    slate = recommender.rank_items(keys, Request(query="lamps"))
+    assert [keys[row] for row in np.argsort(-scores, kind="stable")] == [item.item_id for item in slate.items]
+
+
+def test_a_bundle_of_other_data_is_asked_by_raw_ids_and_what_it_does_not_know_is_last(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    data = judged_data(tmp_path)
+    own = by_recommender(recommender, data, Judgments.of(data, Split.TEST))
+    items = data.items.take([2, 0, 1]).to_pylist()
+    items[2]["item_key"] = "sku-9"  # was sku-2
+    other = PreparedData(data.path, data.meta)
+    other.__dict__["items"] = pa.Table.from_pylist(items, schema=data.items.schema)
+    given = Judgments(np.full(3, 2, np.int32), np.array([1, 2, 3], np.int32), np.ones(3, np.float32), np.ones(3))
+    found = by_recommender(recommender, other, given)
+    assert (found[1] > found[0]) == (own[0] > own[2])  # sku-1 and sku-3
+    assert np.isfinite(found[:2]).all()
+    assert found[2] == -np.inf
+    nothing = Judgments(given.query[2:], given.item[2:], given.grade[2:], given.share[2:])
+    assert by_recommender(recommender, other, nothing).tolist() == [-np.inf]
+
+
+def test_judged_figures_stand_beside_bm25_and_the_bundle_in_production(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    data, cfg = judged_data(tmp_path), EvaluateConfig(bootstrap=50, relevant_grade=3.0)
+    found = judged(recommender, data, Split.TEST, cfg, production=recommender)
+    assert (found["num_pairs"], found["num_queries"]) == (3, 1)
+    assert found["production"] == found["test"]
+    assert found["comparisons"]["production"]["mean"] == 0
+    interval = found["intervals"]["test"]["ndcg@10"]
+    assert interval["low"] <= found["test"]["ndcg@10"] <= interval["high"]
+    over = found["test"]["ndcg@10"] - found["baselines"]["bm25"]["ndcg@10"]
+    assert found["comparisons"]["bm25"]["mean"] == pytest.approx(over)
+    assert judged(recommender, data, Split.VALIDATION, cfg) == {}
