@@ -1,10 +1,11 @@
 """Training on one accelerator with torch alone: speed, share of the chip's arithmetic, time to a target.
 
-    python bench/gpu.py [--device cuda] [--prepared DIR] [--target 0.18] [--compile] [--small]
+    python bench/gpu.py [--device cuda] [--prepared DIR] [--target 0.18] [--compile] [--small] [dotted.key=value ...]
 
 1. Step time at width 256, 8 blocks, 200 positions: full softmax over 10,000 items and sampled softmax over a million
    (row-wise optimiser), beside a plain PyTorch SASRec of the same size (`nn.TransformerEncoder`, whole logits).
-2. With `--prepared` (the `data` folder of a MovieLens-1M run): seconds to the target on validation.
+2. With `--prepared` (the `data` folder of a MovieLens-1M run): seconds until `configs/movielens-1m.toml` reaches the
+   target on validation, validation, recording and compiling included.
 
 `--device cpu --small` runs every line with tiny sizes, as the tests do. Arithmetic is counted as 6 per weight of the
 blocks and token, plus attention and loss; the share (MFU) is of the chip's dense bfloat16 peak, by its name below.
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from txrec.batch import Batch
-from txrec.config import Config, ModelConfig, TrainConfig
+from txrec.config import ModelConfig, TrainConfig, load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import Cases, Truth
 from txrec.features import History
@@ -35,6 +36,7 @@ from txrec.train.history import trainer_for
 from txrec.train.loop import EpochReport, Trainer
 from txrec.train.objective import NextItem, product_dtype
 
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-1m.toml"
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
 """Dense bfloat16, from the makers' data sheets."""
 
@@ -66,7 +68,7 @@ def main() -> None:
     }.items():
         result[name] = _report(name, size, args.device, peak, _ours(size, args))
     size = Size(10_000 // scale, "full", batch_size, width)
-    result["plain_10k"] = _report("plain_10k", size, args.device, peak, _plain(size, args.device))
+    result["plain_10k"] = _report("plain_10k", size, args.device, peak, _plain(size, args))
     result["tokens_per_s"], result["mfu"] = result["full_10k"]["tokens_per_s"], result["full_10k"]["mfu"]
     result["ratio"] = result["tokens_per_s"] / result["plain_10k"]["tokens_per_s"]
     if args.prepared:
@@ -79,9 +81,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--prepared", default="", help="prepared MovieLens-1M data")
     parser.add_argument("--target", type=float, default=0.18)
-    parser.add_argument("--max-epochs", type=int, default=60)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the decoder")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the blocks, the plain model's too")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
+    parser.add_argument("overrides", nargs="*", help="laid over configs/movielens-1m.toml")
     return parser.parse_args()
 
 
@@ -170,8 +172,11 @@ class PlainSasrec(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), batch.target.flatten(), reduction="sum")
 
 
-def _plain(size: Size, device: str) -> Callable[[], Tensor]:
-    module, batch = PlainSasrec(size).to(device), _batch(size, device)
+def _plain(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
+    module, batch = PlainSasrec(size).to(args.device), _batch(size, args.device)
+    if args.compile:
+        for layer in module.blocks.layers:
+            layer.compile()
     optimizer = torch.optim.AdamW(module.parameters())
     targets = int((batch.target != 0).sum())
 
@@ -228,12 +233,8 @@ def arithmetic(size: Size) -> float:
 
 def time_to_target(prepared: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Trains on MovieLens-1M until validation NDCG@10 reaches the target."""
-    epochs = args.max_epochs
-    settings = TrainConfig(max_epochs=epochs, patience=epochs, batch_size=128, compile=args.compile)
-    model = ModelConfig(use_time=False, use_text=False, use_category=False)
-    config = Config(name="gpu", model=model, train=settings).model_copy(
-        update={"evaluate": Config(name="gpu").evaluate.model_copy(update={"filter_seen": True})}
-    )
+    overrides = [f"train.compile={str(args.compile).lower()}", *args.overrides]
+    config = load(str(CONFIG), overrides)
     trainer = trainer_for(config, PreparedData.open(prepared), None, args.device)
     reached: list[float] = []
 
@@ -242,7 +243,7 @@ def time_to_target(prepared: Path, args: argparse.Namespace) -> dict[str, Any]:
         print(f"epoch {report.epoch:>3} {report.seconds:8.1f} s  NDCG@10 {ndcg:.4f}", flush=True)
         if ndcg >= args.target and not reached:
             reached.append(report.seconds)
-            run.state.stale = settings.patience  # far enough
+            run.state.stale = config.train.patience  # far enough
 
     trainer.run(on_epoch)
     return {"seconds_to_target": reached[0] if reached else None, "validation_ndcg@10": trainer.state.best}

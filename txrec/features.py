@@ -158,7 +158,8 @@ def collate(
     ends = positions.offsets[1:]
     starts = np.maximum(positions.offsets[:-1], ends - cfg.max_length)
     at = (torch.from_numpy(starts), torch.from_numpy(ends))
-    return pack(positions.tensors(), *at, query_vectors, torch.from_numpy(now.astype(np.int64)))
+    width = int((ends - starts).max(initial=1))
+    return pack(positions.tensors(), *at, width, query_vectors, torch.from_numpy(now.astype(np.int64)))
 
 
 def _with_request(history: History, query: int, now_us: int) -> History:
@@ -187,6 +188,7 @@ def pack(
     positions: PositionTensors,
     starts: Tensor,
     ends: Tensor,
+    width: int,
     query_vectors: Tensor | None,
     now_us: Tensor,
     targets: Tensor | None = None,
@@ -197,12 +199,12 @@ def pack(
         positions: of all users.
         starts: (B,) int64 first position of each window, as an index into the flat tensors.
         ends: (B,) one past its last position.
+        width: L, at least the longest window; given, so that an accelerator need not be waited for.
         query_vectors: (Q + 1, Dt), or None.
         now_us: (B,) when the position after the window is asked for, 0 = unknown.
         targets: (P,) target item of each position, PAD = none; None outside training.
     """
     length = ends - starts
-    width = max(int(length.max()), 1) if len(length) else 1
     at = starts[:, None] + torch.arange(width, device=starts.device)  # (B, L)
     real = at < ends[:, None]
     at = torch.where(real, at, 0)

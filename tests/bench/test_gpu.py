@@ -17,7 +17,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_it_measures_every_part_and_ends_with_one_json_object(tiny: PreparedData) -> None:
-    arguments = ["--device", "cpu", "--small", "--prepared", str(tiny.path), "--max-epochs", "1"]
+    arguments = ["--device", "cpu", "--small", "--prepared", str(tiny.path), "train.max_epochs=1"]
     command = [sys.executable, "-c", WITHOUT_RAY, str(SCRIPT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     result = json.loads(done.stdout.splitlines()[-1])

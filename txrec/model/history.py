@@ -58,10 +58,14 @@ class HistoryDecoder(nn.Module):
         if self.gaps is not None:
             gap_s = (batch.request_ts - batch.ts).clamp_min(0)
             context = context + self.gaps(torch.log2(1 + gap_s).long().clamp_max(NUM_GAPS - 1))
-        if self.query is not None and batch.query_vectors.shape[1] > 1 and bool(batch.query.any()):
+        if self.query is not None and batch.query_vectors.shape[1] > 1 and self._may_ask(batch.query):
             asked = (batch.query != 0).unsqueeze(-1)
             context = context + self.query(batch.query_vectors[batch.query]) * asked
         return context
+
+    @staticmethod
+    def _may_ask(query: Tensor) -> bool:
+        return query.is_cuda or bool(query.any())  # to look would hold an accelerator up for longer than it saves
 
 
 def _small(rows: int, dim: int) -> nn.Embedding:

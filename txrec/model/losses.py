@@ -27,16 +27,17 @@ class FullSoftmax:
         self.temperature = temperature
         self._buffer = torch.empty(0, dtype=dtype)
 
-    def __call__(self, states: Tensor, vectors: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, states: Tensor, vectors: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
         """Sum of the losses, a scalar.
 
         Args:
             states: (M, D) L2-normalised.
             vectors: (C, D) L2-normalised.
             target: (M,) int64 row of `vectors`.
+            counts: (M,) bool, False = a state without a target, left out; None = all of them count.
         """
         scale, chunk = 1 / self.temperature, self._chunk(vectors)
-        loss: Tensor = _ChunkedSoftmax.apply(states, vectors, target, scale, chunk)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedSoftmax.apply(states, vectors, target, counts, scale, chunk)  # type: ignore[no-untyped-call]
         return loss
 
     def _chunk(self, vectors: Tensor) -> Tensor:
@@ -49,8 +50,10 @@ class FullSoftmax:
 
 class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, vectors: Tensor, target: Tensor, scale: float, buffer: Tensor) -> Tensor:
-        scaled = states * scale
+    def forward(
+        ctx: Any, states: Tensor, vectors: Tensor, target: Tensor, counts: Tensor | None, scale: float, buffer: Tensor
+    ) -> Tensor:
+        scaled = states * scale if counts is None else states * (counts * scale).unsqueeze(-1)
         loss = -(scaled * vectors[target]).sum(dtype=torch.float64)
         grad_states, grad_vectors = torch.empty_like(states), torch.zeros_like(vectors)
         narrow, candidates = scaled.to(buffer.dtype), vectors.to(buffer.dtype)
@@ -62,10 +65,12 @@ class _ChunkedSoftmax(torch.autograd.Function):
             if offset is not None:
                 weights.sub_(offset)
             norm = weights.exp_().sum(1, keepdim=True, dtype=torch.float32)
-            loss += norm.log().sum(dtype=torch.float64) + (0 if offset is None else offset.sum(dtype=torch.float64))
+            log_norm = norm.log() if offset is None else norm.log() + offset
+            loss += _counted(log_norm, None if counts is None else counts[rows]).sum(dtype=torch.float64)
             torch.div(torch.mm(weights, candidates), norm, out=grad_states[rows])
             grad_vectors += torch.mm(weights.T, (scaled[rows] / norm).to(buffer.dtype))
         grad_states.sub_(vectors[target]).mul_(scale)
+        grad_states = _counted(grad_states, counts)
         grad_vectors.index_add_(0, target, scaled, alpha=-1)
         ctx.save_for_backward(grad_states, grad_vectors)
         return loss.to(states.dtype)
@@ -73,7 +78,12 @@ class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_vectors = ctx.saved_tensors
-        return grad_states * grads[0], grad_vectors * grads[0], None, None, None
+        return grad_states * grads[0], grad_vectors * grads[0], None, None, None, None
+
+
+def _counted(rows: Tensor, counts: Tensor | None) -> Tensor:
+    """(M, ...) with zeros where a state does not count."""
+    return rows if counts is None else rows * counts.view(-1, *[1] * (rows.dim() - 1))
 
 
 def _offset(logits: Tensor, bound: float) -> Tensor | None:
@@ -122,7 +132,13 @@ class Negatives(nn.Module):
 
 
 def sampled_softmax(
-    states: Tensor, positive: Tensor, negative: Tensor, hit: Tensor, log_expected: Tensor, temperature: float
+    states: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    hit: Tensor,
+    log_expected: Tensor,
+    temperature: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Sum over states of the sampled softmax loss with logQ correction.
 
@@ -133,11 +149,13 @@ def sampled_softmax(
         hit: (M, S) bool, True where a negative is the state's own target: left out.
         log_expected: (S,) log of the expected number of draws of each negative.
         temperature: of the cosine.
+        counts: (M,) bool, False = a state without a target, left out; None = all of them count.
     """
     right = (states * positive).sum(-1, keepdim=True) / temperature
     wrong = states @ negative.T / temperature - log_expected
     logits = torch.cat([right, wrong.masked_fill(hit, float("-inf"))], dim=1)
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device), reduction="sum")
+    first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    return _counted(F.cross_entropy(logits, first, reduction="none"), counts).sum()
 
 
 def generalised_bce(
@@ -148,6 +166,7 @@ def generalised_bce(
     num_items: int,
     calibration: float,
     temperature: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Sum over states of gBCE, binary cross-entropy that corrects the overconfidence of few negatives.
 
@@ -159,4 +178,4 @@ def generalised_bce(
     right = (states * positive).sum(-1) / temperature
     wrong = states @ negative.T / temperature
     pushed = F.logsigmoid(-wrong).masked_fill(hit, 0.0).sum(-1)
-    return -(power * F.logsigmoid(right) + pushed).sum() / (len(negative) + 1)
+    return -_counted(power * F.logsigmoid(right) + pushed, counts).sum() / (len(negative) + 1)

@@ -48,17 +48,20 @@ def restore(
 
 
 def take(folder: Path, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Loads weights and moments of a checkpoint in place.
+    """Loads weights and moments of a checkpoint in place, whatever device it was written from.
 
     Raises:
         TrainingError: it belongs to a model of other sizes.
     """
+    own = [{name: group[name] for name in ("lr", "capturable")} for group in optimizer.param_groups]
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError) as error:
         message = f"{folder}: the checkpoint belongs to another configuration; remove {folder} to start anew ({error})"
         raise TrainingError(message) from error
+    for group, of_this_device in zip(optimizer.param_groups, own, strict=True):
+        group.update(of_this_device)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,6 +3,9 @@
 A window is at most `max_length` positions. Users with longer histories give several windows, cut at other places
 every epoch. Batches hold windows of like length and about the same number of tokens, so that little is padding.
 Everything random follows from (seed, epoch): an interrupted epoch can be taken up at any step.
+
+On an accelerator batches come in few shapes, widths in steps and as many rows as the budget of tokens allows, filled up
+with empty windows: a shape that came before costs neither compiling nor the launching of kernels one by one.
 """
 
 from collections.abc import Iterator
@@ -27,6 +30,9 @@ from txrec.schema import EVENT_CODES, EventKind, Split
 
 POOL_BATCHES = 16
 """Windows are sorted by length within pools of this many batches: enough to save padding, random enough to mix."""
+
+WIDTH_STEP = 16
+"""Widths of batches on an accelerator are multiples of this."""
 
 NOTHING_TO_LEARN = "no training example: no user has an event before another one in the training part"
 
@@ -91,20 +97,38 @@ class Examples:
         starts, ends = self.windows(rng)
         order = rng.permutation(len(starts))
         starts, ends = starts[order], ends[order]
-        lengths = ends - starts
-        rows = self.train.batch_size * world_size
-        budget = int(rows * lengths.mean())
-        pool = rows * POOL_BATCHES
+        widths = self._width(ends - starts)
+        pool = self.train.batch_size * world_size * POOL_BATCHES
         cuts = [
-            cut + at for at in range(0, len(ends), pool) for cut in _cut(lengths[at : at + pool], budget, world_size)
+            cut + at
+            for at in range(0, len(ends), pool)
+            for cut in _cut(widths[at : at + pool], self._budget * world_size, world_size)
         ]
         return [(starts[cuts[i]], ends[cuts[i]]) for i in rng.permutation(len(cuts))]
 
     def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Batch:
         """Model input of some windows."""
         columns, target, asked_ts = self._resident
+        width = int(self._width(ends - starts).max())
+        if self._few_shapes:
+            empty = max(self._budget // width - len(starts), 0)
+            starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
-        return features.pack(columns, first, last, self.query_vectors, asked_ts[last - 1], target)
+        return features.pack(columns, first, last, width, self.query_vectors, asked_ts[last - 1], target)
+
+    @property
+    def _few_shapes(self) -> bool:
+        return torch.device(self.device).type != "cpu"
+
+    @cached_property
+    def _budget(self) -> int:
+        """Tokens of a step and worker, the same in every epoch."""
+        starts, ends = self.windows(np.random.default_rng(0))
+        return max(int(self.train.batch_size * (ends - starts).mean()), 1)
+
+    def _width(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(W,) positions that windows of these lengths are given."""
+        return -(-lengths // WIDTH_STEP) * WIDTH_STEP if self._few_shapes else lengths
 
     @cached_property
     def _resident(self) -> tuple[PositionTensors, Tensor, Tensor]:
@@ -151,12 +175,12 @@ def _after_last(marked: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArra
     return np.where(place > offsets[:-1], place, 0)
 
 
-def _cut(lengths: NDArray[np.int64], budget: int, least: int) -> list[NDArray[np.int64]]:
-    """Cuts a pool of windows, sorted by length, into batches of at most `budget` padded tokens and `least` rows."""
-    order = np.argsort(-lengths, kind="stable")
+def _cut(widths: NDArray[np.int64], budget: int, least: int) -> list[NDArray[np.int64]]:
+    """Cuts a pool of windows, sorted by width, into batches of at most `budget` padded tokens and `least` rows."""
+    order = np.argsort(-widths, kind="stable")
     cuts, at = [], 0
     while at < len(order):
-        rows = max(budget // int(lengths[order[at]]), least)
+        rows = max(budget // int(widths[order[at]]), least)
         if len(order) - at - rows < least:
             rows = len(order) - at
         cuts.append(order[at : at + rows])

@@ -3,7 +3,7 @@
 Everything random at a step follows from (seed, step, rank), so a run that was interrupted after any epoch and resumed
 from its checkpoint ends with the same bits as one that was not. Losses are summed and divided by the number of targets
 of the whole step, over all workers, so that two workers equal one with the double batch. On an accelerator figures
-are read back now and then only, so that it never waits for the loop.
+are read back now and then only, so that it never waits for the loop; a single GPU replays recorded steps.
 """
 
 import time
@@ -23,6 +23,7 @@ from txrec.evals.protocol import Cases
 from txrec.progress import Progress, silent
 from txrec.train import checkpoint, optimizer, validation
 from txrec.train.examples import Step
+from txrec.train.graphs import StepGraphs
 from txrec.train.objective import NextItem
 from txrec.train.rowwise import WEIGHT, ItemTable
 from txrec.train.world import World
@@ -85,10 +86,12 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         self.world = World.current()
-        self.table = ItemTable.of(objective, cfg, self.world)
         self.objective = objective.to(device)
+        objective.fixed_shapes = torch.device(device).type == "cuda"
+        self.table = ItemTable.of(objective, cfg, self.world)
         if cfg.compile:
-            objective.model.decoder.compile(dynamic=True)
+            for block in objective.model.decoder.blocks:  # all blocks share what is compiled for the first
+                block.compile(dynamic=True)
         self.module = self._distributed() if self.world.size > 1 else objective
         self.examples = examples
         self.cases = cases.select(np.arange(self.world.rank, len(cases), self.world.size))
@@ -101,6 +104,8 @@ class Trainer:
         self._keep_best()
         self.last_checkpoint = "none yet"
         self._broken = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)  # first bad step and its norm
+        self._now = torch.zeros((), dtype=torch.float64, device=device)  # the step
+        self._graphs = StepGraphs(lambda batch: self._compute(batch, True)) if self._can_record() else None
 
     @property
     def finished(self) -> bool:
@@ -184,18 +189,25 @@ class Trainer:
         """
         # the hash of a tuple of integers is the same in every process and run
         torch.manual_seed(hash((self.seed, self.state.step, self.world.rank)))
+        self._now.fill_(self.state.step)
+        self._schedule((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
         batch = batch.to(self.device)
+        result = self._compute(batch, update) if self._graphs is None else self._graphs(batch)
+        self.state.step += 1
+        return result
+
+    def _can_record(self) -> bool:
+        sharded = self.table is not None and self.table.shard is not None
+        return self.device.type == "cuda" and self.world.size == 1 and self.cfg.accumulate == 1 and not sharded
+
+    def _compute(self, batch: Batch, update: bool) -> Tensor:
+        """The part of a step that is on the device."""
         mine = (batch.target != 0).sum()
         targets = self.world.sum(mine.clone())
         loss = self.module(batch)
         (loss * (self.world.size / targets / self.cfg.accumulate)).backward()
         if update:
-            norm = self._clip()
-            broken = torch.stack([self._broken.new_tensor(self.state.step), norm.double()])
-            self._broken = torch.where(torch.isfinite(norm) | (self._broken[0] >= 0), self._broken, broken)
-            if self.device.type != "cpu" or torch.isfinite(norm):
-                self._update((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
-        self.state.step += 1
+            self._update()
         return torch.stack([loss.detach(), mine, batch.length.sum()]).double()
 
     def _clip(self) -> Tensor:
@@ -208,14 +220,22 @@ class Trainer:
         torch._foreach_mul_([*dense, rows], (self.cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
 
-    def _update(self, done_frac: float) -> None:
-        parts: list[torch.optim.Optimizer] = [self.optimizer]
-        if self.table is not None:
-            parts.append(self.table.optimizer)
-        for part in parts:
-            optimizer.set_lr(part, optimizer.lr_at(self.cfg, done_frac))
+    def _update(self) -> None:
+        norm = self._clip()
+        known = torch.isfinite(norm) | (self._broken[0] >= 0)
+        self._broken.copy_(torch.where(known, self._broken, torch.stack([self._now, norm.double()])))
+        if self.device.type == "cpu" and not torch.isfinite(norm):
+            return
+        for part in self._optimizers():
             part.step()
             part.zero_grad(set_to_none=True)
+
+    def _schedule(self, done_frac: float) -> None:
+        for part in self._optimizers():
+            optimizer.set_lr(part, optimizer.lr_at(self.cfg, done_frac))
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.optimizer] if self.table is None else [self.optimizer, self.table.optimizer]
 
     def _read(self, step: Step, total: Tensor, seconds: float, progress: Progress) -> None:
         broken_step, norm = self._broken.tolist()
@@ -240,7 +260,8 @@ class Trainer:
             return {}, False
         progress("validating", self.state.epoch, self.cfg.max_epochs)
         model, vectors = self.objective.model, self.examples.query_vectors
-        totals = self.world.sum(validation.measure(model, self.cases, vectors, least_cases=self.most_cases))
+        with torch.compiler.set_stance("force_eager"):  # compiling for other shapes takes longer than it saves
+            totals = self.world.sum(validation.measure(model, self.cases, vectors, least_cases=self.most_cases))
         figures = validation.figures(totals)
         if totals[2] == 0:  # nothing to validate on: the latest weights are the best known
             self._keep_best()

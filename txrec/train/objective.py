@@ -1,7 +1,8 @@
 """`NextItem`: a batch in, the summed next-item loss out; the module that DDP wraps.
 
 Positions without a target (searches that led nowhere, padding, the last event) are dropped before the loss, which is
-where most of the arithmetic is. Only trained items compete: a cold item that never could have been the target must
+where most of the arithmetic is; on an accelerator, which would have to be asked how many they are, they stay and count
+for nothing. Only trained items compete: a cold item that never could have been the target must
 not be pushed away.
 """
 
@@ -39,6 +40,9 @@ class NextItem(nn.Module):
         self.full = FullSoftmax(model.cfg.temperature, dtype)
         self.dtype = dtype
         self.negatives = Negatives(cfg.negatives, cfg.num_negatives, counts)
+        self._sampled_softmax = torch.compile(sampled_softmax, dynamic=True) if cfg.compile else sampled_softmax
+        self.fixed_shapes = False
+        """Nothing is dropped, so that no shape depends on values; see the module."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the losses over the batch's targets, a scalar."""
@@ -47,23 +51,29 @@ class NextItem(nn.Module):
 
     def _full(self, batch: Batch) -> Tensor:
         items = self.model.encoder.all()
-        states = self.model.states(batch, items)
-        wanted = batch.target != 0
+        states, target, counts = self._asked(self.model.states(batch, items), batch.target)
         candidates = normalise(items[1 : self.model.sizes.num_competing + 1])
-        return self.full(states[wanted].float(), candidates.float(), batch.target[wanted] - 1)
+        return self.full(states.float(), candidates.float(), (target - 1).clamp_min(0), counts)
 
     def _sampled(self, batch: Batch) -> Tensor:
-        wanted = batch.target != 0
-        states, target = self.model.states(batch)[wanted], batch.target[wanted]
+        states, target, counts = self._asked(self.model.states(batch), batch.target)
         drawn = self.negatives()
         positive = normalise(self.model.encoder(target))
         negative = normalise(self.model.encoder(drawn + 1))
         hit = drawn + 1 == target[:, None]
         temperature = self.model.cfg.temperature
         if self.loss == "sampled":
-            return sampled_softmax(states, positive, negative, hit, self.negatives.log_expected[drawn], temperature)
+            expected = self.negatives.log_expected[drawn]
+            return self._sampled_softmax(states, positive, negative, hit, expected, temperature, counts)
         size = self.model.sizes.num_competing
-        return generalised_bce(states, positive, negative, hit, size, self.cfg.gbce_calibration, temperature)
+        return generalised_bce(states, positive, negative, hit, size, self.cfg.gbce_calibration, temperature, counts)
+
+    def _asked(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(M, D) states, (M,) targets, and (M,) which of them count where all positions are kept."""
+        wanted = target != 0
+        if not self.fixed_shapes:
+            return states[wanted], target[wanted], None
+        return states.flatten(0, 1), target.flatten(), wanted.flatten()
 
 
 def product_dtype(precision: str, device: torch.device | str) -> torch.dtype:

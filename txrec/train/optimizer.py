@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from txrec.config import OptimizerConfig
 
@@ -19,7 +19,9 @@ def adamw(modules: Iterable[nn.Module], cfg: OptimizerConfig, without: nn.Parame
                 matrix = isinstance(module, nn.Linear) and name == "weight"
                 (decayed if matrix else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas, fused=True)
+    on_gpu = decayed[0].is_cuda
+    lr = torch.tensor(cfg.lr, device=decayed[0].device) if on_gpu else cfg.lr  # a recorded step reads it anew
+    return torch.optim.AdamW(groups, lr=lr, betas=cfg.betas, fused=True, capturable=on_gpu)
 
 
 def lr_at(cfg: OptimizerConfig, done_frac: float) -> float:
@@ -34,4 +36,7 @@ def lr_at(cfg: OptimizerConfig, done_frac: float) -> float:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of every group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

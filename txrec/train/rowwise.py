@@ -28,7 +28,7 @@ class RowwiseAdam(torch.optim.Optimizer):
     AdamW's length and share its learning rate.
     """
 
-    def __init__(self, weight: nn.Parameter, lr: float, beta2: float, eps: float = 1e-8) -> None:
+    def __init__(self, weight: nn.Parameter, lr: float | Tensor, beta2: float, eps: float = 1e-8) -> None:
         super().__init__([weight], {"lr": lr, "beta2": beta2, "eps": eps})
 
     @torch.no_grad()
@@ -45,7 +45,7 @@ class RowwiseAdam(torch.optim.Optimizer):
             square = state["square"][rows].lerp(values.square().mean(1), 1 - group["beta2"])
             state["updates"][rows], state["square"][rows] = updates, square
             root = (square / (1 - group["beta2"] ** updates)).sqrt() + group["eps"]
-            weight.index_add_(0, rows, values / root[:, None], alpha=-group["lr"])
+            weight.index_add_(0, rows, values * (-group["lr"] / root)[:, None])
 
 
 class ItemTable:
@@ -55,12 +55,13 @@ class ItemTable:
         """Makes the table's gradients sparse and, if asked for, spreads its rows over the processes."""
         encoder = objective.model.encoder
         assert isinstance(encoder.ids, nn.Embedding)
-        encoder.ids.sparse = True
+        encoder.ids.sparse, encoder.ids.padding_idx = True, None  # the encoder multiplies padding by zero anyway
         self.shard = ShardedTable(encoder.ids, world.rank, world.size) if cfg.shard_items else None
         encoder.ids = self.shard or encoder.ids
         (self.weight,) = encoder.ids.parameters()
         self.world = world
-        self.optimizer = RowwiseAdam(self.weight, cfg.lr, cfg.betas[1])
+        lr = torch.tensor(cfg.lr, device=self.weight.device) if self.weight.is_cuda else cfg.lr
+        self.optimizer = RowwiseAdam(self.weight, lr, cfg.betas[1])
 
     @classmethod
     def of(cls, objective: NextItem, cfg: TrainConfig, world: World) -> "ItemTable | None":
@@ -85,7 +86,7 @@ class ItemTable:
     def take_gradient(self) -> Tensor:
         """Averages the gradient over the processes as DDP does; returns its (rows, D) values, which may be scaled."""
         assert self.weight.grad is not None
-        gradient = self.weight.grad.coalesce()
+        gradient = coalesced(self.weight.grad)
         if self.shard is None and self.world.size > 1:
             rows = self.world.joined(gradient.indices()[0])
             values = self.world.joined(gradient.values())
@@ -118,3 +119,23 @@ class ItemTable:
             name: (value if self.shard is None else self.shard.part(value)).to(device)
             for name, value in moments.items()
         }
+
+
+def coalesced(gradient: Tensor) -> Tensor:
+    """Sparse (N, D) with each row once; on a GPU as many rows as there were before, unused ones being zeros of row 0.
+
+    How many rows are distinct only the GPU knows, and a step must not wait for it.
+    """
+    return fixed_size_coalesced(gradient) if gradient.is_cuda else gradient.coalesce()
+
+
+def fixed_size_coalesced(gradient: Tensor) -> Tensor:
+    """What `coalesced` does on a GPU. Row 0 must be padding, whose gradient is zero."""
+    rows, order = gradient._indices()[0].sort()
+    first = torch.ones_like(rows, dtype=torch.bool)
+    first[1:] = rows[1:] != rows[:-1]
+    place = first.cumsum(0) - 1
+    values = gradient._values()
+    summed = torch.zeros_like(values).index_add_(0, place, values[order])
+    distinct = torch.zeros_like(rows).scatter_(0, place, rows)
+    return torch.sparse_coo_tensor(distinct[None], summed, gradient.shape, check_invariants=False, is_coalesced=True)

@@ -29,6 +29,29 @@ def test_the_chunked_softmax_equals_cross_entropy_in_value_and_gradient(
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.001])
+def test_states_that_do_not_count_change_neither_the_loss_nor_a_gradient(temperature: float) -> None:
+    states, vectors, target = problem()
+    counts = torch.arange(len(target)) % 3 != 0
+    full = FullSoftmax(temperature)
+    negatives = Negatives("uniform", 30, torch.ones(30))
+    rows = negatives()
+
+    def by_sampling(states: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
+        hit, expected = rows == target[:, None], negatives.log_expected[rows]
+        return sampled_softmax(states, vectors[target], vectors[rows], hit, expected, temperature, counts)
+
+    def by_gbce(states: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
+        hit = rows == target[:, None]
+        return generalised_bce(states, vectors[target], vectors[rows], hit, 30, 0.5, temperature, counts)
+
+    for loss in (lambda s, t, c: full(s, vectors, t, c), by_sampling, by_gbce):
+        kept, few = loss(states, target, counts), loss(states[counts], target[counts], None)
+        torch.testing.assert_close(kept, few)
+        found, wanted = (torch.autograd.grad(value, (states, vectors)) for value in (kept, few))
+        torch.testing.assert_close(found, wanted)
+
+
 def test_the_logits_are_never_whole_in_memory() -> None:
     loss = FullSoftmax(0.05)
     states, vectors, target = problem(num_states=20_000, num_items=3_000)

@@ -131,7 +131,7 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tiny: Pr
 
 def test_a_compiled_decoder_trains_and_saves_as_the_plain_one(tiny: PreparedData, tmp_path: Path) -> None:
     runs = [trainer(tiny, train=TRAIN.model_copy(update={"compile": compiled})) for compiled in (False, True)]
-    assert runs[1].objective.model.decoder._compiled_call_impl is not None
+    assert all(block._compiled_call_impl is not None for block in runs[1].objective.model.decoder.blocks)
     with torch.compiler.set_stance("force_eager"):  # the wiring; what the compiler makes of it takes a minute
         for run in runs:
             run.run(nothing)
@@ -139,6 +139,34 @@ def test_a_compiled_decoder_trains_and_saves_as_the_plain_one(tiny: PreparedData
     assert list(plain) == list(compiled)
     for name, weights in plain.items():
         torch.testing.assert_close(compiled[name], weights, msg=name)
+
+
+def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows(
+    tiny: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tiny, MODEL.model_copy(update={"max_length": 7}))
+    plain = [batch for epoch in range(3) for batch in run.examples.epoch(0, epoch)]
+    monkeypatch.setattr(Examples, "_few_shapes", True)
+    monkeypatch.setattr("txrec.train.examples.WIDTH_STEP", 4)
+    few = [batch for epoch in range(3) for batch in run.examples.epoch(0, epoch)]
+    shapes = {batch.item.shape for batch in few}
+    assert {width for _, width in shapes} == {4, 8}
+    assert len(shapes) == 2 < len({batch.item.shape for batch in plain})
+    targets = [np.sort(np.concatenate([b.target[b.target != 0].numpy() for b in made])) for made in (plain, few)]
+    assert np.array_equal(*targets)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
+def test_positions_without_a_target_may_stay_or_be_dropped(tiny: PreparedData, loss: str) -> None:
+    run = trainer(tiny, train=TRAIN.model_copy(update={"loss": loss, "num_negatives": 57}))
+    batch = next(iter(run.examples.epoch(0, 0)))
+    found = []
+    for run.objective.fixed_shapes in (False, True):
+        torch.manual_seed(0)
+        run.module(batch).backward()
+        found.append([parameter.grad for parameter in run.objective.parameters() if parameter.grad is not None])
+        run.optimizer.zero_grad(set_to_none=True)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
 def test_accumulated_batches_make_one_step(tiny: PreparedData) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from tests.txrec.train.test_loop import MODEL, TRAIN, nothing, trainer
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
-from txrec.train.rowwise import RowwiseAdam
+from txrec.train.rowwise import RowwiseAdam, fixed_size_coalesced
 from txrec.train.validation import figures, measure
 
 SAMPLED = TRAIN.model_copy(update={"loss": "sampled", "num_negatives": 57, "item_optimizer": "rowwise"})
@@ -43,6 +43,22 @@ def test_a_row_that_occurs_twice_in_a_batch_moves_once_by_the_sum() -> None:
     tables[1].grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.tensor([[4.0, 7.0]]), (3, 2))
     for table in tables:
         RowwiseAdam(table, lr=0.1, beta2=0.9).step()
+    torch.testing.assert_close(tables[0], tables[1])
+
+
+def test_rows_are_brought_together_without_asking_how_many_they_are() -> None:
+    rows, values = torch.tensor([3, 0, 5, 3, 0, 5, 5]), torch.arange(14.0).reshape(7, 2)
+    values[rows == 0] = 0  # padding
+    gradient = torch.sparse_coo_tensor(rows[None], values, (6, 2), check_invariants=True)
+    found = fixed_size_coalesced(gradient)
+    assert found.values().shape == values.shape
+    assert torch.equal(found.to_dense(), gradient.to_dense())
+    tables = [nn.Parameter(torch.ones(6, 2)) for _ in range(2)]
+    for table, given in zip(tables, (gradient, found), strict=True):
+        optimizer = RowwiseAdam(table, lr=0.1, beta2=0.9)
+        for _ in range(2):
+            table.grad = given
+            optimizer.step()
     torch.testing.assert_close(tables[0], tables[1])
 
 
