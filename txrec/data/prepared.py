@@ -16,6 +16,7 @@ text and category only.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,12 @@ class PreparedData:
         if not (self.path / "sequences").is_dir():
             return Sequences.from_table(schema.SEQUENCES.empty_table())
         return Sequences.from_table(pq.read_table(self.path / "sequences", schema=schema.SEQUENCES))
+
+    def altered(self, meta: Meta | None = None, **tables: Any) -> "PreparedData":
+        """The same with another `meta` and other tables (`items`, `queries`, `sequences`), not read from disk then."""
+        other = PreparedData(self.path, meta or self.meta)
+        other.__dict__.update(tables)
+        return other
 
     @property
     def judged_only(self) -> bool:

@@ -11,7 +11,6 @@ the epoch, decides whether the ranker is kept and calibrates it; then it is trai
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +24,17 @@ from txrec.config import RankerConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.evals.judged import asked, by_query, graded_ndcg
-from txrec.evidence import NUM_REQUEST_FEATURES, Evidence
-from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
+from txrec.evidence import Evidence
+from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
 from txrec.retrieve import Retriever
 from txrec.schema import Split
+from txrec.train.listwise import METRIC, PATIENCE, decide, in_order, join, scores_of, select, sizes
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
-METRIC = "ndcg@10"
 HELD_OUT_FRAC = 0.3
 """Share of the validation queries that decide."""
-PATIENCE = 3
-"""Epochs without improvement on validation before training stops."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +50,7 @@ class Sets:
 
     def select(self, rows: Tensor) -> "Sets":
         """Some of the sets."""
-        parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
-        return Sets(CandidateBatch(**parts), self.share[rows], self.grade[rows])
+        return Sets(select(self.batch, rows), self.share[rows], self.grade[rows])
 
 
 def candidate_sets(
@@ -73,7 +69,7 @@ def candidate_sets(
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
             place += 1
         progress("judged pairs", place, len(rows_of))
-    return Sets(_joined(parts), torch.from_numpy(share), torch.from_numpy(grade))
+    return Sets(join(parts), torch.from_numpy(share), torch.from_numpy(grade))
 
 
 def fit_ranker(
@@ -91,7 +87,9 @@ def fit_ranker(
     held_out = torch.from_numpy(np.random.default_rng(seed).random(len(sets)) < HELD_OUT_FRAC)
     fitting, deciding = (sets.select(torch.nonzero(part).ravel()) for part in (~held_out, held_out))
     trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)
-    decision = decide(cfg.mode, ndcg(_scores(trial, deciding), deciding), ndcg(_in_order(deciding), deciding))
+    orders = scores_of(trial, deciding.batch), in_order(deciding.batch)
+    ranked, retrieved = (ndcg(scores, deciding) for scores in orders)
+    decision = decide(cfg.mode, ranked, retrieved, "judged queries")
     if not decision.keep:
         return None, decision
     calibrate(trial, deciding)
@@ -117,10 +115,8 @@ def train(
         The ranker in inference mode, and the epochs that it was trained for.
     """
     torch.manual_seed(seed)
-    given = training.batch
-    sizes = RankerSizes(given.features.shape[2], NUM_REQUEST_FEATURES, given.items.shape[2], given.query.shape[1])
-    ranker = Ranker(cfg, sizes, graded=True)
-    ranker.fit_scaling(given)
+    ranker = Ranker(cfg, sizes(training.batch), graded=True)
+    ranker.fit_scaling(training.batch)
     optimizer, steps = adamw(ranker.modules(), cfg), math.ceil(len(training) / cfg.batch_size)
     best, best_epoch, kept = math.inf, num_epochs, copy.deepcopy(ranker.state_dict())
     for epoch in range(1, num_epochs + 1):
@@ -136,7 +132,7 @@ def train(
         if deciding is None:
             progress("training ranker", epoch, num_epochs)
             continue
-        scores = _scores(ranker, deciding)
+        scores = scores_of(ranker, deciding.batch)
         reached = float(loss(scores, deciding))
         progress("training ranker", epoch, num_epochs, loss=reached, ndcg=float(ndcg(scores, deciding).mean()))
         if reached < best:
@@ -167,37 +163,8 @@ def ndcg(scores: Tensor, given: Sets) -> NDArray[np.float64]:
     return graded_ndcg(scores[mask].numpy(), pairs)
 
 
-def decide(mode: str, ranked: NDArray[np.float64], retrieved: NDArray[np.float64]) -> RankerDecision:
-    """Keeps the ranker if its mean (n,) NDCG beats retrieval order's by over one standard error of the gain."""
-    gain, count = ranked - retrieved, len(ranked)
-    error = float(gain.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
-    better = bool(gain.mean() > error)
-    keep = mode == "on" or better
-    reason = (
-        f"{'keep' if keep else 'leave out'} the ranker: {METRIC} of judged pairs {ranked.mean():.4f}"
-        f" {'>' if better else '<='} {retrieved.mean():.4f} + {error:.4f}"
-        f" (retrieval order + one standard error, {count} queries{', ranker.mode = on' * (mode == 'on')})"
-    )
-    return RankerDecision(keep, METRIC, float(ranked.mean()), float(retrieved.mean()), count, reason)
-
-
 def calibrate(ranker: Ranker, given: Sets) -> None:
     """Platt scaling of the scores to the grades as shares (Platt, 1999)."""
     mask = given.batch.mask
-    scores, share = _scores(ranker, given)[mask].double(), given.share[mask].double()
+    scores, share = scores_of(ranker, given.batch)[mask].double(), given.share[mask].double()
     ranker.calibrate(scores, share)
-
-
-@torch.no_grad()
-def _scores(ranker: Ranker, given: Sets) -> Tensor:
-    return torch.cat([ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)])
-
-
-def _in_order(given: Sets) -> Tensor:
-    """Scores that keep retrieval order."""
-    return (-torch.arange(given.share.shape[1]).float()).expand_as(given.share)
-
-
-def _joined(parts: Sequence[CandidateBatch]) -> CandidateBatch:
-    names = CandidateBatch.__dataclass_fields__
-    return CandidateBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

@@ -12,43 +12,37 @@ windows of the log, each retrieved with sources that were fitted on what lies be
 
 A ranker that never saw a new product wanted has learnt that nobody wants one, whatever is searched for. So where people
 search and hardly any of the examples is about a product that was new then, the sources and counts behind those that it
-learns from do not know the events of some products (`HIDDEN_FRAC`; DropoutNet, Volkovs et al., NIPS 2017): new ones
-are then wanted as often as others. The examples that decide and calibrate are as they were.
+learns from do not know the events of some products (`hidden_products`; DropoutNet, Volkovs et al., NIPS 2017): new
+ones are then wanted as often as others. The examples that decide and calibrate are as they were.
 
-Where there are only judged pairs, `txrec.train.judged` trains and decides.
-
-The loss is listwise over the retrieved candidates, hard negatives all. Where the log has impressions, what was shown
-and passed over counts twice: half of the loss is then over the shown candidates alone.
+`txrec.train.listwise` trains and decides; where there are only judged pairs, `txrec.train.judged` does.
 
 A kept ranker is trained again on all the examples of its trial for the epochs found, and the sources are fitted again
 on everything before the test part, for the bundle.
 """
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from txrec.bundle import RankerDecision, Ranking
 from txrec.catalogue import Catalogue
-from txrec.config import Config, OptimizerConfig, RankerConfig
+from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
-from txrec.evidence import NUM_REQUEST_FEATURES, Activity, Evidence
+from txrec.evidence import Activity, Evidence
 from txrec.features import NEW_SEARCH_US
 from txrec.index.arrivals import NAME as ARRIVALS
 from txrec.index.arrivals import Arrivals, reserved
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
-from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
+from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.progress import Progress, silent
@@ -58,42 +52,24 @@ from txrec.schema import PAD, EventKind, Split
 from txrec.slate import Candidates, Request
 from txrec.train import judged
 from txrec.train.fusion import fit_fusion
-from txrec.train.optimizer import adamw, lr_at, set_lr
+from txrec.train.listwise import (
+    METRIC,
+    Examples,
+    calibrate,
+    decide,
+    in_order,
+    join,
+    ndcg_at_10,
+    scores_of,
+    train,
+)
+from txrec.train.windows import earlier_cases, hidden_products, known_vectors, searches_for_new
 
 HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
-HIDDEN_FRAC = 0.1
-"""Share of the products that are made new to a ranker's examples, drawn anew for every window."""
-NUM_WINDOWS = 4
-"""Windows before the validation part that give examples, each as long as the validation part."""
 MIN_EXAMPLES = 50
 """With fewer requests than this no ranker is trained."""
-PRIOR = 20.0
-"""Inverse variance of the prior that holds the linear reading to retrieval order, in examples."""
-LINEAR_ITERATIONS = 100
-"""Of L-BFGS at most."""
-PATIENCE = 3
-"""Passes of the whole ranker without improvement before training stops."""
 RETRIEVE_BATCH = 64
-METRIC = "ndcg@10"
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """n candidate sets with their outcomes."""
-
-    batch: CandidateBatch
-    positive: Tensor  # (n, K) bool
-    offered: Tensor  # (n, K) bool: right or shown; every candidate where the log does not tell what was shown
-    num_right: Tensor  # (n,) right items of each request, retrieved or not
-
-    def __len__(self) -> int:
-        return len(self.positive)
-
-    def select(self, rows: Tensor) -> "Examples":
-        """Some of the examples."""
-        parts = {name: getattr(self.batch, name)[rows] for name in CandidateBatch.__dataclass_fields__}
-        return Examples(CandidateBatch(**parts), self.positive[rows], self.offered[rows], self.num_right[rows])
 
 
 def fit(
@@ -178,77 +154,6 @@ class _Parts:
         return retriever, Evidence(Catalogue(data.items), activity, vectors, self.item_text, sources, data.judged_only)
 
 
-def known_vectors(
-    model: RetrievalModel,
-    data: PreparedData,
-    log: EventLog,
-    vectors: NDArray[np.float32],
-    item_text: NDArray[np.float32] | None,
-) -> NDArray[np.float32]:
-    """Item vectors as they would have been when a log ended: products new to it have no id, only what they are.
-
-    Args:
-        model: its training saw more than the log.
-        data: the catalogue.
-        log: what may be known.
-        vectors: (N + 1, D) of the model.
-        item_text: (N + 1, Dt) text vectors; None without text.
-    """
-    count = np.bincount(log.item, minlength=data.meta.num_items + 1)
-    later = np.flatnonzero(count[1 : data.meta.num_trained_items + 1] == 0) + 1
-    if not len(log) or not len(later):
-        return vectors
-    known = vectors.copy()
-    text = None if item_text is None else item_text[later]
-    known[later] = model.encode_items(data.items.take(pa.array(later - 1)), text).numpy()
-    return known
-
-
-def searches_for_new(data: PreparedData, asked: Cases) -> int:
-    """Right answers of searches that had no event before the validation part."""
-    new = np.bincount(EventLog.before(data, Split.VALIDATION).item, minlength=data.meta.num_items + 1) == 0
-    return int((new[asked.truth.items] & (asked.query != PAD)[asked.truth.case]).sum())
-
-
-def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_]:
-    """(N + 1,) the products made new to the examples of a window, `HIDDEN_FRAC` of all."""
-    rng = np.random.default_rng([seed, data.meta.validation_start_ts])
-    hidden: NDArray[np.bool_] = rng.random(data.meta.num_items + 1) < HIDDEN_FRAC
-    hidden[PAD] = False
-    return hidden
-
-
-def earlier_windows(data: PreparedData, count: int) -> list[PreparedData]:
-    """The data set as it stood before each of the windows that precede the validation part, latest first.
-
-    In each of them the split says validation for the window, training before it and test after it. Windows that would
-    leave less than two window lengths of log before them are not made.
-    """
-    start, end = data.meta.validation_start_ts, data.meta.test_start_ts
-    if data.meta.split_kind != "global_time" or not data.meta.has_time or end <= start:
-        return []
-    times = data.sequences.ts
-    first, length = int(times[times > 0].min(initial=end)), end - start
-    starts = [start - (number + 1) * length for number in range(count)]
-    return [_recut(data, at, at + length) for at in starts if at - 2 * length >= first]
-
-
-def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
-    sequences = data.sequences
-    split = np.where(
-        sequences.ts < start_us, Split.TRAIN, np.where(sequences.ts < end_us, Split.VALIDATION, Split.TEST)
-    )
-    meta = data.meta.model_copy(update={"validation_start_ts": start_us, "test_start_ts": end_us})
-    cut = PreparedData(data.path, meta)
-    tables = {
-        "items": data.items,
-        "queries": data.queries,
-        "sequences": replace(sequences, split=split.astype(np.int8)),
-    }
-    cut.__dict__.update(tables)  # what its cached properties would read from disk
-    return cut
-
-
 def examples(
     asked: Cases,
     retriever: Retriever,
@@ -278,9 +183,8 @@ def examples(
             outcomes[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
         parts.append((inputs, torch.from_numpy(outcomes)))
         progress("retrieving examples", int(rows[-1]) + 1, len(asked))
-    joined = {name: torch.cat([getattr(p[0], name) for p in parts]) for name in CandidateBatch.__dataclass_fields__}
     positive, offered = torch.cat([outcomes for _, outcomes in parts], dim=1)
-    return Examples(CandidateBatch(**joined), positive, offered, torch.from_numpy(asked.truth.counts))
+    return Examples(join([inputs for inputs, _ in parts]), positive, offered, torch.from_numpy(asked.truth.counts))
 
 
 def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int32]:
@@ -295,109 +199,6 @@ def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int3
         answered &= query == PAD
     shown: NDArray[np.int32] = sequences.item[part][answered & (sequences.event[part] == EventKind.IMPRESSION)]
     return shown
-
-
-def train(
-    cfg: RankerConfig,
-    training: Examples,
-    held_out: Examples | None,
-    num_epochs: int,
-    seed: int,
-    progress: Progress = silent,
-    unread: Sequence[int] = (),
-) -> tuple[Ranker, int]:
-    """Trains a ranker on listwise softmax cross-entropy.
-
-    Args:
-        cfg: its section.
-        training: examples; those without a retrieved right item teach nothing and are left out.
-        held_out: picks the epoch, early stopping after three without improvement; None = the last epoch is taken.
-        num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
-        seed: of weights, order and dropout.
-        progress: told after every epoch.
-        unread: features, decided by trained vectors, that it shall not read; then it does not read vectors either.
-
-    Returns:
-        The ranker in inference mode, and the epochs that it was trained for.
-    """
-    torch.manual_seed(seed)
-    useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
-    ranker = Ranker(cfg, _sizes(training.batch), by_vectors=not unread)
-    ranker.fit_scaling(useful.batch, unread)
-    fit_linear(ranker, useful)
-    steps = math.ceil(len(useful) / cfg.batch_size)
-    optimizer = adamw(ranker.modules(), cfg)
-    best, best_epoch, kept = -1.0, num_epochs, copy.deepcopy(ranker.state_dict())
-    for epoch in range(num_epochs + 1):
-        if epoch:
-            rates = _rates(cfg, epoch - 1, cfg.max_epochs, steps)
-            progress("training ranker", epoch, num_epochs, loss=_epoch(ranker, useful, optimizer, rates))
-        if held_out is None:
-            continue
-        ndcg = float(ndcg_at_10(_scores(ranker, held_out), held_out).mean())
-        progress("training ranker", epoch, num_epochs, ndcg=ndcg)
-        if ndcg > best:
-            best, best_epoch, kept = ndcg, epoch, copy.deepcopy(ranker.state_dict())
-        elif epoch - best_epoch >= PATIENCE:
-            break
-    if held_out is not None:
-        ranker.load_state_dict(kept)
-    return ranker.eval(), best_epoch
-
-
-def fit_linear(ranker: Ranker, given: Examples) -> None:
-    """Fits the linear reading alone, to the optimum: a convex problem, so no seed and no learning rate decide.
-
-    Args:
-        ranker: its scaling is fitted, its linear reading still retrieval order.
-        given: examples, each with a right item among the candidates.
-    """
-    scaled, mask = ranker.scaled(given.batch), given.batch.mask
-    weights = list(ranker.weights.parameters())
-    start = [weight.detach().clone() for weight in weights]
-    solver = torch.optim.LBFGS(weights, max_iter=LINEAR_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        scores = ranker.reading(*scaled).masked_fill(~mask, -torch.inf)
-        distance = sum(((now - before) ** 2).sum() for now, before in zip(weights, start, strict=True))
-        loss = listwise_loss(scores, given.positive, given.offered) + PRIOR / len(given) * distance
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
-
-
-def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:
-    """(n,) NDCG@10 of the orders by (n, K) scores; right items that were not retrieved count as missed."""
-    k = min(10, scores.shape[1])
-    discounts = 1 / torch.log2(torch.arange(2, 12, dtype=torch.float64))
-    top = scores.topk(k, dim=1).indices
-    gains = given.positive.gather(1, top) * discounts[:k]
-    ideal = torch.cumsum(discounts, 0)[given.num_right.clamp(1, 10) - 1]
-    return gains.sum(1) / ideal
-
-
-def decide(mode: str, ranked: Tensor, retrieved: Tensor) -> RankerDecision:
-    """Keeps the ranker if its mean (n,) metric beats retrieval order's by over one standard error of the gain."""
-    count, gain = len(ranked), ranked - retrieved
-    error = float(gain.std() / math.sqrt(count)) if count > 1 else math.inf
-    mean_ranked, mean_retrieved = float(ranked.mean()), float(retrieved.mean())
-    keep = mode == "on" or mean_ranked > mean_retrieved + error
-    reason = (
-        f"{'keep' if keep else 'leave out'} the ranker: {METRIC} {mean_ranked:.4f}"
-        f" {'>' if mean_ranked > mean_retrieved + error else '<='} {mean_retrieved:.4f} + {error:.4f}"
-        f" (retrieval order + one standard error, {count} held-out requests{', ranker.mode = on' * (mode == 'on')})"
-    )
-    return RankerDecision(keep, METRIC, mean_ranked, mean_retrieved, count, reason)
-
-
-def calibrate(ranker: Ranker, held_out: Examples) -> None:
-    """Platt scaling of the candidates' log-odds within their set, on held-out requests (Platt, 1999)."""
-    counted = held_out.batch.mask & held_out.offered
-    odds = log_odds(_scores(ranker, held_out))[counted].double()
-    outcome = held_out.positive[counted].double()
-    ranker.calibrate(odds, outcome)
 
 
 def _fit_ranker(
@@ -438,7 +239,7 @@ def _attempts(
     progress: Progress,
 ) -> Iterator[list["_Trial"]]:
     """What is tried, each only if the one before it was not kept."""
-    seed, earlier = parts.config.seed, _earlier_cases(parts.config, data, cfg.max_examples - len(asked))
+    seed, earlier = parts.config.seed, earlier_cases(parts.config, data, cfg.max_examples - len(asked))
     asked_for = [(data, asked), *earlier]
     hides = data.meta.num_queries > 0 and sum(searches_for_new(*part) for part in asked_for) < MIN_EXAMPLES
 
@@ -451,7 +252,7 @@ def _attempts(
     fitting = learnable(data, asked) if hides else latest
     if len(earlier) > 1:
         made = [learnable(*part) for part in earlier]
-        windows, both = joined(made), joined([fitting, *made])
+        windows, both = Examples.joined(made), Examples.joined([fitting, *made])
         unread = ((), tuple(evidence.learnt_columns))
         yield [_Trial(windows, latest, both, columns) for columns in unread]
     early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
@@ -469,35 +270,9 @@ class _Trial:
 
     def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> tuple[Ranker, int, RankerDecision]:
         ranker, epochs = train(cfg, self.fitting, self.deciding, cfg.max_epochs, seed, progress, self.unread)
-        ranked, retrieved = (
-            ndcg_at_10(scores, self.deciding) for scores in (_scores(ranker, self.deciding), _in_order(self.deciding))
-        )
+        orders = scores_of(ranker, self.deciding.batch), in_order(self.deciding.batch)
+        ranked, retrieved = (ndcg_at_10(scores, self.deciding).numpy() for scores in orders)
         return ranker, epochs, decide(cfg.mode, ranked, retrieved)
-
-
-def _earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, Cases]]:
-    """The windows before the validation part with what was asked in them, latest first, at most `limit` in all."""
-    found: list[tuple[PreparedData, Cases]] = []
-    for window in earlier_windows(data, NUM_WINDOWS):
-        left = limit - sum(len(asked) for _, asked in found)
-        asked = cases(window, Split.VALIDATION, config.evaluate)
-        if left <= 0 or not len(asked):
-            break
-        found.append((window, asked.sample(left, config.seed)))
-    return found
-
-
-def joined(given: Sequence[Examples]) -> Examples:
-    """One set of examples from several."""
-    batch = {name: torch.cat([getattr(e.batch, name) for e in given]) for name in CandidateBatch.__dataclass_fields__}
-    positive, offered = torch.cat([e.positive for e in given]), torch.cat([e.offered for e in given])
-    return Examples(CandidateBatch(**batch), positive, offered, torch.cat([e.num_right for e in given]))
-
-
-def _in_order(given: Examples) -> Tensor:
-    """Scores that keep retrieval order."""
-    count = given.positive.shape[1]
-    return (-torch.arange(count).float()).expand(len(given), -1).masked_fill(~given.batch.mask, -torch.inf)
 
 
 def _fit_fusion(retriever: Retriever, asked: Cases, use: NDArray[np.bool_], seed: int, progress: Progress) -> Fusion:
@@ -536,49 +311,6 @@ def _held_out(asked: Cases, seed: int) -> NDArray[np.bool_]:
 
 def _chunks(count: int) -> list[NDArray[np.int64]]:
     return [np.arange(start, min(start + RETRIEVE_BATCH, count)) for start in range(0, count, RETRIEVE_BATCH)]
-
-
-def _sizes(batch: CandidateBatch) -> RankerSizes:
-    return RankerSizes(batch.features.shape[2], NUM_REQUEST_FEATURES, batch.items.shape[2], batch.query.shape[1])
-
-
-def _epoch(ranker: Ranker, given: Examples, optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> float:
-    ranker.train()
-    total = 0.0
-    for rows, rate in zip(torch.split(torch.randperm(len(given)), ranker.cfg.batch_size), rates, strict=True):
-        set_lr(optimizer, rate)
-        part = given.select(rows)
-        loss = listwise_loss(ranker(part.batch), part.positive, part.offered)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(ranker.parameters(), ranker.cfg.clip_norm)
-        optimizer.step()
-        total += float(loss.detach()) * len(rows)
-    ranker.eval()
-    return total / len(given)
-
-
-def _rates(cfg: OptimizerConfig, epoch: int, num_epochs: int, steps: int) -> list[float]:
-    """Learning rate of each step of pass number `epoch`, from 0, where `num_epochs` are planned."""
-    return [lr_at(cfg, (epoch + step / steps) / num_epochs) for step in range(steps)]
-
-
-def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
-    """Softmax cross-entropy over each set, all of its right items weighing the same.
-
-    Half of it is over all candidates, half over those that the user could choose from.
-    """
-    among_all = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
-    among_offered = torch.log_softmax(scores.masked_fill(~offered, -torch.inf), dim=-1).masked_fill(~positive, 0.0)
-    loss: Tensor = -((among_all + among_offered).sum(1) / (2 * positive.sum(1))).mean()
-    return loss
-
-
-@torch.no_grad()
-def _scores(ranker: Ranker, given: Examples) -> Tensor:
-    ranker.eval()
-    parts = [ranker(given.select(rows).batch) for rows in torch.split(torch.arange(len(given)), 256)]
-    return torch.cat(parts)
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryTexts, NDArray[np.float32] | None]:

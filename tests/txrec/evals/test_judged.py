@@ -9,7 +9,6 @@ import pytest
 from tests.judged import judged_bundle, judged_data
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
-from txrec.data.prepared import PreparedData
 from txrec.evals.judged import by_recommender, by_words, graded_ndcg, judged
 from txrec.recommend import Recommender, Request
 from txrec.schema import Split
@@ -77,8 +76,7 @@ def test_a_bundle_of_other_data_is_asked_by_raw_ids_and_what_it_does_not_know_is
     own = by_recommender(recommender, data, Judgments.of(data, Split.TEST))
     items = data.items.take([2, 0, 1]).to_pylist()
     items[2]["item_key"] = "sku-9"  # was sku-2
-    other = PreparedData(data.path, data.meta)
-    other.__dict__["items"] = pa.Table.from_pylist(items, schema=data.items.schema)
+    other = data.altered(items=pa.Table.from_pylist(items, schema=data.items.schema))
     given = Judgments(np.full(3, 2, np.int32), np.array([1, 2, 3], np.int32), np.ones(3, np.float32), np.ones(3))
     found = by_recommender(recommender, other, given)
     assert (found[1] > found[0]) == (own[0] > own[2])  # sku-1 and sku-3

@@ -41,9 +41,7 @@ def with_other_future(data: PreparedData, split: Split, seed: int = 5) -> Prepar
         values = getattr(events, name).copy()
         values[late] = values[order]
         changed[name] = values
-    altered = PreparedData(data.path, data.meta)
-    altered.__dict__["sequences"] = replace(events, **changed)
-    return altered
+    return data.altered(sequences=replace(events, **changed))
 
 
 def training_rows(data: PreparedData) -> list[NDArray[np.int64]]:

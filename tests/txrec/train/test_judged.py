@@ -72,12 +72,3 @@ def test_the_loss_of_the_right_scores_is_less_and_padding_takes_no_part() -> Non
     right = torch.logit(given.share.clamp(0.01, 0.99)).masked_fill(~given.batch.mask, -torch.inf)
     assert judged.loss(right, given) < judged.loss(-right.masked_fill(~given.batch.mask, torch.inf), given)
     assert torch.isfinite(judged.loss(right, given))
-
-
-def test_the_decision_says_its_inequality() -> None:
-    noise = np.linspace(-0.1, 0.1, 100)
-    better, equal = (judged.decide("auto", np.full(100, 0.5) + gain + noise, np.full(100, 0.5)) for gain in (0.1, 0.0))
-    assert better.keep
-    assert "keep the ranker: ndcg@10 of judged pairs 0.6000 > 0.5000 +" in str(better)
-    assert not equal.keep
-    assert judged.decide("on", np.zeros(100), np.full(100, 0.5)).keep
