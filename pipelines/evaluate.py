@@ -21,7 +21,8 @@ from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
 from txrec.evals.ceiling import ceiling
 from txrec.evals.evaluation import Evaluation, Lists, ask, best_of, check_metric, deciding, evaluate, query_texts, units
-from txrec.evals.judged import judged
+from txrec.evals.judged import HEAD, judged, lines
+from txrec.evals.plots import label
 from txrec.evals.protocol import Cases, cases
 from txrec.evals.robust import robustness
 from txrec.evals.slices import Slice, slices
@@ -85,16 +86,9 @@ class EvaluateSummary:
         if not found:
             return []
         heading = f"{found['num_pairs']:,} judged pairs of {found['num_queries']:,} queries"
-        table = Table(heading, "ndcg@10", "95 % interval", "ROC-AUC", "p", **_PLAIN)
-        rows = {"txrec": ("test", found["test"])}
-        if "production" in found:
-            rows[f"in production ({self.figures['production']['bundle']})"] = ("production", found["production"])
-        rows |= {name: (name, figures) for name, figures in found["baselines"].items()}
-        for title, (name, figures) in rows.items():
-            interval = found["intervals"].get(name)
-            sure = f"{interval['ndcg@10']['low']:.4f} to {interval['ndcg@10']['high']:.4f}" if interval else ""
-            luck = f"{found['comparisons'][name]['p_value']:.3f}" if name in found["comparisons"] else ""
-            table.add_row(title, f"{figures['ndcg@10']:.4f}", sure, f"{figures['auc']:.4f}", luck)
+        table = Table(heading, *HEAD, **_PLAIN)
+        for name, cells in lines(found).items():
+            table.add_row(label(name), *cells)
         return [table, "[dim]above, in the whole catalogue, a product that nobody judged counts as wrong", ""]
 
     def _robust(self) -> list[RenderableType]:
@@ -225,17 +219,16 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
     """
     data = PreparedData.open(config.data_dir)
     bundles = [Recommender.open(_bundle(config, name)) for name in (first, second)]
-    resamples = max(config.evaluate.bootstrap, 1)
     if data.judged_only:
         ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
-        tested = bootstrap.paired(ours.values, theirs.values, ours.unit, resamples, config.seed)
-        means = ({ours.metric: float(ours.values.mean())}, {theirs.metric: float(theirs.values.mean())})
-        return CompareSummary(ours.metric, first, second, means, tested, len(ours.values), ())
+        means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
+        return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
     asked = cases(data, Split.TEST, config.evaluate)
     lists = [ask(bundle, data, asked, max(config.evaluate.ks), progress) for bundle in bundles]
     own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
     metric = config.publish.metric
     check_metric(metric, own)
+    resamples = max(config.evaluate.bootstrap, 1)
     tested = bootstrap.paired(own[metric], other[metric], units(asked), resamples, config.seed)
     parts = tuple(_in_slice(part, lists[0], lists[1], asked, config) for part in slices(data, asked))
     return CompareSummary(metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(asked), parts)

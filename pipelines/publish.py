@@ -13,7 +13,7 @@ from rich.table import Table
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
-from txrec.evals import bootstrap, judged
+from txrec.evals import judged
 from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.evaluation import best_of, check_metric, deciding
 from txrec.progress import Progress, silent
@@ -130,13 +130,11 @@ def _decide(
     ours, theirs = (deciding(config, data, bundle, progress) for bundle in (candidate, serving))
     return replace(
         made,
-        value=float(ours.values.mean()),
+        value=ours.mean,
         num_cases=len(ours.values),
         production=production,
-        production_value=float(theirs.values.mean()),
-        over_production=bootstrap.paired(
-            ours.values, theirs.values, ours.unit, max(config.evaluate.bootstrap, 1), config.seed
-        ),
+        production_value=theirs.mean,
+        over_production=ours.over(theirs, config),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console, Group
+from rich.console import Console
 
 from pipelines import evaluate, publish
 from pipelines.evaluate import EvaluateSummary
@@ -268,7 +268,7 @@ def test_where_there_is_no_log_judged_pairs_decide(tmp_path: Path) -> None:
     assert "ndcg@10 of judged pairs" in shown(publish.models(run))
     again = evaluate.run(run)
     assert again.figures["judged"]["production"]["ndcg@10"] == pytest.approx(own)
-    assert "in production (v2)" in shown(Group(*again._judged()))
+    assert "bundle in production" in shown(again.render())
     compared = evaluate.compare(run, "v1", "candidate")
     assert compared.headline().startswith("ndcg@10 of judged pairs of v1 minus candidate: +0.0000")
     (run.reports_dir / "metrics.json").write_text(json.dumps({**again.figures, "judged": {}}))

@@ -82,7 +82,7 @@ def evaluate(
         "asked": _description(config, asked, split, recommender, lists),
     }
     if production is not None:
-        figures["production"] = {"bundle": production.version, **metrics.means(dict(per_case["production"]))}
+        figures["production"] = {"bundle": production.version, **metrics.means(per_case["production"])}
     figures |= _certainty(config, asked, per_case, metric, progress)
     return Evaluation(data, asked, lists, systems, per_case, figures, metric)
 
@@ -97,6 +97,15 @@ class Deciding:
     metric: str
     values: Floats  # (C,)
     unit: NDArray[np.int64]  # (C,) what is resampled
+
+    @property
+    def mean(self) -> float:
+        """Over all requests."""
+        return float(self.values.mean())
+
+    def over(self, other: "Deciding", config: Config) -> bootstrap.Paired:
+        """How far it lies above another bundle's on the same requests."""
+        return bootstrap.paired(self.values, other.values, self.unit, max(config.evaluate.bootstrap, 1), config.seed)
 
 
 def deciding(config: Config, data: PreparedData, recommender: Recommender, progress: Progress = silent) -> Deciding:
@@ -167,12 +176,12 @@ def _own_ids(recommender: Recommender, data: PreparedData) -> NDArray[np.int32]:
 
 
 def _by_dense_ids(
-    recommender: Recommender, asked: Cases, names: Sequence[str], rows: Sequence[int], k: int
+    recommender: Recommender, asked: Cases, names: Sequence[str], rows: range, k: int
 ) -> list[Candidates]:
     return recommender.retrieve_dense(
         [asked.history(row) for row in rows],
         [names[asked.query[row]] for row in rows],
-        asked.now_us[rows.start : rows.stop] if isinstance(rows, range) else asked.now_us[list(rows)],
+        asked.now_us[rows.start : rows.stop],
         [np.unique(asked.items(row)).tolist() for row in rows] if asked.filter_seen else None,
         k,
     )
@@ -213,7 +222,7 @@ def list_figures(
     num_items, ranked = data.meta.num_items, lists.ranked
     train_count = np.append(0, np.asarray(data.items.column("train_count")))
     vectors = _vectors(recommender, data)
-    found = metrics.means(dict(per_case))
+    found = metrics.means(per_case)
     for k in ks:
         found[f"coverage@{k}"] = metrics.coverage(ranked, num_items, k)
         found[f"gini@{k}"] = metrics.gini(ranked, num_items, k)

@@ -26,6 +26,7 @@ from txrec.schema import PAD, Split
 
 K = 10
 METRIC = f"ndcg@{K} of judged pairs"
+HEAD = (f"ndcg@{K}", "95 % interval", "ROC-AUC", "p")
 BATCH = 128
 TOLERANCE = 1e-4
 """Of a grade such as 2.67, kept as float32."""
@@ -78,6 +79,18 @@ def _certainty(ndcg: Mapping[str, Floats], resamples: int, seed: int) -> dict[st
         "intervals": {name: {metric: vars(interval)} for name, interval in found.items()},
         "comparisons": {name: {"metric": metric, **paired.plain()} for name, paired in compared.items()},
     }
+
+
+def lines(figures: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """System = what `HEAD` names, as text; the recommender first. Of what `judged` returned."""
+    systems = {name: figures[name] for name in ("test", "production") if name in figures} | figures["baselines"]
+    found: dict[str, tuple[str, ...]] = {}
+    for name, values in systems.items():
+        interval, compared = figures["intervals"].get(name, {}).get(f"ndcg@{K}"), figures["comparisons"].get(name)
+        sure = f"{interval['low']:.4f} to {interval['high']:.4f}" if interval else ""
+        luck = f"{compared['p_value']:.3f}" if compared else ""
+        found[name] = (f"{values[f'ndcg@{K}']:.4f}", sure, f"{values['auc']:.4f}", luck)
+    return found
 
 
 def graded_ndcg(scores: NDArray[Any], given: Judgments) -> Floats:

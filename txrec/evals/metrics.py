@@ -4,7 +4,7 @@ Every list is a row of dense ids, best first, filled up with PAD. Definitions ar
 recall and average precision divide by the number of right items, NDCG by the best that k places can hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,9 +86,9 @@ def per_case(ids: NDArray[np.int32], truth: Truth, ks: Sequence[int]) -> dict[st
     return found
 
 
-def means(figures: dict[str, Floats], rows: NDArray[np.bool_] | None = None) -> dict[str, float]:
-    """Means over all cases, or over those marked in `rows`; 0 where there is none."""
-    return {name: _mean(values if rows is None else values[rows]) for name, values in figures.items()}
+def means(figures: Mapping[str, Floats]) -> dict[str, float]:
+    """Means over all cases; 0 where there is none."""
+    return {name: _mean(values) for name, values in figures.items()}
 
 
 def coverage(ids: NDArray[np.int32], num_items: int, k: int) -> float:

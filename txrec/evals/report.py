@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from txrec.config import Config
 from txrec.evals import metrics, plots
 from txrec.evals.evaluation import Evaluation, best_of, query_texts
+from txrec.evals.judged import HEAD, lines
 from txrec.evals.plots import label
 from txrec.schema import PAD, EventKind
 
@@ -130,13 +131,8 @@ def _judged(found: Evaluation) -> str:
     if not figures:
         return ""
     pairs = f"{figures['num_pairs']:,} pairs of {figures['num_queries']:,} queries"
-    systems = {name: figures[name] for name in ("test", "production") if name in figures} | figures["baselines"]
-    rows = []
-    for name, values in systems.items():
-        sure = _range(figures["intervals"].get(name, {}).get("ndcg@10"))
-        luck = f"{figures['comparisons'][name]['p_value']:.3f}" if name in figures["comparisons"] else ""
-        rows.append((name == "test", [label(name), f"{values['ndcg@10']:.4f}", sure, f"{values['auc']:.4f}", luck]))
-    return _table([pairs, "ndcg@10", "95 % interval", "ROC-AUC", "p"], rows)
+    rows = [(name == "test", [label(name), *cells]) for name, cells in lines(figures).items()]
+    return _table([pairs, *HEAD], rows)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
@@ -170,7 +166,7 @@ def _row(own: bool, cells: Sequence[str]) -> str:
 
 def _systems(found: Evaluation) -> str:
     columns = tuple(dict.fromkeys([found.metric, *(c for c in _COLUMNS if c in found.per_case["test"])]))
-    means = {name: metrics.means(dict(figures)) for name, figures in found.per_case.items()}
+    means = {name: metrics.means(figures) for name, figures in found.per_case.items()}
     names = sorted(means, key=lambda name: (name != "test", -means[name][found.metric]))
     compared = found.figures["comparisons"]
     rows = []
