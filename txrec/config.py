@@ -348,8 +348,7 @@ class TrainConfig(OptimizerConfig):
     max_memory_bytes: int = Field(0, ge=0)
     """Memory for training sequences in each worker, bytes; 0 = a quarter of the machine's, divided by the workers."""
     compile: bool = False
-    """torch.compile for the decoder's blocks and the sampled loss: pays for wide or deep models on a GPU, after ten
-    seconds or so of compiling."""
+    """torch.compile for the decoder's blocks: pays for wide or deep models on a GPU, after some ten seconds."""
     mlflow_uri: str = ""
     """Tracking server or folder of MLflow to log to, beside TensorBoard (needs the extra `mlflow`); empty = none."""
     max_failures: int = Field(2, ge=0)

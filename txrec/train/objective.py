@@ -40,7 +40,6 @@ class NextItem(nn.Module):
         self.full = FullSoftmax(model.cfg.temperature, dtype)
         self.dtype = dtype
         self.negatives = Negatives(cfg.negatives, cfg.num_negatives, counts)
-        self._sampled_softmax = torch.compile(sampled_softmax, dynamic=True) if cfg.compile else sampled_softmax
         self.fixed_shapes = False
         """Nothing is dropped, so that no shape depends on values; see the module."""
 
@@ -64,7 +63,7 @@ class NextItem(nn.Module):
         temperature = self.model.cfg.temperature
         if self.loss == "sampled":
             expected = self.negatives.log_expected[drawn]
-            return self._sampled_softmax(states, positive, negative, hit, expected, temperature, counts)
+            return sampled_softmax(states, positive, negative, hit, expected, temperature, counts)
         size = self.model.sizes.num_competing
         return generalised_bce(states, positive, negative, hit, size, self.cfg.gbce_calibration, temperature, counts)
 
