@@ -2,6 +2,9 @@
 
 A lone request never waits for company, and under load batches grow by themselves. `ray.serve.batch` does neither: it
 waits a fixed time for company, and with a wait of zero it cuts its batches before a running one has finished.
+
+Where several batches may run, they are to be of one size: callers whose answers came together ask again within a
+moment, so without care the first of them would go alone and all the others together, again and again.
 """
 
 import asyncio
@@ -13,6 +16,9 @@ from txrec.errors import UnavailableError
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+COMPANY_S = 0.002
+"""Where other batches run, a small one waits so long for company, seconds: a fraction of what it waits for them."""
 
 
 class Batcher(Generic[A, B]):
@@ -44,7 +50,8 @@ class Batcher(Generic[A, B]):
         self._max_waiting = max_waiting
         self._observe = observe
         self._waiting: deque[tuple[A, asyncio.Future[B]]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], int] = {}  # with the sizes of their batches
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, argument: A) -> B:
         """The function's result for this argument."""
@@ -55,15 +62,22 @@ class Batcher(Generic[A, B]):
         self._start()
         return await future
 
-    def _start(self) -> None:
+    def _start(self, patient: bool = True) -> None:
         while self._waiting and len(self._running) < self._max_running:
-            size = min(self._max_size, len(self._waiting))
+            share = -(-(len(self._waiting) + sum(self._running.values())) // self._max_running)
+            if patient and self._running and len(self._waiting) < share:
+                self._timer = self._timer or asyncio.get_running_loop().call_later(COMPANY_S, self._start, False)
+                return
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            size = min(share, self._max_size, len(self._waiting))
             task = asyncio.create_task(self._run([self._waiting.popleft() for _ in range(size)]))  # noqa: RUF006 - kept below
-            self._running.add(task)
+            self._running[task] = size
             task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._start()
 
     async def _run(self, batch: list[tuple[A, asyncio.Future[B]]]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serve.batching import Batcher
+from serve.batching import COMPANY_S, Batcher
 from txrec.errors import UnavailableError
 
 
@@ -19,6 +19,20 @@ class Doubler:
         self.batches.append(numbers)
         await self.gate.wait()
         return [ValueError("negative") if number < 0 else 2 * number for number in numbers]
+
+
+class Server:
+    """One batch after the other, each in a time of its own and some more for every number in it."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self._busy = asyncio.Lock()
+
+    async def __call__(self, numbers: list[int]) -> list[int]:
+        self.sizes.append(len(numbers))
+        async with self._busy:
+            await asyncio.sleep(0.005 + 0.001 * len(numbers))
+        return numbers
 
 
 async def started(count: int, batcher: Batcher[int, int]) -> list[asyncio.Task[int]]:
@@ -94,5 +108,82 @@ def test_a_caller_that_gave_up_takes_no_place_in_a_batch() -> None:
         doubler.gate.set()
         assert await asyncio.gather(tasks[0], tasks[2]) == [0, 4]
         assert doubler.batches == [[0], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_callers_who_ask_again_and_again_share_the_batches_that_may_run() -> None:
+    async def asks(batcher: Batcher[int, int]) -> None:
+        for number in range(20):
+            await batcher(number)
+            await asyncio.sleep(0.0001)  # a client's own time
+
+    async def scenario() -> None:
+        server = Server()
+        batcher = Batcher(server, max_size=16, max_running=2)
+        await asyncio.gather(*(asks(batcher) for _ in range(16)))
+        halves = sum(size for size in server.sizes if 5 <= size <= 11)
+        assert halves > 0.8 * sum(server.sizes), server.sizes
+
+    asyncio.run(scenario())
+
+
+def test_where_nothing_runs_nobody_waits_for_company() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher = Batcher(doubler, max_size=4, max_running=2)
+        tasks = await started(1, batcher)
+        assert doubler.batches == [[0]]
+        tasks.append(asyncio.create_task(batcher(1)))  # as many as run
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert doubler.batches == [[0], [1]]
+        doubler.gate.set()
+        assert await asyncio.gather(*tasks) == [0, 2]
+
+    asyncio.run(scenario())
+
+
+async def beside_three(doubler: Doubler, count: int) -> tuple[Batcher[int, int], list[asyncio.Task[int]]]:
+    """A batcher with a batch of three that runs until the gate is opened, and what is left of `count` waiting."""
+    batcher = Batcher(doubler, max_size=3, max_running=2)
+    tasks = await started(count, batcher)
+    before, doubler.gate = doubler.gate, asyncio.Event()
+    before.set()
+    await asyncio.gather(*tasks[:2])
+    assert doubler.batches == [[0], [1], [2, 3, 4]]
+    return batcher, tasks
+
+
+def test_a_request_beside_a_larger_batch_goes_with_whoever_comes_in_a_moment() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher, tasks = await beside_three(doubler, 6)
+        tasks += [asyncio.create_task(batcher(number)) for number in (6, 7)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert doubler.batches[3:] == [[5, 6, 7]]
+        doubler.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+def test_a_request_beside_a_larger_batch_goes_alone_if_nobody_comes() -> None:
+    async def scenario() -> None:
+        doubler = Doubler()
+        batcher, tasks = await beside_three(doubler, 6)
+        await asyncio.sleep(10 * COMPANY_S)
+        assert doubler.batches[3:] == [[5]]
+        doubler.gate.set()
+        await asyncio.gather(*tasks)
+        doubler.gate = asyncio.Event()
+        tasks = await started(6, batcher)  # and the next one does again
+        before, doubler.gate = doubler.gate, asyncio.Event()
+        before.set()
+        await asyncio.sleep(10 * COMPANY_S)
+        assert doubler.batches[4:] == [[0], [1], [2, 3, 4], [5]]
+        doubler.gate.set()
+        await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
