@@ -122,9 +122,10 @@ class Examples:
 
     @cached_property
     def _budget(self) -> int:
-        """Tokens of a step and worker, the same in every epoch."""
+        """Tokens of a step and worker: the same in every epoch, and of few kinds where sequences come in loads."""
         starts, ends = self.windows(np.random.default_rng(0))
-        return max(int(self.train.batch_size * (ends - starts).mean()), 1)
+        mean = np.ceil((ends - starts).mean(keepdims=True)).astype(np.int64)
+        return self.train.batch_size * int(self._width(mean)[0])
 
     def _width(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """(W,) positions that windows of these lengths are given."""
