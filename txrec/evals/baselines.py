@@ -4,7 +4,7 @@ Each is fitted on what happened before the split and answers every request: wher
 history, a query never seen) it fills up with popular items. The counting itself is that of the candidate sources.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -115,22 +115,20 @@ def _sum(clicks: Hits, names: Hits, row: int, k: int) -> tuple[NDArray[np.int32]
 def fit(data: PreparedData, split: Split) -> dict[str, Answers]:
     """All baselines that the data set allows, fitted on everything before the split."""
     log, num_items = EventLog.before(data, split), data.meta.num_items
-    found: dict[str, Callable[[], Answers]] = {
-        "popularity": lambda: Popularity.fit(log, num_items, FOREVER_DAYS),
-        "covisitation": lambda: Covisitation.fit(log, num_items, FOREVER_DAYS),
+    found: dict[str, Answers] = {
+        "popularity": Popularity.fit(log, num_items, FOREVER_DAYS),
+        "covisitation": Covisitation.fit(log, num_items, FOREVER_DAYS),
     }
     if data.meta.has_time:
-        found["recent_popularity"] = lambda: Popularity.fit(log, num_items, RECENT_DAYS)
+        found["recent_popularity"] = Popularity.fit(log, num_items, RECENT_DAYS)
     if 0 < num_items <= EASE_LIMIT:
-        found["ease"] = lambda: Ease(log, data.meta.num_users, num_items)
+        found["ease"] = Ease(log, data.meta.num_users, num_items)
     if data.meta.num_queries:
-        texts = data.queries.column("query").to_pylist()
-        found["most_clicked"] = lambda: MostClicked(log, texts, num_items)
-        lexical = Lexical.fit(data.items)
-        found["bm25"] = lambda: lexical
+        found["most_clicked"] = MostClicked(log, data.queries.column("query").to_pylist(), num_items)
+        found["bm25"] = lexical = Lexical.fit(data.items)
         clicks = QueryClicks.fit(log, data.queries, num_items, HEURISTIC_DAYS)
-        found["query_heuristic"] = lambda: QueryHeuristic(clicks, lexical)
-    return {name: make() for name, make in found.items()}
+        found["query_heuristic"] = QueryHeuristic(clicks, lexical)
+    return found
 
 
 def answer(
