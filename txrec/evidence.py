@@ -158,7 +158,10 @@ class Evidence:
         """(K, F) of the first k candidates; unscaled, finite."""
         ids = candidates.ids[:k]
         columns = [column for group in self._groups() for column in group.make(candidates, ids)]
-        return np.stack(columns, axis=1).astype(np.float32)
+        found = np.empty((len(columns), len(ids)), np.float32)
+        for row, column in enumerate(columns):  # sooner than to stack columns of several types
+            found[row] = column
+        return found.T
 
     def _groups(self) -> list[_Group]:
         """The columns of `features` from left to right: the one place that knows where what is."""
@@ -226,7 +229,8 @@ class Evidence:
         """(K,) the lexical source's scores, 1 for its best one."""
         if "lexical" not in self.sources:
             return np.zeros(k)
-        scores = np.nan_to_num(candidates.scores[:, list(self.sources).index("lexical")])
+        scores = candidates.scores[:, list(self.sources).index("lexical")]
+        scores = np.where(np.isnan(scores), np.float32(0), scores)  # a fifth of the time of nan_to_num
         return np.asarray(scores[:k] / max(float(scores.max(initial=0.0)), 1e-6))
 
     def _prices(self, _: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:

@@ -87,10 +87,10 @@ class QueryBook:
     def compact(self, rows: Sequence[NDArray[np.int32]]) -> tuple[list[NDArray[np.int32]], NDArray[np.float32]]:
         """Renumbers rows into a table of just the vectors that are used, row 0 zeros."""
         used = np.unique(np.concatenate([np.zeros(1, np.int32), *rows]))
+        vectors = self._texts.vectors[np.where(used < self._first_new, used, schema.PAD)]
         new = {row: text for text, row in self._new.items()}
-        vectors = np.stack(
-            [self._texts.vector(new[int(row)]) if int(row) in new else self._texts.vectors[row] for row in used]
-        )
+        for place in np.flatnonzero(used >= self._first_new):
+            vectors[place] = self._texts.vector(new[int(used[place])])
         vectors[0] = 0.0
         return [np.searchsorted(used, part).astype(np.int32) for part in rows], vectors
 

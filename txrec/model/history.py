@@ -60,7 +60,11 @@ class HistoryDecoder(nn.Module):
             context = context + self.gaps(torch.log2(1 + gap_s).long().clamp_max(NUM_GAPS - 1))
         if self.query is not None and batch.query_vectors.shape[1] > 1 and self._may_ask(batch.query):
             asked = (batch.query != 0).unsqueeze(-1)
-            context = context + self.query(batch.query_vectors[batch.query]) * asked
+            if self.training or len(batch.query_vectors) > batch.query.numel():
+                read = self.query(batch.query_vectors[batch.query])
+            else:  # each search once
+                read = self.query(batch.query_vectors)[batch.query]
+            context = context + read * asked
         return context
 
     @staticmethod

@@ -1,5 +1,6 @@
 """The history model is causal, does not see padding, and survives a round trip to disk."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,15 @@ def test_eight_blocks_start_with_finite_gradients(tiny: PreparedData) -> None:
     deep = RetrievalModel.for_data(CFG.model_copy(update={"num_layers": 8}), tiny, None)
     deep.last_state(batch_of(tiny)).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in deep.parameters())
+
+
+@torch.no_grad()
+def test_a_search_is_read_once_however_often_it_is_made_and_means_the_same(
+    model: RetrievalModel, tiny: PreparedData
+) -> None:
+    batch = batch_of(tiny)
+    many = torch.cat([query_vectors(), torch.randn(batch.query.numel(), TEXT_DIM)])
+    assert batch.query.any()
+    torch.testing.assert_close(
+        model.last_state(batch), model.last_state(dataclasses.replace(batch, query_vectors=many)), atol=1e-6, rtol=0
+    )
