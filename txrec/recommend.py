@@ -375,19 +375,25 @@ class Recommender:
     ) -> tuple[SlateItem, ...]:
         """The candidates at some places, in this order, with as many scores or more."""
         names, keys, titles = self.retriever.names, self.catalogue.keys, self.catalogue.titles
-        ranks = candidates.ranks[places]
+        ranks, ids = candidates.ranks[places], candidates.ids[places]
+        proposals = np.nonzero(ranks)
+        sources: list[dict[str, float]] = [{} for _ in places]
+        for row, source, value in zip(
+            *(part.tolist() for part in proposals), candidates.scores[places][proposals].tolist(), strict=True
+        ):
+            sources[row][names[source]] = value
         placed_best = np.where(ranks > 0, ranks, np.iinfo(ranks.dtype).max).argmin(axis=1)
-        columns = (places, candidates.ids[places], scores, ranks, candidates.scores[places], placed_best)
+        columns = (places.tolist(), ids.tolist(), scores[: len(places)].tolist(), sources, placed_best.tolist())
         return tuple(
             SlateItem(
                 item_id=str(keys[item]),
                 score=score,
                 title=titles[item],
-                source=names[best] if any(found) else "",
-                sources={name: value for name, value, rank in zip(names, own, found, strict=True) if rank},
+                source=names[best] if found else "",
+                sources=found,
                 reasons=explain(place) if explain else (),
             )
-            for place, item, score, found, own, best in zip(*(column.tolist() for column in columns), strict=False)
+            for place, item, score, found, best in zip(*columns, strict=True)
         )
 
 

@@ -1,6 +1,7 @@
 """What goes together: time-decayed counts of two items within a few steps of one user's history."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Covisitation:
 
     def __init__(self, affinity: sp.csr_array) -> None:
         """Takes (N + 1, N + 1) affinities, row = the item that was seen."""
-        self.affinity = affinity
+        self.affinity = _narrow(affinity)
 
     @classmethod
     def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Covisitation":
@@ -46,8 +47,8 @@ class Covisitation:
         """Sums the neighbours of the last items, the last one most."""
         votes = self._votes(queries.items)
         rows = [
-            best(votes.indices[start:end].astype(np.int32), votes.data[start:end], k, mask)
-            for start, end, mask in zip(votes.indptr[:-1], votes.indptr[1:], allowed, strict=True)
+            best(votes.indices[start:end], votes.data[start:end], k, mask)
+            for (start, end), mask in zip(pairwise(votes.indptr.tolist()), allowed, strict=True)
         ]
         return Hits.stack(rows, k)
 
@@ -76,7 +77,17 @@ class Covisitation:
         steps = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(items))  # back from the last one
         weight = np.where(items < size, 0.5 ** (steps / 5), 0.0).astype(np.float32)  # nothing is known of newer items
         asked = sp.csr_array((weight, np.where(items < size, items, 0), ends), shape=(len(recent), size))
-        return (asked @ self.affinity).tocsr()
+        return _narrow(_narrow(asked) @ self.affinity)
+
+
+def _narrow(matrix: sp.csr_array) -> sp.csr_array:
+    """The same matrix with indices of 32 bits where they suffice, as they do but for the largest catalogues."""
+    if max(matrix.nnz, *matrix.shape) < np.iinfo(np.int32).max:
+        matrix.indices, matrix.indptr = (
+            matrix.indices.astype(np.int32, copy=False),
+            matrix.indptr.astype(np.int32, copy=False),
+        )
+    return matrix
 
 
 def _scaled(pairs: sp.csr_array, counts: NDArray[np.floating[Any]]) -> sp.csr_array:
