@@ -16,11 +16,11 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
+from ray.train import Checkpoint, TrainingFailedError
 from rich.table import Table
 
 from pipelines import progress as progress_channel
+from pipelines import workers
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError, TxrecError
@@ -112,7 +112,7 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
     try:
         with progress_channel.channel(progress) as remote_progress:
             settings = {"config": config, "data": data.path.absolute(), "progress": remote_progress}
-            result: Any = _ray_trainer(config, settings, work, key).fit()
+            result: Any = workers.trainer(train_worker, settings, config.train, work, key).fit()
     except TrainingFailedError as error:
         raise TrainingError(
             f"the worker died {config.train.max_failures + 1} times; run again to go on from its last checkpoint, or"
@@ -126,21 +126,6 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
         _replace(config.checkpoints_dir / "text", Path(folder) / _RESULT_FOLDER)
     shutil.rmtree(work)
     return losses
-
-
-def _ray_trainer(config: Config, settings: dict[str, Any], work: Path, key: str) -> TorchTrainer:
-    resources = {"CPU": config.train.cpus_per_worker} | ({"GPU": 1} if config.train.use_gpu else {})
-    return TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # what it returns reaches the result
-        train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=1, use_gpu=config.train.use_gpu, resources_per_worker=resources),
-        run_config=RunConfig(
-            name=key,
-            storage_path=str(work),
-            failure_config=FailureConfig(max_failures=config.train.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-        ),
-    )
 
 
 def _replace(target: Path, source: Path) -> None:
@@ -171,10 +156,7 @@ def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[
     encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)
     encoder.to(ray.train.torch.get_device())
     trainer = Pretrainer(encoder, texts, config.pretrain, config.seed)
-    start = ray.train.get_checkpoint()
-    if start is not None:
-        with start.as_directory() as folder:
-            trainer.restore(Path(folder))
+    workers.resume(trainer.restore)
     trainer.run(progress, lambda: _report(trainer, None))
     progress("encoding texts", 0, data.meta.num_items + data.meta.num_queries)
     _report(trainer, data)

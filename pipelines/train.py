@@ -17,11 +17,11 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import Checkpoint
 from rich.table import Table
 
 from pipelines import progress as progress_channel
+from pipelines import workers
 from pipelines.records import Records
 from txrec import bundle
 from txrec.config import Config, fingerprint
@@ -118,7 +118,9 @@ def train_history(
         "key": key,
     }
     with progress_channel.channel(progress) as remote_progress:
-        result: Any = _ray_trainer(config, {**settings, "progress": remote_progress}, work, key).fit()
+        settings |= {"progress": remote_progress}
+        run = workers.trainer(train_worker, settings, config.train, work, key, config.train.num_workers)
+        result: Any = run.fit()
     if isinstance(result.return_value, TxrecError):
         raise result.return_value
     assert result.checkpoint is not None
@@ -129,24 +131,6 @@ def train_history(
     history = tuple(EpochReport(**report) for report in state["history"])
     _save(config.checkpoints_dir / "history", model, state["history"])
     return model.eval(), history
-
-
-def _ray_trainer(config: Config, settings: dict[str, Any], work: Path, key: str) -> TorchTrainer:
-    train = config.train
-    resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
-    return TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # what it returns reaches the result
-        train_loop_config=settings,
-        scaling_config=ScalingConfig(
-            num_workers=train.num_workers, use_gpu=train.use_gpu, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=key,
-            storage_path=str(work),
-            failure_config=FailureConfig(max_failures=train.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-        ),
-    )
 
 
 def _save(folder: Path, model: RetrievalModel, history: list[dict[str, Any]]) -> None:
@@ -177,10 +161,7 @@ def train_worker(settings: dict[str, Any]) -> TxrecError | None:
 def _train_here(config: Config, settings: dict[str, Any]) -> None:
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     trainer = trainer_for(config, PreparedData.open(settings["data"]), settings["text"], device)
-    start = ray.train.get_checkpoint()
-    if start is not None:
-        with start.as_directory() as folder:
-            trainer.restore(Path(folder))
+    workers.resume(trainer.restore)
     if trainer.finished:  # interrupted between its last epoch and the end of the run
         _report(trainer, {})
     first = trainer.world.rank == 0

@@ -10,9 +10,9 @@ trials and a page.
 
 import json
 import logging
+import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,14 +22,8 @@ from typing import Any, Literal
 
 import optuna
 import ray
-import ray.train
-import ray.train.torch
-import torch
 from ray import tune
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -39,18 +33,14 @@ from rich.table import Table
 
 from pipelines import cluster
 from pipelines.train import text_folder
+from pipelines.trial import SCORE, run_trial
 from txrec import tuning
-from txrec.config import Config, fingerprint, with_overrides
+from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
-from txrec.errors import TxrecError
 from txrec.progress import Progress, silent
-from txrec.train import pretrain
-from txrec.train.history import trainer_for
-from txrec.train.loop import EpochReport, Trainer
 from txrec.tuning import Dimension, Search, Trial
 
 _WORK_FOLDER = "ray-tune"  # Ray Tune's and the trials' own files; removed when the search is done
-_SCORE = "score"  # best validation figure so far of a trial
 _TRIAL_CPUS = 0.25  # the trial's function only waits for its worker
 SHOWN_TRIALS = 10
 Watch = Callable[[Table], None]
@@ -217,7 +207,7 @@ def _tune_config(config: Config, search: Search, at_once: int) -> tune.TuneConfi
         time_attr="epoch", max_t=longest, grace_period=min(config.tune.grace_epochs, longest), reduction_factor=3
     )
     return tune.TuneConfig(
-        metric=_SCORE,
+        metric=SCORE,
         mode="max",
         search_alg=_searcher(config, search, at_once),
         scheduler=scheduler,
@@ -227,16 +217,17 @@ def _tune_config(config: Config, search: Search, at_once: int) -> tune.TuneConfi
 
 def _searcher(config: Config, search: Search, at_once: int) -> Searcher | SearchAlgorithm:
     """TPE, or Tune's own random and grid search."""
-    first = [dict(search.own)] if search.own and not _is_crossed(config, search.dimensions) else None
+    crossed = any(_is_crossed(dimension, config) for dimension in search.dimensions)
+    first = [dict(search.own)] if search.own and not crossed else None
     if config.tune.search == "optuna":
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return ConcurrencyLimiter(OptunaSearch(points_to_evaluate=first, seed=config.seed), max_concurrent=at_once)
     return BasicVariantGenerator(points_to_evaluate=first, max_concurrent=at_once, random_state=config.seed)
 
 
-def _is_crossed(config: Config, dimensions: tuple[Dimension, ...]) -> bool:
-    """Whether every value of some dimension is tried anyway."""
-    return config.tune.search == "grid" or any(dimension.kind == "grid" for dimension in dimensions)
+def _is_crossed(dimension: Dimension, config: Config) -> bool:
+    """Whether every value of it is tried with all that is drawn of the others."""
+    return "grid" in (dimension.kind, config.tune.search)
 
 
 def _domain(dimension: Dimension, config: Config) -> Any:
@@ -247,88 +238,14 @@ def _domain(dimension: Dimension, config: Config) -> Any:
         return tune.uniform(low, high)
     if dimension.kind == "randint":
         return tune.randint(low, high + 1)
-    if dimension.kind == "grid" or config.tune.search == "grid":
+    if _is_crossed(dimension, config):
         return tune.grid_search(list(dimension.values))
     return tune.choice(list(dimension.values))
 
 
 def _num_trials(config: Config, dimensions: tuple[Dimension, ...]) -> int:
-    total = 1 if config.tune.search == "grid" else config.tune.num_trials
-    for dimension in dimensions:
-        if dimension.kind == "grid" or config.tune.search == "grid":
-            total *= len(dimension.values)
-    return total
-
-
-def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool, threads: int) -> None:
-    """One trial; importable, so that it is shipped by name. Its failure is the trial's, not the search's."""
-    trial = with_overrides(config, {**params, "train.validate_every": 1})
-    folder = work / str(tune.get_context().get_trial_id())
-    resources = {"CPU": trial.train.cpus_per_worker} | ({"GPU": 1} if trial.train.use_gpu else {})
-    result: Any = TorchTrainer(
-        trial_worker,  # type: ignore[arg-type]  # what it returns reaches the result
-        train_loop_config={"config": trial, "folder": folder, "pretrains": pretrains, "threads": threads},
-        scaling_config=ScalingConfig(
-            num_workers=trial.train.num_workers, use_gpu=trial.train.use_gpu, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name="history",
-            storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=trial.train.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-        ),
-    ).fit()
-    if isinstance(result.return_value, TxrecError):
-        raise result.return_value
-    shutil.rmtree(folder)
-
-
-def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
-    """What every Ray Train worker of a trial does.
-
-    Returns:
-        The error that trying again would not mend, if there was one.
-    """
-    config: Config = settings["config"]
-    torch.set_num_threads(settings["threads"])
-    try:
-        _train(config, settings["folder"], settings["pretrains"])
-    except TxrecError as error:
-        return error
-    return None
-
-
-def _train(config: Config, folder: Path, pretrains: bool) -> None:
-    torch.set_flush_denormal(True)
-    data = PreparedData.open(config.data_dir.absolute())
-    text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
-    device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
-    trainer = trainer_for(config, data, text, device)
-    start = ray.train.get_checkpoint()
-    if start is not None:
-        with start.as_directory() as checkpoint:
-            trainer.restore(Path(checkpoint))
-    trainer.run(_report)
-
-
-def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
-    if config.text.encoder == "none":
-        return None
-    if not folder.is_dir():
-        pretrain.fit(config, data, folder)
-    return folder
-
-
-def _report(trainer: Trainer, report: EpochReport) -> None:
-    """Tells Ray Train, and through it Ray Tune, the best validation figure so far."""
-    figures = {_SCORE: trainer.state.best, "epoch": report.epoch, "loss": report.loss, "ended": trainer.finished}
-    if trainer.world.rank != 0:
-        ray.train.report(figures)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder))
-        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+    drawn = 1 if config.tune.search == "grid" else config.tune.num_trials
+    return drawn * math.prod(len(dimension.values) for dimension in dimensions if _is_crossed(dimension, config))
 
 
 def _trial(result: tune.Result, config: Config) -> Trial:
@@ -342,7 +259,7 @@ def _record(
     config: Config,
     running: bool = False,
 ) -> Trial:
-    score = figures.get(_SCORE)
+    score = figures.get(SCORE)
     ended: Literal["finished", "stopped"] = "finished" if figures.get("ended") else "stopped"
     return Trial(
         trial_id=str(figures.get("trial_id", "")),
@@ -403,7 +320,7 @@ class _Watcher(tune.Callback):
         **_: Any,
     ) -> None:
         """A trial has validated."""
-        self._tell(trials, trial, result, now=result.get(_SCORE, 0.0), epoch=result.get("epoch", 0))
+        self._tell(trials, trial, result, now=result.get(SCORE, 0.0), epoch=result.get("epoch", 0))
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial has ended or was stopped."""

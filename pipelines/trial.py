@@ -1,0 +1,83 @@
+"""One trial of a hyperparameter search: a small function that trains in workers of its own, as `txrec train` does."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.train import Checkpoint
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from pipelines import workers
+from pipelines.train import text_folder
+from txrec.config import Config, with_overrides
+from txrec.data.prepared import PreparedData
+from txrec.errors import TxrecError
+from txrec.train import pretrain
+from txrec.train.history import trainer_for
+from txrec.train.loop import EpochReport, Trainer
+
+SCORE = "score"
+"""Of a trial's report: the best validation figure so far."""
+
+
+def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool, threads: int) -> None:
+    """One trial; importable, so that it is shipped by name. Its failure is the trial's, not the search's."""
+    trial = with_overrides(config, {**params, "train.validate_every": 1})
+    folder = work / str(tune.get_context().get_trial_id())
+    settings = {"config": trial, "folder": folder, "pretrains": pretrains, "threads": threads}
+    callbacks = [TuneReportCallback()]  # type: ignore[no-untyped-call]
+    result: Any = workers.trainer(
+        trial_worker, settings, trial.train, folder, "history", trial.train.num_workers, callbacks
+    ).fit()
+    if isinstance(result.return_value, TxrecError):
+        raise result.return_value
+    shutil.rmtree(folder)
+
+
+def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
+    """What every Ray Train worker of a trial does.
+
+    Returns:
+        The error that trying again would not mend, if there was one.
+    """
+    config: Config = settings["config"]
+    torch.set_num_threads(settings["threads"])
+    try:
+        _train(config, settings["folder"], settings["pretrains"])
+    except TxrecError as error:
+        return error
+    return None
+
+
+def _train(config: Config, folder: Path, pretrains: bool) -> None:
+    torch.set_flush_denormal(True)
+    data = PreparedData.open(config.data_dir.absolute())
+    text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
+    device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
+    trainer = trainer_for(config, data, text, device)
+    workers.resume(trainer.restore)
+    trainer.run(_report)
+
+
+def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
+    if config.text.encoder == "none":
+        return None
+    if not folder.is_dir():
+        pretrain.fit(config, data, folder)
+    return folder
+
+
+def _report(trainer: Trainer, report: EpochReport) -> None:
+    """Tells Ray Train, and through it Ray Tune, the best validation figure so far."""
+    figures = {SCORE: trainer.state.best, "epoch": report.epoch, "loss": report.loss, "ended": trainer.finished}
+    if trainer.world.rank != 0:
+        ray.train.report(figures)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder))
+        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
