@@ -20,7 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import logs
+from serve import logs, memory
 from serve.batching import Batcher
 from serve.calls import Calls, NotHereError, remote
 from serve.impressions import Impressions
@@ -53,6 +53,7 @@ class Ranker:
     def __init__(self, source: Source, config: ServeConfig) -> None:
         logs.start("ranker")
         torch.set_num_threads(1)
+        memory.keep_freed()
         self._models = Models(as_shelf(source), open_journal(config.state), "ranker")
         self._models.follow()
 
@@ -86,6 +87,7 @@ class Retriever:
     def __init__(self, source: Source, ranker: DeploymentHandle[Any] | None, config: ServeConfig) -> None:
         logs.start("retriever")
         torch.set_num_threads(1)
+        memory.keep_freed()
         self._models = Models(as_shelf(source), open_journal(config.state), "retriever")
         self._models.follow()
         self._ranker = Calls(ranker) if ranker else None

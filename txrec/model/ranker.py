@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
 from txrec.evidence import HAS_QUERY, ORDER
-from txrec.model.layers import attention
 
 FORMAT = 2
 SHARP = 10.0
@@ -228,10 +227,7 @@ class _SetBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, length, dim = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if self.training or x.is_cuda:
-            mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=mask)
-        else:
-            mixed = attention(qkv[0], qkv[1], qkv[2], torch.where(mask, 0.0, -torch.inf))
+        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=mask)
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(batch, length, dim)))
         out: Tensor = x + self.dropout(self.ffn(x))
         return out
