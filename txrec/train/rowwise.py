@@ -86,7 +86,8 @@ class ItemTable:
     def take_gradient(self) -> Tensor:
         """Averages the gradient over the processes as DDP does; returns its (rows, D) values, which may be scaled."""
         assert self.weight.grad is not None
-        gradient = coalesced(self.weight.grad)
+        on_gpu = self.weight.is_cuda and self.shard is None  # row 0 of a shard need not be padding
+        gradient = fixed_size_coalesced(self.weight.grad) if on_gpu else self.weight.grad.coalesce()
         if self.shard is None and self.world.size > 1:
             rows = self.world.joined(gradient.indices()[0])
             values = self.world.joined(gradient.values())
@@ -121,16 +122,11 @@ class ItemTable:
         }
 
 
-def coalesced(gradient: Tensor) -> Tensor:
-    """Sparse (N, D) with each row once; on a GPU as many rows as there were before, unused ones being zeros of row 0.
-
-    How many rows are distinct only the GPU knows, and a step must not wait for it.
-    """
-    return fixed_size_coalesced(gradient) if gradient.is_cuda else gradient.coalesce()
-
-
 def fixed_size_coalesced(gradient: Tensor) -> Tensor:
-    """What `coalesced` does on a GPU. Row 0 must be padding, whose gradient is zero."""
+    """Sparse (N, D) with each row once, and zeros of row 0 for as many rows as were brought together.
+
+    How many rows are distinct only a GPU knows, and a step must not wait for it. Row 0 must be padding.
+    """
     rows, order = gradient._indices()[0].sort()
     first = torch.ones_like(rows, dtype=torch.bool)
     first[1:] = rows[1:] != rows[:-1]
