@@ -446,7 +446,7 @@ class ServeConfig(Section):
     """Puts Ray Serve's proxy before the ingress replicas. It spreads requests over machines and holds them while a
     replica restarts, and takes about ten milliseconds a request on two cores."""
     max_batch_size: int = Field(16, ge=1)
-    """Requests batched together; a batch is what arrived while others ran, and a lone request never waits for company."""
+    """Requests batched together; a batch is what arrived while others ran; a lone request never waits for company."""
     state: str = ""
     """Where events that arrive over HTTP are kept: a file, or `redis://host:port/db` for several nodes; empty =
     `state/history.sqlite` beside the bundle or its registry."""
