@@ -9,7 +9,7 @@ nothing. A click probability is calibrated on held-out requests.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -51,6 +51,15 @@ class CandidateBatch:
             self.query,
             self.request,
         )
+
+    def select(self, rows: Tensor) -> "CandidateBatch":
+        """Some of the candidate sets."""
+        return CandidateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @classmethod
+    def joined(cls, given: Sequence["CandidateBatch"]) -> "CandidateBatch":
+        """One batch from several of the same width."""
+        return cls(**{field.name: torch.cat([getattr(one, field.name) for one in given]) for field in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
 from txrec.retrieve import Retriever
 from txrec.schema import Split
-from txrec.train.listwise import METRIC, PATIENCE, decide, in_order, join, scores_of, select, sizes
+from txrec.train.listwise import METRIC, PATIENCE, decide, in_order, scores_of, sizes
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
 HELD_OUT_FRAC = 0.3
@@ -50,7 +50,7 @@ class Sets:
 
     def select(self, rows: Tensor) -> "Sets":
         """Some of the sets."""
-        return Sets(select(self.batch, rows), self.share[rows], self.grade[rows])
+        return Sets(self.batch.select(rows), self.share[rows], self.grade[rows])
 
 
 def candidate_sets(
@@ -69,7 +69,7 @@ def candidate_sets(
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
             place += 1
         progress("judged pairs", place, len(rows_of))
-    return Sets(join(parts), torch.from_numpy(share), torch.from_numpy(grade))
+    return Sets(CandidateBatch.joined(parts), torch.from_numpy(share), torch.from_numpy(grade))
 
 
 def fit_ranker(

@@ -45,24 +45,15 @@ class Examples:
 
     def select(self, rows: Tensor) -> "Examples":
         """Some of the examples."""
-        return Examples(select(self.batch, rows), self.positive[rows], self.offered[rows], self.num_right[rows])
+        return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows])
 
     @classmethod
     def joined(cls, given: Sequence["Examples"]) -> "Examples":
         """One set of examples from several."""
         positive, offered = torch.cat([e.positive for e in given]), torch.cat([e.offered for e in given])
-        return cls(join([e.batch for e in given]), positive, offered, torch.cat([e.num_right for e in given]))
-
-
-def select(batch: CandidateBatch, rows: Tensor) -> CandidateBatch:
-    """Some of the candidate sets."""
-    return CandidateBatch(**{name: getattr(batch, name)[rows] for name in CandidateBatch.__dataclass_fields__})
-
-
-def join(batches: Sequence[CandidateBatch]) -> CandidateBatch:
-    """One batch from several of the same width."""
-    names = CandidateBatch.__dataclass_fields__
-    return CandidateBatch(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names})
+        return cls(
+            CandidateBatch.joined([e.batch for e in given]), positive, offered, torch.cat([e.num_right for e in given])
+        )
 
 
 def train(
@@ -188,7 +179,7 @@ def calibrate(ranker: Ranker, held_out: Examples) -> None:
 def scores_of(ranker: Ranker, batch: CandidateBatch) -> Tensor:
     """(n, K) scores of n candidate sets, without dropout."""
     ranker.eval()
-    return torch.cat([ranker(select(batch, rows)) for rows in torch.split(torch.arange(len(batch.mask)), 256)])
+    return torch.cat([ranker(batch.select(rows)) for rows in torch.split(torch.arange(len(batch)), 256)])
 
 
 def in_order(batch: CandidateBatch) -> Tensor:

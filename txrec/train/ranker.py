@@ -42,7 +42,7 @@ from txrec.index.arrivals import Arrivals, reserved
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
-from txrec.model.ranker import Ranker
+from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.progress import Progress, silent
@@ -58,7 +58,6 @@ from txrec.train.listwise import (
     calibrate,
     decide,
     in_order,
-    join,
     ndcg_at_10,
     scores_of,
     train,
@@ -184,7 +183,9 @@ def examples(
         parts.append((inputs, torch.from_numpy(outcomes)))
         progress("retrieving examples", int(rows[-1]) + 1, len(asked))
     positive, offered = torch.cat([outcomes for _, outcomes in parts], dim=1)
-    return Examples(join([inputs for inputs, _ in parts]), positive, offered, torch.from_numpy(asked.truth.counts))
+    return Examples(
+        CandidateBatch.joined([inputs for inputs, _ in parts]), positive, offered, torch.from_numpy(asked.truth.counts)
+    )
 
 
 def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int32]:
