@@ -54,6 +54,7 @@ from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
 from txrec.recommend import Recommender, Request  # noqa: E402
 from txrec.schema import EventKind, Split  # noqa: E402
 from txrec.slate import Candidates, Slate, SlateItem  # noqa: E402
+from txrec.steps import Steps  # noqa: E402
 
 ITEMS_PER_USER = 10
 """Products of the catalogue for each user."""
@@ -252,8 +253,9 @@ class Noop:
         scores = {"dense": number / 7.0, "popularity": number / 3.0}
         return SlateItem(f"p{number:07d}", number / 9.0, f"five words in title {number}", "dense", scores)
 
-    def retrieve(self, requests: list[Request]) -> list[Candidates]:
-        """No candidates."""
+    def retrieve_in_steps(self, requests: list[Request]) -> Steps[list[Candidates]]:
+        """No candidates, in a single step."""
+        yield from ()
         empty: Any = np.zeros(0, np.int32)
         return [Candidates(r, empty, "", empty, empty, empty, empty, empty, empty, 0) for r in requests]
 

@@ -32,6 +32,7 @@ from serve.models import Models, Served, Source, as_shelf
 from serve.service import Answer, Asked, Model, Product, Seen, product, seen, trim, with_history
 from serve.shadow import Shadow
 from serve.switch import Switch
+from serve.turns import in_turns
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
 from txrec.index.filters import Filters
@@ -93,6 +94,7 @@ class Retriever:
         self._ranker = Calls(ranker) if ranker else None
         self._timeout_s = config.ranker_timeout_s
         self._ranker_rests_until = 0.0
+        self._retrieving = asyncio.Lock()
         self._at_hand = self._encoded = 0  # query vectors, since they were last told
         impressions = Impressions(open_history(config.state), config.impression_days, time.time)
         self._shadowing = Shadow(self._models, impressions)
@@ -152,20 +154,21 @@ class Retriever:
     async def _slates(self, served: Served, requests: Sequence[Request]) -> Sequence[Slate | RequestError]:
         complete = [with_history(served.recommender, request) for request in requests]
         try:
-            return await self._rank(served, self._retrieved(served, complete))
+            return await self._rank(served, await self._retrieved(served, complete))
         except RequestError:
             return [await self._alone(served, request) for request in complete]
 
     async def _alone(self, served: Served, request: Request) -> Slate | RequestError:
         try:
-            return (await self._rank(served, self._retrieved(served, [request])))[0]
+            return (await self._rank(served, await self._retrieved(served, [request])))[0]
         except RequestError as error:
             return error
 
-    def _retrieved(self, served: Served, requests: Sequence[Request]) -> list[Candidates]:
-        before = served.recommender.num_encoded_queries
-        found = served.recommender.retrieve(requests)
-        encoded = served.recommender.num_encoded_queries - before
+    async def _retrieved(self, served: Served, requests: Sequence[Request]) -> list[Candidates]:
+        async with self._retrieving:  # two half-done batches would be done later than one after the other
+            before = served.recommender.num_encoded_queries
+            found = await in_turns(served.recommender.retrieve_in_steps(requests))
+            encoded = served.recommender.num_encoded_queries - before
         self._at_hand += max(0, sum(bool(one.query) for one in found) - encoded)
         self._encoded += encoded
         return found

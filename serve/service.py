@@ -22,6 +22,7 @@ from txrec.online.journal import ItemJournal, SqliteJournal
 from txrec.online.rollout import Variant
 from txrec.recommend import Recommender
 from txrec.slate import Candidates, Event, Request, Slate
+from txrec.steps import Steps
 
 T = TypeVar("T")
 
@@ -155,8 +156,8 @@ class SupportsRecommend(Protocol):
         """The products."""
         ...
 
-    def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
-        """Candidates of every request."""
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+        """Candidates of every request, step by step."""
         ...
 
     def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
@@ -173,7 +174,7 @@ class SupportsRecommend(Protocol):
         ...
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
-        """`rank` after `retrieve`."""
+        """Slates of every request."""
         ...
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:

@@ -32,6 +32,7 @@ from txrec.rank import Ranked, diversify, rank, reach
 from txrec.retrieve import NO_HISTORY, QueryBook, Question, Retriever
 from txrec.schema import EVENT_CODES, EventKind
 from txrec.slate import Candidates, Event, Request, Slate, SlateItem
+from txrec.steps import Steps, complete
 from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
@@ -87,8 +88,13 @@ class Recommender:
 
     def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
         """Candidates for a batch of requests: one encoding, one search a source."""
+        return complete(self.retrieve_in_steps(requests))
+
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+        """`retrieve` in steps, for a server that has other things to do between them."""
         book = QueryBook(self.retriever.texts)
-        return self.retriever.retrieve([self._question(request, book) for request in requests], book)
+        questions = [self._question(request, book) for request in requests]
+        return (yield from self.retriever.retrieve_in_steps(questions, book))
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; `use_ranker=False` keeps retrieval order."""

@@ -26,7 +26,10 @@ from txrec.model.item_encoder import ItemFeatures
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder
 from txrec.slate import Candidates, Request
+from txrec.steps import Steps, complete
 
+FUSED_IN_A_STEP = 4
+"""Requests whose candidates are fused in one step of `Retriever.retrieve_in_steps`."""
 NO_REQUEST = Request()
 NO_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
 
@@ -161,12 +164,19 @@ class Retriever:
 
     def retrieve(self, questions: Sequence[Question], book: QueryBook | None = None) -> list[Candidates]:
         """Candidates of every question, best first; one encoding and one search a source for the whole batch."""
+        return complete(self.retrieve_in_steps(questions, book))
+
+    def retrieve_in_steps(
+        self, questions: Sequence[Question], book: QueryBook | None = None
+    ) -> Steps[list[Candidates]]:
+        """`retrieve` in steps of a millisecond or two."""
         if not questions:
             return []
         started = time.perf_counter()
         states = self.states(questions, book or QueryBook(self.texts))
         encoded = time.perf_counter()
-        found, timings = self._search(questions, states, self.fusion, self.reserved)
+        yield
+        found, timings = yield from self._search(questions, states, self.fusion, self.reserved)
         timings |= {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
         return found
 
@@ -222,7 +232,7 @@ class Retriever:
     ) -> list[Candidates]:
         """Candidates for given (B, D) vectors in place of encoded histories."""
         started = time.perf_counter()
-        found, timings = self._search(questions, states, fusion)
+        found, timings = complete(self._search(questions, states, fusion))
         timings["search"] = 1e3 * (time.perf_counter() - started)
         return found
 
@@ -232,20 +242,23 @@ class Retriever:
         states: NDArray[np.float32],
         fusion: Fusion,
         reserved: Reserved | None = None,
-    ) -> tuple[list[Candidates], dict[str, float]]:
+    ) -> Steps[tuple[list[Candidates], dict[str, float]]]:
         """Candidates, and the dict of timings that they share."""
         k = max(self.num_candidates, *(question.request.top_k for question in questions))
         asked = SourceQuery([q.query for q in questions], states, [_items(q.history) for q in questions])
         masks = [question.mask for question in questions]
-        hits = [source.search(asked, k, masks) for source in self.sources.values()]
+        hits = []
+        for source in self.sources.values():
+            hits.append(source.search(asked, k, masks))
+            yield
         timings: dict[str, float] = {}
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
-        found = [
-            self._candidates(
-                question, states[row], fuse(hits, row, weights[bool(question.query)], k, reserved), timings
-            )
-            for row, question in enumerate(questions)
-        ]
+        found = []
+        for row, question in enumerate(questions):
+            fused = fuse(hits, row, weights[bool(question.query)], k, reserved)
+            found.append(self._candidates(question, states[row], fused, timings))
+            if len(found) % FUSED_IN_A_STEP == 0:
+                yield
         return found, timings
 
     def _with(self, dense: Dense, sources: Mapping[str, Source], inputs: torch.Tensor) -> "Retriever":

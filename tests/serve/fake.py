@@ -17,6 +17,7 @@ from txrec.errors import UnknownItemError
 from txrec.features import History
 from txrec.index.filters import Filters
 from txrec.slate import Candidates, Event, Request, Slate, SlateItem
+from txrec.steps import Steps, complete
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
 BREAKING = "defect"
@@ -49,8 +50,12 @@ class FakeRecommender:
     def __init__(self, catalogue: FakeCatalogue | None = None) -> None:
         self.catalogue = catalogue or FakeCatalogue(TITLES)
 
-    def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
-        return [self._candidates(request) for request in requests]
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+        found = []
+        for request in requests:
+            found.append(self._candidates(request))
+            yield
+        return found
 
     num_encoded_queries = 0
 
@@ -63,7 +68,7 @@ class FakeRecommender:
         return [self._slate(one, one.ids[::-1] if use_ranker else one.ids) for one in candidates]
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
-        return self.rank(self.retrieve(requests))
+        return self.rank(complete(self.retrieve_in_steps(requests)))
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
         if item_id not in self.catalogue.ids:

@@ -118,10 +118,10 @@ def test_a_ranker_that_lacks_the_model_is_asked_again_the_next_time() -> None:
 
 
 class Picky(FakeRecommender):
-    def retrieve(self, requests: Any) -> Any:
+    def retrieve_in_steps(self, requests: Any) -> Any:
         if any(request.query == "bad" for request in requests):
             raise RequestError("query", "is bad")
-        return super().retrieve(requests)
+        return (yield from super().retrieve_in_steps(requests))
 
 
 def test_a_bad_request_spoils_no_other_of_its_batch() -> None:

@@ -1,0 +1,28 @@
+"""Turns of one event loop: a replica computes in it, and calls and answers of other batches pass through it.
+
+A batch is worked on for ten milliseconds or more. Without a pause an answer that arrives meanwhile, only to be passed
+on, waits for the end of it, and so does everybody behind that answer. A thread for the work does not help: it holds
+the interpreter lock for most of the time.
+"""
+
+import asyncio
+from typing import TypeVar
+
+from txrec.steps import Steps
+
+T = TypeVar("T")
+
+TURNS = 4
+"""Turns of the loop between two steps: an answer takes several callbacks from its socket to the next one."""
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """Does work step by step and lets what is ready go first before each step."""
+    while True:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
