@@ -66,6 +66,8 @@ TASTES = 3
 """Categories that a user likes."""
 LOYALTY = 0.8
 """Share of a user's clicks in those."""
+NUM_RANKED, NUM_ARRIVALS = 100, 9
+"""Candidates that the ranker sees, and those of them that are products without events, on top of its own."""
 START_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000
 CONFIG = Config(
@@ -73,7 +75,7 @@ CONFIG = Config(
     text=TextConfig(dim=64, num_layers=1, num_heads=2, ngram_buckets=4_096),
     model=ModelConfig(dim=64, max_length=NUM_EVENTS),
     train=TrainConfig(max_epochs=2),
-    ranker=RankerConfig(mode="on", max_epochs=1, max_examples=400),
+    ranker=RankerConfig(mode="on", num_candidates=NUM_RANKED - NUM_ARRIVALS, max_epochs=1, max_examples=400),
 )
 
 

@@ -4,9 +4,10 @@ Count-based evidence must not have seen the event that is being ranked: it is fi
 requests it is used for, in training as in serving.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.covisitation import Covisitation
 from txrec.index.lexical import NUM_WORDING, Lexical, Title
 from txrec.index.log import DAY_US, EventLog
-from txrec.index.query_clicks import PACES, ClickEvidence, QueryClicks
+from txrec.index.query_clicks import PACES, QueryClicks
 from txrec.index.source import Source
 from txrec.index.tokens import trigrams, words
 from txrec.schema import EventKind
@@ -73,9 +74,9 @@ class Activity:
         grown: dict[str, Any] = {name: np.pad(array, (0, more)) for name, array in self._arrays().items()}
         return Activity(**grown, end_us=self.end_us)
 
-    def features(self, ids: NDArray[np.int32], now_us: int) -> list[NDArray[Any]]:
-        """Popularity, trend and recency of K items, as K-long columns."""
-        now = now_us or self.end_us
+    def features(self, ids: NDArray[np.int32], now_us: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Popularity, trend and recency of P items, each at a time of its own (0 = when the log ends), by columns."""
+        now = np.where(now_us > 0, now_us, self.end_us)
         known = self.last_ts[ids] > 0
         since_last = np.where(known, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
         since_first = np.where(known, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
@@ -112,12 +113,88 @@ class Activity:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "end_us"}
 
 
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """The candidates of B requests one after the other, P in all: what is computed for all at once costs one call."""
+
+    requests: Sequence[Candidates]
+    parts: Sequence[slice]  # (B,) where the candidates of each request are
+    ids: NDArray[np.int32]  # (P,)
+    row: NDArray[np.int64]  # (P,) the request of each
+
+    @classmethod
+    def of(cls, requests: Sequence[Candidates], counts: Sequence[int]) -> "_Sets":
+        """The first candidates of each request, so many of them."""
+        ends = np.cumsum([0, *counts]).tolist()
+        ids = np.concatenate([one.ids[:count] for one, count in zip(requests, counts, strict=True)])
+        parts = [slice(start, end) for start, end in pairwise(ends)]
+        return cls(requests, parts, ids, np.repeat(np.arange(len(requests)), counts))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[tuple[int, Candidates, slice]]:
+        """(number, request, where its candidates are)."""
+        return zip(range(len(self.requests)), self.requests, self.parts, strict=True)
+
+    def joined(self, arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        """(P, ...) of an array for each request whose first rows are of its candidates."""
+        return np.concatenate([array[: part.stop - part.start] for array, part in zip(arrays, self.parts, strict=True)])
+
+    def of_searches(
+        self, width: int, make: Callable[[Candidates, NDArray[np.int32]], NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        """(P, width) of what a function makes of a request with a query and its K ids, (K, width); zeros elsewhere."""
+        found = np.zeros((len(self), width), np.float32)
+        for _, one, part in self:
+            if one.query:
+                found[part] = make(one, self.ids[part])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Histories:
+    """What B users did with items, one user after the other: E events in all, impressions left out."""
+
+    row: NDArray[np.int64]  # (E,) whose
+    item: NDArray[np.int32]  # (E,)
+    ts: NDArray[np.int64]  # (E,)
+    bought: NDArray[np.bool_]  # (E,)
+    back: NDArray[np.int64]  # (E,) steps back from the user's last one
+    last: NDArray[np.int32]  # (B,) item of everybody's last event, PAD = none
+
+    @classmethod
+    def of(cls, requests: Sequence[Candidates]) -> "_Histories":
+        """The histories of requests."""
+        all_of = [one.history for one in requests]
+        row = np.repeat(np.arange(len(all_of)), [len(one.item) for one in all_of])
+        item, event = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("item", "event"))
+        kept = np.flatnonzero((item != schema.PAD) & (event != EventKind.IMPRESSION))
+        row, item, event = row[kept], item[kept], event[kept]
+        count = np.bincount(row, minlength=len(all_of))
+        ends = np.cumsum(count)
+        last = np.full(len(all_of), schema.PAD, np.int32)
+        last[count > 0] = item[ends[count > 0] - 1]
+        ts = np.concatenate([one.ts for one in all_of])[kept]
+        return cls(row, item, ts, event >= EventKind.PURCHASE, ends[row] - 1 - np.arange(len(row)), last)
+
+    def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
+        size = 1 + max(sets.ids.max(initial=0), self.item.max(initial=0))
+        asked = sets.row * size + sets.ids
+        order = np.argsort(asked)
+        key = self.row * size + self.item
+        candidate = order[np.minimum(np.searchsorted(asked, key, sorter=order), len(order) - 1)]
+        place = np.flatnonzero(asked[candidate] == key)
+        return place, candidate[place]
+
+
 class _Group(NamedTuple):
     """Columns of `Evidence.features` that one function makes."""
 
     width: int
-    make: Callable[[Candidates, NDArray[np.int32]], Iterable[NDArray[Any]]]
-    """Candidates and the dense ids of the first K of them to `width` columns, K long."""
+    make: Callable[[_Sets], Iterable[NDArray[Any]]]
+    """Candidate sets to `width` columns, P long."""
     learnt: Sequence[int] = ()
     """Those of them that trained vectors decide."""
 
@@ -154,11 +231,11 @@ class Evidence:
             start += group.width
         return found
 
-    def features(self, candidates: Candidates, k: int) -> NDArray[np.float32]:
-        """(K, F) of the first k candidates; unscaled, finite."""
-        ids = candidates.ids[:k]
-        columns = [column for group in self._groups() for column in group.make(candidates, ids)]
-        found = np.empty((len(columns), len(ids)), np.float32)
+    def features(self, candidates: Sequence[Candidates], counts: Sequence[int]) -> NDArray[np.float32]:
+        """(P, F) of the first candidates of B requests, `counts` of them, one request after the other; not scaled."""
+        sets = _Sets.of(candidates, counts)
+        found = np.empty((self.num_features, len(sets)), np.float32)
+        columns = (column for group in self._groups() for column in group.make(sets))
         for row, column in enumerate(columns):  # sooner than to stack columns of several types
             found[row] = column
         return found.T
@@ -168,13 +245,13 @@ class Evidence:
         count = len(self.sources)
         by_vectors = [place for place, name in enumerate(self.sources) if name in BY_VECTORS]
         return [
-            _Group(1, lambda _, ids: [-np.log1p(np.arange(len(ids)))]),  # `ORDER`
+            _Group(1, self._order),  # `ORDER`
             _Group(
                 3 * count, self._source_columns, [kind * count + place for kind in range(3) for place in by_vectors]
             ),
             _Group(2, self._retrieval, [0]),
             _Group(3 * PACES + 3, self._shares),
-            _Group(6, lambda candidates, ids: self.activity.features(ids, candidates.now_us)),
+            _Group(6, self._activity),
             _Group(2, self._prices),
             _Group(4, self._text, [0]),
             *([_Group(1 + NUM_WORDING, self._wording)] if self.wording else ()),
@@ -195,52 +272,73 @@ class Evidence:
         length = np.log1p(len(history.item))
         return np.array([bool(candidates.query), len(candidates.query) / 32, length, idle, same, near], np.float32)
 
-    def _source_columns(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
-        ranks, scores = candidates.ranks[: len(ids)], candidates.scores[: len(ids)]
+    def _order(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [sets.joined(-np.log1p(np.arange(len(one))) for one in sets.requests)]
+
+    def _source_columns(self, sets: _Sets) -> list[NDArray[Any]]:
+        ranks = sets.joined(one.ranks for one in sets.requests)
         found = ranks > 0
-        scores = np.where(found, scores, 0.0)
-        top = np.maximum(scores.max(axis=0, initial=0.0), 1e-6)
-        return [*found.T, *np.where(found, 3.0 / (2.0 + ranks), 0.0).T, *(scores / top).T]
+        scores = np.where(found, sets.joined(one.scores for one in sets.requests), np.float32(0))
+        top = np.maximum.reduceat(scores, [part.start for part in sets.parts], axis=0)
+        scaled = scores / np.maximum(top, np.float32(1e-6))[sets.row]
+        return [*found.T, *np.where(found, 3.0 / (2.0 + ranks), 0.0).T, *scaled.T]
 
-    def _retrieval(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
-        return [self.item_vectors[ids] @ candidates.state, candidates.fused[: len(ids)]]
+    def _retrieval(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [
+            self._cosines(sets, [one.state for one in sets.requests]),
+            sets.joined(one.fused for one in sets.requests),
+        ]
 
-    def _shares(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
+    def _activity(self, sets: _Sets) -> list[NDArray[Any]]:
+        return self.activity.features(sets.ids, np.array([one.now_us for one in sets.requests])[sets.row])
+
+    def _cosines(self, sets: _Sets, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(P,) of each candidate's vector with that of its request, (D,) each."""
+        return np.concatenate([self.item_vectors[sets.ids[part]] @ vectors[row] for row, _, part in sets])
+
+    def _shares(self, sets: _Sets) -> list[NDArray[Any]]:
         """How the clicks of the same query, of those spelled alike and of everybody are shared out among items.
 
         As logarithms at every pace, each smoothed by the next wider one; then two plain shares, and what a careful shop
         would sort by: like queries' clicks and the name.
         """
-        clicks = self.sources.get("query_clicks")
-        known = ClickEvidence.none(len(ids))
-        if isinstance(clicks, QueryClicks):
-            known = clicks.evidence(candidates.query, ids)
-        everybody = self.activity.shares[ids]
-        alike = (known.votes + PRIOR_VOTES * everybody) / (known.votes_total + PRIOR_VOTES)
-        same = (known.own + PRIOR_CLICKS * alike) / (known.own_total + PRIOR_CLICKS)
-        plain = [
-            known.own[:, 0] / max(float(known.own_total[0]), 1e-9),
-            known.votes[:, 0] / max(float(known.votes_total[0]), 1e-9),
-        ]
-        by_hand = np.log(plain[1] + NAME_WEIGHT * self._name_match(candidates, len(ids)) + LEAST_SHARE)
+        own, own_total, votes, votes_total = np.split(sets.of_searches(4 * PACES, self._clicks), 4, axis=1)
+        everybody = self.activity.shares[sets.ids]
+        alike = (votes + PRIOR_VOTES * everybody) / (votes_total + PRIOR_VOTES)
+        same = (own + PRIOR_CLICKS * alike) / (own_total + PRIOR_CLICKS)
+        least = np.float32(1e-9)
+        plain = [own[:, 0] / np.maximum(own_total[:, 0], least), votes[:, 0] / np.maximum(votes_total[:, 0], least)]
+        name = sets.of_searches(1, self._name_match)[:, 0]
+        by_hand = np.log(plain[1] + NAME_WEIGHT * name + LEAST_SHARE)
         return [*np.log(np.concatenate([same, alike, everybody], axis=1)).T, *plain, by_hand]
 
-    def _name_match(self, candidates: Candidates, k: int) -> NDArray[Any]:
-        """(K,) the lexical source's scores, 1 for its best one."""
+    def _clicks(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 4 PACES) clicks after the query, those after it and like ones, each followed by all items' together."""
+        clicks = self.sources.get("query_clicks")
+        if not isinstance(clicks, QueryClicks):
+            return np.zeros((len(ids), 4 * PACES), np.float32)
+        known = clicks.evidence(candidates.query, ids)
+        totals = (np.broadcast_to(total, (len(ids), PACES)) for total in (known.own_total, known.votes_total))
+        return np.concatenate([known.own, next(totals), known.votes, next(totals)], axis=1)
+
+    def _name_match(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
+        """(K, 1) the lexical source's scores, 1 for its best one."""
         if "lexical" not in self.sources:
-            return np.zeros(k)
+            return np.zeros((len(ids), 1), np.float32)
         scores = candidates.scores[:, list(self.sources).index("lexical")]
         scores = np.where(np.isnan(scores), np.float32(0), scores)  # a fifth of the time of nan_to_num
-        return np.asarray(scores[:k] / max(float(scores.max(initial=0.0)), 1e-6))
+        return np.asarray(scores[: len(ids), None] / max(float(scores.max(initial=0.0)), 1e-6))
 
-    def _prices(self, _: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
-        price = self.catalogue.prices[ids]
+    def _prices(self, sets: _Sets) -> list[NDArray[Any]]:
+        price = self.catalogue.prices[sets.ids]
         known = ~np.isnan(price)
         return [np.log1p(np.where(known, price, 0.0)), known]
 
-    def _text(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
-        if not candidates.query:
-            return [np.zeros(len(ids))] * 4
+    def _text(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [*sets.of_searches(4, self._text_of).T]
+
+    def _text_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
+        """(K, 4) how much products' texts have of the query."""
         cosine = np.zeros(len(ids)) if self.item_text is None else self.item_text[ids] @ candidates.query_vector
         asked, grams = frozenset(words(candidates.query)), frozenset(trigrams(candidates.query))
         titles = [self.catalogue.words(int(item)) for item in ids]
@@ -248,39 +346,41 @@ class Evidence:
         lengths = np.array([len(title) for title in titles])
         spelled = [self.catalogue.trigrams(int(item)) for item in ids]
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
-        return [cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered]
+        return np.stack([cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered], axis=1)
 
-    def _wording(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(1 + NUM_WORDING, K) the lexical source's score as it is, and how the titles meet the query's words."""
+    def _wording(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [*sets.of_searches(1 + NUM_WORDING, self._wording_of).T]
+
+    def _wording_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 1 + NUM_WORDING) the lexical source's score as it is, and how the titles meet the query's words."""
         lexical = self.sources.get("lexical")
-        found = np.zeros((1 + NUM_WORDING, len(ids)), np.float32)
-        if isinstance(lexical, Lexical) and candidates.query:
+        found = np.zeros((len(ids), 1 + NUM_WORDING), np.float32)
+        if isinstance(lexical, Lexical):
             scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
-            found[0] = np.nan_to_num(scores)
+            found[:, 0] = np.nan_to_num(scores)
             titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
-            found[1:] = lexical.wording(candidates.query, titles).T
+            found[:, 1:] = lexical.wording(candidates.query, titles)
         return found
 
-    def _history(self, candidates: Candidates, ids: NDArray[np.int32]) -> list[NDArray[Any]]:
-        history = candidates.history
-        place = np.flatnonzero((history.item != schema.PAD) & (history.event != EventKind.IMPRESSION))
-        items, ts, kinds = history.item[place], history.ts[place], history.event[place]
-        if not len(items):
-            return [np.zeros(len(ids))] * 7
-        same = items[None, :] == ids[:, None]  # (K, H)
-        seen = same.any(axis=1)
-        latest = len(items) - 1 - same[:, ::-1].argmax(axis=1)
-        days = np.maximum(candidates.now_us - ts[latest], 0) / DAY_US if candidates.now_us else np.zeros(len(ids))
-        bought = (same & (kinds >= EventKind.PURCHASE)[None, :]).any(axis=1)
-        last = int(items[-1])
+    def _history(self, sets: _Sets) -> list[NDArray[Any]]:
+        history = _Histories.of(sets.requests)
+        place, candidate = history.found(sets)  # of events, and of candidates that they were about
+        back, bought = np.full(len(sets), -1), np.zeros(len(sets), np.bool_)
+        last_ts = np.zeros(len(sets), np.int64)
+        back[candidate], last_ts[candidate] = history.back[place], history.ts[place]  # the last of several stays
+        bought[candidate[history.bought[place]]] = True
+        seen = back >= 0
+        now = np.array([one.now_us for one in sets.requests])[sets.row]
+        days = np.where(now > 0, np.maximum(now - last_ts, 0) / DAY_US, 0.0)
+        category = self.catalogue.categories[history.last][sets.row]
         return [
-            np.log1p(same.sum(axis=1)),
-            np.where(seen, 1.0 / (len(items) - latest), 0.0),
+            np.log1p(np.bincount(candidate, minlength=len(sets))),
+            np.where(seen, 1.0 / (1 + np.maximum(back, 0)), 0.0),
             np.where(seen, 1.0 / (1.0 + days), 0.0),
             bought,
-            self._affinity(last, ids),
-            self.item_vectors[ids] @ self.item_vectors[last],
-            (self.catalogue.categories[ids] == self.catalogue.categories[last]) & (self.catalogue.categories[last] > 0),
+            np.concatenate([self._affinity(int(history.last[row]), sets.ids[part]) for row, _, part in sets]),
+            self._cosines(sets, self.item_vectors[history.last]),
+            (self.catalogue.categories[sets.ids] == category) & (category > 0),
         ]
 
     def _affinity(self, item: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -40,10 +40,12 @@ def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: 
     items = np.zeros((len(counts), width, evidence.item_vectors.shape[1]), np.float32)
     features = np.zeros((len(counts), width, evidence.num_features), np.float32)
     request = np.zeros((len(counts), NUM_REQUEST_FEATURES), np.float32)
+    told, start = evidence.features(candidates, counts), 0
     for row, (one, count) in enumerate(zip(candidates, counts, strict=True)):
         items[row, :count] = evidence.item_vectors[one.ids[:count]]
-        features[row, :count] = evidence.features(one, count)
+        features[row, :count] = told[start : start + count]
         request[row] = evidence.request_features(one)
+        start += count
     return CandidateBatch(
         items=torch.from_numpy(items),
         features=torch.from_numpy(features),

@@ -6,13 +6,14 @@ requests with and without a query apart, because a search trusts other sources t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txrec import schema
-from txrec.index.source import Hits, bound
+from txrec.index.source import Hits, bound, descending
 
 RANK_OFFSET = 10.0
 """Added to every rank: the larger, the less the first places matter."""
@@ -57,9 +58,8 @@ def fuse(
     hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: Reserved | None = None
 ) -> Fused:
     """Merges row `row` of every source's hits; ties go to the lower id."""
-    counts = [int(np.count_nonzero(found.ids[row] != schema.PAD)) for found in hits]
-    ends = np.cumsum(counts)
-    own = [slice(end - count, end) for end, count in zip(ends.tolist(), counts, strict=True)]  # of each source
+    counts = [found.counts[row] for found in hits]
+    own = [slice(end - count, end) for end, count in zip(accumulate(counts), counts, strict=True)]  # of each source
     ids = np.concatenate([found.ids[row, :count] for found, count in zip(hits, counts, strict=True)])
     ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])
     scores = np.concatenate([found.scores[row, :count] for found, count in zip(hits, counts, strict=True)])
@@ -72,7 +72,7 @@ def fuse(
     if reserved is not None:  # those that reach the k-th, and who has a place for certain
         kept[place[own[reserved.column]][: reserved.count]] = True
     order = np.flatnonzero(kept)
-    order = order[np.lexsort((ids[order], -fused[order]))]
+    order = order[descending(ids[order], fused[order])]
     if reserved is not None:
         within = min(reserved.within, k)
         promised = np.zeros(len(ids), np.bool_)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from txrec.index.source import best
+from txrec.index.source import best, descending
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 599, 600, 607, 50_000])
@@ -31,3 +31,13 @@ def test_a_mask_holds_before_the_best_are_taken() -> None:
     mask[[7, 4_000]] = True
     found, _ = best(ids, np.arange(5_000, dtype=np.float32), 100, mask)
     assert found.tolist() == [4_000, 7]
+
+
+def test_the_order_is_by_score_and_among_equals_by_id() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(2_000).astype(np.int32)
+    scores = np.concatenate(
+        [rng.standard_normal(1_000), rng.integers(-3, 4, 994), [0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38]]
+    )
+    scores = scores.astype(np.float32)
+    np.testing.assert_array_equal(descending(ids, scores), np.lexsort((ids, -scores)))
