@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec import schema
 from txrec.index.source import Hits, bound, descending
 
 RANK_OFFSET = 10.0
