@@ -8,6 +8,7 @@ moment, so without care the first of them would go alone and all the others toge
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -17,8 +18,9 @@ from txrec.errors import UnavailableError
 A = TypeVar("A")
 B = TypeVar("B")
 
-COMPANY_S = 0.002
-"""Where other batches run, a small one waits so long for company, seconds: a fraction of what it waits for them."""
+COMPANY_FRAC, MAX_COMPANY_S = 0.2, 0.01
+"""Where other batches run, a small one waits for company: as long as this share of what the last one took, but not
+longer than so many seconds."""
 
 
 class Batcher(Generic[A, B]):
@@ -52,6 +54,7 @@ class Batcher(Generic[A, B]):
         self._waiting: deque[tuple[A, asyncio.Future[B]]] = deque()
         self._running: dict[asyncio.Task[None], int] = {}  # with the sizes of their batches
         self._timer: asyncio.TimerHandle | None = None
+        self._company_s = 0.0
 
     async def __call__(self, argument: A) -> B:
         """The function's result for this argument."""
@@ -66,7 +69,7 @@ class Batcher(Generic[A, B]):
         while self._waiting and len(self._running) < self._max_running:
             share = -(-(len(self._waiting) + sum(self._running.values())) // self._max_running)
             if patient and self._running and len(self._waiting) < share:
-                self._timer = self._timer or asyncio.get_running_loop().call_later(COMPANY_S, self._start, False)
+                self._timer = self._timer or asyncio.get_running_loop().call_later(self._company_s, self._start, False)
                 return
             if self._timer is not None:
                 self._timer.cancel()
@@ -87,10 +90,12 @@ class Batcher(Generic[A, B]):
         if self._observe is not None:
             self._observe(len(batch))
         results: Sequence[B | BaseException]
+        started = time.monotonic()
         try:
             results = await self._function([argument for argument, _ in batch])
         except Exception as error:
             results = [error] * len(batch)
+        self._company_s = min(COMPANY_FRAC * (time.monotonic() - started), MAX_COMPANY_S)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

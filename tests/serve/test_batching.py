@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serve.batching import COMPANY_S, Batcher
+from serve.batching import COMPANY_FRAC, MAX_COMPANY_S, Batcher
 from txrec.errors import UnavailableError
 
 
@@ -148,6 +148,7 @@ async def beside_three(doubler: Doubler, count: int) -> tuple[Batcher[int, int],
     """A batcher with a batch of three that runs until the gate is opened, and what is left of `count` waiting."""
     batcher = Batcher(doubler, max_size=3, max_running=2)
     tasks = await started(count, batcher)
+    await asyncio.sleep(MAX_COMPANY_S / COMPANY_FRAC)  # what the first two take
     before, doubler.gate = doubler.gate, asyncio.Event()
     before.set()
     await asyncio.gather(*tasks[:2])
@@ -173,7 +174,7 @@ def test_a_request_beside_a_larger_batch_goes_alone_if_nobody_comes() -> None:
     async def scenario() -> None:
         doubler = Doubler()
         batcher, tasks = await beside_three(doubler, 6)
-        await asyncio.sleep(10 * COMPANY_S)
+        await asyncio.sleep(10 * MAX_COMPANY_S)
         assert doubler.batches[3:] == [[5]]
         doubler.gate.set()
         await asyncio.gather(*tasks)
@@ -181,7 +182,7 @@ def test_a_request_beside_a_larger_batch_goes_alone_if_nobody_comes() -> None:
         tasks = await started(6, batcher)  # and the next one does again
         before, doubler.gate = doubler.gate, asyncio.Event()
         before.set()
-        await asyncio.sleep(10 * COMPANY_S)
+        await asyncio.sleep(10 * MAX_COMPANY_S)
         assert doubler.batches[4:] == [[0], [1], [2, 3, 4], [5]]
         doubler.gate.set()
         await asyncio.gather(*tasks)
