@@ -95,6 +95,7 @@ class Retriever:
         self._timeout_s = config.ranker_timeout_s
         self._ranker_rests_until = 0.0
         self._retrieving = asyncio.Lock()
+        self._ranking = 0  # batches that a ranker is asked for
         self._at_hand = self._encoded = 0  # query vectors, since they were last told
         impressions = Impressions(open_history(config.state), config.impression_days, time.time)
         self._shadowing = Shadow(self._models, impressions)
@@ -167,7 +168,7 @@ class Retriever:
     async def _retrieved(self, served: Served, requests: Sequence[Request]) -> list[Candidates]:
         async with self._retrieving:  # two half-done batches would be done later than one after the other
             before = served.recommender.num_encoded_queries
-            found = await in_turns(served.recommender.retrieve_in_steps(requests))
+            found = await in_turns(served.recommender.retrieve_in_steps(requests), lambda: self._ranking > 0)
             encoded = served.recommender.num_encoded_queries - before
         self._at_hand += max(0, sum(bool(one.query) for one in found) - encoded)
         self._encoded += encoded
@@ -180,9 +181,7 @@ class Retriever:
             started = time.perf_counter()
             try:
                 sent = served.recommender.shortlist(candidates)
-                slates: list[Slate] = await self._ranker(
-                    "rank", self._timeout_s, served.model.version, sent, served.catalogue
-                )
+                slates = await self._ranked(self._ranker, served, sent)
                 return [_timed(slate, "ranker_call", started) for slate in slates]
             except NotHereError as error:  # another replica may have it
                 logs.log.warning("serving retrieval order: %s", error)
@@ -194,6 +193,16 @@ class Retriever:
                 )
         slates = served.recommender.rank(candidates, use_ranker=False)
         return [replace(slate, fallback=slate.fallback or "ranker_unavailable") for slate in slates]
+
+    async def _ranked(self, ranker: Calls, served: Served, candidates: list[Candidates]) -> list[Slate]:
+        self._ranking += 1
+        try:
+            slates: list[Slate] = await ranker(
+                "rank", self._timeout_s, served.model.version, candidates, served.catalogue
+            )
+        finally:
+            self._ranking -= 1
+        return slates
 
 
 def _timed(slate: Slate, stage: str, started: float) -> Slate:

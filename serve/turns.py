@@ -6,6 +6,7 @@ the interpreter lock for most of the time.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from txrec.steps import Steps
@@ -16,10 +17,10 @@ TURNS = 4
 """Turns of the loop between two steps: an answer takes several callbacks from its socket to the next one."""
 
 
-async def in_turns(steps: Steps[T]) -> T:
-    """Does work step by step and lets what is ready go first before each step."""
+async def in_turns(steps: Steps[T], awaited: Callable[[], bool]) -> T:
+    """Does work step by step and, while something is awaited, lets what is ready go first before each step."""
     while True:
-        for _ in range(TURNS):
+        for _ in range(TURNS if awaited() else 0):
             await asyncio.sleep(0)
         try:
             next(steps)

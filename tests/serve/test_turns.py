@@ -22,7 +22,7 @@ def test_work_and_whatever_else_is_ready_take_turns() -> None:
             await asyncio.sleep(0)
 
     async def both() -> str:
-        work = asyncio.create_task(in_turns(counting(order, 3)))
+        work = asyncio.create_task(in_turns(counting(order, 3), lambda: True))
         await asyncio.gather(work, message())
         return await work
 
@@ -37,4 +37,4 @@ def test_an_error_of_a_step_is_the_caller_s() -> None:
         raise LookupError("lost")
 
     with pytest.raises(LookupError, match="lost"):
-        asyncio.run(in_turns(broken()))
+        asyncio.run(in_turns(broken(), lambda: False))
