@@ -292,7 +292,9 @@ class Evidence:
     def _activity(self, sets: _Sets) -> list[NDArray[Any]]:
         return self.activity.features(sets.ids, np.array([one.now_us for one in sets.requests])[sets.row])
 
-    def _cosines(self, sets: _Sets, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _cosines(
+        self, sets: _Sets, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """(P,) of each candidate's vector with that of its request, (D,) each."""
         return np.concatenate([self.item_vectors[sets.ids[part]] @ vectors[row] for row, _, part in sets])
 
