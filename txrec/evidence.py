@@ -137,6 +137,11 @@ class _Sets:
         """(number, request, where its candidates are)."""
         return zip(range(len(self.requests)), self.requests, self.parts, strict=True)
 
+    @cached_property
+    def now_us(self) -> NDArray[np.int64]:
+        """(P,) time of the candidate's request."""
+        return np.array([one.now_us for one in self.requests], np.int64)[self.row]
+
     def joined(self, arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
         """(P, ...) of an array for each request whose first rows are of its candidates."""
         return np.concatenate([array[: part.stop - part.start] for array, part in zip(arrays, self.parts, strict=True)])
@@ -181,11 +186,8 @@ class _Histories:
     def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
         size = 1 + max(sets.ids.max(initial=0), self.item.max(initial=0))
-        asked = sets.row * size + sets.ids
-        order = np.argsort(asked)
-        key = self.row * size + self.item
-        candidate = order[np.minimum(np.searchsorted(asked, key, sorter=order), len(order) - 1)]
-        place = np.flatnonzero(asked[candidate] == key)
+        candidate, there = _look_up(sets.row * size + sets.ids, self.row * size + self.item)
+        place = np.flatnonzero(there)
         return place, candidate[place]
 
 
@@ -273,7 +275,7 @@ class Evidence:
         return np.array([bool(candidates.query), len(candidates.query) / 32, length, idle, same, near], np.float32)
 
     def _order(self, sets: _Sets) -> list[NDArray[Any]]:
-        return [sets.joined(-np.log1p(np.arange(len(one))) for one in sets.requests)]
+        return [np.concatenate([-np.log1p(np.arange(part.stop - part.start)) for part in sets.parts])]
 
     def _source_columns(self, sets: _Sets) -> list[NDArray[Any]]:
         ranks = sets.joined(one.ranks for one in sets.requests)
@@ -290,7 +292,7 @@ class Evidence:
         ]
 
     def _activity(self, sets: _Sets) -> list[NDArray[Any]]:
-        return self.activity.features(sets.ids, np.array([one.now_us for one in sets.requests])[sets.row])
+        return self.activity.features(sets.ids, sets.now_us)
 
     def _cosines(
         self, sets: _Sets, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]
@@ -320,8 +322,10 @@ class Evidence:
         if not isinstance(clicks, QueryClicks):
             return np.zeros((len(ids), 4 * PACES), np.float32)
         known = clicks.evidence(candidates.query, ids)
-        totals = (np.broadcast_to(total, (len(ids), PACES)) for total in (known.own_total, known.votes_total))
-        return np.concatenate([known.own, next(totals), known.votes, next(totals)], axis=1)
+        own_total, votes_total = (
+            np.broadcast_to(all_, known.own.shape) for all_ in (known.own_total, known.votes_total)
+        )
+        return np.concatenate([known.own, own_total, known.votes, votes_total], axis=1)
 
     def _name_match(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
         """(K, 1) the lexical source's scores, 1 for its best one."""
@@ -372,8 +376,7 @@ class Evidence:
         back[candidate], last_ts[candidate] = history.back[place], history.ts[place]  # the last of several stays
         bought[candidate[history.bought[place]]] = True
         seen = back >= 0
-        now = np.array([one.now_us for one in sets.requests])[sets.row]
-        days = np.where(now > 0, np.maximum(now - last_ts, 0) / DAY_US, 0.0)
+        days = np.where(sets.now_us > 0, np.maximum(sets.now_us - last_ts, 0) / DAY_US, 0.0)
         category = self.catalogue.categories[history.last][sets.row]
         return [
             np.log1p(np.bincount(candidate, minlength=len(sets))),
@@ -391,7 +394,13 @@ class Evidence:
         if isinstance(source, Covisitation):
             neighbours, affinity = source.neighbours(item)
             if len(neighbours):
-                order = np.argsort(neighbours)
-                place = order[np.minimum(np.searchsorted(neighbours, ids, sorter=order), len(order) - 1)]
-                found = np.where(neighbours[place] == ids, affinity[place], found)
+                place, there = _look_up(neighbours, ids)
+                found = np.where(there, affinity[place], found)
         return found
+
+
+def _look_up(known: NDArray[Any], asked: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(n,) where each value asked for is among the known ones, of which there is one at least, and whether it is."""
+    order = np.argsort(known)
+    place = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(order) - 1)]
+    return place, known[place] == asked
