@@ -7,22 +7,27 @@ Needs the prepared data of the configuration (`txrec prepare CONFIG`); `--small`
 leaves the peer out. The same events, width, depth, heads, length and
 dropout are given to both. RecTools lives in an environment of its own (`.bench/rectools`), made here by pip on first
 use. Tokens are real positions with padding left out; the peer's are counted the same way. Validation is not counted.
-What Ray Train costs is measured in pairs (`turns.py`), with `--rounds` turns of 4 s for each of three ways.
+What Ray Train costs is measured in pairs (`turns.py`), with `--rounds` turns of 4 s for each of three ways: the bare
+loop in one process, Ray Train with the configured workers, and the bare loop in as many processes.
 """
 
 import argparse
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import turns
 from numpy.typing import NDArray
 from peers import small
@@ -33,7 +38,7 @@ from pipelines import cluster, train
 from txrec.config import Config, load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
-from txrec.progress import Progress
+from txrec.progress import Progress, silent
 from txrec.schema import Split
 from txrec.train.history import trainer_for
 from txrec.train.loop import EpochReport, Trainer
@@ -143,31 +148,46 @@ def shares(config: Config, data: PreparedData) -> dict[str, float]:
 def run_ray(config: Config, data: PreparedData, args: argparse.Namespace) -> dict[str, Any]:
     """The price of Ray Train: the bare loop and `txrec train`'s history part train the same epochs in turns.
 
-    Turns of three kinds: the bare loop while all processes of Ray stand still, the bare loop beside a cluster whose
-    worker stands still, and Ray Train. All three of a round are paired.
+    Whoever trains, all others stand still, a whole cluster of Ray too. The ways of a round are paired.
     """
     endless = {"max_epochs": ENDLESS, "validate_every": ENDLESS}
     config = config.model_copy(update={"train": config.train.model_copy(update=endless)})
-    runners = turns.Runner(partial(_bare, config, args.threads)), turns.Runner(partial(_under_ray, config))
-    with runners[0] as bare, runners[1] as under:
-        worker = next(process for process in under.processes() if "RayTrainWorker" in process.name())
+    num_workers = config.train.num_workers
+    runners = {  # Ray in the middle: it is never stopped for more than two turns
+        "bare": turns.Runner(partial(_bare, config, 1, args.threads)),
+        "ray": turns.Runner(partial(_under_ray, config)),
+        "apart": turns.Runner(partial(_bare, config, num_workers, args.threads)),
+    }
+    with ExitStack() as stack:
         ways = {
-            "bare": turns.Way(bare, bare.processes),
-            "beside": turns.Way(bare, lambda: bare.processes() + [p for p in under.processes() if p != worker]),
-            "ray": turns.Way(under, under.processes),
+            name: turns.Way(stack.enter_context(runner), _tokens_of(config, data, 1 if name == "bare" else num_workers))
+            for name, runner in runners.items()
         }
-        rates = turns.race(ways, _tokens_of(config, data), args.rounds, TURN_S)
+        rates = turns.race(ways, args.rounds, TURN_S)
     found: dict[str, Any] = {"ray_tokens_per_s": float(np.nanmedian(rates["ray"])), "rounds": args.rounds}
-    for name, words in (("ray", "Ray Train"), ("beside", "the bare loop beside an idle cluster")):
-        median, low, high = found[f"{name}_ratio"] = turns.ratio(rates[name], rates["bare"])
-        rate = np.nanmedian(rates[name])
-        print(f"{words}: {rate:,.0f} tokens/s, {median:.3f} of the bare loop alone ({low:.3f}-{high:.3f})")
+    for way, other in (("ray", "bare"), ("ray", "apart"), ("apart", "bare")):
+        median, low, high = found[f"{way}_over_{other}"] = turns.ratio(rates[way], rates[other])
+        print(f"{way}: {np.nanmedian(rates[way]):,.0f} tokens/s, {median:.3f} of {other} ({low:.3f}-{high:.3f})")
     return found
 
 
-def _bare(config: Config, threads: int, progress: Progress) -> None:
+def _bare(config: Config, num_processes: int, threads: int, progress: Progress) -> None:
+    """Trains without Ray, in this process and as many others as are missing; they share the threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        shared = config, num_processes, threads // num_processes, f"file://{folder}/meeting"
+        others = get_context("spawn")
+        for rank in range(1, num_processes):
+            others.Process(target=_train_one, args=(rank, *shared), daemon=True).start()
+        _train_one(0, *shared, progress)
+
+
+def _train_one(
+    rank: int, config: Config, num_processes: int, threads: int, meeting: str, progress: Progress = silent
+) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    if num_processes > 1:
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_processes)
     trainer = trainer_for(config, PreparedData.open(config.data_dir), train.text_folder(config))
     trainer.run(lambda *_: None, progress)
 
@@ -180,14 +200,15 @@ def _under_ray(config: Config, progress: Progress) -> None:
         train.train_history(short, PreparedData.open(config.data_dir), train.text_folder(config), work, progress)
 
 
-def _tokens_of(config: Config, data: PreparedData) -> Callable[[int, int], int]:
-    """(step, steps in all epochs) as training reports them -> tokens trained on so far."""
+def _tokens_of(config: Config, data: PreparedData, num_workers: int) -> Callable[[int, int], int]:
+    """(step, steps in all epochs) as training reports them -> tokens trained on so far, by all workers."""
     examples = trainer_for(config, data, train.text_folder(config)).examples
 
     @cache
     def ends(epoch: int) -> NDArray[np.int64]:
         before = ends(epoch - 1)[-1] if epoch else 0
-        return before + np.cumsum([(stop - start).sum() for start, stop in examples.batches(config.seed, epoch)])
+        steps = examples.batches(config.seed, epoch, num_workers)
+        return before + np.cumsum([(stop - start).sum() for start, stop in steps])
 
     def tokens(step: int, total: int) -> int:
         epoch, place = divmod(step - 1, total // config.train.max_epochs)

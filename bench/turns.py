@@ -92,20 +92,17 @@ class Way:
 
     runner: Runner
     """Does it, and reports how far it is."""
-    processes: Callable[[], list[psutil.Process]]
-    """Those that run in its turns; all others of the race are stopped."""
+    amount: Callable[[int, int], int]
+    """How much is done after (step, steps in all)."""
 
 
-def race(
-    ways: Mapping[str, Way], amount: Callable[[int, int], int], rounds: int, turn_s: float
-) -> dict[str, NDArray[np.float64]]:
+def race(ways: Mapping[str, Way], rounds: int, turn_s: float) -> dict[str, NDArray[np.float64]]:
     """(rounds,) work done a second by each of the ways; every other round goes through them backwards.
 
     NaN is a turn without two reports, where somebody else held the work up.
 
     Args:
         ways: by name; their runners have been entered and wait.
-        amount: how much is done after (step, steps in all).
         rounds: turns of each.
         turn_s: how long a turn takes, `WARM_S` included.
     """
@@ -114,11 +111,11 @@ def race(
         for name in list(ways)[:: -1 if place % 2 else 1]:
             way = ways[name]
             way.runner.reports()
-            signal_all(way.processes(), psutil.Process.resume)
+            signal_all(way.runner.processes(), psutil.Process.resume)
             counted_from = time.monotonic() + WARM_S
             time.sleep(turn_s)
-            signal_all(way.processes(), psutil.Process.suspend)
-            seen = [(when, amount(step, of)) for when, step, of in way.runner.reports() if when >= counted_from]
+            signal_all(way.runner.processes(), psutil.Process.suspend)
+            seen = [(when, way.amount(step, of)) for when, step, of in way.runner.reports() if when >= counted_from]
             rates[name].append(_rate(seen))
     return {name: np.array(found) for name, found in rates.items()}
 

@@ -319,7 +319,7 @@ class TrainConfig(OptimizerConfig):
     lr: float = Field(2e-3, gt=0, le=1)
     """Peak learning rate."""
     batch_size: int = Field(64, ge=1)
-    """Sequences a step and worker; batches are cut by tokens, so that this many of mean length fit."""
+    """Sequences a step, shared by the workers; batches are cut by tokens, so that this many of mean length fit."""
     patience: int = Field(5, ge=1)
     """Early stopping: validations without improvement."""
     validate_every: int = Field(1, ge=1)

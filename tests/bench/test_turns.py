@@ -35,8 +35,8 @@ def test_rates_are_those_of_own_turns_and_nothing_runs_between(monkeypatch: pyte
         return 10 * step + of - 1_000_000
 
     with turns.Runner(partial(count, 0.01)) as fast, turns.Runner(partial(count, 0.04)) as slow:
-        ways = {"fast": turns.Way(fast, fast.processes), "slow": turns.Way(slow, slow.processes)}
-        rates = turns.race(ways, amount, rounds=2, turn_s=0.8)
+        ways = {"fast": turns.Way(fast, amount), "slow": turns.Way(slow, amount)}
+        rates = turns.race(ways, rounds=2, turn_s=0.8)
         assert {p.status() for runner in (fast, slow) for p in runner.processes()} == {psutil.STATUS_STOPPED}
         pids = [p.pid for runner in (fast, slow) for p in runner.processes()]
     assert rates["fast"].shape == rates["slow"].shape == (2,)

@@ -102,9 +102,9 @@ def test_an_interrupted_run_that_is_started_again_resumes_to_the_same_bits(
     _assert_equal(weights, whole[0])
 
 
-def test_two_workers_equal_one_with_the_double_batch(ray_cluster: None, tmp_path: Path) -> None:
+def test_two_workers_that_share_the_batches_equal_one(ray_cluster: None, tmp_path: Path) -> None:
     without_dropout = {"model": ModelConfig(dim=16, num_layers=1, num_heads=2, dropout=0.0, use_text=False)}
-    two = config_in(tmp_path / "two", num_workers=2, batch_size=8, cpus_per_worker=0.25, precision="fp32")
+    two = config_in(tmp_path / "two", num_workers=2, batch_size=16, cpus_per_worker=0.25, precision="fp32")
     one = config_in(tmp_path / "one", num_workers=1, batch_size=16, precision="fp32")
     runs = [trained(config.model_copy(update=without_dropout)) for config in (two, one)]
     losses = [[report.loss for report in history] for _, history in runs]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from txrec.batch import Batch
 from txrec.config import ModelConfig
+from txrec.model.dropout import Dropout
 from txrec.model.layers import GatedBlock, RelativeBias
 from txrec.schema import NUM_EVENT_KINDS
 
@@ -30,7 +31,7 @@ class HistoryDecoder(nn.Module):
             if text_dim
             else None
         )
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
         self.blocks = nn.ModuleList(GatedBlock(cfg) for _ in range(cfg.num_layers))
         self.norm = nn.LayerNorm(cfg.dim)
 

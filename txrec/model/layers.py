@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from txrec.config import ModelConfig
+from txrec.model.dropout import Dropout
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.attention = CausalAttention(cfg)
         self.feed_forward = GatedFeedForward(cfg)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, bias: Tensor, place: Tensor | None = None) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for one place a row; `bias` and `place` as in `CausalAttention`."""

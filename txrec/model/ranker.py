@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
 from txrec.evidence import HAS_QUERY, ORDER
+from txrec.model.dropout import Dropout
 
 FORMAT = 2
 SHARP = 10.0
@@ -101,7 +102,7 @@ class Ranker(nn.Module):
         self.read_features = nn.Sequential(nn.Linear(sizes.num_features, dim), nn.GELU(), nn.Linear(dim, dim))
         self.read_item = nn.Linear(sizes.item_dim, dim, bias=False)
         self.read_state = nn.Linear(sizes.item_dim + sizes.query_dim + sizes.num_request_features, dim)
-        self.input_dropout = nn.Dropout(cfg.dropout)
+        self.input_dropout = Dropout(cfg.dropout)
         self.blocks = nn.ModuleList([_SetBlock(cfg) for _ in range(cfg.num_layers)])
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.out_state = nn.Linear(dim, dim)
@@ -231,7 +232,7 @@ class _SetBlock(nn.Module):
         self.ffn = nn.Sequential(
             nn.LayerNorm(cfg.dim), nn.Linear(cfg.dim, 2 * cfg.dim), nn.GELU(), nn.Linear(2 * cfg.dim, cfg.dim)
         )
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, length, dim = x.shape

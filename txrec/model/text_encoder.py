@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from txrec.config import TextConfig
 from txrec.errors import BundleError
+from txrec.model.dropout import Dropout
 from txrec.text import CLS_TOKEN, PAD_TOKEN, normalise, tokenize
 
 FORMAT = 1
@@ -136,7 +137,7 @@ class SubwordEncoder(TextEncoder):
         nn.init.normal_(self.position.weight, std=0.02)
         self.blocks = nn.ModuleList(_Block(cfg) for _ in range(cfg.num_layers))
         self.norm = nn.RMSNorm(cfg.dim)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
         if cfg.ngram_buckets:
             self.ngram = nn.EmbeddingBag(cfg.ngram_buckets, cfg.dim, mode="sum")
             nn.init.normal_(self.ngram.weight, std=cfg.dim**-0.5)
@@ -233,7 +234,7 @@ class _Block(nn.Module):
         self.out = nn.Linear(cfg.dim, cfg.dim, bias=False)
         self.up = nn.Linear(cfg.dim, 4 * cfg.dim, bias=False)  # value and gate, 2 Dt each
         self.down = nn.Linear(2 * cfg.dim, cfg.dim, bias=False)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """States of the real tokens (M, D) and where they stand, (n, T) bool, to states (M, D).

@@ -98,20 +98,21 @@ class Examples:
         order = rng.permutation(len(starts))
         starts, ends = starts[order], ends[order]
         widths = self._width(ends - starts)
-        pool = self.train.batch_size * world_size * POOL_BATCHES
+        pool = self.train.batch_size * POOL_BATCHES
         cuts = [
             cut + at
             for at in range(0, len(ends), pool)
-            for cut in _cut(widths[at : at + pool], self._budget * world_size, world_size)
+            for cut in _cut(widths[at : at + pool], self._budget, world_size)
         ]
         return [(starts[cuts[i]], ends[cuts[i]]) for i in rng.permutation(len(cuts))]
 
-    def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Batch:
-        """Model input of some windows."""
+    def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64], rank: int = 0, world_size: int = 1) -> Batch:
+        """Model input of one worker's share of a step's windows."""
+        starts, ends = starts[rank::world_size], ends[rank::world_size]
         columns, target, asked_ts = self._resident
         width = int(self._width(ends - starts).max())
         if self._few_shapes:
-            empty = max(self._budget // width - len(starts), 0)
+            empty = max(-(-self._budget // width // world_size) - len(starts), 0)
             starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
         return features.pack(columns, first, last, width, self.query_vectors, asked_ts[last - 1], target)
@@ -122,7 +123,7 @@ class Examples:
 
     @cached_property
     def _budget(self) -> int:
-        """Tokens of a step and worker: the same in every epoch, and of few kinds where sequences come in loads."""
+        """Tokens of a step: the same in every epoch, and of few kinds where sequences come in loads."""
         starts, ends = self.windows(np.random.default_rng(0))
         mean = np.ceil((ends - starts).mean(keepdims=True)).astype(np.int64)
         return self.train.batch_size * int(self._width(mean)[0])
@@ -140,13 +141,8 @@ class Examples:
         """The steps of one worker in an epoch."""
         batches = self.batches(seed, epoch, world_size)
         for place, (starts, ends) in enumerate(batches):
-            batch = self.batch(starts[rank::world_size], ends[rank::world_size])
+            batch = self.batch(starts, ends, rank, world_size)
             yield Step(batch, place, len(batches), place + 1 == len(batches))
-
-    def epoch(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
-        """The batches of one worker from step `start` of an epoch on."""
-        for starts, ends in self.batches(seed, epoch, world_size)[start:]:
-            yield self.batch(starts[rank::world_size], ends[rank::world_size])
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 Everything random at a step follows from (seed, step, rank), so a run that was interrupted after any epoch and resumed
 from its checkpoint ends with the same bits as one that was not. Losses are summed and divided by the number of targets
-of the whole step, over all workers, so that two workers equal one with the double batch. On an accelerator figures
+of the whole step, over all workers, so that two workers that share its sequences equal one. On an accelerator figures
 are read back now and then only, so that it never waits for the loop; a single GPU replays recorded steps.
 """
 
@@ -159,9 +159,10 @@ class Trainer:
         if self.table is not None:  # its gradients are few rows of many; `ItemTable` brings them together
             ignore = parallel._set_params_and_buffers_to_ignore_for_model
             ignore(self.objective, [f"model.{WEIGHT}"])  # type: ignore[no-untyped-call]
-        # which parts a batch uses differs: one without a query leaves the query encoder out; the buffers are the
-        # catalogue's features, the same everywhere and too many to be sent at every step
-        return parallel(self.objective, find_unused_parameters=True, broadcast_buffers=False)
+        # a batch without a query leaves the query encoder out; the buffers are the catalogue's features, the same
+        # everywhere and too many to be sent at every step
+        has_queries = self.objective.model.decoder.query is not None
+        return parallel(self.objective, find_unused_parameters=has_queries, broadcast_buffers=False)
 
     def _epoch(self, progress: Progress) -> tuple[float, float]:
         self.module.train()

@@ -109,7 +109,7 @@ class StreamedExamples:
             of = round((place + len(batches)) * num_events / seen)
             for starts, ends in batches:
                 assert examples is not None
-                yield Step(examples.batch(starts[rank::world_size], ends[rank::world_size]), place, of, False)
+                yield Step(examples.batch(starts, ends, rank, world_size), place, of, False)
                 place += 1
 
     def _examples(self, sequences: Sequences) -> Examples | None:

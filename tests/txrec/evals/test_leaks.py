@@ -48,7 +48,9 @@ def training_rows(data: PreparedData) -> list[NDArray[np.int64]]:
     """Everything that an epoch of training sees."""
     examples = Examples.of(data.sequences, None, ModelConfig(max_length=32), TrainConfig(batch_size=16))
     tensors = [
-        getattr(batch, name) for batch in examples.epoch(0, 0) for name in ("item", "query", "event", "ts", "target")
+        getattr(step.batch, name)
+        for step in examples.steps(0, 0)
+        for name in ("item", "query", "event", "ts", "target")
     ]
     return [tensor.numpy() for tensor in tensors]
 

@@ -1,4 +1,4 @@
-"""Two processes that train together do what one does with the double batch, with whatever share of the item table."""
+"""Two processes that share the batches do what one does alone, with whatever share of the item table."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ SHARED = {**ALL_AS_NEGATIVES, "item_optimizer": "rowwise"}
 SHARDED = {**ALL_AS_NEGATIVES, "shard_items": True}
 
 
-def alone(data: PreparedData, choice: dict[str, object], batch_size: int = 16) -> Trainer:
-    settings = {"batch_size": batch_size, "max_epochs": 3, **choice}
+def alone(data: PreparedData, choice: dict[str, object]) -> Trainer:
+    settings = {"max_epochs": 3, **choice}
     return trainer(data, WITHOUT_DROPOUT, TRAIN.model_copy(update=settings))
 
 
@@ -29,7 +29,7 @@ def worker(rank: int, data: PreparedData, folder: Path, choices: dict[str, dict[
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, choice in choices.items():
-        run = alone(data, choice, batch_size=8)
+        run = alone(data, choice)
         run.run(lambda run, _, name=name: run.save(folder / name))  # type: ignore[misc]
         if rank == 0:
             held = run.objective.model.state_dict()["encoder.ids.weight"]
@@ -37,7 +37,7 @@ def worker(rank: int, data: PreparedData, folder: Path, choices: dict[str, dict[
     dist.destroy_process_group()
 
 
-def test_two_workers_equal_one_with_the_double_batch_and_share_or_shard_the_item_table(
+def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_item_table(
     tiny: PreparedData, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)

@@ -58,7 +58,7 @@ def test_it_overfits_eight_users(tiny: PreparedData, loss: str) -> None:
     run = trainer(tiny, MODEL.model_copy(update={"dropout": 0.0}), TRAIN.model_copy(update=settings), users=8)
     run.cases = run.cases.select(np.arange(0))  # nothing to validate on: the last weights are kept
     run.run(nothing)
-    batch = next(iter(run.examples.epoch(0, 0)))
+    batch = next(run.examples.steps(0, 0)).batch
     wanted = batch.target != 0
     model = run.objective.model
     with torch.no_grad():
@@ -141,17 +141,24 @@ def test_a_compiled_decoder_trains_and_saves_as_the_plain_one(tiny: PreparedData
         torch.testing.assert_close(compiled[name], weights, msg=name)
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows(
-    tiny: PreparedData, monkeypatch: pytest.MonkeyPatch
+    tiny: PreparedData, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trainer(tiny, MODEL.model_copy(update={"max_length": 7}))
-    plain = [batch for epoch in range(3) for batch in run.examples.epoch(0, epoch)]
+    plain = [step.batch for epoch in range(3) for step in run.examples.steps(0, epoch)]
     monkeypatch.setattr(Examples, "_few_shapes", True)
     monkeypatch.setattr("txrec.train.examples.WIDTH_STEP", 4)
-    few = [batch for epoch in range(3) for batch in run.examples.epoch(0, epoch)]
+    few = [
+        step.batch
+        for epoch in range(3)
+        for rank in range(num_workers)
+        for step in run.examples.steps(0, epoch, rank, num_workers)
+    ]
     shapes = {batch.item.shape for batch in few}
     assert {width for _, width in shapes} == {4, 8}
-    assert len(shapes) == 2 < len({batch.item.shape for batch in plain})
+    # a window too few for all workers goes with the batch before
+    assert len(shapes) <= 1 + num_workers < len({batch.item.shape for batch in plain})
     targets = [np.sort(np.concatenate([b.target[b.target != 0].numpy() for b in made])) for made in (plain, few)]
     assert np.array_equal(*targets)
 
@@ -159,7 +166,7 @@ def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows
 @pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
 def test_positions_without_a_target_may_stay_or_be_dropped(tiny: PreparedData, loss: str) -> None:
     run = trainer(tiny, train=TRAIN.model_copy(update={"loss": loss, "num_negatives": 57}))
-    batch = next(iter(run.examples.epoch(0, 0)))
+    batch = next(run.examples.steps(0, 0)).batch
     found = []
     for run.objective.fixed_shapes in (False, True):
         torch.manual_seed(0)
@@ -239,5 +246,5 @@ def test_the_learning_rate_warms_up_and_ends_at_the_floor() -> None:
 
 def test_batches_hold_about_the_asked_number_of_tokens_and_little_padding(tiny: PreparedData) -> None:
     examples = Examples.of(tiny.sequences, None, MODEL, TRAIN)
-    sizes = [(b.item.numel(), int(b.length.sum())) for b in examples.epoch(0, 0)]
+    sizes = [(s.batch.item.numel(), int(s.batch.length.sum())) for s in examples.steps(0, 0)]
     assert sum(real for _, real in sizes) / sum(padded for padded, _ in sizes) > 0.8

@@ -24,8 +24,8 @@ SHORT = PretrainConfig(batch_size=16, masked_epochs=2, contrastive_epochs=4, lr=
 NO_HARD = (np.zeros(1, np.int64), np.empty(0, np.int64))
 
 
-def _trainer(data: PreparedData, cfg: PretrainConfig = SHORT, seed: int = 0) -> Pretrainer:
-    texts = Corpus.of(data, cfg)
+def _trainer(data: PreparedData, cfg: PretrainConfig = SHORT, seed: int = 0, texts: Corpus | None = None) -> Pretrainer:
+    texts = texts or Corpus.of(data, cfg)
     encoder = pretrain.build(TEXT, Tokenizer.from_file(str(data.tokenizer_path)), texts, seed)
     return Pretrainer(encoder, texts, cfg, seed)
 
@@ -83,17 +83,22 @@ def test_an_anchor_draws_its_own_hard_negatives_and_none_where_it_has_none() -> 
 
 
 def test_hard_negatives_take_part_in_training_and_in_resuming(tiny: PreparedData, tmp_path: Path) -> None:
-    hard = SHORT.model_copy(update={"hard_negatives": 2, "masked_epochs": 0})
-    whole, first, second = (_trainer(tiny, hard) for _ in range(3))
+    cfg = SHORT.model_copy(update={"hard_negatives": 2, "masked_epochs": 0})
+    texts = Corpus.of(tiny, cfg)
+    assert not len(texts.hard)  # all that BM25 ranks first here is clicked
+    num_queries, num_anchors = len(texts.queries), len(texts.anchors)
+    others = np.arange(num_queries)[::-1] * (len(texts.products) // num_queries)  # a product of another kind for each
+    texts = replace(texts, hard=others, hard_offsets=np.arange(num_anchors + 1).clip(max=num_queries))
+    whole, first, second = (_trainer(tiny, cfg, texts=texts) for _ in range(3))
     whole.run()
     first.run(max_steps=2)
     first.save(tmp_path)
     second.restore(tmp_path)
     second.run()
     assert second.losses == whole.losses
-    plain = _trainer(tiny, hard.model_copy(update={"hard_negatives": 0}))
-    plain.run()
-    assert whole.losses["queries and clicks"] > plain.losses["queries and clicks"]
+    untrained = [_trainer(tiny, cfg.model_copy(update={"hard_negatives": number}), texts=texts) for number in (2, 0)]
+    losses = [float(run.phases[0].loss(0)) for run in untrained if run.encoder.eval()]
+    assert losses[0] > losses[1] + 1e-3  # more negatives for the same queries
 
 
 def test_judged_pairs_are_learned_from_by_their_grade_where_there_is_no_log(tmp_path: Path) -> None:
