@@ -2,11 +2,13 @@
 
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.txrec.train.test_loop import MODEL, TRAIN, nothing, trainer
 from txrec.data.prepared import PreparedData
+from txrec.model import layers
 from txrec.model.layers import RelativeBias, attention, fused_attention
 
 
@@ -27,6 +29,26 @@ def test_fused_attention_equals_the_plain_one_and_so_do_all_gradients_that_of_th
             gradients = torch.autograd.grad(mixed.square().sum(), (query, key, value, *bias.parameters()))
             found.append((mixed, *gradients))
         torch.testing.assert_close(found[0], found[1])
+
+
+def test_attention_in_chunks_of_rows_and_in_bfloat16_equals_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_time in (False, True):
+        bias = RelativeBias(2, has_time)
+        times = torch.rand(3, 7).cumsum(1) * 1e4
+        found = []
+        for floats, dtype in ((2**18, torch.float32), (1, torch.float32), (150, torch.bfloat16)):
+            monkeypatch.setattr(layers, "CHUNK_FLOATS", floats)
+            query, key, value = parts()
+            mixed = attention(*(part.to(dtype) for part in (query, key, value)), bias(times, times + 60))
+            gradients = torch.autograd.grad(mixed.square().sum(), (query, key, value, *bias.parameters()))
+            found.append((mixed.float(), *gradients))
+        torch.testing.assert_close(found[1], found[0])
+        torch.testing.assert_close(found[2], found[0], rtol=0.03, atol=0.06)
+
+
+def test_attention_over_nothing_is_nothing() -> None:
+    empty = torch.zeros(0, 2, 7, 4)
+    assert attention(empty, empty, empty, torch.zeros(2, 7, 7)).shape == empty.shape
 
 
 def test_eight_blocks_train_stably(tiny: PreparedData) -> None:
