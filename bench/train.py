@@ -174,7 +174,7 @@ def run_ray(config: Config, data: PreparedData, args: argparse.Namespace) -> dic
 def _bare(config: Config, num_processes: int, threads: int, progress: Progress) -> None:
     """Trains without Ray, in this process and as many others as are missing; they share the threads."""
     with tempfile.TemporaryDirectory() as folder:
-        shared = config, num_processes, threads // num_processes, f"file://{folder}/meeting"
+        shared = config, num_processes, max(threads // num_processes, 1), f"file://{folder}/meeting"
         others = get_context("spawn")
         for rank in range(1, num_processes):
             others.Process(target=_train_one, args=(rank, *shared), daemon=True).start()

@@ -2,7 +2,7 @@
 
 A window is at most `max_length` positions. Users with longer histories give several windows, cut at other places
 every epoch. Batches hold windows of like length and about the same number of tokens, so that little is padding.
-Everything random follows from (seed, epoch): an interrupted epoch can be taken up at any step.
+Everything random follows from (seed, epoch).
 
 On an accelerator batches come in few shapes, widths in steps and as many rows as the budget of tokens allows, filled up
 with empty windows: a shape that came before costs neither compiling nor the launching of kernels one by one.
@@ -112,7 +112,7 @@ class Examples:
         columns, target, asked_ts = self._resident
         width = int(self._width(ends - starts).max())
         if self._few_shapes:
-            empty = max(-(-self._budget // width // world_size) - len(starts), 0)
+            empty = max(-(-(self._budget // width) // world_size) - len(starts), 0)
             starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
         return features.pack(columns, first, last, width, self.query_vectors, asked_ts[last - 1], target)
