@@ -169,6 +169,7 @@ def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the
         last.ranker.sharpness.zero_()
         last.ranker.weights.weight.zero_()
         last.ranker.weights.bias.copy_(F.one_hot(torch.tensor(1 + 5), last.ranker.sizes.num_features) * -9.0)
+        last.ranker.feature_std[1 + 5] = 1.0  # read, whether the fitted ranker reads what vectors decide or not
     (found,) = last.retrieve([Request(user_id="user-001")])
     (order,) = last.rank_dense([found])
     assert order.by_ranker

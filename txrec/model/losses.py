@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 SAFE_EXPONENT = 40.0
 """exp of anything within ± this, summed over 10 million items, stays far inside float32."""
-CHUNK_FLOATS = {"cpu": 2**19, "cuda": 2**27}
+CHUNK_FLOATS = {"cpu": 2**20, "cuda": 2**27}
 """Logits held at once: about a core's cache on a CPU, enough to fill the chip on a GPU."""
 
 
