@@ -96,8 +96,12 @@ def test_hard_negatives_take_part_in_training_and_in_resuming(tiny: PreparedData
     second.restore(tmp_path)
     second.run()
     assert second.losses == whole.losses
-    untrained = [_trainer(tiny, cfg.model_copy(update={"hard_negatives": number}), texts=texts) for number in (2, 0)]
-    losses = [float(run.phases[0].loss(0)) for run in untrained if run.encoder.eval()]
+    with_hard = _trainer(tiny, cfg, texts=texts)
+    without = _trainer(tiny, cfg.model_copy(update={"hard_negatives": 0}), texts=texts)
+    losses = []
+    for untrained in (with_hard, without):
+        untrained.encoder.eval()
+        losses.append(untrained.phases[0].loss(0).item())
     assert losses[0] > losses[1] + 1e-3  # more negatives for the same queries
 
 
