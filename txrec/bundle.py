@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from txrec import schema
@@ -56,10 +55,6 @@ _OPENERS: dict[str, Callable[[Path], Source]] = {
     "query_clicks": QueryClicks.open,
     "covisitation": Covisitation.open,
     "popularity": Popularity.open,
-}
-_OVER_VECTORS: dict[str, Callable[[Path, NDArray[np.float32]], Source]] = {
-    "dense": Dense.open,
-    "arrivals": Arrivals.open,
 }
 
 
@@ -199,14 +194,12 @@ class Bundle:
 
         with torch.inference_mode():
             vectors = self.model.item_vectors().numpy()
-        sources: dict[str, Source] = {}
-        for name in source_names(self.config.retrieval):
-            folder = self.path / "index" / name
-            if name in _OVER_VECTORS:
-                sources[name] = _OVER_VECTORS[name](folder, vectors)
-            else:
-                sources[name] = _OPENERS[name](folder)
-        return sources
+        openers: dict[str, Callable[[Path], Source]] = {
+            **_OPENERS,
+            "dense": lambda folder: Dense.open(folder, vectors),
+            "arrivals": lambda folder: Arrivals.open(folder, vectors, self.item_text),
+        }
+        return {name: openers[name](self.path / "index" / name) for name in source_names(self.config.retrieval)}
 
     @cached_property
     def fusion(self) -> Fusion:

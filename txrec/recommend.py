@@ -219,8 +219,7 @@ class Recommender:
         if isinstance(lexical, Lexical):
             sources["lexical"] = lexical.extended(ids[renamed], table.filter(renamed))
         text = self._item_text(len(catalogue), ids[renamed], table.filter(renamed))
-        own = text[ids[anew]] if text is not None else None
-        retriever = self.retriever.changed(ids[anew], table.filter(anew), own, sources)
+        retriever = self.retriever.changed(ids[anew], table.filter(anew), text, sources)
         return self._with(catalogue, retriever, text)
 
     def without_items(self, item_ids: Iterable[str]) -> "Recommender":

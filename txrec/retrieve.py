@@ -201,7 +201,7 @@ class Retriever:
         self,
         ids: NDArray[np.int32],
         items: pa.Table,
-        text: NDArray[np.float32] | None,
+        texts: NDArray[np.float32] | None,
         sources: Mapping[str, Source],
     ) -> "Retriever":
         """The same retriever with n products encoded anew; what training learned of a known one is kept.
@@ -209,13 +209,13 @@ class Retriever:
         Args:
             ids: (n,) dense ids; those of new products follow the last one, in order.
             items: n rows of schema.PREPARED_ITEMS.
-            text: (n, Dt) text vectors; None without text.
+            texts: (N + 1, Dt) text vectors of the whole catalogue as it is now; None without text.
             sources: those that have changed, `dense` excepted.
         """
         if not len(ids):
             return self._with(self.dense, sources, self._inputs)
         num_trained = self.model.sizes.num_trained_items
-        features = ItemFeatures.from_table(items, text, num_trained, all_cold=True)
+        features = ItemFeatures.from_table(items, None if texts is None else texts[ids], num_trained, all_cold=True)
         trained = np.flatnonzero(ids <= num_trained)
         features.id_row[trained + 1] = torch.from_numpy(ids[trained]).to(features.id_row)  # row 0 is PAD
         encoded = self.model.encoder.encode(features)[1:]
@@ -224,7 +224,7 @@ class Retriever:
         vectors = torch.nn.functional.normalize(encoded, dim=-1).numpy()
         dense, arrivals = self.dense.changed(ids, vectors), self.sources.get(ARRIVALS)
         if isinstance(arrivals, Arrivals):
-            sources = {**sources, ARRIVALS: arrivals.changed(ids, dense.vectors)}
+            sources = {**sources, ARRIVALS: arrivals.changed(ids, dense.vectors, texts)}
         return self._with(dense, sources, inputs)
 
     def by_vectors(

@@ -20,35 +20,54 @@ from txrec.index.source import Hits, Mask, SourceQuery, best
 
 NAME = "arrivals"
 HISTORY = 200
-"""Last items of a history of which the one most alike counts: a state says what comes next, not all that was liked."""
+"""Last items of a history of which the ones most alike count: a state says what comes next, not all that was liked."""
 
 PROPOSED = 200
 """New products proposed at most: hardly more of them than keep a place are wanted."""
 
 
 class Arrivals:
-    """New products by their likeness to the state and, where nothing is searched for, to what the user had before."""
+    """New products by their likeness to the state and, where nothing is searched for, to what the user had before.
 
-    def __init__(self, ids: NDArray[np.int32], dense: Dense, vectors: NDArray[np.float32]) -> None:
+    Likeness is the mean of three cosines: with the state, with the item most alike among those that the user had, and
+    with the text most alike among theirs. Item vectors are drawn to what is bought together; texts are not.
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int32],
+        dense: Dense,
+        vectors: NDArray[np.float32],
+        texts: NDArray[np.float32] | None,
+    ) -> None:
         """Takes new products.
 
         Args:
             ids: (A,) dense ids, ascending.
             dense: row i holds the vector of ids[i - 1], row 0 zeros.
             vectors: (N + 1, D) L2-normalised item vectors of the catalogue; products that follow it will be new.
+            texts: (N + 1, Dt) L2-normalised text vectors; None without text, and likeness is the mean of two.
         """
         self.ids = ids
         self._rows = np.append(0, ids).astype(np.int32)
         self._dense = dense
         self._vectors = vectors
+        self._texts = texts
 
     @classmethod
-    def fit(cls, log: EventLog, vectors: NDArray[np.float32], absent: NDArray[np.bool_] | None = None) -> "Arrivals":
+    def fit(
+        cls,
+        log: EventLog,
+        vectors: NDArray[np.float32],
+        texts: NDArray[np.float32] | None,
+        absent: NDArray[np.bool_] | None = None,
+    ) -> "Arrivals":
         """Finds the products without events; none where there is no log to be new to.
 
         Args:
             log: the events that may be seen.
             vectors: (N + 1, D) L2-normalised item vectors.
+            texts: (N + 1, Dt) L2-normalised text vectors; None without text.
             absent: (N + 1,) products known not to be on sale yet when the log ends; None = no such knowledge.
         """
         new = np.bincount(log.item, minlength=len(vectors)) == 0
@@ -56,7 +75,7 @@ class Arrivals:
         if absent is not None:
             new &= ~absent
         ids = np.flatnonzero(new & (len(log) > 0)).astype(np.int32)
-        return cls(ids, Dense.fit(_of(ids, vectors)), vectors)
+        return cls(ids, Dense.fit(_of(ids, vectors)), vectors, texts)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
@@ -68,33 +87,37 @@ class Arrivals:
         for text, history, near, scores in zip(queries.texts, queries.items, found.ids, found.scores, strict=True):
             ids, cosine = self._rows[near[near > 0]], scores[near > 0]
             if not text and len(history) and len(ids):
-                own = self._vectors[history[-HISTORY:]]
-                cosine = (cosine + (self._vectors[ids] @ own.T).max(axis=1)) / 2
+                known = [self._vectors] if self._texts is None else [self._vectors, self._texts]
+                nearest = [(of[ids] @ of[history[-HISTORY:]].T).max(axis=1) for of in known]
+                cosine = np.mean([cosine, *nearest], axis=0)
             rows.append(best(ids, cosine, k, None))
         return Hits.stack(rows, k)
 
-    def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Arrivals":
+    def changed(
+        self, ids: NDArray[np.int32], vectors: NDArray[np.float32], texts: NDArray[np.float32] | None
+    ) -> "Arrivals":
         """The same over a catalogue in which some products changed; those after the last one are new.
 
         Args:
             ids: (n,) dense ids that changed.
             vectors: (N + 1, D) of the whole catalogue as it is now.
+            texts: (N + 1, Dt) of the whole catalogue as it is now; None without text.
         """
         rows = np.append(self._rows, np.sort(ids[ids >= len(self._vectors)]))
         mine = ids[np.isin(ids, rows)]
         places = np.searchsorted(rows, mine).astype(np.int32)
-        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), vectors)
+        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), vectors, texts)
 
     def save(self, path: Path) -> None:
-        """The ids and, of many, their cells; the vectors come with the model."""
+        """The ids and, of many, their cells; the vectors come with the model and the text encoder."""
         self._dense.save(path)
         save_arrays(path / "arrivals.safetensors", {"ids": self.ids})
 
     @classmethod
-    def open(cls, path: Path, vectors: NDArray[np.float32]) -> "Arrivals":
-        """Reads what `save` wrote and lays it over the model's (N + 1, D) item vectors."""
+    def open(cls, path: Path, vectors: NDArray[np.float32], texts: NDArray[np.float32] | None) -> "Arrivals":
+        """Reads what `save` wrote and lays it over the (N + 1, D) item and (N + 1, Dt) text vectors."""
         ids = load_arrays(path / "arrivals.safetensors")["ids"]
-        return cls(ids, Dense.open(path, _of(ids, vectors)), vectors)
+        return cls(ids, Dense.open(path, _of(ids, vectors)), vectors, texts)
 
 
 def reserved(config: Config, names: Sequence[str]) -> Reserved | None:

@@ -27,6 +27,7 @@ def fit_sources(
     data: PreparedData,
     log: EventLog,
     vectors: NDArray[np.float32],
+    texts: NDArray[np.float32] | None,
     absent: NDArray[np.bool_] | None = None,
 ) -> dict[str, Source]:
     """Fits the sources.
@@ -36,6 +37,7 @@ def fit_sources(
         data: catalogue and queries.
         log: the events that count-based sources may see.
         vectors: (N + 1, D) L2-normalised item vectors.
+        texts: (N + 1, Dt) L2-normalised text vectors; None without text.
         absent: (N + 1,) products known not to be on sale yet when the log ends; None = no such knowledge.
     """
     size, half_life = data.meta.num_items, cfg.half_life_days
@@ -44,7 +46,7 @@ def fit_sources(
         "lexical": lambda: Lexical.fit(data.items),
         "query_clicks": lambda: QueryClicks.fit(log, data.queries, size, half_life),
         "covisitation": lambda: Covisitation.fit(log, size, half_life),
-        "arrivals": lambda: Arrivals.fit(log, vectors, absent),
+        "arrivals": lambda: Arrivals.fit(log, vectors, texts, absent),
         "popularity": lambda: Popularity.fit(log, size, half_life),
     }
     return {name: fits[name]() for name in source_names(cfg)}

@@ -146,7 +146,7 @@ class _Parts:
         log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
-        sources = fit_sources(cfg, data, log, vectors, later)
+        sources = fit_sources(cfg, data, log, vectors, self.item_text, later)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)

@@ -139,7 +139,7 @@ def test_a_planted_feature_of_the_future_is_caught(tiny: PreparedData) -> None:
 def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender) -> torch.Tensor:
     """Features of the candidates of the test requests without a search, with everything counted over `log`."""
     settings, vectors = bundles.CONFIG, recommender.retriever.dense.vectors
-    sources = fit_sources(settings.retrieval, data, log, vectors)
+    sources = fit_sources(settings.retrieval, data, log, vectors, recommender.evidence.item_text)
     activity = Activity.fit(log, data.meta.num_items, settings.retrieval.half_life_days)
     evidence = Evidence(Catalogue(data.items), activity, vectors, None, sources)
     retriever = Retriever(recommender.bundle.model, recommender.retriever.texts, sources, Fusion(), 30)

@@ -29,9 +29,16 @@ def vectors() -> np.ndarray:
 
 
 @pytest.fixture
-def source(vectors) -> Arrivals:
+def texts() -> np.ndarray:
+    found = unit(np.random.default_rng(4), N + 1, 2 * DIM)
+    found[0] = 0
+    return found
+
+
+@pytest.fixture
+def source(vectors, texts) -> Arrivals:
     """Products 31 to 40 are new."""
-    return Arrivals.fit(log_of(*range(1, 31), 3, 3), vectors)
+    return Arrivals.fit(log_of(*range(1, 31), 3, 3), vectors, texts)
 
 
 def asking(states: np.ndarray) -> SourceQuery:
@@ -66,35 +73,53 @@ def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source,
     assert given[0][0] is given[0][1] is not given[0][2]
 
 
-def test_products_known_to_come_later_are_left_out(vectors) -> None:
+def test_products_known_to_come_later_are_left_out(vectors, texts) -> None:
     absent = np.arange(N + 1) > 35
-    assert Arrivals.fit(log_of(*range(1, 31)), vectors, absent).ids.tolist() == [31, 32, 33, 34, 35]
+    assert Arrivals.fit(log_of(*range(1, 31)), vectors, texts, absent).ids.tolist() == [31, 32, 33, 34, 35]
 
 
-def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors) -> None:
+def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors, texts) -> None:
     for log in (log_of(), log_of(*range(1, N + 1))):
-        source = Arrivals.fit(log, vectors)
+        source = Arrivals.fit(log, vectors, texts)
         assert not len(source.ids)
         assert not source.search(asking(vectors[[4]]), 5, [None]).ids.any()
 
 
-def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, vectors) -> None:
+def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, vectors, texts) -> None:
     state = unit(np.random.default_rng(3), DIM)
     asked = SourceQuery(["", "lamp"], np.stack([state, state]), [np.array([4, 9], np.int32)] * 2)
     hits = source.search(asked, 10, [None, None])
-    own = (vectors[31:] @ state + (vectors[31:] @ vectors[[4, 9]].T).max(axis=1)) / 2
+    near = [(of[31:] @ of[[4, 9]].T).max(axis=1) for of in (vectors, texts)]
+    own = (vectors[31:] @ state + near[0] + near[1]) / 3
     assert hits.ids[0].tolist() == (31 + np.argsort(-own)).tolist()
     assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
     assert hits.ids[1].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist()
+
+
+def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
+    state = unit(np.random.default_rng(3), DIM)
+    source = Arrivals.fit(log_of(*range(1, 31)), vectors, None)
+    hits = source.search(SourceQuery([""], state[None], [np.array([4, 9], np.int32)]), 10, [None])
+    own = (vectors[31:] @ state + (vectors[31:] @ vectors[[4, 9]].T).max(axis=1)) / 2
+    assert hits.ids[0].tolist() == (31 + np.argsort(-own)).tolist()
+    assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
+
+
+def test_a_product_that_came_since_is_found_by_its_text(source, vectors, texts) -> None:
+    vectors = np.concatenate([vectors, vectors[[35]]])
+    texts = np.concatenate([texts, texts[[4]]])  # named as what the user had
+    grown = source.changed(np.array([N + 1], np.int32), vectors, texts)
+    asked = SourceQuery([""], vectors[[35]], [np.array([4, 9], np.int32)])
+    assert grown.search(asked, 10, [None]).ids[0, 0] == N + 1
 
 
 def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
     state = unit(np.random.default_rng(2), DIM)
     whole = np.concatenate([vectors, np.stack([0.98 * state, 0.97 * state])])
     whole[[3, 32]] = state, 0.99 * state
-    grown = source.changed(np.array([3, 32, N + 1, N + 2], np.int32), whole)
+    grown = source.changed(np.array([3, 32, N + 1, N + 2], np.int32), whole, None)
     assert grown.search(asking(state[None]), 3, [None]).ids[0].tolist() == [32, N + 1, N + 2]
-    more = grown.changed(np.array([N + 3], np.int32), np.concatenate([whole, state[None]]))
+    more = grown.changed(np.array([N + 3], np.int32), np.concatenate([whole, state[None]]), None)
     assert more.ids.tolist() == [*range(31, N + 4)]
     assert len(source.ids) == 10
 

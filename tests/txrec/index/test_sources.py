@@ -221,12 +221,12 @@ def test_a_state_of_zeros_finds_nothing() -> None:
 def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> None:
     vectors = np.random.default_rng(0).normal(size=(tiny.meta.num_items + 1, 4)).astype(np.float32)
     vectors[0] = 0
-    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors)
+    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, vectors)
     assert tuple(sources) == source_names(RetrievalConfig())
     asked = SourceQuery(["lamp", ""], vectors[[3, 4]], [np.array([1, 2], np.int32)] * 2)
     for name, source in sources.items():
         source.save(tmp_path / name)
-        over = (vectors,) if name in {"dense", "arrivals"} else ()
+        over = {"dense": (vectors,), "arrivals": (vectors, vectors)}.get(name, ())
         opened = type(source).open(tmp_path / name, *over)
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.ids.tolist() == after.ids.tolist(), name
@@ -243,9 +243,8 @@ def test_cells_answer_alike_after_saving_and_opening(tmp_path) -> None:
 
 
 def test_the_query_of_a_kind_proposes_that_kind(tiny) -> None:
-    sources = fit_sources(
-        RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), np.zeros((tiny.meta.num_items + 1, 4), np.float32)
-    )
+    vectors = np.zeros((tiny.meta.num_items + 1, 4), np.float32)
+    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, None)
     asked = SourceQuery([KINDS[2]], np.zeros((1, 4), np.float32), [np.empty(0, np.int32)])
     for name in ("lexical", "query_clicks"):
         ids = sources[name].search(asked, 5, [None]).ids[0]
