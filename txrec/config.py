@@ -18,6 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from txrec.errors import ConfigError
 
+CHECKPOINT = "hf:"
+"""What `text.encoder` starts with where it names a Hugging Face checkpoint."""
+FINE_TUNING_LR = 1e-4
+"""`pretrain.lr` of such a checkpoint; the rate of an untrained encoder makes it forget what it knows."""
+
 
 class Section(BaseModel):
     """A part of the tree: frozen, closed, every field documented under its definition."""
@@ -300,7 +305,7 @@ class PretrainConfig(OptimizerConfig):
     max_steps: int = Field(0, ge=0)
     """Stop each phase after this many steps; 0 = no limit."""
     lr: float = Field(2e-3, gt=0, le=1)
-    """Peak learning rate."""
+    """Peak learning rate; where nothing is said and `text.encoder` names a checkpoint, 1e-4."""
 
 
 class TrainConfig(OptimizerConfig):
@@ -565,6 +570,16 @@ class Config(Section):
     """The demonstration's request."""
     tune: TuneConfig = TuneConfig()
     """Hyperparameter search."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tune_a_checkpoint_finely(cls, tree: Any) -> Any:
+        text, pretrain = (tree.get(name, {}) for name in ("text", "pretrain"))
+        if not (isinstance(text, Mapping) and isinstance(pretrain, Mapping)):
+            return tree
+        if not str(text.get("encoder", "")).startswith(CHECKPOINT):
+            return tree
+        return {**tree, "pretrain": {"lr": FINE_TUNING_LR, **pretrain}}
 
     @property
     def run_dir(self) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from txrec.config import Config, fingerprint, load, with_overrides
+from txrec.config import FINE_TUNING_LR, Config, PretrainConfig, fingerprint, load, with_overrides
 from txrec.errors import ConfigError
 
 
@@ -103,3 +103,11 @@ def test_a_date_needs_no_quotes_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "shop.toml").write_text('name = "shop"')
     config = load(tmp_path / "shop.toml", ["prepare.split.test_start=2011-10-10"])
     assert config.prepare.split.test_start == "2011-10-10"
+
+
+def test_a_checkpoint_is_trained_at_a_rate_of_its_own_unless_one_is_named(toml: Path) -> None:
+    assert load(toml).pretrain.lr == PretrainConfig().lr
+    assert load(toml, ["text.encoder=hf:minilm"]).pretrain.lr == FINE_TUNING_LR < PretrainConfig().lr
+    assert load(toml, ["text.encoder=hf:minilm", "pretrain.lr=0.003"]).pretrain.lr == 0.003
+    with pytest.raises(ConfigError, match="text"):
+        load(toml, ["text=3"])

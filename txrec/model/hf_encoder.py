@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from txrec.config import TextConfig
+from txrec.config import CHECKPOINT, TextConfig
 from txrec.errors import ConfigError
 from txrec.model.text_encoder import TextEncoder
 
-PREFIX = "hf:"
 _FOLDER = "hf"
 
 
@@ -41,7 +40,7 @@ class HuggingFaceEncoder(TextEncoder):
         Raises:
             ConfigError: transformers is not installed, or the folder holds no checkpoint.
         """
-        folder = Path(cfg.encoder.removeprefix(PREFIX)).expanduser()
+        folder = Path(cfg.encoder.removeprefix(CHECKPOINT)).expanduser()
         if not (folder / "config.json").is_file():
             raise ConfigError(
                 f"text.encoder = {cfg.encoder!r}: {folder / 'config.json'} is not there; expected a folder written by"

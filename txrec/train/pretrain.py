@@ -25,10 +25,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from txrec.config import Config, PretrainConfig, TextConfig
+from txrec.config import CHECKPOINT, Config, PretrainConfig, TextConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
-from txrec.model.hf_encoder import PREFIX, HuggingFaceEncoder
+from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.text_encoder import SubwordEncoder, TextEncoder, save_vectors
 from txrec.progress import Progress, silent
 from txrec.schema import Split
@@ -49,7 +49,7 @@ def build(cfg: TextConfig, tokenizer: Tokenizer | None, texts: Corpus, seed: int
     Raises:
         TrainingError: a Transformer is to be trained and there is no text.
     """
-    if cfg.encoder.startswith(PREFIX):
+    if cfg.encoder.startswith(CHECKPOINT):
         return HuggingFaceEncoder.from_config(cfg)
     if tokenizer is None or not (texts.products or texts.queries):
         raise TrainingError('the prepared data has no text to train an encoder on; set text.encoder = "none"')
