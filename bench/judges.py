@@ -1,0 +1,111 @@
+"""How much of people's grades a title can tell at all: the bound of every scorer that reads query and title alone.
+
+    python bench/judges.py [configs/homedepot.toml] data.root=DIR [dotted.key=value ...]
+
+Two products with the same words in their titles, judged for the same query, look alike to such a scorer. If
+their grades differ as much as those of any two products of that query, titles tell nothing; if not at all, everything.
+Between the two lies the intraclass correlation (Fisher 1925): 1 - V / W, V half the mean squared difference of grades
+of pairs with the same title, W that of the other pairs of the same queries. Queries that have both kinds take part; its
+95 % interval is a bootstrap over queries.
+
+The second table is what an order by the *expected* grade of each title would reach within the test part's judged pairs,
+for that correlation and both ends of its interval: true grades are shrunk towards their query's mean by the correlation
+and spread by what is left of their variance, which is what a normal model says of the expectation given the grade.
+Beside it BM25 and an order drawn by chance. Prints one JSON object as its last line.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from search import prepared
+
+from txrec.config import load
+from txrec.data.judgments import Judgments
+from txrec.evals import judged
+from txrec.evals.bootstrap import LEVEL, Interval
+from txrec.schema import Split
+
+RESAMPLES = 1_000
+DRAWS = 5
+"""Spreads of the expected grades that are drawn and averaged."""
+_WORD = re.compile(r"\w+")
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    file = arguments.pop(0) if arguments and arguments[0].endswith(".toml") else "configs/homedepot.toml"
+    config = load(file, arguments)
+    data = prepared(config)
+    named = np.array(["", *(" ".join(sorted(_WORD.findall(text or ""))) for text in data.items["text"].to_pylist())])
+    parts = [Judgments.of(data, split) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)]
+    found = [differences(part.grade[rows], named[part.item[rows]]) for part in parts for rows in judged.by_query(part)]
+    both = np.array([one for one in found if one is not None])  # (Q, 3)
+    told = correlation(both)
+    print(f"{int(both[:, 0].sum())} pairs of products of one title in {len(both)} queries: correlation of their grades")
+    print(
+        f"{told.mean:.3f} ({told.low:.3f}-{told.high:.3f}); a scorer of titles correlates {told.mean**0.5:.2f} at most"
+    )
+    given = parts[-1]
+    scores: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
+        "chance": lambda rng: rng.random(len(given)),
+        "BM25": lambda _: np.asarray(judged.by_words(data, given), np.float64),
+        "expected grades, low end": lambda rng: expected(given, told.low, rng),
+        "expected grades": lambda rng: expected(given, told.mean, rng),
+        "expected grades, high end": lambda rng: expected(given, told.high, rng),
+    }
+    reached = {name: ndcg(score, given) for name, score in scores.items()}
+    for name, value in reached.items():
+        print(f"  {name:28}NDCG@{judged.K} {value:.4f}  over BM25 {value - reached['BM25']:+.4f}")
+    print(json.dumps({"config": config.name, "pairs": both[:, 0].sum(), "correlation": vars(told), "ndcg@10": reached}))
+
+
+def differences(grade: NDArray[np.float32], title: NDArray[np.str_]) -> tuple[float, float, float] | None:
+    """Of one query's n products: pairs with one title, and the mean of (a - b) ** 2 / 2 over these and over the others.
+
+    None where there are no pairs of one kind.
+    """
+    first, second = np.triu_indices(len(grade), k=1)
+    same, half = title[first] == title[second], (grade[first] - grade[second]).astype(np.float64) ** 2 / 2
+    if same.all() or not same.any():
+        return None
+    return float(same.sum()), float(half[same].mean()), float(half[~same].mean())
+
+
+def correlation(found: NDArray[np.float64]) -> Interval:
+    """Intraclass correlation of (Q, 3) `differences`, queries weighing by their pairs of one title; at least 0."""
+    sums = found[:, :1] * found[:, 1:]
+    rng = np.random.default_rng(0)
+    drawn = [sums[rng.integers(0, len(sums), len(sums))].sum(axis=0) for _ in range(RESAMPLES)]
+    within, between = np.stack([sums.sum(axis=0), *drawn]).T
+    values = np.maximum(1 - within / between, 0.0)
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def expected(given: Judgments, told: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(J,) a draw of each pair's expected grade, less its query's mean, given its grade."""
+    offset = given.grade.astype(np.float64)
+    cuts: Sequence[NDArray[np.int64]] = judged.by_query(given)
+    for rows in cuts:
+        offset[rows] -= offset[rows].mean()
+    free = len(given) - len(cuts)  # degrees of freedom within queries
+    spread = np.sqrt(told * (1 - told) * (offset**2).sum() / free)
+    return told * offset + spread * rng.standard_normal(len(given))
+
+
+def ndcg(score: Callable[[np.random.Generator], NDArray[np.float64]], given: Judgments) -> float:
+    """Mean NDCG@10 within the judged pairs, over queries and draws."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([judged.graded_ndcg(score(rng), given).mean() for _ in range(DRAWS)]))
+
+
+if __name__ == "__main__":
+    main()
