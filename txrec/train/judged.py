@@ -9,7 +9,6 @@ from them would trust the cosine alone. So the ranker learns from validation jud
 the epoch, decides whether the ranker is kept and calibrates it; then it is trained again on all of them.
 """
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -30,8 +29,7 @@ from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
 from txrec.retrieve import Retriever
 from txrec.schema import Split
-from txrec.train.listwise import METRIC, PATIENCE, decide, in_order, scores_of, sizes
-from txrec.train.optimizer import adamw, lr_at, set_lr
+from txrec.train.ranking import METRIC, Reached, decide, in_order, learn, scores_of, sizes
 
 HELD_OUT_FRAC = 0.3
 """Share of the validation queries that decide."""
@@ -117,31 +115,12 @@ def train(
     torch.manual_seed(seed)
     ranker = Ranker(cfg, sizes(training.batch), graded=True)
     ranker.fit_scaling(training.batch)
-    optimizer, steps = adamw(ranker.modules(), cfg), math.ceil(len(training) / cfg.batch_size)
-    best, best_epoch, kept = math.inf, num_epochs, copy.deepcopy(ranker.state_dict())
-    for epoch in range(1, num_epochs + 1):
-        ranker.train()
-        for step, rows in enumerate(torch.split(torch.randperm(len(training)), cfg.batch_size)):
-            set_lr(optimizer, lr_at(cfg, (epoch - 1 + step / steps) / cfg.max_epochs))
-            part = training.select(rows)
-            optimizer.zero_grad()
-            loss(ranker(part.batch), part).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(ranker.parameters(), cfg.clip_norm)
-            optimizer.step()
-        ranker.eval()
-        if deciding is None:
-            progress("training ranker", epoch, num_epochs)
-            continue
-        scores = scores_of(ranker, deciding.batch)
-        reached = float(loss(scores, deciding))
-        progress("training ranker", epoch, num_epochs, loss=reached, ndcg=float(ndcg(scores, deciding).mean()))
-        if reached < best:
-            best, best_epoch, kept = reached, epoch, copy.deepcopy(ranker.state_dict())
-        elif epoch - best_epoch >= PATIENCE:
-            break
-    if deciding is not None:
-        ranker.load_state_dict(kept)
-    return ranker.eval(), best_epoch
+    return ranker, learn(ranker, training, deciding, loss, _reached, num_epochs, progress)
+
+
+def _reached(ranker: Ranker, deciding: Sets) -> Reached:
+    scores = scores_of(ranker, deciding.batch)
+    return Reached(-float(loss(scores, deciding)), float(ndcg(scores, deciding).mean()))
 
 
 def loss(scores: Tensor, given: Sets) -> Tensor:

@@ -52,16 +52,8 @@ from txrec.schema import PAD, EventKind, Split
 from txrec.slate import Candidates, Request
 from txrec.train import judged
 from txrec.train.fusion import fit_fusion
-from txrec.train.listwise import (
-    METRIC,
-    Examples,
-    calibrate,
-    decide,
-    in_order,
-    ndcg_at_10,
-    scores_of,
-    train,
-)
+from txrec.train.listwise import Examples, calibrate, ndcg_at_10, train
+from txrec.train.ranking import METRIC, decide, in_order, scores_of
 from txrec.train.windows import earlier_cases, hidden_products, known_vectors, searches_for_new
 
 HELD_OUT_FRAC = 0.4

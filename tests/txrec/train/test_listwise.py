@@ -9,7 +9,8 @@ import torch
 from txrec.config import RankerConfig
 from txrec.evidence import ORDER
 from txrec.model.ranker import CandidateBatch
-from txrec.train.listwise import Examples, calibrate, decide, listwise_loss, ndcg_at_10, train
+from txrec.train.listwise import Examples, calibrate, listwise_loss, ndcg_at_10, train
+from txrec.train.ranking import decide
 
 CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
 
