@@ -107,7 +107,7 @@ class Ranker(nn.Module):
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.out_state = nn.Linear(dim, dim)
         self.weights = nn.Linear(sizes.num_request_features, sizes.num_features)  # of the linear reading
-        self.sharpness = nn.Parameter(torch.tensor(float(graded)))  # of the cosine, in units of SHARP
+        self.sharpness = nn.Parameter(torch.zeros(()))  # of the cosine, in units of SHARP
         nn.init.zeros_(self.weights.weight)
         with torch.no_grad():
             self.weights.bias.copy_(F.one_hot(torch.tensor(ORDER), sizes.num_features))

@@ -1,8 +1,8 @@
 """Fits the ranker on judged pairs, where people graded products for queries and there is no log.
 
-A query's judged products are one candidate set. Two losses are added: listwise, the softmax over the set against the
-grades' gains, which orders a set; and pointwise, the cross-entropy of each product's grade as a share, which makes
-scores of different queries comparable.
+A query's judged products are one candidate set. Two losses are added: pairwise, which orders a set, and pointwise, the
+cross-entropy of each product's grade as a share, which makes scores of different queries comparable. The linear reading
+is fitted to its optimum first, the whole ranker goes on from there.
 
 The text encoder was fine-tuned on the training judgments: its cosines there are too good, and a ranker that learned
 from them would trust the cosine alone. So the ranker learns from validation judgments. A part of their queries chooses
@@ -29,7 +29,7 @@ from txrec.progress import Progress, silent
 from txrec.rank import batch as candidate_batch
 from txrec.retrieve import Retriever
 from txrec.schema import Split
-from txrec.train.ranking import METRIC, Reached, decide, in_order, learn, scores_of, sizes
+from txrec.train.ranking import METRIC, Reached, decide, fit_linear, in_order, learn, scores_of, sizes
 
 HELD_OUT_FRAC = 0.3
 """Share of the validation queries that decide."""
@@ -115,6 +115,7 @@ def train(
     torch.manual_seed(seed)
     ranker = Ranker(cfg, sizes(training.batch), graded=True)
     ranker.fit_scaling(training.batch)
+    fit_linear(ranker, training, loss)
     return ranker, learn(ranker, training, deciding, loss, _reached, num_epochs, progress)
 
 
@@ -124,13 +125,18 @@ def _reached(ranker: Ranker, deciding: Sets) -> Reached:
 
 
 def loss(scores: Tensor, given: Sets) -> Tensor:
-    """Listwise cross-entropy of the sets (Cao et al., ICML 2007) plus pointwise cross-entropy of their products."""
+    """Mean over the sets of the two losses: pairs of a set that differ in grade, and products one by one.
+
+    A pair counts by the difference of its grades, log(1 + exp(-(difference of scores))) (RankNet, Burges et al., 2005).
+    """
     mask = given.batch.mask
-    gains = (2.0**given.grade - 1.0) * mask
-    target = gains / gains.sum(1, keepdim=True).clamp_min(1e-9)
-    listwise = -(target * torch.log_softmax(scores, dim=-1).masked_fill(~mask, 0.0)).sum(1).mean()
-    pointwise: Tensor = F.binary_cross_entropy_with_logits(scores[mask], given.share[mask])
-    return listwise + pointwise
+    better = (given.grade[:, :, None] - given.grade[:, None]).clamp_min(0)
+    better = better * (mask[:, :, None] & mask[:, None])  # (n, K, K) by how much the first is better than the second
+    known = scores.masked_fill(~mask, 0.0)
+    pairs = F.softplus(known[:, None] - known[:, :, None]) * better
+    pairwise = pairs.sum((1, 2)) / better.sum((1, 2)).clamp_min(1e-9)
+    products = F.binary_cross_entropy_with_logits(known, given.share, reduction="none") * mask
+    return (pairwise + products.sum(1) / mask.sum(1).clamp_min(1)).mean()
 
 
 def ndcg(scores: Tensor, given: Sets) -> NDArray[np.float64]:

@@ -14,12 +14,7 @@ from torch import Tensor
 from txrec.config import RankerConfig
 from txrec.model.ranker import CandidateBatch, Ranker, log_odds
 from txrec.progress import Progress, silent
-from txrec.train.ranking import Reached, learn, scores_of, sizes
-
-PRIOR = 20.0
-"""Inverse variance of the prior that holds the linear reading to retrieval order, in examples."""
-LINEAR_ITERATIONS = 100
-"""Of L-BFGS at most."""
+from txrec.train.ranking import Reached, fit_linear, learn, scores_of, sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,31 +69,8 @@ def train(
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
     ranker = Ranker(cfg, sizes(training.batch), by_vectors=not unread)
     ranker.fit_scaling(useful.batch, unread)
-    fit_linear(ranker, useful)
+    fit_linear(ranker, useful, _loss)
     return ranker, learn(ranker, useful, held_out, _loss, _reached, num_epochs, progress)
-
-
-def fit_linear(ranker: Ranker, given: Examples) -> None:
-    """Fits the linear reading alone, to the optimum: a convex problem, so no seed and no learning rate decide.
-
-    Args:
-        ranker: its scaling is fitted, its linear reading still retrieval order.
-        given: examples, each with a right item among the candidates.
-    """
-    scaled, mask = ranker.scaled(given.batch), given.batch.mask
-    weights = list(ranker.weights.parameters())
-    start = [weight.detach().clone() for weight in weights]
-    solver = torch.optim.LBFGS(weights, max_iter=LINEAR_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        scores = ranker.reading(*scaled).masked_fill(~mask, -torch.inf)
-        distance = sum(((now - before) ** 2).sum() for now, before in zip(weights, start, strict=True))
-        loss = listwise_loss(scores, given.positive, given.offered) + PRIOR / len(given) * distance
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    solver.step(closure)  # type: ignore[no-untyped-call]
 
 
 def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:

@@ -20,6 +20,12 @@ from txrec.train.optimizer import adamw, lr_at, set_lr
 PATIENCE = 3
 """Passes without improvement before training stops."""
 METRIC = "ndcg@10"
+PRIOR = 20.0
+"""Inverse variance of the prior that holds the linear reading to retrieval order, in sets."""
+LINEAR_ITERATIONS = 100
+"""Of L-BFGS at most."""
+LINEAR_SETS = 4_096
+"""Sets whose loss is computed at once while the linear reading is fitted."""
 
 
 class CandidateSets(Protocol):
@@ -46,6 +52,40 @@ class Reached:
     value: float
     """Early stopping keeps the pass with the largest."""
     ndcg: float
+
+
+def fit_linear(ranker: Ranker, given: Sets, loss: Callable[[Tensor, Sets], Tensor]) -> None:
+    """Fits the linear reading alone, to the optimum: a convex problem, so no seed and no learning rate decide.
+
+    Grades have a level, which a reading of scaled features lacks: it is fitted beside them and left to calibration.
+
+    Args:
+        ranker: its scaling is fitted, its linear reading still retrieval order.
+        given: sets to learn from.
+        loss: the mean over n sets of a convex function of their (n, K) scores.
+    """
+    parts = [given.select(rows) for rows in torch.split(torch.arange(len(given)), LINEAR_SETS)]
+    read = [(part, *ranker.scaled(part.batch)) for part in parts]
+    weights = list(ranker.weights.parameters())
+    start = [weight.detach().clone() for weight in weights]
+    level = [torch.zeros((), requires_grad=True)] if ranker.graded else []
+    solver = torch.optim.LBFGS(
+        [*weights, *level], max_iter=LINEAR_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        distance = sum(((now - before) ** 2).sum() for now, before in zip(weights, start, strict=True))
+        total = torch.as_tensor(PRIOR / len(given) * distance)
+        total.backward()  # type: ignore[no-untyped-call]
+        for part, features, request in read:
+            scores = ranker.reading(features, request) + sum(level)
+            lost = loss(scores.masked_fill(~part.batch.mask, -torch.inf), part) * (len(part) / len(given))
+            lost.backward()  # type: ignore[no-untyped-call]
+            total = total + lost
+        return total.detach()
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
 
 
 def learn(

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from txrec.config import RankerConfig
 from txrec.evals import metrics
 from txrec.evidence import NUM_REQUEST_FEATURES
 from txrec.model.ranker import CandidateBatch, Ranker
-from txrec.train import judged
+from txrec.train import judged, ranking
 from txrec.train.judged import Sets
 
 CFG = RankerConfig(dim=16, num_heads=2, max_epochs=15, batch_size=32, lr=5e-3, dropout=0.0)
@@ -72,3 +73,25 @@ def test_the_loss_of_the_right_scores_is_less_and_padding_takes_no_part() -> Non
     right = torch.logit(given.share.clamp(0.01, 0.99)).masked_fill(~given.batch.mask, -torch.inf)
     assert judged.loss(right, given) < judged.loss(-right.masked_fill(~given.batch.mask, torch.inf), given)
     assert torch.isfinite(judged.loss(right, given))
+
+
+def test_the_linear_reading_alone_orders_sets_by_grades_and_is_fitted_in_parts_alike(monkeypatch) -> None:
+    unseen, biases = sets(200, 2), []
+    for at_once in (4_096, 64):
+        monkeypatch.setattr(ranking, "LINEAR_SETS", at_once)
+        alone, epochs = judged.train(CFG, sets(400, 0), None, 0, 0)
+        with torch.no_grad():
+            assert judged.ndcg(alone(unseen.batch), unseen).mean() > 0.98
+        assert epochs == 0
+        biases.append(alone.weights.bias.detach())
+    torch.testing.assert_close(biases[0], biases[1], atol=1e-2, rtol=0)
+
+
+def test_pairs_of_one_grade_say_nothing_about_their_order() -> None:
+    given = sets(50, 5)
+    flat = Sets(given.batch, torch.full_like(given.share, 0.5), given.grade * 0 + 2)
+    scores = torch.randn(given.share.shape, generator=torch.Generator().manual_seed(0))
+    mask = given.batch.mask
+    level = F.softplus(scores).masked_fill(~mask, 0) - 0.5 * scores.masked_fill(~mask, 0)
+    expected = (level.sum(1) / mask.sum(1)).mean()
+    torch.testing.assert_close(judged.loss(scores.masked_fill(~mask, -torch.inf), flat), expected)
