@@ -29,6 +29,7 @@ from search import prepared
 
 from txrec.config import load
 from txrec.data.judgments import Judgments
+from txrec.errors import ConfigError
 from txrec.evals import judged
 from txrec.evals.bootstrap import LEVEL, Interval
 from txrec.schema import Split
@@ -48,6 +49,8 @@ def main() -> None:
     parts = [Judgments.of(data, split) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)]
     found = [differences(part.grade[rows], named[part.item[rows]]) for part in parts for rows in judged.by_query(part)]
     both = np.array([one for one in found if one is not None])  # (Q, 3)
+    if not len(both):
+        raise ConfigError(f"{config.name}: no query has two judged products of one title and one of another")
     told = correlation(both)
     print(f"{int(both[:, 0].sum())} pairs of products of one title in {len(both)} queries: correlation of their grades")
     print(
