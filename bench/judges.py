@@ -17,7 +17,7 @@ Beside it BM25 and an order drawn by chance. Prints one JSON object as its last 
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from search import prepared
+from search import drawn_interval, prepared
 
 from txrec.config import load
 from txrec.data.judgments import Judgments
 from txrec.errors import ConfigError
 from txrec.evals import judged
-from txrec.evals.bootstrap import LEVEL, Interval
+from txrec.evals.bootstrap import Interval
 from txrec.schema import Split
 
 RESAMPLES = 1_000
@@ -88,15 +88,13 @@ def correlation(found: NDArray[np.float64]) -> Interval:
     rng = np.random.default_rng(0)
     drawn = [sums[rng.integers(0, len(sums), len(sums))].sum(axis=0) for _ in range(RESAMPLES)]
     within, between = np.stack([sums.sum(axis=0), *drawn]).T
-    values = np.maximum(1 - within / between, 0.0)
-    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values[0]), float(low), float(high))
+    return drawn_interval(np.maximum(1 - within / between, 0.0))
 
 
 def expected(given: Judgments, told: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """(J,) a draw of each pair's expected grade, less its query's mean, given its grade."""
     offset = given.grade.astype(np.float64)
-    cuts: Sequence[NDArray[np.int64]] = judged.by_query(given)
+    cuts = judged.by_query(given)
     for rows in cuts:
         offset[rows] -= offset[rows].mean()
     free = len(given) - len(cuts)  # degrees of freedom within queries

@@ -176,10 +176,10 @@ def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
     print(f"{'':<{TITLE}}{'NDCG@10':>25}{'ROC-AUC':>25}")
     better = {
         f"NDCG@{K}": bootstrap.paired(ndcg["ranked"], ndcg["bm25"], unit, RESAMPLES).difference,
-        "ROC-AUC": _drawn_interval(auc["ranked"] - auc["bm25"]),
+        "ROC-AUC": drawn_interval(auc["ranked"] - auc["bm25"]),
     }
     for name in scores:
-        found[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(_drawn_interval(auc[name]))}
+        found[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(drawn_interval(auc[name]))}
         _line(name, found[name])
     for one in ours:
         print(f"{'':<{TITLE}}{judged.graded_ndcg(one, given).mean():25.4f}{metrics.auc(one, right):25.4f}")
@@ -188,7 +188,7 @@ def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
     return found
 
 
-def _drawn_interval(values: NDArray[np.float64]) -> bootstrap.Interval:
+def drawn_interval(values: NDArray[np.float64]) -> bootstrap.Interval:
     """Of a figure and what it was in each resample."""
     low, high = np.quantile(values[1:], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2])
     return bootstrap.Interval(float(values[0]), float(low), float(high))

@@ -53,7 +53,7 @@ class CandidateBatch:
             self.request,
         )
 
-    def select(self, rows: Tensor) -> "CandidateBatch":
+    def select(self, rows: Tensor | slice) -> "CandidateBatch":
         """Some of the candidate sets."""
         return CandidateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 

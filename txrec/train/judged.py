@@ -46,7 +46,7 @@ class Sets:
     def __len__(self) -> int:
         return len(self.share)
 
-    def select(self, rows: Tensor) -> "Sets":
+    def select(self, rows: Tensor | slice) -> "Sets":
         """Some of the sets."""
         return Sets(self.batch.select(rows), self.share[rows], self.grade[rows])
 

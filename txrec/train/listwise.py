@@ -29,7 +29,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.positive)
 
-    def select(self, rows: Tensor) -> "Examples":
+    def select(self, rows: Tensor | slice) -> "Examples":
         """Some of the examples."""
         return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows])
 

@@ -38,7 +38,7 @@ class CandidateSets(Protocol):
     def __len__(self) -> int:
         """How many sets."""
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self, rows: Tensor | slice) -> Self:
         """Some of the sets."""
 
 
@@ -64,7 +64,8 @@ def fit_linear(ranker: Ranker, given: Sets, loss: Callable[[Tensor, Sets], Tenso
         given: sets to learn from.
         loss: the mean over n sets of a convex function of their (n, K) scores.
     """
-    parts = [given.select(rows) for rows in torch.split(torch.arange(len(given)), LINEAR_SETS)]
+    starts = range(0, len(given), LINEAR_SETS)
+    parts = [given.select(slice(start, start + LINEAR_SETS)) for start in starts]  # views: nothing is copied
     read = [(part, *ranker.scaled(part.batch)) for part in parts]
     weights = list(ranker.weights.parameters())
     start = [weight.detach().clone() for weight in weights]
