@@ -28,8 +28,8 @@ from txrec.evals.evaluation import ask
 from txrec.evals.protocol import Cases, cases
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source, SourceQuery
-from txrec.recommend import Recommender, Request
-from txrec.retrieve import QueryBook, Question
+from txrec.recommender.recommender import Recommender, Request
+from txrec.recommender.retriever import QueryBook, Question
 from txrec.schema import Split
 from txrec.text import normalise
 

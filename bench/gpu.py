@@ -24,17 +24,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from txrec.batch import Batch
 from txrec.config import ModelConfig, TrainConfig, load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import Cases, Truth
-from txrec.features import History
+from txrec.model.batch import Batch
+from txrec.model.history_features import History
 from txrec.model.item_encoder import Sizes
 from txrec.model.retrieval import RetrievalModel
-from txrec.train.examples import Step
-from txrec.train.history import trainer_for
-from txrec.train.loop import EpochReport, Trainer
-from txrec.train.objective import NextItem, product_dtype
+from txrec.train.ranker.examples import Step
+from txrec.train.retrieval.loop import EpochReport, Trainer
+from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.setup import trainer_for
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-1m.toml"
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}

@@ -31,7 +31,7 @@ from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, metrics
 from txrec.evals.evaluation import ask, query_texts, units
 from txrec.evals.protocol import Cases, cases
-from txrec.recommend import Recommender
+from txrec.recommender.recommender import Recommender
 from txrec.schema import PAD, Split
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,14 +28,16 @@ from peers.rectools_environment import environment, export
 
 from pipelines import cluster
 from pipelines import recommend as job
-from txrec import bundle
+from txrec import simulator
 from txrec.config import Config, load
-from txrec.data import preparation, shop
+from txrec.data import preparation
 from txrec.data.prepared import PreparedData
-from txrec.recommend import Recommender, Request
-from txrec.retrieve import QueryBook
-from txrec.train import pretrain, ranker
-from txrec.train.history import trainer_for
+from txrec.recommender import bundle
+from txrec.recommender.recommender import Recommender, Request
+from txrec.recommender.retriever import QueryBook
+from txrec.train.ranker.fit import fit_ranker
+from txrec.train.retrieval.setup import trainer_for
+from txrec.train.text import pretrain
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -90,14 +92,14 @@ def _small() -> Config:
     if (config.candidate_dir / "manifest.json").is_file():
         return config
     assert config.data.shop is not None
-    shop.write(config.data.shop, Path(config.data.root))
+    simulator.write(config.data.shop, Path(config.data.root))
     preparation.run(config, preparation.InProcess())
     data, text = PreparedData.open(config.data_dir), config.checkpoints_dir / "text"
     pretrain.fit(config, data, text)
     trainer = trainer_for(config, data, text)
     trainer.run(lambda *_: None)
     model = trainer.objective.model
-    bundle.write(config.candidate_dir, config, data, model, text, ranker.fit(config, data, model, text))
+    bundle.write(config.candidate_dir, config, data, model, text, fit_ranker(config, data, model, text))
     return config
 
 

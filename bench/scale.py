@@ -21,14 +21,14 @@ import torch
 from txrec.config import ModelConfig, TrainConfig
 from txrec.data.prepared import Sequences
 from txrec.evals.protocol import Cases, Truth
-from txrec.features import History
+from txrec.model.history_features import History
 from txrec.model.item_encoder import Sizes
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import EventKind, Split
-from txrec.train.examples import Examples
-from txrec.train.loop import Trainer
-from txrec.train.objective import NextItem, product_dtype
-from txrec.train.validation import measure
+from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.loop import Trainer
+from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.validation import measure
 
 LENGTH = 50
 NUM_CASES = 256

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec import bundle
+from txrec import simulator
 from txrec.config import Config, load
-from txrec.data import preparation, shop
+from txrec.data import preparation
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, judged, metrics
@@ -30,10 +30,12 @@ from txrec.evals.evaluation import ask, query_texts, units
 from txrec.evals.protocol import Cases, cases
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
-from txrec.recommend import Recommender
+from txrec.recommender import bundle
+from txrec.recommender.recommender import Recommender
 from txrec.schema import PAD, Split
-from txrec.train import pretrain, ranker
-from txrec.train.history import trainer_for
+from txrec.train.ranker.fit import fit_ranker
+from txrec.train.retrieval.setup import trainer_for
+from txrec.train.text import pretrain
 
 K = 10
 RESAMPLES, AUC_RESAMPLES = 1_000, 200
@@ -80,7 +82,7 @@ def main() -> None:
 def prepared(config: Config) -> PreparedData:
     if not (config.data_dir / "meta.json").is_file():
         if config.data.shop is not None:
-            shop.write(config.data.shop, Path(config.data.root))
+            simulator.write(config.data.shop, Path(config.data.root))
         preparation.run(config, preparation.InProcess())
     return PreparedData.open(config.data_dir)
 
@@ -96,7 +98,7 @@ def made(config: Config, data: PreparedData) -> Path:
         trainer.run(lambda *_: None)
         trainer.objective.model.cpu().save(history)
     model = RetrievalModel.open(history)
-    ranking = ranker.fit(config, data, model, text)
+    ranking = fit_ranker(config, data, model, text)
     print(f"seed {config.seed}: {ranking.decision}", flush=True)
     path = config.candidate_dir.with_name(f"bundle{config.seed}")
     bundle.write(path, config, data, model, text, ranking)

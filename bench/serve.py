@@ -51,10 +51,10 @@ from serve.service import Model  # noqa: E402
 from txrec import schema  # noqa: E402
 from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig, TrainConfig  # noqa: E402
 from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
-from txrec.recommend import Recommender, Request  # noqa: E402
+from txrec.recommender.recommender import Recommender, Request  # noqa: E402
+from txrec.recommender.steps import Steps  # noqa: E402
+from txrec.recommender.types import Candidates, Slate, SlateItem  # noqa: E402
 from txrec.schema import EventKind, Split  # noqa: E402
-from txrec.slate import Candidates, Slate, SlateItem  # noqa: E402
-from txrec.steps import Steps  # noqa: E402
 
 ITEMS_PER_USER = 10
 """Products of the catalogue for each user."""
@@ -102,11 +102,12 @@ def make_bundle(folder: Path, num_items: int) -> Path:
     import torch
     from tokenizers import Tokenizer
 
-    from txrec import bundle
     from txrec.model.text_encoder import save_vectors
-    from txrec.train import pretrain, ranker
-    from txrec.train.corpus import Corpus
-    from txrec.train.history import trainer_for
+    from txrec.recommender import bundle
+    from txrec.train.ranker.fit import fit_ranker
+    from txrec.train.retrieval.setup import trainer_for
+    from txrec.train.text import pretrain
+    from txrec.train.text.corpus import Corpus
 
     torch.manual_seed(0)
     data = make_data(folder / "data", num_items)
@@ -118,7 +119,7 @@ def make_bundle(folder: Path, num_items: int) -> Path:
     trainer = trainer_for(CONFIG, data, folder / "text")
     trainer.run(lambda _, report: print(f"epoch {report.epoch}: {report.figures} {report.seconds:.0f} s", flush=True))
     model = trainer.objective.model.eval()
-    ranking = ranker.fit(CONFIG, data, model, folder / "text")
+    ranking = fit_ranker(CONFIG, data, model, folder / "text")
     return bundle.write(folder / "candidate", CONFIG, data, model, folder / "text", ranking).path
 
 

@@ -27,11 +27,11 @@ from txrec.errors import ConfigError
 from txrec.evals.robust import robustness
 from txrec.index.lexical import Lexical
 from txrec.index.tokens import words
-from txrec.recommend import Recommender
+from txrec.recommender.recommender import Recommender
 from txrec.schema import Split
-from txrec.train import pretrain
-from txrec.train.corpus import Corpus
-from txrec.train.pretrain import Pretrainer, Scores
+from txrec.train.text import pretrain
+from txrec.train.text.corpus import Corpus
+from txrec.train.text.pretrain import Pretrainer, Scores
 
 STEPS: dict[str, dict[str, Any]] = {
     "none": {"masked_epochs": 0, "contrastive_epochs": 0},

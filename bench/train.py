@@ -40,9 +40,9 @@ from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
 from txrec.progress import Progress, silent
 from txrec.schema import Split
-from txrec.train.history import trainer_for
-from txrec.train.loop import EpochReport, Trainer
-from txrec.train.validation import figures, measure
+from txrec.train.retrieval.loop import EpochReport, Trainer
+from txrec.train.retrieval.setup import trainer_for
+from txrec.train.retrieval.validation import figures, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILED_STEPS = 20

@@ -27,8 +27,8 @@ from txrec.evals.protocol import Cases, cases
 from txrec.evals.robust import robustness
 from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender
-from txrec.registry import Registry
+from txrec.recommender.recommender import Recommender
+from txrec.registry.registry import Registry
 from txrec.schema import Split
 
 COLUMNS = ("ndcg@10", "recall@10", "hit_rate@1", "mrr", "map")

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 
 from txrec.config import Config
 from txrec.errors import StageError
-from txrec.online.history import open_history
-from txrec.registry import state_file
+from txrec.online.stores import open_history
+from txrec.registry.registry import state_file
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ def run(config: Config, progress: Progress = silent) -> Report:
         DataError: a source cannot be used, or too much of it is rejected.
     """
     if config.data.shop is not None:
-        from txrec.data import shop
+        from txrec import simulator
 
         progress("generating the shop", 0, None)
-        shop.write(config.data.shop, Path(config.data.root))
+        simulator.write(config.data.shop, Path(config.data.root))
     with cluster.connect():
         report = preparation.run(config, OnRay(), progress)
     write_html(report, config.reports_dir / "data.html")

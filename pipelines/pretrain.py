@@ -27,9 +27,9 @@ from txrec.errors import TrainingError, TxrecError
 from txrec.model.text_encoder import load_vectors
 from txrec.progress import Progress, silent
 from txrec.schema import Split
-from txrec.train import pretrain
-from txrec.train.corpus import Corpus
-from txrec.train.pretrain import Pretrainer, TextQuality
+from txrec.train.text import pretrain
+from txrec.train.text.corpus import Corpus
+from txrec.train.text.pretrain import Pretrainer, TextQuality
 
 _WORK_FOLDER = "ray-pretrain"  # Ray Train's own files; removed when the result is in place
 _RESULT_FOLDER = "text"  # inside the last checkpoint

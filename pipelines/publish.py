@@ -17,8 +17,8 @@ from txrec.evals import judged
 from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.evaluation import best_of, check_metric, deciding
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender, Request
-from txrec.registry import Decision, Registry
+from txrec.recommender.recommender import Recommender, Request
+from txrec.registry.registry import Decision, Registry
 
 SHOWN_METRICS = ("recall@10", "mrr")
 """Beside the deciding one in the list of versions."""

@@ -25,12 +25,12 @@ import ray.data
 from rich.console import RenderableType
 from rich.table import Table
 
-from txrec.bundle import Bundle
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender, Request, Slate
-from txrec.registry import Registry
+from txrec.recommender.bundle import Bundle
+from txrec.recommender.recommender import Recommender, Request, Slate
+from txrec.registry.registry import Registry
 
 PART_USERS = 1_024
 BATCH = 32

@@ -23,15 +23,16 @@ from rich.table import Table
 from pipelines import progress as progress_channel
 from pipelines import workers
 from pipelines.records import Records
-from txrec import bundle
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import StageError, TxrecError
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
-from txrec.train import checkpoint, ranker
-from txrec.train.history import text_vectors, trainer_for
-from txrec.train.loop import EpochReport, Trainer
+from txrec.recommender import bundle
+from txrec.train import checkpoint
+from txrec.train.ranker.fit import fit_ranker
+from txrec.train.retrieval.loop import EpochReport, Trainer
+from txrec.train.retrieval.setup import text_vectors, trainer_for
 
 _WORK_FOLDER = "ray-history"  # Ray Train's own files; removed when the bundle is in place
 
@@ -85,7 +86,7 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     text_dir = text_folder(config)
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     model, history = train_history(config, data, text_dir, work, progress)
-    ranking = ranker.fit(config, data, model, text_dir, progress)
+    ranking = fit_ranker(config, data, model, text_dir, progress)
     bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
     shutil.rmtree(work)
     return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()))

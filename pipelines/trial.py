@@ -17,9 +17,9 @@ from pipelines.train import text_folder
 from txrec.config import Config, with_overrides
 from txrec.data.prepared import PreparedData
 from txrec.errors import TxrecError
-from txrec.train import pretrain
-from txrec.train.history import trainer_for
-from txrec.train.loop import EpochReport, Trainer
+from txrec.train.retrieval.loop import EpochReport, Trainer
+from txrec.train.retrieval.setup import trainer_for
+from txrec.train.text import pretrain
 
 SCORE = "score"
 """Of a trial's report: the best validation figure so far."""

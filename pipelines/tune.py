@@ -34,11 +34,11 @@ from rich.table import Table
 from pipelines import cluster
 from pipelines.train import text_folder
 from pipelines.trial import SCORE, run_trial
-from txrec import tuning
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.progress import Progress, silent
-from txrec.tuning import Dimension, Search, Trial
+from txrec.train import search_space
+from txrec.train.search_space import Dimension, Search, Trial
 
 _WORK_FOLDER = "ray-tune"  # Ray Tune's and the trials' own files; removed when the search is done
 _TRIAL_CPUS = 0.25  # the trial's function only waits for its worker
@@ -68,7 +68,8 @@ class TuneSummary:
     def render(self) -> Table:
         """The ten best trials and every failed one."""
         shown = table(self.search)
-        shown.caption = f"{self.folder}: {tuning.BEST_FILE}, {tuning.TRIALS_FILE}, {tuning.REPORT_FILE}"
+        files = (search_space.BEST_FILE, search_space.TRIALS_FILE, search_space.REPORT_FILE)
+        shown.caption = f"{self.folder}: {', '.join(files)}"
         return shown
 
 
@@ -117,19 +118,19 @@ def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> 
         TrainingError: every trial failed.
     """
     started = time.monotonic()
-    dimensions = tuning.space(config)
+    dimensions = search_space.space(config)
     data = PreparedData.open(config.data_dir)
     if not _pretrains(dimensions):
         text_folder(config)  # says now, not in every trial, that it is missing
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     key = fingerprint(data.meta.fingerprint, config.model_dump(mode="json", exclude={"publish", "serve", "sample"}))
-    search = Search(config.train.metric, dimensions, own=tuning.own_values(config, dimensions))
+    search = Search(config.train.metric, dimensions, own=search_space.own_values(config, dimensions))
     with cluster.connect(dashboard=True):
         results = _fit(config, search, work, key, progress, watch)
     search = replace(search, trials=tuple(_trial(results[index], config) for index in range(len(results))))
     folder = config.reports_dir / "tune"
     try:
-        tuning.write(search, config, folder)
+        search_space.write(search, config, folder)
     finally:
         shutil.rmtree(work)  # also where every trial failed: the next search must not take them for done
     return TuneSummary(search, folder, time.monotonic() - started)

@@ -24,10 +24,10 @@ from serve.deployments import Ingress, Ranker, Retriever
 from serve.keys import VARIABLE, Keys
 from serve.models import RegistryShelf, Source
 from serve.service import open_bundle
-from txrec import bundle as bundles
-from txrec import registry
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConfigError
+from txrec.recommender import bundle as bundles
+from txrec.registry import registry
 
 NAME = "txrec"
 START_TIMEOUT_S = 180.0

@@ -1,4 +1,4 @@
-"""The deployments: thin classes around `txrec.recommend`, composed as ingress -> retriever -> ranker.
+"""The deployments: thin classes around `txrec.recommender.recommender`, composed as ingress -> retriever -> ranker.
 
 A hop between processes costs more than the work of one request, so hops carry batches: the ingress gathers what waits
 (`serve.batching`), sends it as one call to a retriever, and the retriever sends all candidates as one call to a ranker.
@@ -36,10 +36,9 @@ from serve.turns import in_turns
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
 from txrec.index.filters import Filters
-from txrec.online.history import open_history
-from txrec.online.journal import open_journal
-from txrec.online.rollout import Variant
-from txrec.slate import Candidates, Event, Request, Slate
+from txrec.online.stores import open_history, open_journal
+from txrec.recommender.types import Candidates, Event, Request, Slate
+from txrec.registry.rollout import Variant
 
 AWAY = (RayError, RayServeException, TimeoutError)
 """What a cluster reports of a replica that is away, but for RayTaskError: a defect, as is anything else."""

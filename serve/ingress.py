@@ -25,11 +25,14 @@ from serve.metrics import CONTENT_TYPE, Metrics
 from serve.service import Answer, Asked, Service
 from serve.state import Answering, Limits, of_app
 from serve.switch import Switch
-from txrec import __version__, slate
+from txrec import __version__
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
-from txrec.online.history import HistoryStore, Impression, LiveHistory, LoggedEvent, SqliteHistory
-from txrec.online.journal import ItemJournal, SqliteJournal
+from txrec.online.history import HistoryStore, Impression, LiveHistory, LoggedEvent
+from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender import types
 
 STORE_PAUSE_S = 1.0
 """After a failure the event store is not read for so long, seconds."""
@@ -176,7 +179,7 @@ def _place(place: int, events: tuple[api.LiveEvent, ...]) -> str:
 
 
 def _logged(event: api.LiveEvent, now_us: int) -> LoggedEvent:
-    done = slate.Event(event.event, event.item_id, event.query, event.ts or now_us, event.value)
+    done = types.Event(event.event, event.item_id, event.query, event.ts or now_us, event.value)
     return LoggedEvent(event.event_id or uuid.uuid4().hex, event.user_id, done, event.session_id, event.request_id)
 
 
@@ -233,7 +236,7 @@ async def _personal(
     _check(limits, body.query, body.top_k)
     user_id, events, missing = _known(log, body)
     asked = Asked(
-        slate.Request(
+        types.Request(
             user_id=user_id,
             events=events,
             query=body.query,
@@ -268,7 +271,7 @@ async def rank(body: api.RankRequest, request: Request, service: Answering, limi
     _check(limits, body.query, len(body.items))
     user_id, events, missing = _known(log, body)
     asked = Asked(
-        slate.Request(
+        types.Request(
             user_id=user_id,
             events=events,
             query=body.query,
@@ -369,7 +372,7 @@ def _check(limits: ServeConfig, query: str | None, top_k: int) -> None:
 
 def _known(
     log: Events, body: api.RecommendRequest | api.SearchRequest | api.RankRequest
-) -> tuple[str | None, tuple[slate.Event, ...], str | None]:
+) -> tuple[str | None, tuple[types.Event, ...], str | None]:
     """Whose stored history to use, the events that follow it, and why that is less than was asked for."""
     session = _session(body.session)
     try:
@@ -379,10 +382,10 @@ def _known(
     return None if live.forgotten else body.user_id, (*live.events, *session), None
 
 
-def _session(session: tuple[api.SessionEvent, ...]) -> tuple[slate.Event, ...]:
+def _session(session: tuple[api.SessionEvent, ...]) -> tuple[types.Event, ...]:
     for place, event in enumerate(session):
         _check_event(event, f"session.{place}.")
-    return tuple(slate.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
+    return tuple(types.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
 
 
 def _check_event(event: api.SessionEvent, prefix: str) -> None:
@@ -435,7 +438,7 @@ def _shown(
     return reply
 
 
-def _item(item: slate.SlateItem) -> api.ItemReply:
+def _item(item: types.SlateItem) -> api.ItemReply:
     return api.ItemReply(
         item_id=item.item_id,
         score=item.score,

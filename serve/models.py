@@ -15,10 +15,10 @@ from typing import Protocol
 
 from serve.logs import log
 from serve.service import Model, SupportsRecommend, open_bundle
-from txrec.catalogue import ItemChange
 from txrec.errors import BundleError, TxrecError, UnavailableError
 from txrec.online.journal import ItemJournal
-from txrec.online.rollout import Report, Rollout, Rollouts, Variant
+from txrec.recommender.catalogue import ItemChange
+from txrec.registry.rollout import Report, Rollout, Rollouts, Variant
 
 Opener = Callable[[], tuple[SupportsRecommend, Model]]
 """Opens the recommender of a replica; importable, so that replicas can do it themselves."""

@@ -13,16 +13,17 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec.bundle import Manifest
-from txrec.catalogue import ItemChange
 from txrec.errors import BundleError
 from txrec.index.filters import Filters
 from txrec.index.source import Mask
-from txrec.online.journal import ItemJournal, SqliteJournal
-from txrec.online.rollout import Variant
-from txrec.recommend import Recommender
-from txrec.slate import Candidates, Event, Request, Slate
-from txrec.steps import Steps
+from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.bundle import Manifest
+from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.recommender import Recommender
+from txrec.recommender.steps import Steps
+from txrec.recommender.types import Candidates, Event, Request, Slate
+from txrec.registry.rollout import Variant
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class Service(Protocol):
 
 
 class Products(Protocol):
-    """The part of `txrec.catalogue.Catalogue` that serving uses."""
+    """The part of `txrec.recommender.catalogue.Catalogue` that serving uses."""
 
     @property
     def ids(self) -> Mapping[str, int]:
@@ -149,7 +150,7 @@ class Products(Protocol):
 
 
 class SupportsRecommend(Protocol):
-    """The part of `txrec.recommend.Recommender` that serving uses; see there."""
+    """The part of `txrec.recommender.recommender.Recommender` that serving uses; see there."""
 
     @property
     def catalogue(self) -> Products:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serve.service import Model, describe
-from txrec.bundle import Bundle
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConflictError, UnavailableError
-from txrec.online.rollout import Rollout, Rollouts, Variant
+from txrec.recommender.bundle import Bundle
+from txrec.registry.rollout import Rollout, Rollouts, Variant
 
 POLL_S = 0.1
 WHY = "activated over HTTP"

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from txrec.steps import Steps
+from txrec.recommender.steps import Steps
 
 T = TypeVar("T")
 

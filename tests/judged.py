@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import torch
 
 from tests.tiny import _tokenizer
-from txrec import bundle, schema
+from txrec import schema
 from txrec.config import Config, ModelConfig, RankerConfig, TextConfig
 from txrec.data.prepared import Meta, PreparedData
 from txrec.model.retrieval import RetrievalModel
+from txrec.recommender import bundle
 from txrec.schema import Split
-from txrec.train import ranker
+from txrec.train.ranker.fit import fit_ranker
 
 CONFIG = Config(
     name="judged",
@@ -62,4 +63,4 @@ def judged_bundle(path: Path, data: PreparedData) -> Path:
     """Writes `path`: nothing in it is trained, it finds products by their words."""
     torch.manual_seed(0)
     model = RetrievalModel.for_data(CONFIG.model, data, None)
-    return bundle.write(path, CONFIG, data, model, None, ranker.fit(CONFIG, data, model, None)).path
+    return bundle.write(path, CONFIG, data, model, None, fit_ranker(CONFIG, data, model, None)).path

@@ -6,18 +6,19 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from txrec import bundle
 from txrec.config import Config, ModelConfig, PretrainConfig, RankerConfig, TextConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors, save_vectors
+from txrec.recommender import bundle
 from txrec.schema import Split
-from txrec.train import pretrain, ranker
-from txrec.train.corpus import Corpus
-from txrec.train.examples import Examples
-from txrec.train.loop import Trainer
-from txrec.train.objective import NextItem
+from txrec.train.ranker.examples import Examples
+from txrec.train.ranker.fit import fit_ranker
+from txrec.train.retrieval.loop import Trainer
+from txrec.train.retrieval.objective import NextItem
+from txrec.train.text import pretrain
+from txrec.train.text.corpus import Corpus
 
 CONFIG = Config(
     name="tiny",
@@ -35,7 +36,7 @@ def write(folder: Path, data: PreparedData, config: Config = CONFIG) -> Path:
     text_dir = folder / "text"
     _train_text(text_dir, data, config)
     model = _train_model(text_dir, data, config)
-    ranking = ranker.fit(config, data, model, text_dir)
+    ranking = fit_ranker(config, data, model, text_dir)
     return bundle.write(folder / "candidate", config, data, model, text_dir, ranking).path
 
 

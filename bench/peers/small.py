@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from txrec import simulator
 from txrec.config import Config, load
-from txrec.data import preparation, shop
+from txrec.data import preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30")
@@ -18,6 +19,6 @@ def prepared(overrides: Sequence[str] = ()) -> Config:
     own = [*SHOP, *overrides, f"runs_root={root}/runs", f"data.root={root}/raw"]
     config = load(ROOT / "configs" / "demo.toml", own)
     assert config.data.shop is not None
-    shop.write(config.data.shop, Path(config.data.root))
+    simulator.write(config.data.shop, Path(config.data.root))
     preparation.run(config, preparation.InProcess())
     return config

@@ -19,7 +19,7 @@ from tests import tiny_bundle as bundles
 from txrec.config import Config, with_overrides
 from txrec.errors import ConfigError, StageError
 from txrec.evals.evaluation import Deciding
-from txrec.registry import Registry
+from txrec.registry.registry import Registry
 
 
 @pytest.fixture(scope="module")

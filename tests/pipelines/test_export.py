@@ -9,9 +9,10 @@ from pipelines import export
 from tests.txrec.data.workbench import configured, events_of, prepared
 from txrec.config import ServeConfig
 from txrec.errors import StageError
-from txrec.online.history import IMPRESSIONS, Impression, LoggedEvent, SqliteHistory
-from txrec.registry import POINTER, state_file
-from txrec.slate import Event
+from txrec.online.history import IMPRESSIONS, Impression, LoggedEvent
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.types import Event
+from txrec.registry.registry import POINTER, state_file
 
 NOON = 1_700_000_000_000_000
 

@@ -13,8 +13,9 @@ from pipelines import pretrain as pretrain_job
 from tests.tiny import tiny_data
 from txrec.config import Config, PretrainConfig, TextConfig, TrainConfig
 from txrec.errors import TrainingError
-from txrec.model.text_encoder import TextEncoder, load_vectors
-from txrec.train import pretrain
+from txrec.model.text_encoder import load_vectors
+from txrec.model.text_encoders import open_text_encoder
+from txrec.train.text import pretrain
 
 
 def _config(root: Path, **pretrain_settings: float) -> Config:
@@ -43,7 +44,7 @@ def test_the_result_is_an_encoder_and_the_vectors_of_all_texts(ray_cluster: None
     items, queries = load_vectors(config.checkpoints_dir / "text")
     assert items.shape == (data.meta.num_items + 1, 32)
     assert queries.shape == (data.meta.num_queries + 1, 32)
-    encoder = TextEncoder.open(config.checkpoints_dir / "text")
+    encoder = open_text_encoder(config.checkpoints_dir / "text")
     np.testing.assert_allclose(encoder.encode(data.items["text"].to_pylist()), items[1:], atol=1e-5)
     assert summary.validation is not None
     assert summary.validation.mrr > 0.2  # a query fits ten products, of which one is clicked: about .29 at best

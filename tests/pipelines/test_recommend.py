@@ -10,8 +10,8 @@ import pytest
 from pipelines import recommend
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
-from txrec.recommend import Recommender, Request
-from txrec.registry import Decision, Registry
+from txrec.recommender.recommender import Recommender, Request
+from txrec.registry.registry import Decision, Registry
 
 
 @pytest.fixture

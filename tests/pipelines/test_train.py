@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pipelines import train
 from tests.tiny import tiny_data
-from txrec.bundle import Bundle
 from txrec.config import Config, ModelConfig, RankerConfig, TextConfig, TrainConfig
 from txrec.errors import StageError, TrainingError
 from txrec.model.retrieval import RetrievalModel
-from txrec.train.loop import EpochReport
+from txrec.recommender.bundle import Bundle
+from txrec.train.retrieval.loop import EpochReport
 
 pytestmark = pytest.mark.ray
 

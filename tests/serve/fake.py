@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.service import Model
-from txrec.catalogue import ItemChange
 from txrec.errors import UnknownItemError
-from txrec.features import History
 from txrec.index.filters import Filters
-from txrec.slate import Candidates, Event, Request, Slate, SlateItem
-from txrec.steps import Steps, complete
+from txrec.model.history_features import History
+from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.steps import Steps, complete
+from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
 BREAKING = "defect"

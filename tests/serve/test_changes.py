@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from serve.ingress import create_app
 from serve.service import LocalService
 from tests.serve.fake import open_fake
-from txrec.online.journal import SqliteJournal
+from txrec.online.sqlite_journal import SqliteJournal
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from serve.service import Answer, Asked
 from tests.serve.fake import FakeRecommender, open_fake
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError, UnknownItemError
-from txrec.slate import Request
+from txrec.recommender.types import Request
 
 LAMP = Asked(Request(query="lamp", explain=True), num_candidates=2, request_id="r1")
 

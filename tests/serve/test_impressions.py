@@ -11,7 +11,8 @@ from serve.shadow import overlap
 from tests.serve.fake import open_fake
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
-from txrec.online.history import Impression, SqliteHistory
+from txrec.online.history import Impression
+from txrec.online.sqlite_history import SqliteHistory
 
 SHOWN = Impression("r1", 5, "production", "v1", ("p1",), (0.5,))
 

@@ -11,7 +11,7 @@ from serve.service import Asked, LocalService, Model
 from tests.serve.fake import TITLES, FakeRecommender, open_fake
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
-from txrec.online.history import SqliteHistory
+from txrec.online.sqlite_history import SqliteHistory
 
 
 @pytest.fixture

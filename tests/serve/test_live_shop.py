@@ -14,9 +14,9 @@ from ray import serve as ray_serve
 from tests.serve.conftest import free_port, replicas
 from txrec.client import ApiError, Client, Json, Retry
 from txrec.config import ServeConfig
-from txrec.online.history import SqliteHistory
-from txrec.online.rollout import Rollout
-from txrec.registry import Decision, Registry
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.registry.registry import Decision, Registry
+from txrec.registry.rollout import Rollout
 
 pytestmark = pytest.mark.ray
 

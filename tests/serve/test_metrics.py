@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve.metrics import Metrics
 from serve.service import Answer
-from txrec.slate import Slate
+from txrec.recommender.types import Slate
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
 SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")

@@ -8,9 +8,10 @@ from serve.models import LINGER_S, Models
 from serve.service import Model, try_out
 from tests.serve.fake import FakeRecommender
 from txrec.errors import BundleError, UnavailableError
-from txrec.online.journal import Changes, SqliteJournal
-from txrec.online.rollout import Report, Rollout
-from txrec.slate import Request, Slate, SlateItem
+from txrec.online.journal import Changes
+from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.types import Request, Slate, SlateItem
+from txrec.registry.rollout import Report, Rollout
 
 
 @dataclass

@@ -10,7 +10,7 @@ from ray import serve as ray_serve
 from tests.serve.conftest import free_port
 from txrec.client import ApiError, Client, Json
 from txrec.config import ServeConfig
-from txrec.recommend import Event, Filters, PriceRange, Recommender, Request
+from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request
 
 pytestmark = pytest.mark.ray
 

@@ -11,8 +11,8 @@ from serve.service import Model
 from serve.switch import Switch
 from txrec.config import ServeConfig
 from txrec.errors import ConflictError, UnavailableError, UnknownVersionError
-from txrec.online.rollout import Report, Rollout, Rollouts
-from txrec.registry import POINTER, Registry
+from txrec.registry.registry import POINTER, Registry
+from txrec.registry.rollout import Report, Rollout, Rollouts
 
 CONFIG = ServeConfig(num_retrievers=2, num_rankers=1)
 Replica = Callable[[Rollout], str | None]

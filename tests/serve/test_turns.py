@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from serve.turns import in_turns
-from txrec.steps import Steps
+from txrec.recommender.steps import Steps
 
 
 def counting(times: list[int], end: int) -> Steps[str]:

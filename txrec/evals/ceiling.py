@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from txrec.config import ShopConfig
 from txrec.data.prepared import PreparedData
-from txrec.data.shop import Shop
-from txrec.data.shop.oracle import Oracle
 from txrec.evals import metrics
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import Cases
 from txrec.progress import Progress, silent
 from txrec.schema import PAD
+from txrec.simulator import Shop
+from txrec.simulator.oracle import Oracle
 
 K = 10
 BATCH = 512

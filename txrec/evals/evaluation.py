@@ -20,7 +20,7 @@ from txrec.evals.metrics import Floats
 from txrec.evals.protocol import Cases, Truth, cases
 from txrec.evals.slices import slices
 from txrec.progress import Progress, silent
-from txrec.recommend import Candidates, Event, Recommender, Request
+from txrec.recommender.recommender import Candidates, Event, Recommender, Request
 from txrec.schema import PAD, EventKind, Split
 
 BATCH = 128

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec.catalogue import Catalogue
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
@@ -20,8 +19,9 @@ from txrec.evals import bootstrap, metrics
 from txrec.evals.metrics import Floats
 from txrec.index.lexical import Lexical
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender, Request
-from txrec.retrieve import NO_HISTORY, Question
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.recommender import Recommender, Request
+from txrec.recommender.retriever import NO_HISTORY, Question
 from txrec.schema import PAD, Split
 
 K = 10

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData, Sequences
-from txrec.features import NEW_SEARCH_US, History
+from txrec.model.history_features import NEW_SEARCH_US, History
 from txrec.schema import EVENT_CODES, PAD, EventKind, Split
 
 RELEVANT_GRADE_FRAC = 0.5

@@ -1,19 +1,19 @@
 """Whether a search is understood that is spelled as people spell: hit rates by kind of spelling, on the generated shop.
 
-A hit is a product among the first ten that fits everything the query names (`txrec.data.shop.queries`), whether it
+A hit is a product among the first ten that fits everything the query names (`txrec.simulator.queries`), whether it
 is available or not.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from txrec import simulator
 from txrec.config import ShopConfig
-from txrec.data import shop
-from txrec.data.shop.queries import RobustQuery
 from txrec.index.lexical import Lexical
 from txrec.progress import Progress, silent
-from txrec.recommend import Recommender
-from txrec.retrieve import NO_HISTORY
+from txrec.recommender.recommender import Recommender
+from txrec.recommender.retriever import NO_HISTORY
+from txrec.simulator.queries import RobustQuery
 from txrec.text import normalise
 
 K = 10
@@ -28,7 +28,7 @@ Search = Callable[[Sequence[str]], list[list[str]]]
 
 def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = silent) -> dict[str, Any]:
     """Hit rates of a recommender and of its BM25 alone, over queries of every kind and over two extreme ones."""
-    asked = shop.robust_queries(cfg, NUM_QUERIES)
+    asked = simulator.robust_queries(cfg, NUM_QUERIES)
 
     def search(texts: Sequence[str]) -> list[list[str]]:
         found = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)

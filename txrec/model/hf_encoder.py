@@ -79,5 +79,6 @@ class HuggingFaceEncoder(TextEncoder):
         return {"pooling": self.pooling, "max_tokens": self.max_tokens}
 
     @classmethod
-    def _read(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+    def read(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """The encoder that `save` wrote to a folder."""
         return cls(folder / _FOLDER, settings["pooling"], settings["max_tokens"])

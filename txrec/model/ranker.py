@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
-from txrec.evidence import HAS_QUERY, ORDER
 from txrec.model.dropout import Dropout
+from txrec.recommender.ranking_features import HAS_QUERY, ORDER
 
 FORMAT = 2
 SHARP = 10.0

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from txrec.batch import Batch
 from txrec.config import ModelConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError
-from txrec.model.history import HistoryDecoder
+from txrec.model.batch import Batch
+from txrec.model.history_decoder import HistoryDecoder
 from txrec.model.item_encoder import CHUNK_ROWS, ItemEncoder, ItemFeatures, Sizes, normalise
 
 FORMAT = 1

@@ -26,7 +26,7 @@ import redis
 from txrec import schema
 from txrec.errors import UnavailableError
 from txrec.online.history import MAX_EVENTS, Impression, LiveHistory, LoggedEvent, Overlap, as_table
-from txrec.slate import Event
+from txrec.recommender.types import Event
 
 _APPEND = """
 local prefix, stored = KEYS[1], 0

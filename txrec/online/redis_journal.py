@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from txrec.catalogue import ItemChange
 from txrec.online.journal import Changes, merged, retired
 from txrec.online.redis_history import available, connect
+from txrec.recommender.catalogue import ItemChange
 
 
 class RedisJournal:

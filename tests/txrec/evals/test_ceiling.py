@@ -8,11 +8,11 @@ import pytest
 
 from txrec.config import EvaluateConfig, ShopConfig
 from txrec.data.prepared import Sequences
-from txrec.data.shop import Shop
-from txrec.data.shop.files import START, user_id
 from txrec.evals.ceiling import ceiling
 from txrec.evals.protocol import Cases, cases
 from txrec.schema import EVENT_CODES, Split
+from txrec.simulator import Shop
+from txrec.simulator.files import START, user_id
 
 SHOP = ShopConfig(num_items=120, num_users=80, num_events=4_000, days=20)
 WINDOW = START + timedelta(days=15)

@@ -12,7 +12,7 @@ from txrec.errors import ConfigError
 from txrec.evals import evaluation
 from txrec.evals.evaluation import Evaluation, evaluate
 from txrec.evals.slices import slices
-from txrec.recommend import Event, Recommender, Request
+from txrec.recommender.recommender import Event, Recommender, Request
 from txrec.schema import EventKind, Split
 
 CONFIG = with_overrides(bundles.CONFIG, {"evaluate.bootstrap": 50, "evaluate.ks": (1, 10)})

@@ -10,7 +10,7 @@ from tests.judged import judged_bundle, judged_data
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
 from txrec.evals.judged import by_recommender, by_words, graded_ndcg, judged
-from txrec.recommend import Recommender, Request
+from txrec.recommender.recommender import Recommender, Request
 from txrec.schema import Split
 
 QUERIES = np.array([1, 1, 1, 4, 9, 9], np.int32)

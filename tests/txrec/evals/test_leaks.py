@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from tests import tiny_bundle as bundles
 from tests.txrec.data import workbench
-from txrec import rank
-from txrec.catalogue import Catalogue
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.protocol import cases
-from txrec.evidence import Activity, Evidence
-from txrec.features import collate
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
-from txrec.recommend import Recommender
-from txrec.retrieve import Question, Retriever
+from txrec.model.history_features import collate
+from txrec.recommender import ranking
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.ranking_features import Activity, Evidence
+from txrec.recommender.recommender import Recommender
+from txrec.recommender.retriever import Question, Retriever
 from txrec.schema import Split
-from txrec.train.examples import Examples
+from txrec.train.ranker.examples import Examples
 
 DAYS = 30
 FUTURE_DAY = 16
@@ -148,7 +148,7 @@ def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender
     questions = [
         Question(history, now_us=int(now)) for history, now in zip(browsing.histories(), browsing.now_us, strict=True)
     ]
-    return rank.batch(retriever.retrieve(questions), evidence, 30).features
+    return ranking.batch(retriever.retrieve(questions), evidence, 30).features
 
 
 def test_a_ranking_feature_of_the_future_is_caught(tiny_bundle: Path) -> None:
@@ -207,7 +207,7 @@ def reaches_into_truth(histories: list, now_us: NDArray[np.int64]) -> list[bool]
 
 
 def _events(data: PreparedData) -> object:
-    from txrec.features import History
+    from txrec.model.history_features import History
 
     events = data.sequences
     return History(events.item, events.query, events.event, events.ts)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pytest
 
+from txrec import simulator
 from txrec.config import ShopConfig
-from txrec.data import shop
-from txrec.data.shop import Shop
-from txrec.data.shop.catalogue import Product
 from txrec.evals.robust import hit_rates
 from txrec.index.lexical import Lexical
+from txrec.simulator import Shop
+from txrec.simulator.catalogue import Product
 from txrec.text import normalise
 
 CFG = ShopConfig(num_items=1_200, num_users=20, num_events=500)
@@ -52,7 +52,7 @@ def search(products: tuple[Product, ...]) -> Search:
 
 @pytest.fixture(scope="module")
 def found(search: Search) -> dict[str, float]:
-    return hit_rates(shop.robust_queries(CFG, 800), search)
+    return hit_rates(simulator.robust_queries(CFG, 800), search)
 
 
 @pytest.mark.parametrize(("kind", "least"), LEAST.items(), ids=[kind.replace(" ", "-") for kind in LEAST])
@@ -66,7 +66,7 @@ def test_a_chinese_query_finds_a_chinese_title_wherever_there_is_one(
     titles = {product.item_id: product.title for product in products}
     asked = [
         case
-        for case in shop.robust_queries(CFG, 800)
+        for case in simulator.robust_queries(CFG, 800)
         if case.corruption == "chinese" and any(case.query in titles[target] for target in case.targets)
     ]
     assert len(asked) > 50
@@ -74,7 +74,7 @@ def test_a_chinese_query_finds_a_chinese_title_wherever_there_is_one(
 
 
 def test_a_hit_is_a_target_among_the_first_ten_only() -> None:
-    cases = shop.robust_queries(CFG, 8)
+    cases = simulator.robust_queries(CFG, 8)
     target = {case.query: min(case.targets) for case in cases}
     assert set(hit_rates(cases, lambda texts: [[target[text]] for text in texts]).values()) == {1.0}
     late = hit_rates(cases, lambda texts: [["x"] * 10 + [target[text]] for text in texts])

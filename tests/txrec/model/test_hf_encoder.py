@@ -9,10 +9,10 @@ from txrec.config import PretrainConfig, TextConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.model.hf_encoder import HuggingFaceEncoder
-from txrec.model.text_encoder import TextEncoder
-from txrec.train import pretrain
-from txrec.train.corpus import Corpus
-from txrec.train.pretrain import Pretrainer
+from txrec.model.text_encoders import open_text_encoder
+from txrec.train.text import pretrain
+from txrec.train.text.corpus import Corpus
+from txrec.train.text.pretrain import Pretrainer
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "acme", "kettle", "lamp", "##s", "red"]
@@ -49,7 +49,7 @@ def test_a_local_checkpoint_encodes_like_any_encoder(checkpoint: Path, tmp_path:
     np.testing.assert_allclose(np.linalg.norm(vectors[[0, 2, 3]], axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(encoder.encode(texts[2:3])[0], vectors[2], atol=1e-5)
     encoder.save(tmp_path / "text")
-    np.testing.assert_allclose(TextEncoder.open(tmp_path / "text").encode(texts), vectors, atol=1e-6)
+    np.testing.assert_allclose(open_text_encoder(tmp_path / "text").encode(texts), vectors, atol=1e-6)
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:

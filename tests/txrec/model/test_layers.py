@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.txrec.train.test_loop import MODEL, TRAIN, nothing, trainer
+from tests.txrec.train.retrieval.test_loop import MODEL, TRAIN, nothing, trainer
 from txrec.data.prepared import PreparedData
 from txrec.model import layers
 from txrec.model.layers import RelativeBias, attention, fused_attention

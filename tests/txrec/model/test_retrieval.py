@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from txrec.batch import Batch
 from txrec.config import ModelConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError
-from txrec.features import History, collate
+from txrec.model.batch import Batch
+from txrec.model.history_features import History, collate
 from txrec.model.retrieval import RetrievalModel
 
 CFG = ModelConfig(dim=16, num_layers=2, num_heads=2, max_length=12, dropout=0.3)

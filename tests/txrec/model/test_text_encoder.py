@@ -10,7 +10,9 @@ from tokenizers import Tokenizer
 from txrec.config import TextConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError
-from txrec.model.text_encoder import SubwordEncoder, TextEncoder, load_vectors, save_vectors
+from txrec.model.subword_encoder import SubwordEncoder
+from txrec.model.text_encoder import load_vectors, save_vectors
+from txrec.model.text_encoders import open_text_encoder
 
 TEXTS = ["acme kettle model 3", "Zenit  LAMP", "a", "drill " * 100, "索尼 无线耳机", "!!!", "tent"]
 
@@ -70,7 +72,7 @@ def test_rare_trigrams_weigh_more_than_those_of_every_title(tiny: PreparedData) 
 
 def test_what_was_saved_encodes_as_before(encoder: SubwordEncoder, tmp_path: Path) -> None:
     encoder.save(tmp_path / "text")
-    opened = TextEncoder.open(tmp_path / "text")
+    opened = open_text_encoder(tmp_path / "text")
     np.testing.assert_array_equal(opened.encode(TEXTS), encoder.encode(TEXTS))
     assert sorted(file.name for file in (tmp_path / "text").iterdir()) == [
         "model.safetensors",
@@ -81,7 +83,7 @@ def test_what_was_saved_encodes_as_before(encoder: SubwordEncoder, tmp_path: Pat
 
 def test_opening_nothing_says_which_command_makes_it(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="txrec pretrain"):
-        TextEncoder.open(tmp_path)
+        open_text_encoder(tmp_path)
     with pytest.raises(BundleError, match="txrec pretrain"):
         load_vectors(tmp_path)
 
@@ -90,7 +92,7 @@ def test_opening_another_format_names_it(encoder: SubwordEncoder, tmp_path: Path
     encoder.save(tmp_path)
     (tmp_path / "text_encoder.json").write_text('{"format": 99, "kind": "subword"}')
     with pytest.raises(BundleError, match="format 99"):
-        TextEncoder.open(tmp_path)
+        open_text_encoder(tmp_path)
 
 
 def test_saved_vectors_are_addressed_by_dense_id(tmp_path: Path) -> None:

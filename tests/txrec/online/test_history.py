@@ -14,17 +14,11 @@ import pytest
 from tests import services
 from txrec import schema
 from txrec.errors import UnavailableError
-from txrec.online.history import (
-    IMPRESSIONS,
-    HistoryStore,
-    Impression,
-    LoggedEvent,
-    Overlap,
-    SqliteHistory,
-    open_history,
-)
+from txrec.online.history import IMPRESSIONS, HistoryStore, Impression, LoggedEvent, Overlap
 from txrec.online.redis_history import RedisHistory
-from txrec.slate import Event
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.online.stores import open_history
+from txrec.recommender.types import Event
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +109,9 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from txrec.online.history import LoggedEvent, SqliteHistory
-from txrec.slate import Event
+from txrec.online.history import LoggedEvent
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.types import Event
 store = SqliteHistory(Path(sys.argv[1]))
 for number in range(1_000_000):
     store.append([LoggedEvent(str(number), "u1", Event("click", f"p{number}", None, number + 1))])

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests import services
-from txrec import catalogue
-from txrec.catalogue import ItemChange
 from txrec.errors import UnavailableError
-from txrec.online.journal import ItemJournal, SqliteJournal, open_journal
+from txrec.online.journal import ItemJournal
 from txrec.online.redis_journal import RedisJournal
-from txrec.recommend import Event, Recommender, Request
+from txrec.online.sqlite_journal import SqliteJournal
+from txrec.online.stores import open_journal
+from txrec.recommender import catalogue
+from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.recommender import Event, Recommender, Request
 from txrec.text import normalise
 
 

@@ -8,10 +8,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.txrec.train.test_loop import MODEL, TRAIN, nothing, trainer
+from tests.txrec.train.retrieval.test_loop import MODEL, TRAIN, nothing, trainer
 from txrec.data.prepared import PreparedData
 from txrec.train import checkpoint
-from txrec.train.loop import Trainer
+from txrec.train.retrieval.loop import Trainer
 
 WITHOUT_DROPOUT = MODEL.model_copy(update={"dropout": 0.0})
 ALL_AS_NEGATIVES = {"loss": "sampled", "num_negatives": 60}  # so that every process draws the same ones

@@ -1,0 +1,138 @@
+"""Versions, the pointer and the gate."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from txrec.errors import BundleError
+from txrec.evals.bootstrap import Interval
+from txrec.recommender.bundle import Bundle
+from txrec.registry.registry import Decision, Registry
+
+
+def verdict(version: str, value: float = 0.2, **fields: object) -> Decision:
+    settings = {"metric": "ndcg@10", "margin": 0.01, "num_cases": 100} | fields
+    return Decision(version=version, value=value, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
+    registry = Registry(tmp_path_factory.mktemp("registry") / "registry")
+    for value in (0.2, 0.3):
+        with registry.locked() as version:
+            registry.add(tiny_bundle, {"test": {"ndcg@10": value}}, verdict(version, value))
+    return registry.path
+
+
+@pytest.fixture
+def registry(filled: Path, tmp_path: Path) -> Registry:
+    shutil.copytree(filled, tmp_path / "registry", symlinks=True)
+    return Registry(tmp_path / "registry")
+
+
+def test_the_inequality_is_said_in_full() -> None:
+    passed = verdict("v2", 0.1312, production="v1", production_value=0.1314)
+    assert passed.promote
+    assert str(passed) == "promote v2: ndcg@10 0.1312 >= 0.1301 required"
+    failed = verdict("v2", 0.12, production="v1", production_value=0.1314)
+    assert not failed.promote
+    assert str(failed) == "keep v1, not v2: ndcg@10 0.1200 < 0.1301 required"
+
+
+def test_the_best_baseline_and_the_interval_are_told_and_hold_nobody_back() -> None:
+    found = verdict("v1", 0.1, interval=Interval(0.1, 0.08, 0.12), baseline="bm25", baseline_value=0.4)
+    assert str(found) == (
+        "promote v1: ndcg@10 0.1000, nothing in production to compare with; 95 % interval 0.0800 to 0.1200;"
+        " best baseline bm25 0.4000"
+    )
+    assert found.plain()["interval"] == {"mean": 0.1, "low": 0.08, "high": 0.12}
+
+
+def test_the_first_version_is_promoted_for_want_of_another() -> None:
+    assert str(verdict("v1", 0.1)) == "promote v1: ndcg@10 0.1000, nothing in production to compare with"
+
+
+def test_an_unanswered_smoke_query_stops_a_better_version() -> None:
+    found = verdict("v2", 0.9, production="v1", production_value=0.1, unanswered=("halo",))
+    assert not found.promote
+    assert "no answer to 'halo'" in str(found)
+
+
+def test_force_promotes_and_is_recorded_only_where_it_was_needed() -> None:
+    worse = verdict("v2", 0.1, production="v1", production_value=0.2, force=True)
+    assert worse.promote
+    assert worse.forced
+    assert str(worse).startswith("promote v2 by force: ndcg@10 0.1000 < 0.1980 required")
+    assert worse.plain()["forced"] is True
+    assert not verdict("v2", 0.3, production="v1", production_value=0.2, force=True).forced
+
+
+def test_versions_are_numbered_and_carry_metrics_and_decision(registry: Registry) -> None:
+    versions = registry.versions()
+    assert [version.name for version in versions] == ["v1", "v2"]
+    assert [version.in_production for version in versions] == [False, True]
+    assert versions[1].manifest.version == "v2"
+    assert versions[1].manifest.metrics["test"]["ndcg@10"] == 0.3
+    assert versions[1].manifest.gate["decision"].startswith("promote v2")
+
+
+def test_the_production_folder_opens_as_a_verified_bundle(registry: Registry) -> None:
+    assert Bundle.open(registry.path / "production").manifest.version == "v2"
+    assert registry.folder() == registry.path / "v2"
+
+
+def test_a_version_that_is_not_promoted_leaves_the_pointer(registry: Registry, tiny_bundle: Path) -> None:
+    with registry.locked() as version:
+        assert version == "v3"
+        registry.add(tiny_bundle, {}, verdict(version, 0.1, production="v2", production_value=0.3))
+    assert registry.production == "v2"
+    assert registry.versions()[2].manifest.gate["promote"] is False
+
+
+def test_rolling_back_returns_to_what_was_there_before(registry: Registry) -> None:
+    assert registry.rollback() == "v1"
+    assert registry.production == "v1"
+    with pytest.raises(BundleError, match="no earlier version"):
+        registry.rollback()
+    registry.activate("v2")
+    assert registry.production == "v2"
+    assert [move["to"] for move in registry.moves()] == ["v1", "v2", "v1", "v2"]
+
+
+def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> None:
+    """Readers in another thread never find it missing or half made, however often it moves."""
+    stop, seen = threading.Event(), set()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add((registry.path / "production" / "manifest.json").is_file() and registry.production)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in ("v1", "v2") * 50:
+        registry._point(version, "moved")
+    stop.set()
+    reader.join()
+    assert seen <= {"v1", "v2"}
+    assert registry.production == "v2"
+    assert not list(registry.path.glob(".production*"))
+
+
+def test_an_unknown_version_is_named_with_those_that_exist(registry: Registry) -> None:
+    with pytest.raises(BundleError, match=r"no version 'v9'; registered: v1, v2"):
+        registry.activate("v9")
+
+
+def test_a_damaged_version_is_not_activated(registry: Registry) -> None:
+    file = registry.path / "v1" / "items.parquet"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"items.parquet: damaged"):
+        registry.activate("v1")
+    assert registry.production == "v2"
+
+
+def test_nothing_in_production_says_how_to_get_something(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no version in production; run `txrec publish CONFIG`"):
+        Registry(tmp_path / "none").folder()

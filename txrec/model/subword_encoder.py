@@ -1,0 +1,177 @@
+"""Subword text encoder: a bidirectional Transformer beside a bag of hashed character trigrams and words.
+
+Both are trained on the shop's own text. The pre-norm Transformer over subwords learns meaning, the bag survives
+typing errors (Huang et al. 2013, "Learning deep structured semantic models"; Bojanowski et al. 2017, "Enriching word
+vectors with subword information"). The bag's rows are initialised as random directions whose length is the IDF of the
+n-gram: texts that share rare trigrams are close before any training.
+"""
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from txrec.config import TextConfig
+from txrec.model.dropout import Dropout
+from txrec.model.text_encoder import TextEncoder
+from txrec.text import CLS_TOKEN, PAD_TOKEN, tokenize
+
+_WEIGHTS, _TOKENIZER = "model.safetensors", "tokenizer.json"
+_CHARS_PER_TOKEN = 8  # a text is cut to `max_tokens` times as many characters before anything looks at it
+_WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+)  # Thai to Hangul
+
+
+class SubwordEncoder(TextEncoder):
+    """A Transformer over subwords plus a bag of hashed character trigrams and words, trained on the shop's text."""
+
+    kind = "subword"
+
+    def __init__(self, cfg: TextConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.tokenizer = tokenizer
+        self.token = nn.Embedding(tokenizer.get_vocab_size(), cfg.dim, padding_idx=PAD_TOKEN)
+        self.position = nn.Embedding(cfg.max_tokens + 1, cfg.dim)
+        nn.init.normal_(self.token.weight, std=0.02)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.blocks = nn.ModuleList(_Block(cfg) for _ in range(cfg.num_layers))
+        self.norm = nn.RMSNorm(cfg.dim)
+        self.dropout = Dropout(cfg.dropout)
+        if cfg.ngram_buckets:
+            self.ngram = nn.EmbeddingBag(cfg.ngram_buckets, cfg.dim, mode="sum")
+            nn.init.normal_(self.ngram.weight, std=cfg.dim**-0.5)
+            self.gate = nn.Parameter(torch.tensor(0.5))  # length of the Transformer's part beside the bag's
+
+    @property
+    def dim(self) -> int:
+        """Dt, width of a text vector."""
+        return self.cfg.dim
+
+    def size_of(self, text: str) -> int:
+        """Characters, which go with the number of subwords."""
+        return len(text)
+
+    def weigh_ngrams(self, texts: Sequence[str]) -> None:
+        """Scales the untrained bag by inverse document frequency: a trigram of every title says little.
+
+        Args:
+            texts: normalised training texts of products.
+        """
+        if not self.cfg.ngram_buckets:
+            return
+        frequency = np.zeros(self.cfg.ngram_buckets)
+        for text in texts:
+            frequency[list(set(self._ngrams(text)))] += 1
+        idf = np.log1p((len(texts) + 1) / (frequency + 1))
+        with torch.no_grad():
+            self.ngram.weight *= torch.from_numpy((idf / idf.max()).astype(np.float32))[:, None]
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """(n, T) int64 token ids of normalised texts, CLS first, PAD on the right."""
+        most_chars = _CHARS_PER_TOKEN * self.cfg.max_tokens
+        ids = tokenize(self.tokenizer, [text[:most_chars] for text in texts], self.cfg.max_tokens)
+        first = np.full((len(ids), 1), CLS_TOKEN, dtype=ids.dtype)
+        return torch.from_numpy(np.concatenate([first, ids], axis=1).astype(np.int64)).to(self.token.weight.device)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Contextual states of the real tokens: (n, T) int64 to (M, Dt) float32, in reading order, padding left out."""
+        real = tokens != PAD_TOKEN
+        row, column = real.nonzero(as_tuple=True)
+        x = self.dropout(self.token(tokens[row, column]) + self.position(column))
+        for block in self.blocks:
+            x = block(x, real)
+        return torch.as_tensor(self.norm(x))
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Differentiable vectors of normalised, non-empty texts: (n, Dt) float32 of length 1."""
+        tokens = self.tokens(texts)
+        pooled = F.normalize(self._pool(self.hidden(tokens), tokens != PAD_TOKEN), dim=-1)
+        if not self.cfg.ngram_buckets:
+            return pooled
+        bag = F.normalize(self._bag(texts), dim=-1)
+        return F.normalize(self.gate * pooled + bag, dim=-1)
+
+    def _pool(self, states: Tensor, real: Tensor) -> Tensor:
+        """States of real tokens (M, Dt) to one a text, (n, Dt); a mean's divisor goes when the vector is normalised."""
+        lengths = real.sum(dim=1)
+        if self.cfg.pooling == "cls":
+            return states[lengths.cumsum(0) - lengths]
+        row = torch.repeat_interleave(lengths)
+        return states.new_zeros(len(real), self.cfg.dim).index_add(0, row, states)
+
+    def _bag(self, texts: Sequence[str]) -> Tensor:
+        rows = [self._ngrams(text) for text in texts]
+        device = self.ngram.weight.device
+        flat = torch.tensor([bucket for row in rows for bucket in row], dtype=torch.int64, device=device)
+        lengths = torch.tensor([0, *map(len, rows)][:-1], dtype=torch.int64, device=device)
+        return torch.as_tensor(self.ngram(flat, lengths.cumsum(0)))  # (n, Dt)
+
+    def _ngrams(self, text: str) -> list[int]:
+        words = _WORD.findall(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
+        return [bucket for word in words for bucket in _buckets(word, self.cfg.ngram_buckets)]
+
+    def _write(self, folder: Path) -> Mapping[str, Any]:
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
+        self.tokenizer.save(str(folder / _TOKENIZER), pretty=False)
+        return self.cfg.model_dump(mode="json")
+
+    @classmethod
+    def read(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """The encoder that `save` wrote to a folder."""
+        encoder = cls(TextConfig.model_validate(settings), Tokenizer.from_file(str(folder / _TOKENIZER)))
+        encoder.load_state_dict(load_file(folder / _WEIGHTS))
+        return encoder
+
+
+class _Block(nn.Module):
+    """Pre-norm attention and SwiGLU (Shazeer 2020), bidirectional."""
+
+    def __init__(self, cfg: TextConfig) -> None:
+        super().__init__()
+        self.num_heads = cfg.num_heads
+        self.attention_norm, self.feed_norm = nn.RMSNorm(cfg.dim), nn.RMSNorm(cfg.dim)
+        self.qkv = nn.Linear(cfg.dim, 3 * cfg.dim, bias=False)
+        self.out = nn.Linear(cfg.dim, cfg.dim, bias=False)
+        self.up = nn.Linear(cfg.dim, 4 * cfg.dim, bias=False)  # value and gate, 2 Dt each
+        self.down = nn.Linear(2 * cfg.dim, cfg.dim, bias=False)
+        self.dropout = Dropout(cfg.dropout)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """States of the real tokens (M, D) and where they stand, (n, T) bool, to states (M, D).
+
+        Queries are short and uneven: leaving padding out of all but the attention more than halves the arithmetic.
+        """
+        qkv = self.qkv(self.attention_norm(x))
+        place = real.flatten().nonzero().squeeze(1)  # (M,) of n * T
+        padded = qkv.new_zeros(real.numel(), qkv.shape[-1]).index_copy(0, place, qkv)
+        heads = padded.view(*real.shape, 3, self.num_heads, -1)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each (n, H, T, D / H)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None, :])
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, place)))
+        value, gate = self.up(self.feed_norm(x)).chunk(2, dim=-1)
+        return torch.as_tensor(x + self.dropout(self.down(value * F.silu(gate))))
+
+
+@lru_cache(maxsize=200_000)
+def _buckets(word: str, num_buckets: int) -> tuple[int, ...]:
+    """Hashed trigrams of ` word `, and the word itself; CRC-32, so that every process agrees.
+
+    A script without blanks packs a sentence into a word and a word into two characters: there also pairs count.
+    """
+    padded = f" {word} "
+    grams = [padded, *(padded[i : i + 3] for i in range(len(padded) - 2))]
+    if _UNSPACED.search(word):
+        grams += [word[i : i + 2] for i in range(len(word) - 1)]
+    return tuple(zlib.crc32(gram.encode()) % num_buckets for gram in grams)

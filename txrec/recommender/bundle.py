@@ -1,0 +1,327 @@
+"""The bundle: one directory with everything that answers requests, and the only thing that serving reads.
+
+    candidate/
+    ├── manifest.json      `Manifest`: version, fingerprints, sha256 of every other file, metrics, gate
+    ├── model/             the retrieval model
+    ├── text/              text encoder and vectors (absent where text.encoder = "none")
+    ├── items.parquet      schema.PREPARED_ITEMS
+    ├── queries.parquet    schema.PREPARED_QUERIES
+    ├── users.parquet      schema.SEQUENCES, each user's last events
+    ├── meta.json          sizes of the data set
+    ├── index/NAME/        candidate sources
+    ├── activity/          counts that features are made from
+    └── ranker/            absent where retrieval order is kept
+
+It is written beside its place and renamed into it, so that a half-written bundle is never seen.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from txrec import schema
+from txrec.config import Config, fingerprint
+from txrec.data.prepared import Meta, PreparedData, Sequences
+from txrec.errors import BundleError
+from txrec.index.arrivals import Arrivals
+from txrec.index.covisitation import Covisitation
+from txrec.index.dense import Dense
+from txrec.index.fit import source_names
+from txrec.index.fuse import Fusion
+from txrec.index.lexical import Lexical
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
+from txrec.index.source import Source
+from txrec.model.ranker import Ranker
+from txrec.model.retrieval import RetrievalModel
+from txrec.model.text_encoder import TextEncoder, load_vectors
+from txrec.model.text_encoders import open_text_encoder
+from txrec.recommender.ranking_features import Activity
+from txrec.recommender.retriever import QueryTexts
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_OPENERS: dict[str, Callable[[Path], Source]] = {
+    "lexical": Lexical.open,
+    "query_clicks": QueryClicks.open,
+    "covisitation": Covisitation.open,
+    "popularity": Popularity.open,
+}
+
+
+@dataclass(frozen=True)
+class RankerDecision:
+    """Whether the ranker is kept, and the inequality that decided."""
+
+    keep: bool
+    metric: str
+    ranked: float
+    retrieved: float
+    num_requests: int
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What a bundle needs beside model and data: fitted sources, counts, fusion weights and the ranker."""
+
+    sources: Mapping[str, Source]
+    activity: Activity
+    fusion: Fusion
+    ranker: Ranker | None
+    decision: RankerDecision
+
+
+class Manifest(BaseModel):
+    """What a bundle says about itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT
+    version: str
+    """Name of this bundle: time of writing and the configuration's fingerprint, until a registry gives it another."""
+    created: str
+    """ISO 8601, UTC."""
+    config: dict[str, Any]
+    """The configuration it was made with."""
+    config_fingerprint: str
+    data_fingerprint: str
+    files: dict[str, str]
+    """File name = sha256, for every file but this one."""
+    fusion: dict[str, dict[str, float]]
+    """Fitted source weights, `with_query` and `without_query`."""
+    ranker: dict[str, Any]
+    """The decision about the ranker."""
+    metrics: dict[str, Any] = {}
+    """Test metrics, added when it is published."""
+    gate: dict[str, Any] = {}
+    """The promotion decision, added when it is published."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An opened bundle; parts are read when first asked for."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str, verify: bool = True) -> "Bundle":
+        """Opens a bundle and compares every file with its checksum.
+
+        Raises:
+            BundleError: no bundle here, another format, or a file that is missing or damaged (names it).
+        """
+        path = Path(path)
+        bundle = cls(path, _read_manifest(path))
+        if verify:
+            bundle.verify()
+        return bundle
+
+    def verify(self) -> None:
+        """Raises BundleError for the first file that does not have the manifest's checksum."""
+        for name, expected in self.manifest.files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise BundleError(
+                    f"{file}: missing, but the manifest lists it; copy the bundle again or publish it anew"
+                )
+            found = sha256(file)
+            if found != expected:
+                raise BundleError(
+                    f"{file}: damaged, sha256 is {found[:12]}..., the manifest has {expected[:12]}...;"
+                    " copy the bundle again or publish it anew"
+                )
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that it was made with."""
+        return Config.model_validate(self.manifest.config)
+
+    @cached_property
+    def meta(self) -> Meta:
+        """Sizes and cuts of the data set."""
+        return Meta.model_validate_json((self.path / "meta.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Catalogue, schema.PREPARED_ITEMS."""
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> Sequences:
+        """Last events of every known user."""
+        return Sequences.from_table(pq.read_table(self.path / "users.parquet"))
+
+    @cached_property
+    def model(self) -> RetrievalModel:
+        """The retrieval model."""
+        return RetrievalModel.open(self.path / "model")
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder | None:
+        """The text encoder, None where it is off."""
+        return open_text_encoder(self.path / "text") if (self.path / "text").is_dir() else None
+
+    @cached_property
+    def item_text(self) -> "np.ndarray[Any, np.dtype[np.float32]] | None":
+        """(N + 1, Dt) text vectors of the items, None without text."""
+        return load_vectors(self.path / "text")[0] if self.text_encoder is not None else None
+
+    @cached_property
+    def queries(self) -> QueryTexts:
+        """Text vectors by query."""
+        known = pq.read_table(self.path / "queries.parquet").column("query").to_pylist()
+        vectors = load_vectors(self.path / "text")[1] if self.text_encoder is not None else None
+        return QueryTexts(known, vectors, self.text_encoder)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """The candidate sources in order of trust."""
+        import torch
+
+        with torch.inference_mode():
+            vectors = self.model.item_vectors().numpy()
+        openers: dict[str, Callable[[Path], Source]] = {
+            **_OPENERS,
+            "dense": lambda folder: Dense.open(folder, vectors),
+            "arrivals": lambda folder: Arrivals.open(folder, vectors, self.item_text),
+        }
+        return {name: openers[name](self.path / "index" / name) for name in source_names(self.config.retrieval)}
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """Fitted source weights."""
+        return Fusion(**self.manifest.fusion)
+
+    @cached_property
+    def activity(self) -> Activity:
+        """Counts that features are made from."""
+        return Activity.open(self.path / "activity")
+
+    @cached_property
+    def ranker(self) -> Ranker | None:
+        """The ranker, None where retrieval order is kept."""
+        return Ranker.open(self.path / "ranker") if (self.path / "ranker").is_dir() else None
+
+
+def write(
+    path: Path, config: Config, data: PreparedData, model: RetrievalModel, text_dir: Path | None, ranking: Ranking
+) -> Bundle:
+    """Writes a complete bundle to `path`, replacing one that is there.
+
+    Args:
+        path: the bundle's directory.
+        config: what it was made with.
+        data: the prepared data set; its catalogue, queries and users' last events go into the bundle.
+        model: the trained retrieval model.
+        text_dir: checkpoint of the text encoder with its vectors; None where the encoder is off.
+        ranking: what `txrec.train.ranker.fit.fit` returned.
+    """
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_data(partial, config, data)
+    model.save(partial / "model")
+    if text_dir is not None:
+        shutil.copytree(text_dir, partial / "text", ignore=shutil.ignore_patterns("*.pt", "resume*"))
+    for name, source in ranking.sources.items():
+        source.save(partial / "index" / name)
+    ranking.activity.save(partial / "activity")
+    if ranking.ranker is not None:
+        ranking.ranker.save(partial / "ranker")
+    _write_manifest(partial, _manifest(partial, config, data, ranking))
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+    return Bundle.open(path, verify=False)
+
+
+def publish_copy(
+    source: Path, target: Path, version: str, metrics: Mapping[str, Any], gate: Mapping[str, Any]
+) -> Bundle:
+    """Copies a verified bundle under a new version, with its test metrics and the gate's decision in the manifest."""
+    bundle = Bundle.open(source)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    added = {"version": version, "metrics": dict(metrics), "gate": dict(gate)}
+    _write_manifest(partial, bundle.manifest.model_copy(update=added))
+    partial.rename(target)
+    return Bundle.open(target, verify=False)
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(
+            f"{path}: no bundle here ({MANIFEST} is missing); run `txrec train CONFIG` or `txrec publish CONFIG`"
+        )
+    try:
+        manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BundleError(f"{file}: not a manifest of this version of txrec: {error.errors()[0]['msg']}") from None
+    if manifest.format != FORMAT:
+        raise BundleError(f"{file}: format {manifest.format}, this version of txrec reads format {FORMAT}")
+    return manifest
+
+
+def _write_data(path: Path, config: Config, data: PreparedData) -> None:
+    pq.write_table(data.items, path / "items.parquet")
+    pq.write_table(data.queries, path / "queries.parquet")
+    pq.write_table(_last_events(data.sequences, 4 * config.model.max_length), path / "users.parquet")
+    (path / "meta.json").write_text(data.meta.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _last_events(sequences: Sequences, count: int) -> pa.Table:
+    """schema.SEQUENCES with the last `count` events of every user."""
+    ends = sequences.offsets[1:]
+    starts = np.maximum(sequences.offsets[:-1], ends - count)
+    lengths = ends - starts
+    take = np.repeat(starts - np.append(0, np.cumsum(lengths)[:-1]), lengths) + np.arange(lengths.sum())
+    offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
+    columns: dict[str, pa.Array] = {"user_id": pa.array(sequences.user_id, pa.string())}
+    for name in schema.SEQUENCES.names[1:]:
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(getattr(sequences, name)[take]))
+    return pa.table(columns).cast(schema.SEQUENCES)
+
+
+def _manifest(path: Path, config: Config, data: PreparedData, ranking: Ranking) -> Manifest:
+    created = datetime.now(UTC)
+    identity = fingerprint(config)
+    files = {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    return Manifest(
+        version=f"{created:%Y%m%dT%H%M%S}-{identity[:8]}",
+        created=created.isoformat(timespec="seconds"),
+        config=config.model_dump(mode="json"),
+        config_fingerprint=identity,
+        data_fingerprint=data.meta.fingerprint,
+        files=files,
+        fusion={
+            "with_query": dict(ranking.fusion.with_query),
+            "without_query": dict(ranking.fusion.without_query),
+        },
+        ranker=dict(ranking.decision.__dict__),
+    )
+
+
+def _write_manifest(path: Path, manifest: Manifest) -> None:
+    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")

@@ -1,0 +1,134 @@
+"""Candidates to an order: features, the ranker in one batch, and diversification.
+
+Works in dense ids, for `txrec.recommender.recommender` and for evaluation alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from txrec.index.fuse import Reserved, keep_places
+from txrec.model.ranker import CandidateBatch, Ranker
+from txrec.recommender.ranking_features import NUM_REQUEST_FEATURES, Evidence
+from txrec.recommender.types import Candidates, Request
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One request's candidates in their final order."""
+
+    order: NDArray[np.int64]
+    """(K,) places in `Candidates`, best first."""
+    scores: NDArray[np.float32]
+    """(K,) in the same order: click probabilities if `by_ranker`, fused retrieval scores otherwise."""
+    by_ranker: bool
+
+
+def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: int) -> CandidateBatch:
+    """The ranker's input for B requests, padded to the largest candidate set.
+
+    Args:
+        candidates: of B requests, none empty.
+        evidence: what features are made from.
+        num_candidates: candidates a request that take part, at least its `top_k`.
+    """
+    counts = [min(len(c), max(num_candidates, c.request.top_k)) for c in candidates]
+    width = max(counts)
+    items = np.zeros((len(counts), width, evidence.item_vectors.shape[1]), np.float32)
+    features = np.zeros((len(counts), width, evidence.num_features), np.float32)
+    request = np.zeros((len(counts), NUM_REQUEST_FEATURES), np.float32)
+    told, start = evidence.features(candidates, counts), 0
+    for row, (one, count) in enumerate(zip(candidates, counts, strict=True)):
+        items[row, :count] = evidence.item_vectors[one.ids[:count]]
+        features[row, :count] = told[start : start + count]
+        request[row] = evidence.request_features(one)
+        start += count
+    return CandidateBatch(
+        items=torch.from_numpy(items),
+        features=torch.from_numpy(features),
+        mask=torch.arange(width) < torch.tensor(counts)[:, None],
+        state=torch.from_numpy(np.stack([c.state for c in candidates])),
+        query=torch.from_numpy(np.stack([c.query_vector for c in candidates])),
+        request=torch.from_numpy(request),
+    )
+
+
+@torch.inference_mode()
+def rank(
+    candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evidence, reserved: Reserved | None = None
+) -> list[Ranked]:
+    """Reorders every request's candidates; who has reserved places keeps them, whatever the probabilities say.
+
+    Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
+    ranker learned from.
+    """
+    ranked = [_retrieval_order(one) for one in candidates]
+    if ranker is None:
+        return ranked
+    learned = {has_query: ranker.has_learned(has_query) for has_query in (True, False)}
+    usable = (len(one) and one.fallback is None and learned[bool(one.query)] for one in candidates)
+    rows = [row for row, use in enumerate(usable) if use]
+    if not rows:
+        return ranked
+    inputs = batch([candidates[row] for row in rows], evidence, ranker.cfg.num_candidates)
+    scores = ranker(inputs)
+    chances = ranker.probabilities(scores).numpy()
+    for row, score, chance, mask in zip(rows, scores.numpy(), chances, inputs.mask.numpy(), strict=True):
+        count = int(mask.sum())
+        order = np.argsort(-score[:count], kind="stable")
+        if reserved is not None:
+            within = min(reserved.within, count)
+            ranks = candidates[row].ranks[order, reserved.column]
+            order = keep_places(order, (ranks > 0) & (ranks <= reserved.count), within)
+        ranked[row] = _with_rest(order, chance[order], candidates[row])
+    return ranked
+
+
+def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, count: int) -> Ranked:
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the first candidates.
+
+    Args:
+        ranked: the order by relevance.
+        vectors: (K, D) L2-normalised item vectors in that order.
+        diversity: 0 = relevance alone, 1 = dissimilarity alone (after the first item).
+        count: length of the slate; at most four times as many candidates are considered.
+    """
+    if diversity <= 0 or len(ranked.order) < 2:
+        return ranked
+    pool = min(len(ranked.order), _pool(count))
+    relevance = 1.0 - np.arange(pool) / pool  # by place: probabilities of a slate span orders of magnitude
+    nearest = np.full(pool, -1.0)
+    left = np.ones(pool, dtype=np.bool_)
+    chosen: list[int] = []
+    for _ in range(min(count, pool)):
+        gain = (1.0 - diversity) * relevance - (diversity * nearest if chosen else 0.0)
+        best = int(np.where(left, gain, -np.inf).argmax())
+        chosen.append(best)
+        left[best] = False
+        nearest = np.maximum(nearest, vectors[:pool] @ vectors[best])
+    rest = np.setdiff1d(np.arange(len(ranked.order)), chosen)
+    place = np.append(np.array(chosen, dtype=np.int64), rest)
+    return Ranked(ranked.order[place], ranked.scores[place], ranked.by_ranker)
+
+
+def reach(request: Request) -> int:
+    """Candidates, by relevance, that can be in the request's slate."""
+    return _pool(request.top_k) if request.diversity > 0 else request.top_k
+
+
+def _pool(count: int) -> int:
+    return max(4 * count, 50)
+
+
+def _retrieval_order(candidates: Candidates) -> Ranked:
+    return Ranked(np.arange(len(candidates)), candidates.fused, by_ranker=False)
+
+
+def _with_rest(order: NDArray[np.int64], chances: NDArray[np.float32], candidates: Candidates) -> Ranked:
+    """Appends the candidates that the ranker did not see, below the least of those that it saw."""
+    rest = np.arange(len(order), len(candidates))
+    below = candidates.fused[rest] / max(float(candidates.fused[:1].max(initial=0.0)), 1e-9) * chances.min()
+    return Ranked(np.append(order, rest), np.append(chances, below).astype(np.float32), by_ranker=True)

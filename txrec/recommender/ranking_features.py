@@ -1,0 +1,406 @@
+"""What is known about a candidate in the light of a request: the ranker's features, the only function that makes them.
+
+Count-based evidence must not have seen the event that is being ranked: it is fitted on a log that ends before the
+requests it is used for, in training as in serving.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.index.arrays import load_arrays, save_arrays
+from txrec.index.covisitation import Covisitation
+from txrec.index.lexical import NUM_WORDING, Lexical, Title
+from txrec.index.log import DAY_US, EventLog
+from txrec.index.query_clicks import PACES, QueryClicks
+from txrec.index.source import Source
+from txrec.index.tokens import trigrams, words
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.types import Candidates
+from txrec.schema import EventKind
+
+NUM_REQUEST_FEATURES = 6
+FAST = 0.25
+"""Half-life of the fast counts as a share of the configured one."""
+ORDER = 0
+"""Column of `features` in which retrieval order is written: a ranker starts from it."""
+BY_VECTORS = ("dense", "arrivals")
+"""Sources that compare trained vectors."""
+HAS_QUERY = 0
+"""Column of `request_features` that says whether something is searched for."""
+PRIOR_EVENTS = 0.05
+"""Events that every item is taken to have had beside those counted."""
+PRIOR_VOTES, PRIOR_CLICKS = 0.3, 2.0
+"""Clicks that a query is taken to have had beside those counted: after everybody's taste, and after like queries'."""
+NAME_WEIGHT, LEAST_SHARE = 0.1, 1e-3
+"""What the best name match adds to a share of clicks, and to everything, before its logarithm is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """How much and how lately each item was wanted, by the end of a log."""
+
+    slow: NDArray[np.float32]  # (N + 1,) decayed events
+    fast: NDArray[np.float32]  # (N + 1,) fast-decaying events
+    plain: NDArray[np.float32]  # (N + 1,) events
+    last_ts: NDArray[np.int64]  # (N + 1,) microseconds, 0 = never or unknown
+    first_ts: NDArray[np.int64]  # (N + 1,)
+    end_us: int
+
+    @classmethod
+    def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Activity":
+        """Counts item events."""
+        size = num_items + 1
+        counts = [
+            np.bincount(log.item, weights=log.weights(half_life), minlength=size).astype(np.float32)
+            for half_life in (half_life_days, half_life_days * FAST, np.inf)
+        ]
+        last = np.zeros(size, np.int64)
+        np.maximum.at(last, log.item, log.ts)
+        return cls(counts[0], counts[1], counts[2], last, log.first_ts(num_items), log.end_us)
+
+    def extended(self, num_items: int) -> "Activity":
+        """The same over a grown catalogue; new items have no events."""
+        more = num_items + 1 - len(self.slow)
+        if not more:
+            return self
+        grown: dict[str, Any] = {name: np.pad(array, (0, more)) for name, array in self._arrays().items()}
+        return Activity(**grown, end_us=self.end_us)
+
+    def features(self, ids: NDArray[np.int32], now_us: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """Popularity, trend and recency of P items, each at a time of its own (0 = when the log ends), by columns."""
+        now = np.where(now_us > 0, now_us, self.end_us)
+        known = self.last_ts[ids] > 0
+        since_last = np.where(known, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
+        since_first = np.where(known, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
+        return [*self._popularity[ids].T, np.log1p(since_last), np.log1p(since_first)]
+
+    def warm(self) -> None:
+        """Takes now the logarithms and shares that the first request would wait for."""
+        _ = (self._popularity, self.shares)
+
+    def save(self, path: Path) -> None:
+        """One safetensors file."""
+        save_arrays(path / "activity.safetensors", {**self._arrays(), "end_us": np.array([self.end_us])})
+
+    @classmethod
+    def open(cls, path: Path) -> "Activity":
+        """Reads what `save` wrote."""
+        arrays = load_arrays(path / "activity.safetensors")
+        end_us = int(arrays.pop("end_us")[0])
+        return cls(**arrays, end_us=end_us)
+
+    @cached_property
+    def _popularity(self) -> NDArray[np.float32]:
+        """(N + 1, 4) popularity at every pace and its trend, as logarithms."""
+        trend = np.log((self.fast + 0.5) / (self.slow + 2.0))
+        return np.stack([np.log1p(self.slow), np.log1p(self.fast), np.log1p(self.plain), trend], axis=1)
+
+    @cached_property
+    def shares(self) -> NDArray[np.float32]:
+        """(N + 1, PACES) each item's share of all events at every pace; no item's is 0."""
+        counts = np.stack([self.slow, self.fast, self.plain], axis=1) + np.float32(PRIOR_EVENTS)
+        return np.asarray(counts / counts[1:].sum(axis=0), np.float32)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "end_us"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """The candidates of B requests one after the other, P in all: what is computed for all at once costs one call."""
+
+    requests: Sequence[Candidates]
+    parts: Sequence[slice]  # (B,) where the candidates of each request are
+    ids: NDArray[np.int32]  # (P,)
+    row: NDArray[np.int64]  # (P,) the request of each
+
+    @classmethod
+    def of(cls, requests: Sequence[Candidates], counts: Sequence[int]) -> "_Sets":
+        """The first candidates of each request, so many of them."""
+        ends = np.cumsum([0, *counts]).tolist()
+        ids = np.concatenate([one.ids[:count] for one, count in zip(requests, counts, strict=True)])
+        parts = [slice(start, end) for start, end in pairwise(ends)]
+        return cls(requests, parts, ids, np.repeat(np.arange(len(requests)), counts))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[tuple[int, Candidates, slice]]:
+        """(number, request, where its candidates are)."""
+        return zip(range(len(self.requests)), self.requests, self.parts, strict=True)
+
+    @cached_property
+    def now_us(self) -> NDArray[np.int64]:
+        """(P,) time of the candidate's request."""
+        return np.array([one.now_us for one in self.requests], np.int64)[self.row]
+
+    def joined(self, arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        """(P, ...) of an array for each request whose first rows are of its candidates."""
+        return np.concatenate([array[: part.stop - part.start] for array, part in zip(arrays, self.parts, strict=True)])
+
+    def of_searches(
+        self, width: int, make: Callable[[Candidates, NDArray[np.int32]], NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        """(P, width) of what a function makes of a request with a query and its K ids, (K, width); zeros elsewhere."""
+        found = np.zeros((len(self), width), np.float32)
+        for _, one, part in self:
+            if one.query:
+                found[part] = make(one, self.ids[part])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Histories:
+    """What B users did with items, one user after the other: E events in all, impressions left out."""
+
+    row: NDArray[np.int64]  # (E,) whose
+    item: NDArray[np.int32]  # (E,)
+    ts: NDArray[np.int64]  # (E,)
+    bought: NDArray[np.bool_]  # (E,)
+    back: NDArray[np.int64]  # (E,) steps back from the user's last one
+    last: NDArray[np.int32]  # (B,) item of everybody's last event, PAD = none
+
+    @classmethod
+    def of(cls, requests: Sequence[Candidates]) -> "_Histories":
+        """The histories of requests."""
+        all_of = [one.history for one in requests]
+        row = np.repeat(np.arange(len(all_of)), [len(one.item) for one in all_of])
+        item, event = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("item", "event"))
+        kept = np.flatnonzero((item != schema.PAD) & (event != EventKind.IMPRESSION))
+        row, item, event = row[kept], item[kept], event[kept]
+        count = np.bincount(row, minlength=len(all_of))
+        ends = np.cumsum(count)
+        last = np.full(len(all_of), schema.PAD, np.int32)
+        last[count > 0] = item[ends[count > 0] - 1]
+        ts = np.concatenate([one.ts for one in all_of])[kept]
+        return cls(row, item, ts, event >= EventKind.PURCHASE, ends[row] - 1 - np.arange(len(row)), last)
+
+    def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
+        size = 1 + max(sets.ids.max(initial=0), self.item.max(initial=0))
+        candidate, there = _look_up(sets.row * size + sets.ids, self.row * size + self.item)
+        place = np.flatnonzero(there)
+        return place, candidate[place]
+
+
+class _Group(NamedTuple):
+    """Columns of `Evidence.features` that one function makes."""
+
+    width: int
+    make: Callable[[_Sets], Iterable[NDArray[Any]]]
+    """Candidate sets to `width` columns, P long."""
+    learnt: Sequence[int] = ()
+    """Those of them that trained vectors decide."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything that features are made from; the catalogue, the vectors and the fitted counts."""
+
+    catalogue: Catalogue
+    activity: Activity
+    item_vectors: NDArray[np.float32]  # (N + 1, D) of the retrieval model
+    item_text: NDArray[np.float32] | None  # (N + 1, Dt) of the text encoder
+    sources: Mapping[str, Source]
+    wording: bool = False
+    """Whether features tell how titles meet a query's words one by one: rankers trained on grades read them."""
+
+    def warm(self) -> None:
+        """Builds now what the first request would wait for."""
+        self.catalogue.warm()
+        self.activity.warm()
+
+    @property
+    def num_features(self) -> int:
+        """F, columns of `features`."""
+        return sum(group.width for group in self._groups())
+
+    @property
+    def learnt_columns(self) -> list[int]:
+        """Columns of `features` that trained vectors decide: too good on events that the vectors were trained on."""
+        found: list[int] = []
+        start = 0
+        for group in self._groups():
+            found.extend(start + place for place in group.learnt)
+            start += group.width
+        return found
+
+    def features(self, candidates: Sequence[Candidates], counts: Sequence[int]) -> NDArray[np.float32]:
+        """(P, F) of the first candidates of B requests, `counts` of them, one request after the other; not scaled."""
+        sets = _Sets.of(candidates, counts)
+        found = np.empty((self.num_features, len(sets)), np.float32)
+        columns = (column for group in self._groups() for column in group.make(sets))
+        for row, column in enumerate(columns):  # sooner than to stack columns of several types
+            found[row] = column
+        return found.T
+
+    def _groups(self) -> list[_Group]:
+        """The columns of `features` from left to right: the one place that knows where what is."""
+        count = len(self.sources)
+        by_vectors = [place for place, name in enumerate(self.sources) if name in BY_VECTORS]
+        return [
+            _Group(1, self._order),  # `ORDER`
+            _Group(
+                3 * count, self._source_columns, [kind * count + place for kind in range(3) for place in by_vectors]
+            ),
+            _Group(2, self._retrieval, [0]),
+            _Group(3 * PACES + 3, self._shares),
+            _Group(6, self._activity),
+            _Group(2, self._prices),
+            _Group(4, self._text, [0]),
+            *([_Group(1 + NUM_WORDING, self._wording)] if self.wording else ()),
+            _Group(7, self._history, [5]),
+        ]
+
+    def request_features(self, candidates: Candidates) -> NDArray[np.float32]:
+        """(NUM_REQUEST_FEATURES,) of the request as a whole."""
+        history = candidates.history
+        clicks = self.sources.get("query_clicks")
+        same = near = 0.0
+        if isinstance(clicks, QueryClicks) and candidates.query:
+            clicked, near = clicks.familiarity(candidates.query)
+            same = np.log1p(clicked)
+        idle = 0.0
+        if len(history.ts) and history.ts[-1] > 0 and candidates.now_us:
+            idle = np.log1p(max(candidates.now_us - int(history.ts[-1]), 0) / DAY_US)
+        length = np.log1p(len(history.item))
+        return np.array([bool(candidates.query), len(candidates.query) / 32, length, idle, same, near], np.float32)
+
+    def _order(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [np.concatenate([-np.log1p(np.arange(part.stop - part.start)) for part in sets.parts])]
+
+    def _source_columns(self, sets: _Sets) -> list[NDArray[Any]]:
+        ranks = sets.joined(one.ranks for one in sets.requests)
+        found = ranks > 0
+        scores = np.where(found, sets.joined(one.scores for one in sets.requests), np.float32(0))
+        top = np.maximum.reduceat(scores, [part.start for part in sets.parts], axis=0)
+        scaled = scores / np.maximum(top, np.float32(1e-6))[sets.row]
+        return [*found.T, *np.where(found, 3.0 / (2.0 + ranks), 0.0).T, *scaled.T]
+
+    def _retrieval(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [
+            self._cosines(sets, [one.state for one in sets.requests]),
+            sets.joined(one.fused for one in sets.requests),
+        ]
+
+    def _activity(self, sets: _Sets) -> list[NDArray[Any]]:
+        return self.activity.features(sets.ids, sets.now_us)
+
+    def _cosines(
+        self, sets: _Sets, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(P,) of each candidate's vector with that of its request, (D,) each."""
+        return np.concatenate([self.item_vectors[sets.ids[part]] @ vectors[row] for row, _, part in sets])
+
+    def _shares(self, sets: _Sets) -> list[NDArray[Any]]:
+        """How the clicks of the same query, of those spelled alike and of everybody are shared out among items.
+
+        As logarithms at every pace, each smoothed by the next wider one; then two plain shares, and what a careful shop
+        would sort by: like queries' clicks and the name.
+        """
+        own, own_total, votes, votes_total = np.split(sets.of_searches(4 * PACES, self._clicks), 4, axis=1)
+        everybody = self.activity.shares[sets.ids]
+        alike = (votes + PRIOR_VOTES * everybody) / (votes_total + PRIOR_VOTES)
+        same = (own + PRIOR_CLICKS * alike) / (own_total + PRIOR_CLICKS)
+        least = np.float32(1e-9)
+        plain = [own[:, 0] / np.maximum(own_total[:, 0], least), votes[:, 0] / np.maximum(votes_total[:, 0], least)]
+        name = sets.of_searches(1, self._name_match)[:, 0]
+        by_hand = np.log(plain[1] + NAME_WEIGHT * name + LEAST_SHARE)
+        return [*np.log(np.concatenate([same, alike, everybody], axis=1)).T, *plain, by_hand]
+
+    def _clicks(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 4 PACES) clicks after the query, those after it and like ones, each followed by all items' together."""
+        clicks = self.sources.get("query_clicks")
+        if not isinstance(clicks, QueryClicks):
+            return np.zeros((len(ids), 4 * PACES), np.float32)
+        known = clicks.evidence(candidates.query, ids)
+        own_total, votes_total = (
+            np.broadcast_to(all_, known.own.shape) for all_ in (known.own_total, known.votes_total)
+        )
+        return np.concatenate([known.own, own_total, known.votes, votes_total], axis=1)
+
+    def _name_match(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
+        """(K, 1) the lexical source's scores, 1 for its best one."""
+        if "lexical" not in self.sources:
+            return np.zeros((len(ids), 1), np.float32)
+        scores = candidates.scores[:, list(self.sources).index("lexical")]
+        scores = np.where(np.isnan(scores), np.float32(0), scores)  # a fifth of the time of nan_to_num
+        return np.asarray(scores[: len(ids), None] / max(float(scores.max(initial=0.0)), 1e-6))
+
+    def _prices(self, sets: _Sets) -> list[NDArray[Any]]:
+        price = self.catalogue.prices[sets.ids]
+        known = ~np.isnan(price)
+        return [np.log1p(np.where(known, price, 0.0)), known]
+
+    def _text(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [*sets.of_searches(4, self._text_of).T]
+
+    def _text_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
+        """(K, 4) how much products' texts have of the query."""
+        cosine = np.zeros(len(ids)) if self.item_text is None else self.item_text[ids] @ candidates.query_vector
+        asked, grams = frozenset(words(candidates.query)), frozenset(trigrams(candidates.query))
+        titles = [self.catalogue.words(int(item)) for item in ids]
+        shared = np.array([len(asked & title) for title in titles], dtype=np.float64)
+        lengths = np.array([len(title) for title in titles])
+        spelled = [self.catalogue.trigrams(int(item)) for item in ids]
+        covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
+        return np.stack([cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered], axis=1)
+
+    def _wording(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [*sets.of_searches(1 + NUM_WORDING, self._wording_of).T]
+
+    def _wording_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 1 + NUM_WORDING) the lexical source's score as it is, and how the titles meet the query's words."""
+        lexical = self.sources.get("lexical")
+        found = np.zeros((len(ids), 1 + NUM_WORDING), np.float32)
+        if isinstance(lexical, Lexical):
+            scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
+            found[:, 0] = np.nan_to_num(scores)
+            titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
+            found[:, 1:] = lexical.wording(candidates.query, titles)
+        return found
+
+    def _history(self, sets: _Sets) -> list[NDArray[Any]]:
+        history = _Histories.of(sets.requests)
+        place, candidate = history.found(sets)  # of events, and of candidates that they were about
+        back, bought = np.full(len(sets), -1), np.zeros(len(sets), np.bool_)
+        last_ts = np.zeros(len(sets), np.int64)
+        back[candidate], last_ts[candidate] = history.back[place], history.ts[place]  # the last of several stays
+        bought[candidate[history.bought[place]]] = True
+        seen = back >= 0
+        days = np.where(sets.now_us > 0, np.maximum(sets.now_us - last_ts, 0) / DAY_US, 0.0)
+        category = self.catalogue.categories[history.last][sets.row]
+        return [
+            np.log1p(np.bincount(candidate, minlength=len(sets))),
+            np.where(seen, 1.0 / (1 + np.maximum(back, 0)), 0.0),
+            np.where(seen, 1.0 / (1.0 + days), 0.0),
+            bought,
+            np.concatenate([self._affinity(int(history.last[row]), sets.ids[part]) for row, _, part in sets]),
+            self._cosines(sets, self.item_vectors[history.last]),
+            (self.catalogue.categories[sets.ids] == category) & (category > 0),
+        ]
+
+    def _affinity(self, item: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        source = self.sources.get("covisitation")
+        found = np.zeros(len(ids), dtype=np.float32)
+        if isinstance(source, Covisitation):
+            neighbours, affinity = source.neighbours(item)
+            if len(neighbours):
+                place, there = _look_up(neighbours, ids)
+                found = np.where(there, affinity[place], found)
+        return found
+
+
+def _look_up(known: NDArray[Any], asked: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(n,) where each value asked for is among the known ones, of which there is one at least, and whether it is."""
+    order = np.argsort(known)
+    place = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(order) - 1)]
+    return place, known[place] == asked

@@ -1,0 +1,421 @@
+"""Recommendations from a bundle: one code path for evaluation, batch jobs and serving.
+
+    Request --questions--> Question --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
+
+Raw ids and texts come in and go out; everything between is in dense ids. A `Recommender` never changes: an updated
+catalogue gives a new one that shares the rest.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.errors import RequestError, UnknownItemError
+from txrec.index import arrivals
+from txrec.index.filters import Filters, PriceRange, restrict
+from txrec.index.fuse import Fusion
+from txrec.index.lexical import Lexical
+from txrec.index.source import Source
+from txrec.model.history_features import History
+from txrec.recommender.bundle import Bundle
+from txrec.recommender.catalogue import Catalogue, ItemChange
+from txrec.recommender.explanations import Explainer
+from txrec.recommender.ranking import Ranked, diversify, rank, reach
+from txrec.recommender.ranking_features import Evidence
+from txrec.recommender.retriever import NO_HISTORY, QueryBook, Question, Retriever
+from txrec.recommender.steps import Steps, complete
+from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
+from txrec.schema import EVENT_CODES, EventKind
+from txrec.text import normalise
+
+__all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
+
+ENCODED = ("text", "category_id", "brand_id", "price_bucket")
+"""Columns of a product that its vector is made from."""
+SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "arrivals": 0.0})
+
+
+class Recommender:
+    """Answers requests from an opened bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.config = bundle.config
+        self.catalogue = Catalogue(bundle.items)
+        self.ranker = bundle.ranker
+        self.retriever = Retriever(
+            bundle.model,
+            bundle.queries,
+            bundle.sources,
+            bundle.fusion,
+            bundle.config.retrieval.num_candidates,
+            arrivals.reserved(bundle.config, list(bundle.sources)),
+        )
+        self.evidence = Evidence(
+            self.catalogue,
+            bundle.activity,
+            self.retriever.dense.vectors,
+            bundle.item_text,
+            self.retriever.sources,
+            wording=self.ranker is not None and self.ranker.graded,
+        )
+        self._users = {str(user): row for row, user in enumerate(bundle.users.user_id)}
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Recommender":
+        """Opens and verifies the bundle at `path`."""
+        return cls(Bundle.open(path))
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return self.bundle.manifest.version
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Slates for a batch of requests.
+
+        Raises:
+            RequestError: a request that cannot be answered as asked; names the field.
+        """
+        return self.rank(self.retrieve(requests))
+
+    def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
+        """Candidates for a batch of requests: one encoding, one search a source."""
+        return complete(self.retrieve_in_steps(requests))
+
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+        """`retrieve` in steps, for a server that has other things to do between them."""
+        book = QueryBook(self.retriever.texts)
+        questions = [self._question(request, book) for request in requests]
+        return (yield from self.retriever.retrieve_in_steps(questions, book))
+
+    def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
+        """Slates from candidates; `use_ranker=False` keeps retrieval order."""
+        started = time.perf_counter()
+        ranked = self.rank_dense(candidates, use_ranker)
+        timings = {"rank": 1e3 * (time.perf_counter() - started)}
+        return [self._slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
+
+    def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
+        """Candidates without those that can be in no slate, because neither ranker nor diversification looks so far.
+
+        Their slates are the same; it is what is sent to a ranker elsewhere.
+        """
+        return [one.first(max(self._num_ranked, reach(one.request))) for one in candidates]
+
+    @property
+    def num_encoded_queries(self) -> int:
+        """Query texts so far that had to be encoded; the others were in the bundle or in the cache."""
+        return self.retriever.texts.num_encoded
+
+    def retrieve_dense(
+        self,
+        histories: Sequence[History],
+        queries: Sequence[str] | None = None,
+        now_us: Sequence[int] | NDArray[np.int64] | None = None,
+        excluded: Sequence[Sequence[int]] | None = None,
+        top_k: int = 25,
+    ) -> list[Candidates]:
+        """Candidates for histories in dense ids, for evaluation: what is unavailable now was on sale then.
+
+        Args:
+            histories: B histories whose `query` holds the data set's dense query ids.
+            queries: (B,) normalised search texts, empty = none; None = no queries at all.
+            now_us: (B,) times of the requests, microseconds UTC; None = just after each history.
+            excluded: (B,) dense ids that must not be proposed; None = none.
+            top_k: at least this many candidates come back where so many items are allowed.
+        """
+        questions = []
+        for row, history in enumerate(histories):
+            now = int(now_us[row]) if now_us is not None else int(history.ts[-1]) if len(history.ts) else 0
+            mask = restrict(len(self.catalogue) + 1, None, excluded[row] if excluded is not None else ())
+            query = queries[row] if queries is not None else ""
+            fallback = None if query or len(history.item) else "unknown_user"
+            questions.append(Question(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback))
+        return self.retriever.retrieve(questions)
+
+    def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
+        """The final order of candidates, diversified where the request asks for it."""
+        ranked = rank(candidates, self.ranker if use_ranker else None, self.evidence, self.retriever.reserved)
+        vectors = self.evidence.item_vectors
+        return [
+            diversify(order, vectors[one.ids[order.order]], one.request.diversity, one.request.top_k)
+            if one.request.diversity > 0
+            else order
+            for one, order in zip(candidates, ranked, strict=True)
+        ]
+
+    def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
+        """Items like this one and items that go with it.
+
+        Raises:
+            UnknownItemError: the catalogue does not hold the item.
+        """
+        dense_id = self._known_item(item_id, "item_id")
+        request = Request(top_k=top_k, filters=filters)
+        history = History(
+            *(np.array([value], kind) for value, kind in zip((dense_id, 0, EventKind.VIEW, 0), _KINDS, strict=True))
+        )
+        mask = self.catalogue.mask(filters, [dense_id])
+        question = Question(history, "", self._end_us, mask, request)
+        neighbours = self.retriever.by_vectors([question], self.evidence.item_vectors[[dense_id]], SIMILAR_FUSION)
+        return self.rank(neighbours, use_ranker=False)[0]
+
+    def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
+        """The caller's own list in the order that suits the request; unknown items are left out and noted."""
+        known = {key: self.catalogue.ids[key] for key in item_ids if key in self.catalogue.ids}
+        missing = [key for key in item_ids if key not in known]
+        book = QueryBook(self.retriever.texts)
+        asked = replace(request, top_k=max(len(known), 1))
+        question = self._question(asked, book)
+        notes = (*question.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
+        question = replace(question, mask=self.catalogue.only(known.values()), notes=notes)
+        return self.rank(self.retriever.retrieve([question], book))[0]
+
+    def history(self, user_id: str) -> tuple[Event, ...]:
+        """The last events of a user of the data set, oldest first; empty for anybody else."""
+        found = self._stored(user_id)
+        if found is None:
+            return ()
+        texts = self.retriever.texts.names
+        return tuple(
+            Event(
+                event=EventKind(int(kind)).label,
+                item_id=str(self.catalogue.keys[item]) if item else None,
+                query=texts[query] if query else None,
+                ts=int(ts) or None,
+            )
+            for item, query, kind, ts in zip(found.item, found.query, found.event, found.ts, strict=True)
+        )
+
+    def history_length(self, user_id: str) -> int:
+        """How many events `history` has."""
+        row = self._users.get(user_id)
+        return 0 if row is None else int(self.bundle.users.offsets[row + 1] - self.bundle.users.offsets[row])
+
+    def known_users(self) -> tuple[str, ...]:
+        """Users whose history came with the bundle."""
+        return tuple(self._users)
+
+    def with_items(self, rows: Sequence[Mapping[str, Any]]) -> "Recommender":
+        """A recommender that also knows these products, or knows them as these rows say; nothing is trained.
+
+        Args:
+            rows: columns of schema.ITEMS by name; only `item_id` is required.
+        """
+        if not rows:
+            return self
+        catalogue, ids, table = self.catalogue.upsert(rows)
+        renamed, anew = (self._differs(ids, table, columns) for columns in (("text", "title"), ENCODED))
+        lexical = self.retriever.sources.get("lexical")
+        sources: dict[str, Source] = {"popularity": self.retriever.popularity.extended(len(catalogue))}
+        if isinstance(lexical, Lexical):
+            sources["lexical"] = lexical.extended(ids[renamed], table.filter(renamed))
+        text = self._item_text(len(catalogue), ids[renamed], table.filter(renamed))
+        retriever = self.retriever.changed(ids[anew], table.filter(anew), text, sources)
+        return self._with(catalogue, retriever, text)
+
+    def without_items(self, item_ids: Iterable[str]) -> "Recommender":
+        """A recommender that never shows these products; histories may still name them."""
+        return self._with(self.catalogue.retire(item_ids), self.retriever, self.evidence.item_text)
+
+    def with_changes(self, changes: Sequence[ItemChange]) -> "Recommender":
+        """A recommender to which the shop's changes apply, each complete in itself: none before it counts.
+
+        Applied in one go or bit by bit in the order in which they were made, the result is the same, dense ids
+        included. What a change leaves unsaid is as in the bundle.
+        """
+        put = sorted((change for change in changes if change.born), key=lambda change: change.born)
+        trained = self.catalogue.trained
+        rows = [{**trained.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
+        gone = [change.item_id for change in changes if change.retired]
+        changed = self.with_items(rows).without_items(gone)
+        changed.evidence.warm()
+        return changed
+
+    def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":
+        changed = object.__new__(Recommender)
+        changed.__dict__.update(self.__dict__)
+        changed.catalogue, changed.retriever = catalogue, retriever
+        activity = self.evidence.activity.extended(len(catalogue))
+        changed.evidence = replace(
+            self.evidence,
+            catalogue=catalogue,
+            activity=activity,
+            item_vectors=retriever.dense.vectors,
+            item_text=text,
+            sources=retriever.sources,
+        )
+        return changed
+
+    def _differs(self, ids: NDArray[np.int32], table: pa.Table, columns: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(n,) which rows are new or differ from what is known in one of the columns."""
+        differs = ids > len(self.catalogue)
+        known = np.flatnonzero(~differs)
+        before = self.catalogue.items.select(columns).take(ids[known] - 1).to_pylist()
+        after = table.select(columns).take(known).to_pylist()
+        differs[known] = [one != other for one, other in zip(before, after, strict=True)]
+        return differs
+
+    def _item_text(self, num_items: int, ids: NDArray[np.int32], table: pa.Table) -> NDArray[np.float32] | None:
+        """(N + 1, Dt) text vectors of a catalogue in which some items have new texts; None without an encoder."""
+        encoder, text = self.bundle.text_encoder, self.evidence.item_text
+        if encoder is None or text is None:
+            return None
+        grown = np.concatenate([text, np.zeros((num_items + 1 - len(text), text.shape[1]), np.float32)])
+        if len(ids):
+            grown[ids] = encoder.encode(table.column("text").to_pylist())
+        return grown
+
+    def _question(self, request: Request, book: QueryBook) -> Question:
+        """A request in dense ids: history, query, mask, and what had to be ignored."""
+        _check(request)
+        query = normalise(request.query or "")
+        history, notes = self._history(request, book)
+        excluded = [self.catalogue.ids[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.ids]
+        if request.exclude_seen:
+            excluded.extend(int(item) for item in np.unique(history.item) if item != schema.PAD)
+        nothing = not query and not len(history.item)
+        return Question(
+            history=history,
+            query=query,
+            now_us=request.now_us or max(self._end_us, int(history.ts[-1]) if len(history.ts) else 0),
+            mask=self.catalogue.mask(request.filters, excluded),
+            request=request,
+            fallback="unknown_user" if nothing else None,
+            notes=notes,
+        )
+
+    def _history(self, request: Request, book: QueryBook) -> tuple[History, tuple[str, ...]]:
+        if request.events:
+            history, notes = self._from_events(request.events, book, "events")
+        else:
+            history, notes = self._stored(request.user_id) or NO_HISTORY, ()
+        if not request.cart:
+            return history, notes
+        last = int(history.ts[-1]) if len(history.ts) else 0
+        carted = [Event("cart", item_id=key, ts=request.now_us or last) for key in request.cart]
+        cart, more = self._from_events(carted, book, "cart")
+        return _joined(history, cart), (*notes, *more)
+
+    def _from_events(self, events: Sequence[Event], book: QueryBook, field: str) -> tuple[History, tuple[str, ...]]:
+        rows: list[tuple[int, int, int, int]] = []
+        notes: list[str] = []
+        for place, event in enumerate(events):
+            kind = EVENT_CODES.get(event.event)
+            if kind is None:
+                allowed = ", ".join(EVENT_CODES)
+                raise RequestError(
+                    f"{field}.{place}.event", f"unknown event {event.event!r}; expected one of {allowed}"
+                )
+            item = self.catalogue.ids.get(event.item_id, schema.PAD) if event.item_id else schema.PAD
+            query = book.row(normalise(event.query or ""))
+            if event.item_id and item == schema.PAD:
+                notes.append(f"{field}: {event.item_id} is not in the catalogue, ignored")
+            if item != schema.PAD or (query != schema.PAD and not event.item_id):
+                rows.append((item, query, kind, event.ts or 0))
+        if not rows:
+            return NO_HISTORY, tuple(notes)
+        item_ids, query_rows, kinds, times = (
+            np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), _KINDS, strict=True)
+        )
+        return History(item_ids, query_rows, kinds, times), tuple(notes)
+
+    def _stored(self, user_id: str | None) -> History | None:
+        row = self._users.get(user_id) if user_id is not None else None
+        if row is None:
+            return None
+        users = self.bundle.users
+        own = slice(int(users.offsets[row]), int(users.offsets[row + 1]))
+        return History(users.item[own], users.query[own], users.event[own], users.ts[own])
+
+    @property
+    def _num_ranked(self) -> int:
+        """Candidates of a request that the ranker reorders, or would."""
+        return (self.config.ranker if self.ranker is None else self.ranker.cfg).num_candidates
+
+    @property
+    def _end_us(self) -> int:
+        """Requests without a time are taken to come just after the log."""
+        return self.bundle.meta.end_ts
+
+    def _known_item(self, key: str, field: str) -> int:
+        if key not in self.catalogue.ids:
+            raise UnknownItemError(field, f"{key} is not in the catalogue; expected an item_id that it holds")
+        return self.catalogue.ids[key]
+
+    def _slate(self, candidates: Candidates, ranked: Ranked, timings: Mapping[str, float]) -> Slate:
+        started = time.perf_counter()
+        explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
+        top = ranked.order[: candidates.request.top_k]
+        items = self._items(candidates, top, ranked.scores, explain)
+        proposed = self._proposed(candidates) if candidates.request.explain else ()
+        decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
+        return Slate(
+            items=items,
+            candidates=proposed,
+            fallback=candidates.fallback,
+            timings_ms={**candidates.timings_ms, **timings, **decorated},
+            notes=candidates.notes,
+        )
+
+    def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
+        """What retrieval proposed, as far as the slate or the ranker looks."""
+        kept = min(max(candidates.request.top_k, self._num_ranked), len(candidates))
+        return self._items(candidates, np.arange(kept), candidates.fused, None)
+
+    def _items(
+        self,
+        candidates: Candidates,
+        places: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        explain: "Callable[[int], tuple[str, ...]] | None",
+    ) -> tuple[SlateItem, ...]:
+        """The candidates at some places, in this order, with as many scores or more."""
+        names, keys, titles = self.retriever.names, self.catalogue.keys, self.catalogue.titles
+        ranks, ids = candidates.ranks[places], candidates.ids[places]
+        proposals = np.nonzero(ranks)
+        sources: list[dict[str, float]] = [{} for _ in places]
+        for row, source, value in zip(
+            *(part.tolist() for part in proposals), candidates.scores[places][proposals].tolist(), strict=True
+        ):
+            sources[row][names[source]] = value
+        placed_best = np.where(ranks > 0, ranks, np.iinfo(ranks.dtype).max).argmin(axis=1)
+        columns = (places.tolist(), ids.tolist(), scores[: len(places)].tolist(), sources, placed_best.tolist())
+        return tuple(
+            SlateItem(
+                item_id=str(keys[item]),
+                score=score,
+                title=titles[item],
+                source=names[best] if found else "",
+                sources=found,
+                reasons=explain(place) if explain else (),
+            )
+            for place, item, score, found, best in zip(*columns, strict=True)
+        )
+
+
+_KINDS = (np.int32, np.int32, np.int8, np.int64)
+
+
+def _joined(first: History, second: History) -> History:
+    return History(
+        np.append(first.item, second.item),
+        np.append(first.query, second.query),
+        np.append(first.event, second.event),
+        np.append(first.ts, second.ts),
+    )
+
+
+def _check(request: Request) -> None:
+    if request.top_k < 1:
+        raise RequestError("top_k", f"top_k is {request.top_k}; expected at least 1")
+    if not 0.0 <= request.diversity <= 1.0:
+        raise RequestError("diversity", f"diversity is {request.diversity}; expected 0 to 1")

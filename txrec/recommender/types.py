@@ -1,0 +1,149 @@
+"""What is asked and what is answered: the values that travel between HTTP, batch jobs, evaluation and the library.
+
+Everything here speaks the shop's own strings (`item_id` is the raw id) except `Candidates`, the picklable half-way
+result between retrieval and ranking, which carries dense ids and arrays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.index.filters import Filters
+from txrec.model.history_features import History
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that a user did, in the shop's words.
+
+    Attributes:
+        event: a label of `schema.EventKind`, e.g. `click`.
+        item_id: raw item id; None for a bare search.
+        query: the search text, or the search that led to the event.
+        ts: microseconds since 1970 UTC; None = unknown.
+        value: price of a purchase, grade of a rating.
+    """
+
+    event: str
+    item_id: str | None = None
+    query: str | None = None
+    ts: int | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question: what to show to this user, after these events, for this query.
+
+    Attributes:
+        user_id: raw user id; his stored history is used where `events` is empty.
+        events: the user's history, oldest first; replaces the stored one.
+        query: search text; None or blank = recommendation without a search.
+        cart: raw ids in the cart: part of the history, never recommended.
+        top_k: items wanted.
+        filters: conditions that hold during retrieval.
+        exclude: raw ids never to be shown.
+        exclude_seen: leave out every item of the history.
+        diversity: 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate (MMR).
+        explain: fill `SlateItem.reasons`.
+        now_us: time of the request, microseconds since 1970 UTC; None = just after the last event of the log.
+    """
+
+    user_id: str | None = None
+    events: tuple[Event, ...] = ()
+    query: str | None = None
+    cart: tuple[str, ...] = ()
+    top_k: int = 25
+    filters: Filters | None = None
+    exclude: frozenset[str] = frozenset()
+    exclude_seen: bool = False
+    diversity: float = 0.0
+    explain: bool = False
+    now_us: int | None = None
+
+
+@dataclass(frozen=True)
+class SlateItem:
+    """One recommended item.
+
+    Attributes:
+        item_id: raw id.
+        score: click probability where a ranker ran, fused retrieval score otherwise.
+        title: as the catalogue has it.
+        source: the candidate source that placed it best.
+        sources: source name = its own score, for every source that proposed the item.
+        reasons: why it is here, in plain words; empty unless asked for.
+    """
+
+    item_id: str
+    score: float
+    title: str | None = None
+    source: str = ""
+    sources: Mapping[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slate:
+    """The answer to a `Request`.
+
+    Attributes:
+        items: the slate, best first.
+        candidates: what retrieval proposed, in retrieval order; empty unless asked to explain.
+        fallback: None, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`.
+        timings_ms: stage = milliseconds; batched stages count the whole batch.
+        notes: what was ignored, e.g. item ids of the history that the catalogue does not hold.
+    """
+
+    items: tuple[SlateItem, ...]
+    candidates: tuple[SlateItem, ...] = ()
+    fallback: str | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What retrieval found for one request; picklable, the input of ranking.
+
+    Attributes:
+        request: the question.
+        history: the events that were used, dense ids; `query` holds PAD (texts are in `query`).
+        query: normalised search text, empty = none.
+        query_vector: (Dt,) text vector of the query; zeros without one.
+        state: (D,) L2-normalised state of the user after the history and the query.
+        ids: (K,) dense item ids in retrieval order.
+        fused: (K,) fused score, descending.
+        scores: (K, S) every source's own score, NaN where the source did not propose the item.
+        ranks: (K, S) 1-based rank in every source, 0 where it did not propose the item.
+        now_us: time of the request.
+        fallback: None or a reason.
+        notes: what was ignored.
+        timings_ms: stage = milliseconds.
+    """
+
+    request: Request
+    history: History
+    query: str
+    query_vector: NDArray[np.float32]
+    state: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    fused: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    ranks: NDArray[np.int32]
+    now_us: int
+    fallback: str | None = None
+    notes: tuple[str, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, count: int) -> "Candidates":
+        """The same with the first candidates only."""
+        kept = slice(count)
+        return replace(
+            self, ids=self.ids[kept], fused=self.fused[kept], scores=self.scores[kept], ranks=self.ranks[kept]
+        )

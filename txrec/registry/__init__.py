@@ -1,0 +1,1 @@
+"""Published bundles: versions, the production pointer, the promotion gate and rollouts."""

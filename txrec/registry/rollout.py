@@ -1,0 +1,166 @@
+"""Which versions answer, and whom: production, a canary for a share of the users, a shadow that nobody sees.
+
+Production is where the registry's pointer points, so that a server, a restart and `txrec models` agree. The trials
+beside it stand in a file of the registry folder, and so do the reports of the replicas that follow it:
+
+    registry/
+    ├── serving.json          canary, share, shadow, and a version that is being tried before it is let in
+    └── .reports/SERIAL/      one file a replica: what it says to the serving.json of this number
+
+A `Rollout` is a plain value; who gets what is a function of it, the same in every process.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from txrec.errors import BundleError, ConflictError, UnknownVersionError
+from txrec.registry.registry import Registry
+
+Variant = Literal["production", "canary", "shadow"]
+FILE = "serving.json"
+REPORTS = ".reports"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What is to be served.
+
+    Attributes:
+        production: version that answers everybody else.
+        canary: version that answers a share of the users, if any.
+        share: of users that the canary answers, 0 to 1.
+        shadow: version that answers too, unseen, if any.
+        staged: version that replicas are to open and try, if any.
+        serial: grows with every change.
+    """
+
+    production: str
+    canary: str | None = None
+    share: float = 0.0
+    shadow: str | None = None
+    staged: str | None = None
+    serial: int = 0
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version that a replica holds, production first."""
+        wanted = (self.production, self.canary, self.shadow, self.staged)
+        return tuple(dict.fromkeys(version for version in wanted if version))
+
+    def variant(self, key: str) -> Variant:
+        """Who answers a user (or, for somebody anonymous, a request): the same key, the same answer, everywhere."""
+        if self.canary is None:
+            return "production"
+        place = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2.0**64
+        return "canary" if place < self.share else "production"
+
+    def roles(self, version: str) -> tuple[Variant, ...]:
+        """What a version is used for."""
+        held: dict[Variant, str | None] = {
+            "production": self.production,
+            "canary": self.canary,
+            "shadow": self.shadow,
+        }
+        return tuple(variant for variant, name in held.items() if name == version)
+
+    def giving(self, role: Variant, version: str, share: float = 0.0) -> "Rollout":
+        """The rollout with a version in a role; a version has one role, so it leaves the one that it had.
+
+        Raises:
+            ConflictError: the version is in production and would leave it.
+        """
+        if role == "production":
+            return replace(self.without(version), production=version)
+        if version == self.production:
+            raise ConflictError("version", f"{version} is in production; it cannot be a {role} at the same time")
+        left = self.without(version)
+        return replace(left, canary=version, share=share) if role == "canary" else replace(left, shadow=version)
+
+    def without(self, version: str) -> "Rollout":
+        """The rollout with a version neither canary nor shadow."""
+        kept = replace(self, canary=None, share=0.0) if version == self.canary else self
+        return replace(kept, shadow=None) if version == kept.shadow else kept
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replica says to a rollout: ready, or why not."""
+
+    replica: str
+    kind: str
+    error: str | None = None
+
+
+class Rollouts:
+    """The rollout of a registry, read by every replica and changed by one at a time."""
+
+    def __init__(self, registry: Path) -> None:
+        self.registry = Registry(registry)
+        self._file = registry / FILE
+        self._reports = registry / REPORTS
+
+    def read(self) -> Rollout:
+        """The present rollout; trials of versions that are gone are left out.
+
+        Raises:
+            BundleError: nothing is in production.
+        """
+        trials = json.loads(self._file.read_text(encoding="utf-8")) if self._file.is_file() else {}
+        production = self.registry.folder().name
+        rollout = Rollout(**{**trials, "production": production})
+        for version in (rollout.canary, rollout.shadow):
+            if version and (version == production or not (self.registry.path / version).is_dir()):
+                rollout = rollout.without(version)
+        return rollout
+
+    def write(self, rollout: Rollout) -> Rollout:
+        """Makes a rollout the present one, production apart, inside `alone`; returns it with its number."""
+        numbered = replace(rollout, serial=self.read().serial + 1)
+        shutil.rmtree(self._reports, ignore_errors=True)
+        fresh = self._file.with_name(f".{FILE}.{uuid.uuid4().hex}")
+        trials = {name: value for name, value in asdict(numbered).items() if name != "production"}
+        fresh.write_text(json.dumps(trials), encoding="utf-8")
+        fresh.replace(self._file)
+        return numbered
+
+    @contextmanager
+    def alone(self) -> Iterator[Rollout]:
+        """Keeps others from changing the rollout; yields the present one, without what a dead one left staged.
+
+        Raises:
+            ConflictError: somebody is changing it now.
+        """
+        with (self.registry.path / ".rollout.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConflictError("version", "another change of the served models is under way; try again") from None
+            yield replace(self.read(), staged=None)
+
+    def require(self, version: str) -> None:
+        """Raises UnknownVersionError for a version that is not registered."""
+        try:
+            self.registry.folder(version)
+        except BundleError as error:
+            raise UnknownVersionError("version", str(error)) from None
+
+    def report(self, serial: int, report: Report) -> None:
+        """Stores what a replica says to the rollout of a number."""
+        folder = self._reports / str(serial)
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{report.replica}"
+        fresh.write_text(json.dumps(asdict(report)), encoding="utf-8")
+        fresh.replace(folder / f"{report.replica}.json")
+
+    def reports(self, serial: int) -> list[Report]:
+        """What replicas have said to the rollout of a number."""
+        files = sorted((self._reports / str(serial)).glob("*.json"))
+        return [Report(**json.loads(file.read_text(encoding="utf-8"))) for file in files]

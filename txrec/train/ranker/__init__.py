@@ -1,0 +1,1 @@
+"""Ranker training: examples, listwise and graded losses, fusion weights."""

@@ -1,0 +1,1 @@
+"""Retrieval model training: batches, objective, training loop and validation."""

@@ -1,0 +1,283 @@
+"""The training loop: plain torch, one process or one of several.
+
+Everything random at a step follows from (seed, step, rank), so a run that was interrupted after any epoch and resumed
+from its checkpoint ends with the same bits as one that was not. Losses are summed and divided by the number of targets
+of the whole step, over all workers, so that two workers that share its sequences equal one. On an accelerator figures
+are read back now and then only, so that it never waits for the loop; a single GPU replays recorded steps.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from txrec.config import TrainConfig
+from txrec.errors import TrainingError
+from txrec.evals.protocol import Cases
+from txrec.model.batch import Batch
+from txrec.progress import Progress, silent
+from txrec.train import checkpoint, optimizer
+from txrec.train.distributed import World
+from txrec.train.ranker.examples import Step
+from txrec.train.retrieval import validation
+from txrec.train.retrieval.cuda_graphs import StepGraphs
+from txrec.train.retrieval.item_table import WEIGHT, ItemTable
+from txrec.train.retrieval.objective import NextItem
+
+ACCELERATOR_READ_STEPS = 32
+"""Steps between two readings of loss and gradient norm on an accelerator; a CPU is read at every step."""
+
+
+class Source(Protocol):
+    """Where steps come from: examples in memory, or those that stream."""
+
+    @property
+    def query_vectors(self) -> Tensor | None:
+        """What the batches' queries point into."""
+
+    def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Step]:
+        """The steps of one worker in an epoch."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch came to."""
+
+    epoch: int
+    """Epochs done."""
+    loss: float
+    """Mean training loss, nats a target."""
+    figures: dict[str, float]
+    """Validation figures; empty if this epoch was not validated."""
+    tokens_per_s: float
+    """Positions trained on a second, validation not counted."""
+    seconds: float
+    """Since the beginning of training, validation and earlier runs included."""
+    improved: bool
+    """Best validation so far."""
+
+
+@dataclass
+class TrainState:
+    """How far training is; everything that a checkpoint holds beside weights and moments."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    stale: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, object]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains an objective on examples until the epochs are done or validation no longer improves."""
+
+    def __init__(
+        self,
+        objective: NextItem,
+        examples: Source,
+        cases: Cases,
+        cfg: TrainConfig,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.world = World.current()
+        self.objective = objective.to(device)
+        objective.fixed_shapes = torch.device(device).type == "cuda"
+        self.table = ItemTable.of(objective, cfg, self.world)
+        if cfg.compile:
+            for block in objective.model.decoder.blocks:  # all blocks share what is compiled for the first
+                block.compile(dynamic=True)
+        self.module = self._distributed() if self.world.size > 1 else objective
+        self.examples = examples
+        self.cases = cases.select(np.arange(self.world.rank, len(cases), self.world.size))
+        self.most_cases = -(-len(cases) // self.world.size)
+        self.cfg = cfg
+        self.seed = seed
+        self.device = torch.device(device)
+        self.optimizer = optimizer.adamw(objective.modules(), cfg, None if self.table is None else self.table.weight)
+        self.state = TrainState()
+        self._keep_best()
+        self.last_checkpoint = "none yet"
+        self._broken = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)  # first bad step and its norm
+        self._now = torch.zeros((), dtype=torch.float64, device=device)  # the step
+        self._graphs = StepGraphs(lambda batch: self._compute(batch, True)) if self._can_record() else None
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to train."""
+        return self.state.epoch >= self.cfg.max_epochs or self.state.stale >= self.cfg.patience
+
+    def run(self, on_epoch: Callable[["Trainer", EpochReport], None], progress: Progress = silent) -> None:
+        """Trains from where the state stands to the end; afterwards the model holds the best weights.
+
+        Args:
+            on_epoch: called after every epoch in every process; the place for checkpoints and records.
+            progress: told about steps.
+
+        Raises:
+            TrainingError: the loss is no longer a number; names the step and the last good checkpoint.
+        """
+        while not self.finished:
+            started = time.monotonic()
+            loss, tokens_per_s = self._epoch(progress)
+            self.state.epoch += 1
+            figures, improved = self._validate(progress)
+            self.state.seconds += time.monotonic() - started
+            report = EpochReport(self.state.epoch, loss, figures, tokens_per_s, self.state.seconds, improved)
+            self.state.history.append(asdict(report))
+            on_epoch(self, report)
+        self.objective.model.load_state_dict(self.best_weights)
+        self.objective.model.eval()
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint that `restore` takes up with any number of processes; each calls this, one writes."""
+        model, best = self.objective.model.state_dict(), self.best_weights
+        content = {"model": model, "best": best, "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
+        if self.table is not None:
+            content |= {"model": self.table.whole(model), "best": self.table.whole(best), "table": self.table.moments()}
+        if self.world.rank == 0:
+            checkpoint.write(path, content)
+        self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
+
+    def restore(self, path: Path) -> None:
+        """Takes up the state that `save` wrote."""
+        content = checkpoint.load(path)
+        if self.table is not None:
+            content |= {name: self.table.part(content[name]) for name in ("model", "best")}
+            self.table.load_moments(content.get("table", {}))
+        checkpoint.take(path, content, self.objective.model, self.optimizer)
+        self.best_weights, self.state = content["best"], TrainState(**content["state"])
+        self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
+
+    def _distributed(self) -> nn.Module:
+        parallel = nn.parallel.DistributedDataParallel
+        if self.table is not None:  # its gradients are few rows of many; `ItemTable` brings them together
+            ignore = parallel._set_params_and_buffers_to_ignore_for_model
+            ignore(self.objective, [f"model.{WEIGHT}"])  # type: ignore[no-untyped-call]
+        # a batch without a query leaves the query encoder out; the buffers are the catalogue's features, the same
+        # everywhere and too many to be sent at every step
+        has_queries = self.objective.model.decoder.query is not None
+        return parallel(self.objective, find_unused_parameters=has_queries, broadcast_buffers=False)
+
+    def _epoch(self, progress: Progress) -> tuple[float, float]:
+        self.module.train()
+        total = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, targets, tokens
+        started = time.monotonic()
+        for step in self.examples.steps(self.seed, self.state.epoch, self.world.rank, self.world.size):
+            update = (step.place + 1) % self.cfg.accumulate == 0 or step.last
+            total += self.step(step.batch, step.place / step.of, update)
+            if step.last or self.device.type == "cpu" or self.state.step % ACCELERATOR_READ_STEPS == 0:
+                self._read(step, total, time.monotonic() - started, progress)
+        seconds = time.monotonic() - started
+        loss, targets, tokens = self.world.sum(total).tolist()
+        return loss / max(targets, 1), tokens / seconds
+
+    def step(self, batch: Batch, epoch_frac: float, update: bool) -> Tensor:
+        """Forward and backward for one batch, and the optimisers' step.
+
+        Args:
+            batch: of this process.
+            epoch_frac: share of the epoch done before it.
+            update: False while gradients are accumulated.
+
+        Returns:
+            (3,) sum of the losses, number of targets, number of tokens.
+        """
+        # the hash of a tuple of integers is the same in every process and run
+        torch.manual_seed(hash((self.seed, self.state.step, self.world.rank)))
+        self._now.fill_(self.state.step)
+        self._schedule((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
+        batch = batch.to(self.device)
+        result = self._compute(batch, update) if self._graphs is None else self._graphs(batch)
+        self.state.step += 1
+        return result
+
+    def _can_record(self) -> bool:
+        sharded = self.table is not None and self.table.shard is not None
+        return self.device.type == "cuda" and self.world.size == 1 and self.cfg.accumulate == 1 and not sharded
+
+    def _compute(self, batch: Batch, update: bool) -> Tensor:
+        """The part of a step that is on the device."""
+        mine = (batch.target != 0).sum()
+        targets = self.world.sum(mine.clone())
+        loss = self.module(batch)
+        (loss * (self.world.size / targets / self.cfg.accumulate)).backward()
+        if update:
+            self._update()
+        return torch.stack([loss.detach(), mine, batch.length.sum()]).double()
+
+    def _clip(self) -> Tensor:
+        """Scales the gradients down to the greatest norm allowed and returns the norm that they had."""
+        if self.table is None:
+            return nn.utils.clip_grad_norm_(self.objective.parameters(), self.cfg.clip_norm)
+        rows = self.table.take_gradient()
+        dense = [p.grad for p in self.objective.parameters() if p.grad is not None and p is not self.table.weight]
+        norm = (nn.utils.get_total_norm(dense).square() + self.table.square_norm(rows)).sqrt()
+        torch._foreach_mul_([*dense, rows], (self.cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
+        return norm
+
+    def _update(self) -> None:
+        norm = self._clip()
+        known = torch.isfinite(norm) | (self._broken[0] >= 0)
+        self._broken.copy_(torch.where(known, self._broken, torch.stack([self._now, norm.double()])))
+        if self.device.type == "cpu" and not torch.isfinite(norm):
+            return
+        for part in self._optimizers():
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def _schedule(self, done_frac: float) -> None:
+        for part in self._optimizers():
+            optimizer.set_lr(part, optimizer.lr_at(self.cfg, done_frac))
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.optimizer] if self.table is None else [self.optimizer, self.table.optimizer]
+
+    def _read(self, step: Step, total: Tensor, seconds: float, progress: Progress) -> None:
+        broken_step, norm = self._broken.tolist()
+        if broken_step >= 0:
+            raise TrainingError(
+                f"step {broken_step:.0f}: the gradient's norm is {norm}; "
+                f"last good checkpoint: {self.last_checkpoint}; "
+                f"lower train.lr (now {self.cfg.lr}) or raise model.temperature, then run again to resume"
+            )
+        loss, targets, tokens = total.tolist()
+        progress(
+            "training",
+            self.state.epoch * step.of + step.place + 1,
+            self.cfg.max_epochs * step.of,
+            loss=loss / max(targets, 1),
+            tokens_per_s=tokens * self.world.size / seconds,
+            ndcg=max(self.state.best, 0),
+        )
+
+    def _validate(self, progress: Progress) -> tuple[dict[str, float], bool]:
+        if self.state.epoch % self.cfg.validate_every and not self.state.epoch >= self.cfg.max_epochs:
+            return {}, False
+        progress("validating", self.state.epoch, self.cfg.max_epochs)
+        model, vectors = self.objective.model, self.examples.query_vectors
+        with torch.compiler.set_stance("force_eager"):  # compiling for other shapes takes longer than it saves
+            totals = self.world.sum(validation.measure(model, self.cases, vectors, least_cases=self.most_cases))
+        figures = validation.figures(totals)
+        if totals[2] == 0:  # nothing to validate on: the latest weights are the best known
+            self._keep_best()
+            return {}, True
+        score = figures[self.cfg.metric]
+        improved = score > self.state.best
+        self.state.stale = 0 if improved else self.state.stale + 1
+        if improved:
+            self.state.best = score
+            self._keep_best()
+        return figures, improved
+
+    def _keep_best(self) -> None:
+        model = self.objective.model
+        fixed = {name for name, _ in model.named_buffers()}  # the catalogue's features: large, and never another
+        held = model.state_dict()
+        self.best_weights = {name: value if name in fixed else value.clone() for name, value in held.items()}

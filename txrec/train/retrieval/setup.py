@@ -1,0 +1,62 @@
+"""Everything that a configuration says about training the history model, put together: model, examples, validation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec.config import Config
+from txrec.data.prepared import PreparedData
+from txrec.evals.protocol import Cases, cases
+from txrec.model.retrieval import RetrievalModel
+from txrec.model.text_encoder import load_vectors
+from txrec.schema import Split
+from txrec.train.ranker.examples import Examples, judged_sequences
+from txrec.train.retrieval.loop import Source, Trainer
+from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.stream import StreamedExamples, pieces_of, sampled_cases, streams
+
+MAX_VALIDATION_CASES = 6_500
+"""Validation during training looks at a seeded sample of this many cases at most."""
+
+
+def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, device: str = "cpu") -> Trainer:
+    """A trainer that has not started.
+
+    Args:
+        config: sections `model`, `train`, `evaluate` (what counts as right) and `seed`.
+        data: the prepared data set.
+        text_dir: checkpoint of the text encoder with its vectors; None where it is off.
+        device: torch device to train on.
+    """
+    item_text, query_vectors = text_vectors(text_dir)
+    torch.manual_seed(config.seed)
+    model = RetrievalModel.for_data(config.model, data, item_text)
+    counts = torch.from_numpy(data.items["train_count"].to_numpy()[: model.sizes.num_competing].copy())
+    objective = NextItem(model, config.train, counts, product_dtype(config.train.precision, device))
+    ingest = _streamed if streams(config.train, data) else _in_memory
+    examples, shown = ingest(config, data, query_vectors, device)
+    return Trainer(objective, examples, shown, config.train, config.seed, device)
+
+
+def _in_memory(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+    sequences = judged_sequences(data) if data.judged_only else data.sequences
+    examples = Examples.of(sequences, query_vectors, config.model, config.train, device)
+    return examples, cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
+
+
+def _streamed(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+    vectors = None if query_vectors is None else query_vectors.to(device)
+    examples = StreamedExamples(pieces_of(data), vectors, config.model, config.train, device)
+    shown = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)
+    return examples, shown
+
+
+def text_vectors(text_dir: Path | None) -> tuple[NDArray[np.float32] | None, Tensor | None]:
+    """(N + 1, Dt) text vectors of items and (Q + 1, Dt) of queries; None without a text encoder."""
+    if text_dir is None:
+        return None, None
+    items, queries = load_vectors(text_dir)
+    return items, torch.from_numpy(queries)

@@ -1,0 +1,203 @@
+"""Training examples that pass by in loads, for sequences larger than memory.
+
+Pieces are the row groups of the prepared Parquet files. Every epoch goes through them in another order and takes as
+many at a time as memory allows: a load, within which windows are mixed as if it were all there is. Where one load holds
+everything, training is that of `Examples` to the bit. Of the validation cases only a sample is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from txrec import schema
+from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
+from txrec.data.prepared import PreparedData, Sequences
+from txrec.errors import TrainingError
+from txrec.evals.protocol import Cases, Truth, cases
+from txrec.model.history_features import History
+from txrec.schema import Split
+from txrec.train.ranker.examples import NOTHING_TO_LEARN, Examples, Step
+
+BYTES_PER_EVENT = 160
+"""Most memory that an event takes while a load is built: the table, flat arrays, positions and what lies between."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Users that are read together."""
+
+    file: Path
+    row_group: int
+    num_events: int
+
+
+def pieces_of(data: PreparedData) -> list[Piece]:
+    """All pieces of a data set, in the order of its files; nothing but their footers is read."""
+    found = []
+    for file in sorted((data.path / "sequences").glob("*.parquet")):
+        footer = pq.read_metadata(file)
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        found += [Piece(file, number, _num_events(group)) for number, group in enumerate(groups)]
+    return found
+
+
+def _num_events(group: pq.RowGroupMetaData) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return next(int(column.num_values) for column in columns if column.path_in_schema.startswith("item."))
+
+
+def memory_bytes(cfg: TrainConfig) -> int:
+    """Memory for the training sequences of one worker."""
+    return cfg.max_memory_bytes or int(psutil.virtual_memory().total) // 4 // cfg.num_workers
+
+
+def streams(cfg: TrainConfig, data: PreparedData) -> bool:
+    """Whether training reads this data set in loads."""
+    if cfg.ingest != "auto":
+        return cfg.ingest == "stream"
+    return data.meta.num_events * BYTES_PER_EVENT > memory_bytes(cfg)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedExamples:
+    """As `Examples`, but never all of them at once."""
+
+    pieces: list[Piece]
+    query_vectors: Tensor | None
+    model: ModelConfig
+    train: TrainConfig
+    device: torch.device | str = "cpu"
+
+    def loads(self, seed: int, epoch: int) -> list[list[Piece]]:
+        """The pieces of an epoch, in the order in which they are read together."""
+        order = np.random.default_rng([seed, epoch, len(self.pieces)]).permutation(len(self.pieces))
+        return [
+            [self.pieces[i] for i in sorted(load)]
+            for load in _filled(order, [p.num_events for p in self.pieces], memory_bytes(self.train) // BYTES_PER_EVENT)
+        ]
+
+    def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Step]:
+        """The steps of one worker in an epoch.
+
+        Raises:
+            TrainingError: nobody has two training events in a row.
+        """
+        before = None
+        for step in self._steps(seed, epoch, rank, world_size):
+            if before is not None:
+                yield before
+            before = step
+        if before is None:
+            raise TrainingError(NOTHING_TO_LEARN)
+        yield replace(before, last=True)
+
+    def _steps(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Step]:
+        num_events = sum(piece.num_events for piece in self.pieces)
+        place = seen = 0
+        for number, load in enumerate(self.loads(seed, epoch)):
+            seen += sum(piece.num_events for piece in load)
+            examples = self._examples(read(load))
+            batches = [] if examples is None else examples.batches(seed, epoch, world_size, number)
+            of = round((place + len(batches)) * num_events / seen)
+            for starts, ends in batches:
+                assert examples is not None
+                yield Step(examples.batch(starts, ends, rank, world_size), place, of, False)
+                place += 1
+
+    def _examples(self, sequences: Sequences) -> Examples | None:
+        try:
+            return Examples.of(sequences, self.query_vectors, self.model, self.train, self.device)
+        except TrainingError:  # a load without two training events in a row says nothing about the others
+            return None
+
+
+def read(load: list[Piece]) -> Sequences:
+    """The users of some pieces."""
+    columns = schema.SEQUENCES.names
+    tables = [pq.ParquetFile(piece.file).read_row_group(piece.row_group, columns=columns) for piece in load]
+    return Sequences.from_table(pa.concat_tables(tables).cast(schema.SEQUENCES))
+
+
+def _filled(order: NDArray[np.int64], sizes: list[int], most: int) -> list[list[int]]:
+    """Cuts an order of pieces into loads of at most `most` events, at least one piece each."""
+    loads: list[list[int]] = [[]]
+    size = 0
+    for piece in order.tolist():
+        if loads[-1] and size + sizes[piece] > most:
+            loads.append([])
+            size = 0
+        loads[-1].append(piece)
+        size += sizes[piece]
+    return loads
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded(PreparedData):
+    """A data set of which some users were read."""
+
+    users: Sequences
+
+    @property
+    def sequences(self) -> Sequences:
+        """Those users."""
+        return self.users
+
+
+def sampled_cases(
+    data: PreparedData, split: Split, cfg: EvaluateConfig, train: TrainConfig, num: int, seed: int
+) -> Cases:
+    """A seeded sample of at most `num` cases of a split; holds their histories alone and one load at a time."""
+    pieces = pieces_of(data)
+    most = memory_bytes(train) // BYTES_PER_EVENT
+    kept: Cases | None = None
+    keys = np.empty(0)
+    for number, load in enumerate(_filled(np.arange(len(pieces)), [piece.num_events for piece in pieces], most)):
+        found = cases(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
+        drawn = np.random.default_rng([seed, number]).random(len(found))
+        few = np.sort(np.argsort(drawn, kind="stable")[:num])
+        found, drawn = _compact(found.select(few)), drawn[few]
+        kept, keys = (found, drawn) if kept is None else (_joined(kept, found), np.append(keys, drawn))
+        few = np.sort(np.argsort(keys, kind="stable")[:num])
+        kept, keys = _compact(kept.select(few)), keys[few]
+    assert kept is not None
+    return kept
+
+
+def _compact(asked: Cases) -> Cases:
+    """The same cases over their own events alone; whose they are is no longer known."""
+    lengths = asked.end - asked.start
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
+    at = np.arange(offsets[-1]) + np.repeat(asked.start - offsets[:-1], lengths)
+    events = asked.events
+    few = History(events.item[at], events.query[at], events.event[at], events.ts[at])
+    return replace(asked, events=few, user=np.full(len(asked), -1), start=offsets[:-1], end=offsets[1:])
+
+
+def _joined(one: Cases, other: Cases) -> Cases:
+    """The cases of both, which are compact."""
+    moved = len(one.events.item)
+    events = History(
+        *(np.concatenate([getattr(c.events, name) for c in (one, other)]) for name in ("item", "query", "event", "ts"))
+    )
+    truth = Truth(
+        np.append(one.truth.offsets, other.truth.offsets[1:] + len(one.truth.items)),
+        np.concatenate([one.truth.items, other.truth.items]),
+    )
+    return Cases(
+        events=events,
+        user=np.append(one.user, other.user),
+        start=np.append(one.start, other.start + moved),
+        end=np.append(one.end, other.end + moved),
+        query=np.append(one.query, other.query),
+        now_us=np.append(one.now_us, other.now_us),
+        truth=truth,
+        filter_seen=one.filter_seen,
+    )

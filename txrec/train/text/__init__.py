@@ -1,0 +1,1 @@
+"""Text encoder training: masked-token pre-training and contrastive fine-tuning."""
