@@ -81,7 +81,7 @@ def main() -> None:
 def new_products(data: PreparedData) -> NDArray[np.bool_]:
     """(N + 1,) products whose every event lies in the test part."""
     events = data.sequences
-    earlier = np.bincount(events.item[events.split < Split.TEST], minlength=data.meta.num_items + 1)
+    earlier = np.bincount(events.item_idx[events.split < Split.TEST], minlength=data.meta.num_items + 1)
     later = np.bincount(events.item[events.split == Split.TEST], minlength=data.meta.num_items + 1)
     found: NDArray[np.bool_] = (earlier == 0) & (later > 0)
     found[0] = False
@@ -126,7 +126,7 @@ def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
 def by_source(source: Source, asked: Cases, state: NDArray[np.float32]) -> NDArray[np.int32]:
     """What one source proposes after (C, D) states."""
     query = SourceQuery([""] * len(asked), state, [asked.items(row) for row in range(len(asked))])
-    return source.search(query, max(KS), [None] * len(asked)).ids
+    return source.search(query, max(KS), [None] * len(asked)).item_idx
 
 
 def order(scores: NDArray[np.float32], asked: Cases, new: NDArray[np.bool_]) -> dict[str, float]:
@@ -154,7 +154,7 @@ def added(recommender: Recommender) -> dict[str, float]:
     slate = grown.recommend([Request(query=title.lower(), top_k=100)])[0]
     place = [item.item_id for item in slate.items].index("new-lantern") + 1
     like = [item.item_id for item in grown.similar("new-lantern", top_k=5).items]
-    titles = {str(key): grown.catalogue.titles[row] for row, key in enumerate(grown.catalogue.keys)}
+    titles = {str(key): grown.catalogue.titles[row] for row, key in enumerate(grown.catalogue.item_ids)}
     print(f"added in {taken:.0f} ms; place {place} for its title; like it: {', '.join(str(titles[i]) for i in like)}")
     return {"added_ms": taken, "added_place": place}
 

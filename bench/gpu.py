@@ -106,9 +106,9 @@ def _batch(size: Size, device: str) -> Batch:
     zeros = torch.zeros(shape)
     length = torch.full((size.batch_size,), size.model.max_length)
     return Batch(
-        item=item,
+        item_idx=item,
         event=torch.full(shape, 4),
-        query=torch.zeros(shape, dtype=torch.int64),
+        query_idx=torch.zeros(shape, dtype=torch.int64),
         query_vectors=torch.zeros(1, 1),
         ts=zeros,
         request_ts=zeros,
@@ -164,10 +164,10 @@ class PlainSasrec(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Summed loss."""
-        length = batch.item.shape[1]
-        mask = nn.Transformer.generate_square_subsequent_mask(length, device=batch.item.device)
-        with torch.autocast(batch.item.device.type, torch.bfloat16):
-            states = self.blocks(self.items(batch.item) + self.places[:length], mask=mask, is_causal=True)
+        length = batch.item_idx.shape[1]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, device=batch.item_idx.device)
+        with torch.autocast(batch.item_idx.device.type, torch.bfloat16):
+            states = self.blocks(self.items(batch.item_idx) + self.places[:length], mask=mask, is_causal=True)
             logits = states @ self.items.weight.T
         return F.cross_entropy(logits.flatten(0, 1).float(), batch.target.flatten(), reduction="sum")
 

@@ -146,8 +146,8 @@ def _by_model(recommender: Recommender, requests: Sequence[Request]) -> list[lis
     states = recommender.retriever.states(questions, book)
     masks = [question.mask for question in questions]
     hits = recommender.retriever.dense.nearest(states, requests[0].top_k, masks)
-    keys = np.asarray(recommender.catalogue.keys)
-    return [keys[row].tolist() for row in hits.ids]
+    keys = np.asarray(recommender.catalogue.item_ids)
+    return [keys[row].tolist() for row in hits.item_idx]
 
 
 def run_peer(config: Config, data: PreparedData, args: argparse.Namespace) -> dict[str, float]:

@@ -143,7 +143,7 @@ def cells(items: NDArray[np.float32], made: list[Dense]) -> Search:
     """What txrec does above `EXACT_LIMIT`; the source is left in `made`."""
     source = Dense.fit(np.concatenate([np.zeros((1, items.shape[1]), np.float32), items]), exact_limit=0)
     made.append(source)
-    return lambda queries: source.nearest(queries, K, [None] * len(queries)).ids.astype(np.int64) - 1
+    return lambda queries: source.nearest(queries, K, [None] * len(queries)).item_idx.astype(np.int64) - 1
 
 
 def hnsw(items: NDArray[np.float32], ef: int) -> Search:
@@ -212,7 +212,7 @@ def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
         mask = np.append(False, rng.random(len(table) - 1) < share)
         allowed, recalls, fill = np.flatnonzero(mask), [], []
         for query in queries[:32]:
-            found = source.nearest(query[None], K, [mask]).ids[0]
+            found = source.nearest(query[None], K, [mask]).item_idx[0]
             right = allowed[np.argsort(-(table[allowed] @ query))[:K]]
             recalls.append(len(np.intersect1d(found[found > 0], right)) / len(right))
             fill.append((found > 0).sum() / len(right))
@@ -227,7 +227,7 @@ def lexical(texts: list[str]) -> dict[str, float]:
     """BM25 over product texts: build time, memory, and one query at a time made of three words of a product."""
     memory, start = psutil.Process().memory_info().rss, time.perf_counter()
     keys = [str(row) for row in range(len(texts))]
-    table = pa.table({"item_key": keys, "title": [text[:80] for text in texts], "text": texts})
+    table = pa.table({"item_id": keys, "title": [text[:80] for text in texts], "text": texts})
     index = Lexical.fit(table)
     built = time.perf_counter() - start
     memory = psutil.Process().memory_info().rss - memory

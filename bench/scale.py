@@ -107,7 +107,7 @@ def _trainer(num_items: int, choice: str) -> Trainer:
     model = RetrievalModel(cfg, Sizes(num_items, num_items, 0, 0, 0, 0, False))
     model.encoder.id_row.copy_(torch.arange(num_items + 1))
     sequences = _users(train.batch_size * 8, num_items)
-    counts = torch.from_numpy(np.bincount(sequences.item, minlength=num_items + 1)[1:])
+    counts = torch.from_numpy(np.bincount(sequences.item_idx, minlength=num_items + 1)[1:])
     objective = NextItem(model, train, counts, product_dtype(train.precision, "cpu"))
     return Trainer(objective, Examples.of(sequences, None, cfg, train), _cases(sequences), train, seed=0)
 
@@ -119,8 +119,8 @@ def _users(num: int, num_items: int) -> Sequences:
     return Sequences(
         user_id=np.arange(num).astype(object),
         offsets=np.arange(num + 1) * LENGTH,
-        item=item,
-        query=none.astype(np.int32),
+        item_idx=item,
+        query_idx=none.astype(np.int32),
         event=np.full(events, EventKind.CLICK, np.int8),
         ts=none.astype(np.int64),
         value=none.astype(np.float32),
@@ -131,13 +131,13 @@ def _users(num: int, num_items: int) -> Sequences:
 def _cases(sequences: Sequences) -> Cases:
     ends = sequences.offsets[1 : NUM_CASES + 1] - 1
     return Cases(
-        events=History(sequences.item, sequences.query, sequences.event, sequences.ts),
+        events=History(sequences.item_idx, sequences.query_idx, sequences.event, sequences.ts),
         user=np.arange(NUM_CASES),
         start=sequences.offsets[:NUM_CASES],
         end=ends,
-        query=np.zeros(NUM_CASES, np.int32),
+        query_idx=np.zeros(NUM_CASES, np.int32),
         now_us=np.zeros(NUM_CASES, np.int64),
-        truth=Truth(np.arange(NUM_CASES + 1), sequences.item[ends]),
+        truth=Truth(np.arange(NUM_CASES + 1), sequences.item_idx[ends]),
         filter_seen=True,
     )
 

@@ -136,9 +136,9 @@ def make_data(folder: Path, num_items: int) -> PreparedData:
     num_users = num_items // ITEMS_PER_USER
     clicked = _clicks(rng, num_users, num_items, num_categories)
     counts = np.bincount(clicked[:, : NUM_EVENTS - 10].ravel(), minlength=num_items)
-    by_count = np.argsort(-counts, kind="stable")  # dense ids: what was clicked most comes first
-    dense_id = np.empty(num_items, np.int64)
-    dense_id[by_count] = np.arange(1, num_items + 1)
+    by_count = np.argsort(-counts, kind="stable")  # dense indices: what was clicked most comes first
+    item_idx = np.empty(num_items, np.int64)
+    item_idx[by_count] = np.arange(1, num_items + 1)
     category, counts = category[by_count], counts[by_count]
     own = rng.choice(words, (num_categories, WORDS_PER_CATEGORY))
     named = own[category[:, None], rng.integers(0, WORDS_PER_CATEGORY, (num_items, 3))]
@@ -165,7 +165,7 @@ def make_data(folder: Path, num_items: int) -> PreparedData:
     )
     tokenizer = fit_tokenizer([*titles[:5_000], *queries], CONFIG.text).to_str()
     sequences = pa.Table.from_pylist(
-        [_user(u, dense_id[clicked[u]], asked[u], times[u], split) for u in range(num_users)], schema=schema.SEQUENCES
+        [_user(u, item_idx[clicked[u]], asked[u], times[u], split) for u in range(num_users)], schema=schema.SEQUENCES
     )
     found = [{"query": query, "train_count": 1} for query in queries]
     return write(
@@ -195,8 +195,8 @@ def _clicks(rng: np.random.Generator, num_users: int, num_items: int, num_catego
 def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[str, Any]:
     return {
         "user_id": f"u{user:06d}",
-        "item": items,
-        "query": queries,
+        "item_idx": items,
+        "query_idx": queries,
         "event": np.full(NUM_EVENTS, EventKind.CLICK, np.int8),
         "ts": times,
         "value": np.zeros(NUM_EVENTS, np.float32),
@@ -207,15 +207,15 @@ def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[s
 def _items(titles: list[str], category: Any, counts: Any) -> pa.Table:
     rows = [
         {
-            "item_key": f"p{number:07d}",
+            "item_id": f"p{number:07d}",
             "title": title,
             "category": ["shop", f"category {kind}"],
             "brand": f"brand {2 * kind + number % 2}",
             "price": 5.0 + number % 100,
             "available": True,
             "text": title,
-            "category_id": kind + 1,
-            "brand_id": 2 * kind + number % 2 + 1,
+            "category_idx": kind + 1,
+            "brand_idx": 2 * kind + number % 2 + 1,
             "price_bucket": number % 10 + 1,
             "train_count": count,
         }

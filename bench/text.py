@@ -87,7 +87,7 @@ def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[t
     texts = data.queries["query"].to_pylist()
     lexical = Lexical.fit(data.items)
     yield "BM25 over words", bm25(data), 0.0
-    yield "BM25, trigrams too", lambda query_id: lexical.scores(texts[query_id - 1]), 0.0
+    yield "BM25, trigrams too", lambda query_idx: lexical.scores(texts[query_idx - 1]), 0.0
     yield "TF-IDF trigrams", tfidf(data), 0.0
     for name in steps:
         cfg = config.pretrain.model_copy(update=STEPS[name])
@@ -104,8 +104,8 @@ def bm25(data: PreparedData) -> Scores:
     index.index([words(text) for text in data.items["text"].to_pylist()], show_progress=False)
     queries = data.queries["query"].to_pylist()
 
-    def scores(query_id: int) -> np.ndarray:
-        known = [token for token in dict.fromkeys(words(queries[query_id - 1])) if token in index.vocab_dict]
+    def scores(query_idx: int) -> np.ndarray:
+        known = [token for token in dict.fromkeys(words(queries[query_idx - 1])) if token in index.vocab_dict]
         return index.get_scores(known) if known else np.zeros(data.meta.num_items, np.float32)
 
     return scores
@@ -115,7 +115,7 @@ def tfidf(data: PreparedData) -> Scores:
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), dtype=np.float32)
     items = vectorizer.fit_transform(data.items["text"].to_pylist())
     queries = vectorizer.transform(data.queries["query"].to_pylist())
-    return lambda query_id: (items @ queries[query_id - 1].T).toarray()[:, 0]
+    return lambda query_idx: (items @ queries[query_idx - 1].T).toarray()[:, 0]
 
 
 if __name__ == "__main__":

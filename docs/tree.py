@@ -1,6 +1,6 @@
 """Module tree generator: writes the tree of ARCHITECTURE.md from the first lines of the modules' docstrings.
 
-    python docs/tree.py          rewrites ARCHITECTURE.md
+python docs/tree.py          rewrites ARCHITECTURE.md
 """
 
 import ast

@@ -261,7 +261,7 @@ def _write_cases(file: Path, found: Evaluation) -> None:
     asked, users, texts = found.cases, found.data.sequences.user_id, query_texts(found.data)
     columns: dict[str, Any] = {
         "user_id": pa.array([str(users[user]) if user >= 0 else None for user in asked.user], pa.string()),
-        "query": pa.array([texts[query] or None for query in asked.query], pa.string()),
+        "query": pa.array([texts[query] or None for query in asked.query_idx], pa.string()),
         "ts": pa.array(asked.now_us, pa.int64()),
         "num_right": asked.truth.counts,
         **found.per_case["test"],

@@ -62,9 +62,9 @@ class Ranker:
         """Slates of a batch.
 
         Args:
-            version: of the model that the candidates come from, whose dense ids mean nothing to another one.
+            version: of the model that the candidates come from, whose dense indices mean nothing to another one.
             candidates: of the batch.
-            catalogue: number of the last change of products that the retriever had applied; dense ids of new products
+            catalogue: number of the last change of products that the retriever had applied; indices of new products
                 mean the same to all who have applied as many changes, or more.
 
         Raises:

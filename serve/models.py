@@ -224,7 +224,7 @@ class Models:
         if not found.items:
             return served
         changed = _applied(served.recommender, found.items)
-        return Served(replace(served.model, num_items=len(changed.catalogue.ids)), changed, found.version)
+        return Served(replace(served.model, num_items=len(changed.catalogue.idx_of)), changed, found.version)
 
     def _close_unwanted(self, rollout: Rollout) -> None:
         now = self._clock()

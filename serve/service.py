@@ -130,13 +130,13 @@ class Products(Protocol):
     """The part of `txrec.recommender.catalogue.Catalogue` that serving uses."""
 
     @property
-    def ids(self) -> Mapping[str, int]:
-        """Raw id -> dense id."""
+    def idx_of(self) -> Mapping[str, int]:
+        """item_id -> item_idx."""
         ...
 
     @property
     def titles(self) -> NDArray[np.object_]:
-        """(N + 1,) titles by dense id."""
+        """(N + 1,) titles by item_idx."""
         ...
 
     @property
@@ -262,13 +262,13 @@ def seen(recommender: SupportsRecommend, user_id: str | None, live: Sequence[Eve
     """A user's stored and live events with titles."""
     catalogue = recommender.catalogue
     events = follow(recommender.history(user_id) if user_id is not None else (), live)
-    return tuple(Seen(event, catalogue.titles[catalogue.ids.get(event.item_id or "", 0)]) for event in events)
+    return tuple(Seen(event, catalogue.titles[catalogue.idx_of.get(event.item_id or "", 0)]) for event in events)
 
 
 def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
     """A product as a recommender knows it."""
     catalogue = recommender.catalogue
-    place = catalogue.ids.get(item_id)
+    place = catalogue.idx_of.get(item_id)
     if place is None:
         return None
     return Product(catalogue.row(item_id), catalogue.on_sale is None or bool(catalogue.on_sale[place]))

@@ -36,8 +36,8 @@ def judged_data(path: Path) -> PreparedData:
     titles = ["red lamp", "lamp shade", "drill"]
     items = pa.Table.from_pylist(
         [
-            {"item_key": f"sku-{row}", "title": title, "text": title, "train_count": 0, "available": True}
-            | dict.fromkeys(("category_id", "brand_id", "price_bucket"), 0)
+            {"item_id": f"sku-{row}", "title": title, "text": title, "train_count": 0, "available": True}
+            | dict.fromkeys(("category_idx", "brand_idx", "price_bucket"), 0)
             for row, title in enumerate(titles, start=1)
         ],
         schema=schema.PREPARED_ITEMS,

@@ -35,7 +35,7 @@ def tiny_data(path: Path, num_users: int = 80, has_time: bool = True, split_kind
         num_items=items.num_rows,
         num_trained_items=items.num_rows - NUM_COLD,
         num_queries=queries.num_rows,
-        num_events=sum(len(row) for row in sequences["item"].to_pylist()),
+        num_events=sum(len(row) for row in sequences["item_idx"].to_pylist()),
         num_categories=len(KINDS),
         num_brands=2,
         num_price_buckets=4,
@@ -62,11 +62,11 @@ def _user(user: int, rng: np.random.Generator, has_time: bool) -> dict[str, obje
         rows.append((item, kind + 1 if searched else schema.PAD, EventKind.CLICK, ts + 1_000_000, split))
         if day % 3 == 0:
             rows.append((item, schema.PAD, EventKind.PURCHASE, ts + 60_000_000, split))
-    item_ids, query_ids, events, times, splits = zip(*rows, strict=True)
+    item_idx, query_idx, events, times, splits = zip(*rows, strict=True)
     return {
         "user_id": f"user-{user:03d}",
-        "item": item_ids,
-        "query": query_ids,
+        "item_idx": item_idx,
+        "query_idx": query_idx,
         "event": [int(event) for event in events],
         "ts": times if has_time else [0] * len(times),
         "value": [0.0] * len(rows),
@@ -77,7 +77,7 @@ def _user(user: int, rng: np.random.Generator, has_time: bool) -> dict[str, obje
 def _items(sequences: pa.Table) -> pa.Table:
     counts: dict[int, int] = {}
     for row in sequences.to_pylist():
-        for item, split in zip(row["item"], row["split"], strict=True):
+        for item, split in zip(row["item_idx"], row["split"], strict=True):
             if item and split == Split.TRAIN:
                 counts[item] = counts.get(item, 0) + 1
     rows = []
@@ -88,7 +88,7 @@ def _items(sequences: pa.Table) -> pa.Table:
         title = f"{brand} {KINDS[kind]} model {index % NUM_PER_KIND}{' new' if cold else ''}"
         rows.append(
             {
-                "item_key": f"sku-{index + 1:03d}",
+                "item_id": f"sku-{index + 1:03d}",
                 "title": title,
                 "description": f"A good {KINDS[kind]}.",
                 "category": ["home", KINDS[kind]],
@@ -97,8 +97,8 @@ def _items(sequences: pa.Table) -> pa.Table:
                 "available": True,
                 "attributes": [("colour", "red" if index % 3 else "blue")],
                 "text": title,
-                "category_id": kind + 1,
-                "brand_id": index % 2 + 1,
+                "category_idx": kind + 1,
+                "brand_idx": index % 2 + 1,
                 "price_bucket": min(index // 16, 3) + 1,
                 "train_count": 0 if cold else counts.get(index + 1, 0),
             }

@@ -1,9 +1,8 @@
 """The words and tables of the domain, fixed here for every other module.
 
 - *event*: one thing that a user did at one time; its kind is one of `EventKind`.
-- *user*, *item*: known outside by their raw strings (`user_id`, `item_key`); inside the library an item is a dense
-  int, `item_id`, that never leaves it. The canonical tables carry the raw string in the column `item_id`, because
-  that is what shops call it; dense tables name the column `item_key` and the row number is the dense id.
+- *user_id*, *item_id*: the shop's own strings, everywhere. *user_idx*, *item_idx*, *query_idx*, *category_idx*,
+  *brand_idx*: dense ints of one prepared data set or bundle, 0 = PAD, which never leave the library.
 - *query*: a search text. On a search event it is what was typed; on any other event it is the search that led to it.
 - *history*: a user's events in time order. *candidate*: an item proposed by a source. *slate*: the ranked answer.
 """
@@ -13,7 +12,7 @@ from enum import IntEnum, StrEnum
 import pyarrow as pa
 
 PAD = 0
-"""Dense id 0 is padding everywhere: items, queries, event kinds, brands, categories. Real ids start at 1."""
+"""Index 0 is padding everywhere: items, queries, event kinds, brands, categories. Real indices start at 1."""
 
 
 class EventKind(IntEnum):
@@ -154,8 +153,8 @@ SEQUENCES = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         # one entry an event, oldest first; all lists of a row have the same length
-        pa.field("item", pa.list_(pa.int32())),  # dense item_id, PAD for a bare search
-        pa.field("query", pa.list_(pa.int32())),  # dense query_id, PAD for none
+        pa.field("item_idx", pa.list_(pa.int32())),  # PAD for a bare search
+        pa.field("query_idx", pa.list_(pa.int32())),  # PAD for none
         pa.field("event", pa.list_(pa.int8())),  # EventKind
         pa.field("ts", pa.list_(pa.int64())),  # microseconds since 1970 UTC; 0 = unknown
         pa.field("value", pa.list_(pa.float32())),
@@ -165,13 +164,13 @@ SEQUENCES = pa.schema(
 
 PREPARED_ITEMS = pa.schema(
     [
-        pa.field("item_key", pa.string(), nullable=False),  # row i holds dense item_id i + 1
+        pa.field("item_id", pa.string(), nullable=False),  # row i holds item_idx i + 1
         *[field for field in ITEMS if field.name != "item_id"],
         pa.field(
             "text", pa.string(), nullable=False
         ),  # normalised title, brand, category, description: the encoder's input
-        pa.field("category_id", pa.int32(), nullable=False),  # leaf category, PAD = none or unknown to training
-        pa.field("brand_id", pa.int32(), nullable=False),
+        pa.field("category_idx", pa.int32(), nullable=False),  # leaf category, PAD = none or unknown to training
+        pa.field("brand_idx", pa.int32(), nullable=False),
         pa.field("price_bucket", pa.int32(), nullable=False),  # 1..num_price_buckets by training quantiles, PAD = none
         pa.field("train_count", pa.int64(), nullable=False),  # training events (ITEM_EVENTS) on this item; 0 = cold
     ]
@@ -179,7 +178,7 @@ PREPARED_ITEMS = pa.schema(
 
 PREPARED_QUERIES = pa.schema(
     [
-        pa.field("query", pa.string(), nullable=False),  # normalised; row i holds dense query_id i + 1
+        pa.field("query", pa.string(), nullable=False),  # normalised; row i holds query_idx i + 1
         pa.field("train_count", pa.int64(), nullable=False),
     ]
 )

@@ -24,9 +24,9 @@ def bench() -> dict[str, Any]:
 
 def test_new_are_those_whose_every_event_lies_in_the_test_part(bench: dict[str, Any], tiny: PreparedData) -> None:
     events = tiny.sequences
-    moved = int(events.item[np.flatnonzero((events.split == Split.TEST) & (events.item > 0))[-1]])
+    moved = int(events.item_idx[np.flatnonzero((events.split == Split.TEST) & (events.item_idx > 0))[-1]])
     assert not bench["new_products"](tiny).any()
-    later = replace(events, split=np.where(events.item == moved, Split.TEST, events.split).astype(np.int8))
+    later = replace(events, split=np.where(events.item_idx == moved, Split.TEST, events.split).astype(np.int8))
     found = bench["new_products"](SimpleNamespace(sequences=later, meta=tiny.meta))
     assert np.flatnonzero(found).tolist() == [moved]
 

@@ -88,7 +88,7 @@ def test_sequences_stream_as_ray_train_hands_them_to_a_worker(tmp_path: Path, ra
     (shard,) = rows.streaming_split(1)
     batches = [Sequences.from_table(batch) for batch in shard.iter_batches(batch_size=5, batch_format="pyarrow")]
     assert len(batches) > 1
-    assert sum(len(batch.item) for batch in batches) == data.meta.num_events
+    assert sum(len(batch.item_idx) for batch in batches) == data.meta.num_events
     users = [user for batch in batches for user in batch.user_id]
     assert sorted(users) == sorted(data.sequences.user_id)
 
@@ -116,7 +116,7 @@ def test_movielens_has_its_published_shape(real_data: Path, tmp_path: Path) -> N
     assert report.facts.by_split == {"train": 999_611 - 2 * 6_040, "validation": 6_040, "test": 6_040}
     assert data.items["title"].null_count == 0
     first = data.sequences
-    assert first.item.min() >= 1
+    assert first.item_idx.min() >= 1
     assert np.diff(first.offsets).min() >= 5
 
 

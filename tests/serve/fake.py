@@ -25,23 +25,23 @@ KNOWN = Event("click", "p1", "lamp", 1_000_000)
 
 
 class FakeCatalogue:
-    """Titles by raw id, in the order of the dense ids."""
+    """Titles by item_id, in the order of item_idx."""
 
     def __init__(self, titles: Mapping[str, str | None], retired: frozenset[int] = frozenset()) -> None:
-        self.keys = ["", *titles]
-        self.ids = {key: place for place, key in enumerate(titles, start=1)}
+        self.item_ids = ["", *titles]
+        self.idx_of = {key: place for place, key in enumerate(titles, start=1)}
         self.titles = np.array([None, *titles.values()], object)
         self.retired = retired
 
     @property
     def on_sale(self) -> NDArray[np.bool_]:
-        return np.array([place not in self.retired for place in range(len(self.keys))])
+        return np.array([place not in self.retired for place in range(len(self.item_ids))])
 
     def row(self, key: str) -> dict[str, Any]:
-        if key not in self.ids:
+        if key not in self.idx_of:
             return {}
         blank = dict.fromkeys(("description", "category", "brand", "price", "available"))
-        return {"item_id": key, "title": self.titles[self.ids[key]], **blank, "attributes": {}}
+        return {"item_id": key, "title": self.titles[self.idx_of[key]], **blank, "attributes": {}}
 
 
 class FakeRecommender:
@@ -65,28 +65,28 @@ class FakeRecommender:
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         if use_ranker and any(one.query == BREAKING for one in candidates):
             raise ZeroDivisionError("inner detail")
-        return [self._slate(one, one.ids[::-1] if use_ranker else one.ids) for one in candidates]
+        return [self._slate(one, one.item_idx[::-1] if use_ranker else one.item_idx) for one in candidates]
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         return self.rank(complete(self.retrieve_in_steps(requests)))
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
-        if item_id not in self.catalogue.ids:
+        if item_id not in self.catalogue.idx_of:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
-        others = [key for key in self.catalogue.ids if key != item_id]
+        others = [key for key in self.catalogue.idx_of if key != item_id]
         return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
-        known = sorted(key for key in item_ids if key in self.catalogue.ids)
-        notes = tuple(f"{key} is not in the catalogue" for key in item_ids if key not in self.catalogue.ids)
+        known = sorted(key for key in item_ids if key in self.catalogue.idx_of)
+        notes = tuple(f"{key} is not in the catalogue" for key in item_ids if key not in self.catalogue.idx_of)
         return Slate(tuple(self._item(key, 1.0) for key in known), notes=notes)
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         return (KNOWN,) if user_id == "u1" else ()
 
     def with_changes(self, changes: Sequence[ItemChange]) -> "FakeRecommender":
-        titles = dict(zip(self.catalogue.ids, self.catalogue.titles[1:], strict=True))
-        gone = {self.catalogue.keys[place] for place in self.catalogue.retired}
+        titles = dict(zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True))
+        gone = {self.catalogue.item_ids[place] for place in self.catalogue.retired}
         for change in sorted(changes, key=lambda change: change.born):
             if change.born:
                 titles[change.item_id] = change.fields.get("title", titles.get(change.item_id))
@@ -97,10 +97,11 @@ class FakeRecommender:
 
     def _candidates(self, request: Request) -> Candidates:
         words = (request.query or "").split()
-        hidden = request.exclude | set(request.cart) | {self.catalogue.keys[place] for place in self.catalogue.retired}
+        retired = {self.catalogue.item_ids[place] for place in self.catalogue.retired}
+        hidden = request.exclude | set(request.cart) | retired
         ids = [
             place
-            for key, place in self.catalogue.ids.items()
+            for key, place in self.catalogue.idx_of.items()
             if key not in hidden
             and (not words or any(word in (self.catalogue.titles[place] or "").split() for word in words))
         ]
@@ -112,7 +113,7 @@ class FakeRecommender:
             query=request.query or "",
             query_vector=np.zeros(1, np.float32),
             state=np.zeros(1, np.float32),
-            ids=np.array(ids, np.int32),
+            item_idx=np.array(ids, np.int32),
             fused=np.linspace(1, 0, len(ids), dtype=np.float32),
             scores=np.zeros((len(ids), 1), np.float32),
             ranks=np.zeros((len(ids), 1), np.int32),
@@ -122,15 +123,17 @@ class FakeRecommender:
         )
 
     def _slate(self, one: Candidates, order: np.ndarray) -> Slate:
-        keys = self.catalogue.keys
-        before = tuple(self._item(keys[place], float(score)) for place, score in zip(one.ids, one.fused, strict=True))
+        keys = self.catalogue.item_ids
+        before = tuple(
+            self._item(keys[place], float(score)) for place, score in zip(one.item_idx, one.fused, strict=True)
+        )
         items = tuple(self._item(keys[place], 1.0 / rank) for rank, place in enumerate(order, start=1))
         if one.request.explain:
             items = tuple(replace(item, reasons=("because",)) for item in items)
         return Slate(items[: one.request.top_k], before, one.fallback, {"retrieve": 1.0, "rank": 1.0}, one.notes)
 
     def _item(self, key: str, score: float) -> SlateItem:
-        return SlateItem(key, score, self.catalogue.titles[self.catalogue.ids[key]], "lexical", {"lexical": score})
+        return SlateItem(key, score, self.catalogue.titles[self.catalogue.idx_of[key]], "lexical", {"lexical": score})
 
 
 def open_fake() -> tuple[FakeRecommender, Model]:

@@ -113,7 +113,7 @@ def test_changes_reach_every_model_also_one_that_is_opened_later() -> None:
     models.catch_up()
     assert found(models, "lamp") == ["new", "p9", "p6"]
     assert (models.production.catalogue, models.production.model.num_items) == (2, 11)
-    assert before.recommender.catalogue.ids.get("new") is None  # requests on their way see no change
+    assert before.recommender.catalogue.idx_of.get("new") is None  # requests on their way see no change
     shelf.wanted = Rollout("v1", staged="v2", serial=1)
     models.reconcile()
     assert found(models, "lamp", "v2") == ["new", "p9", "p6"]

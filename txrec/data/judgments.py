@@ -12,7 +12,7 @@ from txrec.schema import Split
 
 @dataclass(frozen=True, eq=False)
 class Judgments:
-    """J graded pairs of one split, in dense ids, ordered by query."""
+    """J graded pairs of one split, in dense indices, ordered by query."""
 
     query: NDArray[np.int32]  # (J,)
     item: NDArray[np.int32]  # (J,)
@@ -28,9 +28,9 @@ class Judgments:
             return cls(none.astype(np.int32), none.astype(np.int32), none.astype(np.float32), none)
         table = pq.read_table(file)
         grade = np.asarray(table["grade"], np.float32)
-        query_id = {text: row for row, text in enumerate(data.queries["query"].to_pylist(), start=1)}
-        item_id = {key: row for row, key in enumerate(data.items["item_key"].to_pylist(), start=1)}
-        query = np.array([query_id[text] for text in table["query"].to_pylist()], np.int32)
+        query_idx = {text: row for row, text in enumerate(data.queries["query"].to_pylist(), start=1)}
+        item_id = {key: row for row, key in enumerate(data.items["item_id"].to_pylist(), start=1)}
+        query = np.array([query_idx[text] for text in table["query"].to_pylist()], np.int32)
         item = np.array([item_id[key] for key in table["item_id"].to_pylist()], np.int32)
         rows = np.flatnonzero(np.asarray(table["split"]) == split)
         rows = rows[np.lexsort((item[rows], query[rows]))]

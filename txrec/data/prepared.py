@@ -2,14 +2,14 @@
 
     data/
     ├── meta.json            `Meta`
-    ├── items.parquet        schema.PREPARED_ITEMS; row i holds dense item_id i + 1; trained items first
-    ├── queries.parquet      schema.PREPARED_QUERIES; row i holds dense query_id i + 1
+    ├── items.parquet        schema.PREPARED_ITEMS; row i holds item_idx i + 1; trained items first
+    ├── queries.parquet      schema.PREPARED_QUERIES; row i holds query_idx i + 1
     ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row a user, his events oldest first
     ├── tokenizer.json       fitted on training text (absent where there is no text)
     ├── judgments.parquet    schema.JUDGMENTS and `split` (absent without judgments)
     └── rejected/*.parquet   schema.REJECTED
 
-Dense item ids 1..num_trained_items have training events and so an id embedding; higher ones are cold: known by their
+item_idx 1..num_trained_items have training events and so an id embedding; higher ones are cold: known by their
 text and category only.
 """
 
@@ -42,9 +42,9 @@ class Meta(BaseModel):
     num_queries: int
     num_events: int
     num_categories: int
-    """Largest category_id."""
+    """Largest category_idx."""
     num_brands: int
-    """Largest brand_id."""
+    """Largest brand_idx."""
     num_price_buckets: int
     """Largest price_bucket."""
     has_time: bool
@@ -65,8 +65,8 @@ class Sequences:
 
     user_id: NDArray[np.object_]  # (U,)
     offsets: NDArray[np.int64]  # (U + 1,)
-    item: NDArray[np.int32]  # (E,) dense, PAD for a bare search
-    query: NDArray[np.int32]  # (E,) dense, PAD for none
+    item_idx: NDArray[np.int32]  # (E,) dense, PAD for a bare search
+    query_idx: NDArray[np.int32]  # (E,) dense, PAD for none
     event: NDArray[np.int8]  # (E,) EventKind
     ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
     value: NDArray[np.float32]  # (E,)
@@ -80,7 +80,7 @@ class Sequences:
         """Reads a table of schema.SEQUENCES without a Python loop over users."""
         table = table.combine_chunks()
         lists = {name: table.column(name).combine_chunks() for name in table.column_names if name != "user_id"}
-        first = lists["item"]
+        first = lists["item_idx"]
         first = first.chunk(0) if isinstance(first, pa.ChunkedArray) else first
         lengths = np.asarray(first.value_lengths().fill_null(0))
         flat = {name: np.asarray(column.flatten()) for name, column in lists.items()}

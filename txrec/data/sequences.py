@@ -5,20 +5,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from txrec import schema
-from txrec.data.vocab import dense_ids
+from txrec.data.vocab import dense_idx
 
 SESSION = pa.field("session", pa.list_(pa.int32()))
 """Written beside schema.SEQUENCES: number of the session of every event, from 0 for each user."""
 
 
-def to_sequences(events: pa.Table, item_keys: pa.Array, queries: pa.Array) -> pa.Table:
+def to_sequences(events: pa.Table, item_ids: pa.Array, queries: pa.Array) -> pa.Table:
     """Groups flat events by user.
 
     Args:
         events: `user_id`, `item_id`, `query` dictionary-encoded, `event`, `ts`, `value`, `split`, `session`; a user's
             events side by side, oldest first.
-        item_keys: item_keys[i] has dense item_id i + 1.
-        queries: queries[i] has dense query_id i + 1.
+        item_ids: item_ids[i] has item_idx i + 1.
+        queries: queries[i] has query_idx i + 1.
 
     Returns:
         schema.SEQUENCES with SESSION, users in the order of `events`.
@@ -29,8 +29,8 @@ def to_sequences(events: pa.Table, item_keys: pa.Array, queries: pa.Array) -> pa
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.empty(0, np.int64)
     offsets = pa.array(np.append(starts, len(user)), pa.int32())
     flat = {
-        "item": dense_ids(columns["item_id"], item_keys),
-        "query": dense_ids(columns["query"], queries),
+        "item_idx": dense_idx(columns["item_id"], item_ids),
+        "query_idx": dense_idx(columns["query"], queries),
         "event": columns["event"].cast(pa.int8()),
         "ts": columns["ts"],
         "value": pc.fill_null(columns["value"], 0.0),

@@ -4,7 +4,7 @@
     clean_partition   all events of some users: ordered, cleaned; split_partition: split, counted  staging/split
     core_partition    between the two: one round of k-core, only if asked for
     build_vocabulary  counts of all partitions → items, queries, tokenizer
-    write_sequences   dense ids → data/sequences
+    write_sequences   dense indices → data/sequences
 
 A piece reads and writes files of the staging folder, returns a few figures, holds one block or one partition in
 memory, and can run in any process of any machine that sees the folder.
@@ -419,11 +419,11 @@ def _judged(job: Job) -> pl.DataFrame:
 
 
 def write_sequences(job: Job, partition: int) -> int:
-    """Writes the partition's histories in dense ids; returns the number of users."""
+    """Writes the partition's histories in dense indices; returns the number of users."""
     out = Path(job.config.data_dir)
-    item_keys = pq.read_table(out / "items.parquet", columns=["item_key"])["item_key"].combine_chunks()
+    item_ids = pq.read_table(out / "items.parquet", columns=["item_id"])["item_id"].combine_chunks()
     queries = pq.read_table(out / "queries.parquet", columns=["query"])["query"].combine_chunks()
-    table = sequences.to_sequences(_table(job.file("split", f"{partition:06d}")), item_keys, queries)
+    table = sequences.to_sequences(_table(job.file("split", f"{partition:06d}")), item_ids, queries)
     if table.num_rows:
         (out / "sequences").mkdir(parents=True, exist_ok=True)
         pq.write_table(table, out / "sequences" / f"part-{partition:05d}.parquet", compression="zstd")

@@ -1,4 +1,4 @@
-"""What gets a dense id, and everything else that is fitted: categories, brands, price buckets, tokenizer.
+"""What gets a dense index, and everything else that is fitted: categories, brands, price buckets, tokenizer.
 
 All of it follows from the training part only. Items and queries that training never saw keep a row of their own
 (`train_count` 0): a cold item is known by its text, an unseen query by its words. Categories and brands that training
@@ -23,7 +23,7 @@ _TEXT_FIELDS = ("title", "brand", "category", "description")
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Items and queries in the order of their dense ids."""
+    """Items and queries in the order of their dense indices."""
 
     items: pa.Table
     """schema.PREPARED_ITEMS."""
@@ -34,7 +34,7 @@ class Vocabulary:
     num_brands: int
 
 
-def dense_ids(column: pa.DictionaryArray, vocabulary: pa.Array) -> pa.Array:
+def dense_idx(column: pa.DictionaryArray, vocabulary: pa.Array) -> pa.Array:
     """int32 ids, 1 for vocabulary[0], PAD for null; a value outside the vocabulary is an invariant broken."""
     ids = pc.index_in(column.dictionary, value_set=vocabulary)
     assert ids.null_count == 0, "every item and query of the events must be in the vocabulary"
@@ -72,13 +72,13 @@ def build_items(
     category, num_categories = _codes(path.set(path == "", None), known, items["train_count"])
     brand, num_brands = _codes(items["brand"], known, items["train_count"])
     table = items.select(
-        pl.col("item_id").alias("item_key"),
+        pl.col("item_id").alias("item_id"),
         *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", "attributes")],
         "train_count",
     ).to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.append_column("attributes", _as_map(items["attributes"]))
     table = table.append_column("text", _encoder_text(items))
-    table = table.append_column("category_id", category).append_column("brand_id", brand)
+    table = table.append_column("category_idx", category).append_column("brand_idx", brand)
     table = table.append_column("price_bucket", _price_buckets(items["price"], known, num_price_buckets))
     num_trained = int((items["train_count"] > 0).sum())
     return (

@@ -48,11 +48,11 @@ class MostClicked:
     """The items most often clicked after exactly this normalised query."""
 
     def __init__(self, log: EventLog, texts: Sequence[str], num_items: int) -> None:
-        """Counts the log's item events by query; `texts` are the data set's queries, row i being query_id i + 1."""
-        searched = log.query != PAD
+        """Counts the log's item events by query; `texts` are the data set's queries, row i being query_idx i + 1."""
+        searched = log.query_idx != PAD
         shape = (len(texts) + 1, num_items + 1)
         ones = np.ones(int(searched.sum()), np.float32)
-        self._clicks = sp.coo_array((ones, (log.query[searched], log.item[searched])), shape=shape).tocsr()
+        self._clicks = sp.coo_array((ones, (log.query_idx[searched], log.item_idx[searched])), shape=shape).tocsr()
         self._row = {text: row for row, text in enumerate(texts, start=1)}
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
@@ -72,7 +72,9 @@ class Ease:
 
     def __init__(self, log: EventLog, num_users: int, num_items: int) -> None:
         """Inverts the regularised Gram matrix of the users x items matrix."""
-        seen = sp.coo_array((np.ones(len(log), np.float32), (log.user, log.item)), shape=(num_users, num_items + 1))
+        seen = sp.coo_array(
+            (np.ones(len(log), np.float32), (log.user_idx, log.item_idx)), shape=(num_users, num_items + 1)
+        )
         binary = seen.tocsr().sign()
         gram = (binary.T @ binary).toarray()
         gram[np.diag_indices_from(gram)] += EASE_PENALTY
@@ -106,7 +108,7 @@ class QueryHeuristic:
 
 def _sum(clicks: Hits, names: Hits, row: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     top = max(float(names.scores[row].max(initial=0.0)), 1e-9)
-    both = np.concatenate([clicks.ids[row], names.ids[row]])
+    both = np.concatenate([clicks.item_idx[row], names.item_idx[row]])
     scores = np.concatenate([clicks.scores[row], NAME_WEIGHT * names.scores[row] / top])
     ids, place = np.unique(both[both != PAD], return_inverse=True)
     return best(ids, np.bincount(place, scores[both != PAD], len(ids)).astype(np.float32), k, None)
@@ -144,27 +146,27 @@ def answer(
     Args:
         baselines: what `fit` returned; `popularity` fills the others' lists.
         cases: C requests.
-        texts: normalised queries, row i being query_id i + 1.
+        texts: normalised queries, row i being query_idx i + 1.
         num_items: size of the catalogue.
         k: length of the lists.
         progress: told after every batch.
 
     Returns:
-        Name = (C, k) dense ids, PAD where the catalogue has no more items.
+        Name = (C, k) dense indices, PAD where the catalogue has no more items.
     """
     found = {name: np.zeros((len(cases), k), np.int32) for name in baselines}
     for start in range(0, len(cases), BATCH):
         rows = np.arange(start, min(start + BATCH, len(cases)))
         items = [cases.items(int(row)) for row in rows]
         asked = SourceQuery(
-            texts=[texts[query - 1] if query else "" for query in cases.query[rows]],
+            texts=[texts[query - 1] if query else "" for query in cases.query_idx[rows]],
             states=np.zeros((len(rows), 1), np.float32),
             items=items,
         )
         masks = [restrict(num_items + 1, None, np.unique(own)) if cases.filter_seen else None for own in items]
-        popular = baselines["popularity"].search(asked, k, masks).ids
+        popular = baselines["popularity"].search(asked, k, masks).item_idx
         for name, baseline in baselines.items():
-            found[name][rows] = fill(baseline.search(asked, k, masks).ids, popular)
+            found[name][rows] = fill(baseline.search(asked, k, masks).item_idx, popular)
         progress("baselines", int(rows[-1]) + 1, len(cases))
     return found
 

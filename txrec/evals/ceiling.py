@@ -36,7 +36,7 @@ def ceiling(
     known = np.array([_is_known(oracle, asked, users, case) for case in range(len(asked))], bool)
     rows = np.flatnonzero(known)
     best = metrics.ndcg(_hits(oracle, data, asked, rows, progress), asked.truth.counts[rows], K)
-    searched = asked.query[rows] != PAD
+    searched = asked.query_idx[rows] != PAD
     whole = np.ones(len(rows), bool)
     found: dict[str, Any] = {"num_cases": len(rows)}
     for name, part in (("all", whole), ("with_query", searched), ("without_query", ~searched)):
@@ -48,7 +48,7 @@ def ceiling(
 
 def _is_known(oracle: Oracle, asked: Cases, users: NDArray[np.object_], case: int) -> bool:
     user = str(users[asked.user[case]])
-    if asked.query[case] == PAD:
+    if asked.query_idx[case] == PAD:
         return user in oracle.user_index
     return oracle.has_search(user, int(asked.now_us[case]))
 
@@ -57,12 +57,12 @@ def _hits(
     oracle: Oracle, data: PreparedData, asked: Cases, rows: NDArray[np.int64], progress: Progress
 ) -> NDArray[np.bool_]:
     """(R, K) hits of the true ranking."""
-    dense = {key: item_id for item_id, key in enumerate(data.items.column("item_key").to_pylist(), start=1)}
+    dense = {key: item_id for item_id, key in enumerate(data.items.column("item_id").to_pylist(), start=1)}
     column = np.array([dense.get(key, PAD) for key in oracle.item_ids], np.int32)
     top = np.zeros((len(rows), K), np.int32)
     done = 0
     for searched in (True, False):
-        kind = np.flatnonzero((asked.query[rows] != PAD) == searched)
+        kind = np.flatnonzero((asked.query_idx[rows] != PAD) == searched)
         for start in range(0, len(kind), BATCH):
             part = kind[start : start + BATCH]
             scores = _scores(oracle, data, asked, rows[part], searched)

@@ -29,7 +29,7 @@ BATCH = 128
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """What a recommender answered to C cases, in the data set's dense ids, PAD where a list ends."""
+    """What a recommender answered to C cases, in the data set's dense indices, PAD where a list ends."""
 
     retrieved: NDArray[np.int32]  # (C, K) retrieval order
     ranked: NDArray[np.int32]  # (C, K) final order
@@ -156,8 +156,8 @@ def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, prog
             candidates = recommender.retrieve([_request(asked, data, names, row, k) for row in rows])
         for row, one, order in zip(rows, candidates, recommender.rank_dense(candidates), strict=True):
             count = min(k, len(one))
-            lists.retrieved[row, :count] = own[one.ids[:count]]
-            lists.ranked[row, :count] = own[one.ids[order.order[:count]]]
+            lists.retrieved[row, :count] = own[one.item_idx[:count]]
+            lists.ranked[row, :count] = own[one.item_idx[order.order[:count]]]
             lists.scores[row, :count] = order.scores[:count]
             lists.by_ranker[row] = order.by_ranker
         progress("answering", rows[-1] + 1, len(asked))
@@ -165,14 +165,14 @@ def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, prog
 
 
 def query_texts(data: PreparedData) -> list[str]:
-    """Normalised query by dense id; the empty text at PAD."""
+    """Normalised query by item_idx; the empty text at PAD."""
     return ["", *data.queries.column("query").to_pylist()]
 
 
 def _own_ids(recommender: Recommender, data: PreparedData) -> NDArray[np.int32]:
-    """(N + 1,) the data set's dense id of each of the bundle's; PAD, which is never right, where it has none."""
-    ids = {key: row for row, key in enumerate(data.items.column("item_key").to_pylist(), start=1)}
-    return np.array([ids.get(str(key), PAD) for key in recommender.catalogue.keys], np.int32)
+    """(N + 1,) the data set's dense index of each of the bundle's; PAD, which is never right, where it has none."""
+    ids = {key: row for row, key in enumerate(data.items.column("item_id").to_pylist(), start=1)}
+    return np.array([ids.get(str(key), PAD) for key in recommender.catalogue.item_ids], np.int32)
 
 
 def _by_dense_ids(
@@ -180,7 +180,7 @@ def _by_dense_ids(
 ) -> list[Candidates]:
     return recommender.retrieve_dense(
         [asked.history(row) for row in rows],
-        [names[asked.query[row]] for row in rows],
+        [names[asked.query_idx[row]] for row in rows],
         asked.now_us[rows.start : rows.stop],
         [np.unique(asked.items(row)).tolist() for row in rows] if asked.filter_seen else None,
         k,
@@ -188,16 +188,16 @@ def _by_dense_ids(
 
 
 def _request(asked: Cases, data: PreparedData, names: Sequence[str], row: int, k: int) -> Request:
-    keys = data.items.column("item_key")
+    keys = data.items.column("item_id")
     history = asked.history(row)
-    columns = (history.item.tolist(), history.query.tolist(), history.event.tolist(), history.ts.tolist())
+    columns = (history.item_idx.tolist(), history.query_idx.tolist(), history.event.tolist(), history.ts.tolist())
     events = tuple(
         Event(EventKind(kind).label, keys[item - 1].as_py() if item else None, names[query] or None, ts or None)
         for item, query, kind, ts in zip(*columns, strict=True)
     )
     return Request(
         events=events,
-        query=names[asked.query[row]] or None,
+        query=names[asked.query_idx[row]] or None,
         top_k=k,
         exclude_seen=asked.filter_seen,
         now_us=int(asked.now_us[row]) or None,
@@ -254,7 +254,7 @@ def _probability_figures(lists: Lists, truth: Truth) -> dict[str, float]:
 
 
 def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32]:
-    """(N + 1, D) the recommender's item vectors by the data set's dense ids; zeros where it has none."""
+    """(N + 1, D) the recommender's item vectors by the data set's dense indices; zeros where it has none."""
     own, theirs = _own_ids(recommender, data), recommender.retriever.dense.vectors
     vectors = np.zeros((data.meta.num_items + 1, theirs.shape[1]), np.float32)
     vectors[own] = theirs[: len(own)]
@@ -285,7 +285,7 @@ def _description(config: Config, asked: Cases, split: Split, recommender: Recomm
         "split": split.label,
         "num_cases": len(asked),
         "num_users": len(np.unique(asked.user)),
-        "with_query": int((asked.query != PAD).sum()),
+        "with_query": int((asked.query_idx != PAD).sum()),
         "sampled": 0 < most <= len(asked),
         "filter_seen": asked.filter_seen,
         "bundle": recommender.version,

@@ -119,7 +119,7 @@ def by_recommender(
 
     The bundle may have been made from other data; products that it does not know score lowest.
     """
-    dense = np.array([PAD, *(recommender.catalogue.ids.get(key, PAD) for key in data.items["item_key"].to_pylist())])
+    dense = np.array([PAD, *(recommender.catalogue.idx_of.get(key, PAD) for key in data.items["item_id"].to_pylist())])
     known = np.flatnonzero(dense[given.item] != PAD)
     own = given.select(known)
     own = replace(own, item=dense[own.item].astype(np.int32))
@@ -127,7 +127,7 @@ def by_recommender(
     for part, questions in asked(own, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(questions)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
-            score = dict(zip(one.ids[order.order].tolist(), order.scores.tolist(), strict=True))
+            score = dict(zip(one.item_idx[order.order].tolist(), order.scores.tolist(), strict=True))
             scores[known[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
             done += len(rows)
         progress("judged pairs", done, len(given))

@@ -1,6 +1,6 @@
 """Measures of ranked lists, vectorised over cases: arrays in, one figure a case out (`per_case`), or one for all.
 
-Every list is a row of dense ids, best first, filled up with PAD. Definitions are those of TREC: gains are binary,
+Every list is a row of dense indices, best first, filled up with PAD. Definitions are those of TREC: gains are binary,
 recall and average precision divide by the number of right items, NDCG by the best that k places can hold.
 """
 
@@ -68,7 +68,7 @@ def per_case(ids: NDArray[np.int32], truth: Truth, ks: Sequence[int]) -> dict[st
     """Every list measure at every k, one figure a case; `mrr` and `map` without k use the whole list.
 
     Args:
-        ids: (C, K) ranked dense ids, PAD where the list is shorter.
+        ids: (C, K) ranked dense indices, PAD where the list is shorter.
         truth: right items of the C cases.
         ks: cut-offs.
     """

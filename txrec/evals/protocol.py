@@ -34,7 +34,7 @@ class Truth:
     """The right items of C cases: case c owns [offsets[c], offsets[c + 1])."""
 
     offsets: NDArray[np.int64]  # (C + 1,)
-    items: NDArray[np.int32]  # (T,) dense ids, distinct within a case
+    items: NDArray[np.int32]  # (T,) dense indices, distinct within a case
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,7 +76,7 @@ class Cases:
     user: NDArray[np.int64]  # (C,) row of the data set's users, -1 = nobody's (judged queries)
     start: NDArray[np.int64]  # (C,) first event of the history
     end: NDArray[np.int64]  # (C,) one past its last event
-    query: NDArray[np.int32]  # (C,) dense query_id, PAD for none
+    query_idx: NDArray[np.int32]  # (C,) query_idx, PAD for none
     now_us: NDArray[np.int64]  # (C,) time of the request, microseconds, 0 = unknown
     truth: Truth
     filter_seen: bool
@@ -88,7 +88,9 @@ class Cases:
     def history(self, case: int) -> History:
         """The events before the request; views, not copies."""
         part = slice(int(self.start[case]), int(self.end[case]))
-        return History(self.events.item[part], self.events.query[part], self.events.event[part], self.events.ts[part])
+        return History(
+            self.events.item_idx[part], self.events.query_idx[part], self.events.event[part], self.events.ts[part]
+        )
 
     def histories(self) -> list[History]:
         """All histories, in order."""
@@ -97,13 +99,13 @@ class Cases:
     def items(self, case: int) -> NDArray[np.int32]:
         """Items of the history that the user engaged with, oldest first."""
         history = self.history(case)
-        items: NDArray[np.int32] = history.item[(history.item != PAD) & (history.event != EventKind.IMPRESSION)]
+        items: NDArray[np.int32] = history.item_idx[(history.item_idx != PAD) & (history.event != EventKind.IMPRESSION)]
         return items
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(C,) how many items `items` has."""
-        engaged = (self.events.item != PAD) & (self.events.event != EventKind.IMPRESSION)
+        engaged = (self.events.item_idx != PAD) & (self.events.event != EventKind.IMPRESSION)
         before = np.append(0, np.cumsum(engaged))
         found: NDArray[np.int64] = before[self.end] - before[self.start]
         return found
@@ -115,7 +117,7 @@ class Cases:
             user=self.user[rows],
             start=self.start[rows],
             end=self.end[rows],
-            query=self.query[rows],
+            query_idx=self.query_idx[rows],
             now_us=self.now_us[rows],
             truth=self.truth.select(rows),
         )
@@ -146,14 +148,14 @@ def cases(data: PreparedData, split: Split, cfg: EvaluateConfig) -> Cases:
 
 
 def _events(sequences: Sequences) -> History:
-    return History(sequences.item, sequences.query, sequences.event, sequences.ts)
+    return History(sequences.item_idx, sequences.query_idx, sequences.event, sequences.ts)
 
 
 def _targets(sequences: Sequences, split: Split, kinds: Sequence[str]) -> NDArray[np.bool_]:
     """(E,) events of the split that count as right answers."""
     wanted = [EVENT_CODES[kind] for kind in kinds]
     engaged = np.isin(sequences.event, wanted) if wanted else sequences.event != EventKind.IMPRESSION
-    marked: NDArray[np.bool_] = engaged & (sequences.item != PAD) & (sequences.split == split)
+    marked: NDArray[np.bool_] = engaged & (sequences.item_idx != PAD) & (sequences.split == split)
     return marked
 
 
@@ -171,9 +173,9 @@ def _leave_one_out(sequences: Sequences, target: NDArray[np.bool_], cfg: Evaluat
         user=users,
         start=sequences.offsets[users],
         end=end,
-        query=sequences.query[end],
+        query_idx=sequences.query_idx[end],
         now_us=sequences.ts[end],
-        truth=Truth.group(case, sequences.item[at], len(users)),
+        truth=Truth.group(case, sequences.item_idx[at], len(users)),
         filter_seen=cfg.filter_seen,
     )
 
@@ -182,24 +184,24 @@ def _global_time(
     sequences: Sequences, split: Split, target: NDArray[np.bool_], start_us: int, cfg: EvaluateConfig
 ) -> Cases:
     user = _users(sequences)
-    searched, searches = _after_searches(sequences, user, target & (sequences.query != PAD))
+    searched, searches = _after_searches(sequences, user, target & (sequences.query_idx != PAD))
     if cfg.each_click:
         searched, searches = _clicks(sequences, searched)
-    browsed, browsers = _by_user(user, target & (sequences.query == PAD))
+    browsed, browsers = _by_user(user, target & (sequences.query_idx == PAD))
     users = np.concatenate([user[searches], user[browsers]])
     num_searches = len(searches)
     truth = Truth.group(
         np.concatenate([searched[1], browsed[1] + num_searches]),
-        sequences.item[np.concatenate([searched[0], browsed[0]])],
+        sequences.item_idx[np.concatenate([searched[0], browsed[0]])],
         len(users),
     )
-    query, now = sequences.query[searches], sequences.ts[searches]
+    query, now = sequences.query_idx[searches], sequences.ts[searches]
     found = Cases(
         events=_events(sequences),
         user=users,
         start=sequences.offsets[users],
         end=np.concatenate([searches, _first_of(sequences, user, split)[user[browsers]]]),
-        query=np.concatenate([query, np.zeros(len(browsers), np.int32)]),
+        query_idx=np.concatenate([query, np.zeros(len(browsers), np.int32)]),
         now_us=np.concatenate([now, np.full(len(browsers), start_us, np.int64)]),
         truth=truth,
         filter_seen=cfg.filter_seen,
@@ -225,14 +227,14 @@ def _after_searches(
 def _clicks(sequences: Sequences, searched: _Pairs) -> tuple[_Pairs, NDArray[np.int64]]:
     """The same as from `_after_searches` with every item of a search, when it was first gone for, a case of its own."""
     at, search = searched
-    _, first = np.unique(np.stack([search, sequences.item[at]]), axis=1, return_index=True)
+    _, first = np.unique(np.stack([search, sequences.item_idx[at]]), axis=1, return_index=True)
     clicks = at[np.sort(first)]
     return (clicks, np.arange(len(clicks))), clicks
 
 
 def _search_begins(sequences: Sequences, user: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(E,) events that begin a search: see the head of this module."""
-    item, query, ts = sequences.item, sequences.query, sequences.ts
+    item, query, ts = sequences.item_idx, sequences.query_idx, sequences.ts
     named = np.flatnonzero((query != PAD) & (sequences.event != EventKind.IMPRESSION))
     now, before = named[1:], named[:-1]
     same = (user[now] == user[before]) & (query[now] == query[before]) & (ts[now] - ts[before] <= NEW_SEARCH_US)
@@ -267,7 +269,7 @@ def _judged(data: PreparedData, split: Split) -> Cases:
         user=none - 1,
         start=none,
         end=none,
-        query=asked,
+        query_idx=asked,
         now_us=none,
         truth=Truth.group(case.astype(np.int64), given.item[right], len(asked)),
         filter_seen=False,

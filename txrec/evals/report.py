@@ -199,13 +199,13 @@ def _learning(config: Config) -> str:
 
 def _users(found: Evaluation) -> list[str]:
     length = found.cases.end - found.cases.start
-    rows = np.flatnonzero((found.cases.query == PAD) & (length > 0))
+    rows = np.flatnonzero((found.cases.query_idx == PAD) & (length > 0))
     return [_sample(found, int(row)) for row in _drawn(rows, NUM_SAMPLES)]
 
 
 def _searches(found: Evaluation) -> list[str]:
-    searched = found.cases.query != PAD
-    known = np.append(0, np.asarray(found.data.queries.column("train_count")))[found.cases.query] > 0
+    searched = found.cases.query_idx != PAD
+    known = np.append(0, np.asarray(found.data.queries.column("train_count")))[found.cases.query_idx] > 0
     rows = [_drawn(np.flatnonzero(searched & part), NUM_SAMPLES // 2) for part in (known, ~known)]
     return [_sample(found, int(row)) for row in np.concatenate(rows)]
 
@@ -216,7 +216,7 @@ def _drawn(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 def _sample(found: Evaluation, case: int) -> str:
     cases, texts, titles = found.cases, query_texts(found.data), _titles(found)
-    query, user = texts[cases.query[case]], cases.user[case]
+    query, user = texts[cases.query_idx[case]], cases.user[case]
     right = cases.truth.of(case)
     top = [int(item) for item in found.lists.ranked[case, :SHOWN] if item != PAD]
     place = {int(item): rank for rank, item in enumerate(found.lists.ranked[case], start=1) if item != PAD}
@@ -246,16 +246,16 @@ def _place(rank: int | None) -> str:
 def _last_events(found: Evaluation, case: int, texts: Sequence[str], titles: Sequence[str]) -> list[str]:
     history = found.cases.history(case)
     lines = []
-    for place in range(len(history.item) - 1, max(len(history.item) - LAST_EVENTS, 0) - 1, -1):
-        item, query = int(history.item[place]), int(history.query[place])
+    for place in range(len(history.item_idx) - 1, max(len(history.item_idx) - LAST_EVENTS, 0) - 1, -1):
+        item, query = int(history.item_idx[place]), int(history.query_idx[place])
         what = titles[item] if item else f"“{escape(texts[query])}”"
         lines.append(f"<small>{EventKind(int(history.event[place])).label}</small> {what}")
     return lines
 
 
 def _titles(found: Evaluation) -> list[str]:
-    """Escaped title, or the raw id where there is none, by dense id."""
-    keys, titles = (found.data.items.column(name).to_pylist() for name in ("item_key", "title"))
+    """Escaped title, or the raw id where there is none, by item_idx."""
+    keys, titles = (found.data.items.column(name).to_pylist() for name in ("item_id", "title"))
     return ["", *(escape(title or key) for key, title in zip(keys, titles, strict=True))]
 
 

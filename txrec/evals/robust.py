@@ -33,8 +33,8 @@ def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = s
     def search(texts: Sequence[str]) -> list[list[str]]:
         found = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)
         ranked = recommender.rank_dense(found)
-        keys = recommender.catalogue.keys
-        return [[str(keys[i]) for i in one.ids[to.order[:K]]] for one, to in zip(found, ranked, strict=True)]
+        keys = recommender.catalogue.item_ids
+        return [[str(keys[i]) for i in one.item_idx[to.order[:K]]] for one, to in zip(found, ranked, strict=True)]
 
     found: dict[str, Any] = {"txrec": hit_rates(asked, search, progress)}
     if "lexical" in recommender.retriever.sources:
@@ -58,6 +58,6 @@ def hit_rates(asked: Sequence[RobustQuery], search: Search, progress: Progress =
 
 
 def _by_words(recommender: Recommender) -> Search:
-    lexical, keys = recommender.retriever.sources["lexical"], recommender.catalogue.keys
+    lexical, keys = recommender.retriever.sources["lexical"], recommender.catalogue.item_ids
     assert isinstance(lexical, Lexical)
     return lambda texts: [[str(keys[i]) for i in ids if i] for ids in lexical.first([normalise(t) for t in texts], K)]

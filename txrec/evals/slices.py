@@ -37,14 +37,14 @@ def slices(data: PreparedData, cases: Cases) -> list[Slice]:
     """Every slice that has a case, in a fixed order."""
     found = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
     right = {name: marked[cases.truth.items] for name, marked in _by_item(data)}
-    right["cold_item_searched"] = right["cold_item"] & (cases.query != PAD)[cases.truth.case]
+    right["cold_item_searched"] = right["cold_item"] & (cases.query_idx != PAD)[cases.truth.case]
     found += [_of_items(name, cases.truth, kept) for name, kept in right.items()]
     return [part for part in found if len(part.rows)]
 
 
 def _by_request(data: PreparedData, cases: Cases) -> list[tuple[str, NDArray[np.int64]]]:
-    asked = cases.query != PAD
-    known = np.append(0, np.asarray(data.queries.column("train_count")))[cases.query] > 0
+    asked = cases.query_idx != PAD
+    known = np.append(0, np.asarray(data.queries.column("train_count")))[cases.query_idx] > 0
     length = cases.lengths
     marked = {
         "with_query": asked,

@@ -43,12 +43,12 @@ class Arrivals:
         """Takes new products.
 
         Args:
-            ids: (A,) dense ids, ascending.
+            ids: (A,) dense indices, ascending.
             dense: row i holds the vector of ids[i - 1], row 0 zeros.
             vectors: (N + 1, D) L2-normalised item vectors of the catalogue; products that follow it will be new.
             texts: (N + 1, Dt) L2-normalised text vectors; None without text, and likeness is the mean of two.
         """
-        self.ids = ids
+        self.item_idx = ids
         self._rows = np.append(0, ids).astype(np.int32)
         self._dense = dense
         self._vectors = vectors
@@ -70,7 +70,7 @@ class Arrivals:
             texts: (N + 1, Dt) L2-normalised text vectors; None without text.
             absent: (N + 1,) products known not to be on sale yet when the log ends; None = no such knowledge.
         """
-        new = np.bincount(log.item, minlength=len(vectors)) == 0
+        new = np.bincount(log.item_idx, minlength=len(vectors)) == 0
         new[0] = False
         if absent is not None:
             new &= ~absent
@@ -84,7 +84,7 @@ class Arrivals:
         narrowed = {key: None if mask is None else mask[self._rows] for key, mask in masks.items()}
         found = self._dense.nearest(queries.states, k, [narrowed[id(mask)] for mask in allowed])
         rows = []
-        for text, history, near, scores in zip(queries.texts, queries.items, found.ids, found.scores, strict=True):
+        for text, history, near, scores in zip(queries.texts, queries.items, found.item_idx, found.scores, strict=True):
             ids, cosine = self._rows[near[near > 0]], scores[near > 0]
             if not text and len(history) and len(ids):
                 known = [self._vectors] if self._texts is None else [self._vectors, self._texts]
@@ -99,7 +99,7 @@ class Arrivals:
         """The same over a catalogue in which some products changed; those after the last one are new.
 
         Args:
-            ids: (n,) dense ids that changed.
+            ids: (n,) dense indices that changed.
             vectors: (N + 1, D) of the whole catalogue as it is now.
             texts: (N + 1, Dt) of the whole catalogue as it is now; None without text.
         """
@@ -111,7 +111,7 @@ class Arrivals:
     def save(self, path: Path) -> None:
         """The ids and, of many, their cells; the vectors come with the model and the text encoder."""
         self._dense.save(path)
-        save_arrays(path / "arrivals.safetensors", {"ids": self.ids})
+        save_arrays(path / "arrivals.safetensors", {"ids": self.item_idx})
 
     @classmethod
     def open(cls, path: Path, vectors: NDArray[np.float32], texts: NDArray[np.float32] | None) -> "Arrivals":

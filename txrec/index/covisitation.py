@@ -35,12 +35,12 @@ class Covisitation:
         shape = (num_items + 1, num_items + 1)
         pairs = sp.csr_array(shape, dtype=np.float32)
         for step in range(1, min(WINDOW, max(len(log) - 1, 0)) + 1):
-            together = (log.user[step:] == log.user[:-step]) & (log.item[step:] != log.item[:-step])
-            first, second = log.item[:-step][together], log.item[step:][together]
+            together = (log.user_idx[step:] == log.user_idx[:-step]) & (log.item_idx[step:] != log.item_idx[:-step])
+            first, second = log.item_idx[:-step][together], log.item_idx[step:][together]
             weight = weights[step:][together] / (1.0 + step)
             pairs = pairs + sp.coo_array((weight, (first, second)), shape=shape).tocsr()
         pairs = (pairs + 0.5 * pairs.T).tocsr()  # what followed counts twice as much as what went before
-        counts = np.bincount(log.item, weights=weights, minlength=num_items + 1).astype(np.float64)
+        counts = np.bincount(log.item_idx, weights=weights, minlength=num_items + 1).astype(np.float64)
         return cls(_keep_best(_scaled(pairs, counts), MAX_NEIGHBOURS))
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:

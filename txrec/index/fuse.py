@@ -35,7 +35,7 @@ class Fusion:
 class Fused:
     """One request's candidates, best first."""
 
-    ids: NDArray[np.int32]  # (K,)
+    item_idx: NDArray[np.int32]  # (K,)
     fused: NDArray[np.float32]  # (K,)
     scores: NDArray[np.float32]  # (K, S), NaN = not proposed by this source
     ranks: NDArray[np.int32]  # (K, S), 1-based, 0 = not proposed
@@ -59,7 +59,7 @@ def fuse(
     """Merges row `row` of every source's hits; ties go to the lower id."""
     counts = [found.counts[row] for found in hits]
     own = [slice(end - count, end) for end, count in zip(accumulate(counts), counts, strict=True)]  # of each source
-    ids = np.concatenate([found.ids[row, :count] for found, count in zip(hits, counts, strict=True)])
+    ids = np.concatenate([found.item_idx[row, :count] for found, count in zip(hits, counts, strict=True)])
     ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])
     scores = np.concatenate([found.scores[row, :count] for found, count in zip(hits, counts, strict=True)])
     place = _places(ids)

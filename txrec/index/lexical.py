@@ -41,7 +41,7 @@ class Title(NamedTuple):
 
 
 Posting = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""(n,) dense ids of the products that hold a token, and (n,) how often each does."""
+"""(n,) dense indices of the products that hold a token, and (n,) how often each does."""
 NO_POSTING: Posting = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -50,7 +50,7 @@ class Added:
     """Products that were added or changed since the index was built: an inverted index that grows by copies.
 
     Attributes:
-        documents: dense id = tokens.
+        documents: dense index = tokens.
         postings: token = the products that hold it.
     """
 
@@ -77,7 +77,7 @@ class Added:
 
 
 class Lexical:
-    """A BM25 index over the catalogue, dense id = row + 1."""
+    """A BM25 index over the catalogue, dense index = row + 1."""
 
     def __init__(self, index: bm25s.BM25, added: Added | None = None) -> None:
         """Takes the built index and what came since."""
@@ -105,7 +105,7 @@ class Lexical:
 
     def first(self, texts: Sequence[str], k: int) -> NDArray[np.int32]:
         """(B, k) items of bare normalised texts, without requests around them."""
-        return Hits.stack([self._search_one(text, k, None) for text in texts], k).ids
+        return Hits.stack([self._search_one(text, k, None) for text in texts], k).item_idx
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """(N,) BM25 of all products that were indexed for a normalised text."""
@@ -142,7 +142,7 @@ class Lexical:
         return float(np.log1p((self._num_docs - df + 0.5) / (df + 0.5)))
 
     def extended(self, ids: NDArray[np.int32], items: pa.Table) -> "Lexical":
-        """An index that also knows the products of `items` under dense ids `ids` (n,), new or changed."""
+        """An index that also knows the products of `items` under dense indices `ids` (n,), new or changed."""
         new = dict(zip(ids.tolist(), documents(items), strict=True))
         return Lexical(self._index, self._added.joined(new))
 
@@ -195,7 +195,7 @@ def _weighted(asked: QueryTokens) -> Iterator[tuple[str, float]]:
 
 def documents(items: pa.Table) -> list[list[str]]:
     """Tokens of every product: words of the whole text, trigrams of the title's words, its id if people may type it."""
-    columns = (items.column(name).to_pylist() for name in ("item_key", "text", "title"))
+    columns = (items.column(name).to_pylist() for name in ("item_id", "text", "title"))
     return [
         [*words(text or ""), *word_trigrams(normalise(title or "")), *_typed_id(normalise(str(key)))]
         for key, text, title in zip(*columns, strict=True)

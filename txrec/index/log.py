@@ -16,16 +16,16 @@ DAY_US = 86_400_000_000
 class EventLog:
     """Item events (no bare searches, no impressions), users one after the other, each oldest first."""
 
-    user: NDArray[np.int32]  # (E,) row of the user
-    item: NDArray[np.int32]  # (E,) dense
-    query: NDArray[np.int32]  # (E,) dense, PAD = none
+    user_idx: NDArray[np.int32]  # (E,) row of the user
+    item_idx: NDArray[np.int32]  # (E,) dense
+    query_idx: NDArray[np.int32]  # (E,) dense, PAD = none
     kind: NDArray[np.int8]  # (E,) EventKind
     ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
     end_us: int
     """Just after the last event; ages are counted from here."""
 
     def __len__(self) -> int:
-        return len(self.item)
+        return len(self.item_idx)
 
     @classmethod
     def before(cls, data: PreparedData, split: Split) -> "EventLog":
@@ -36,13 +36,13 @@ class EventLog:
     def select(cls, data: PreparedData, keep: NDArray[np.bool_]) -> "EventLog":
         """The item events among those marked in `keep` (E,)."""
         sequences = data.sequences
-        keep = keep & (sequences.item != schema.PAD) & (sequences.event != EventKind.IMPRESSION)
+        keep = keep & (sequences.item_idx != schema.PAD) & (sequences.event != EventKind.IMPRESSION)
         user = np.repeat(np.arange(len(sequences), dtype=np.int32), np.diff(sequences.offsets))
         ts = sequences.ts[keep]
         return cls(
             user[keep],
-            sequences.item[keep],
-            sequences.query[keep],
+            sequences.item_idx[keep],
+            sequences.query_idx[keep],
             sequences.event[keep],
             ts,
             int(ts.max()) if len(ts) else 0,
@@ -56,5 +56,5 @@ class EventLog:
     def first_ts(self, num_items: int) -> NDArray[np.int64]:
         """(N + 1,) each item's first event, microseconds, 0 = none or unknown."""
         first = np.full(num_items + 1, np.iinfo(np.int64).max)
-        np.minimum.at(first, self.item, self.ts)
-        return np.where(np.bincount(self.item, minlength=num_items + 1) > 0, first, 0)
+        np.minimum.at(first, self.item_idx, self.ts)
+        return np.where(np.bincount(self.item_idx, minlength=num_items + 1) > 0, first, 0)

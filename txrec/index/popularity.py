@@ -22,7 +22,7 @@ class Popularity:
     @classmethod
     def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Popularity":
         """Counts item events, the last ones most."""
-        counts = np.bincount(log.item, weights=log.weights(half_life_days), minlength=num_items + 1)
+        counts = np.bincount(log.item_idx, weights=log.weights(half_life_days), minlength=num_items + 1)
         return cls(counts.astype(np.float32))
 
     def search(

@@ -80,11 +80,11 @@ class QueryClicks:
     @classmethod
     def fit(cls, log: EventLog, queries: pa.Table, num_items: int, half_life_days: float) -> "QueryClicks":
         """Counts clicks per query of schema.PREPARED_QUERIES."""
-        searched = log.query != schema.PAD
-        known, row = np.unique(log.query[searched], return_inverse=True)
+        searched = log.query_idx != schema.PAD
+        known, row = np.unique(log.query_idx[searched], return_inverse=True)
         column = queries.column("query")
         texts = column.take(pa.array(known - 1, pa.int64())).to_pylist()
-        shape, place = (len(texts), num_items + 1), (row, log.item[searched])
+        shape, place = (len(texts), num_items + 1), (row, log.item_idx[searched])
         arrays: dict[str, NDArray[Any]] = {}
         for name, half_life in (("clicks", half_life_days), ("fast", half_life_days * FAST), ("plain", np.inf)):
             weight = log.weights(half_life)[searched]

@@ -34,7 +34,7 @@ class SourceQuery:
 class Hits:
     """What one source proposes for a batch."""
 
-    ids: NDArray[np.int32]
+    item_idx: NDArray[np.int32]
     """(B, k) best first, filled up with PAD."""
     scores: NDArray[np.float32]
     """(B, k) the source's own score, 0 where PAD."""
@@ -42,7 +42,7 @@ class Hits:
     @cached_property
     def counts(self) -> list[int]:
         """(B,) items proposed for each request."""
-        found: list[int] = np.count_nonzero(self.ids != schema.PAD, axis=1).tolist()
+        found: list[int] = np.count_nonzero(self.item_idx != schema.PAD, axis=1).tolist()
         return found
 
     @classmethod
@@ -73,17 +73,17 @@ NOTHING: tuple[NDArray[np.int32], NDArray[np.float32]] = (np.empty(0, np.int32),
 
 
 def best(
-    ids: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask
+    item_idx: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The k highest-scored allowed ids with their scores; ties go to the lower id, so that answers are reproducible."""
     if mask is not None:
-        keep = mask[ids]
-        ids, scores = ids[keep], scores[keep]
-    if len(ids) > k:
+        keep = mask[item_idx]
+        item_idx, scores = item_idx[keep], scores[keep]
+    if len(item_idx) > k:
         head = np.flatnonzero(scores >= bound(scores, k))
-        ids, scores = ids[head], scores[head]
-    order = descending(ids, scores)[:k]
-    return ids[order], scores[order]
+        item_idx, scores = item_idx[head], scores[head]
+    order = descending(item_idx, scores)[:k]
+    return item_idx[order], scores[order]
 
 
 def descending(ids: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -15,9 +15,9 @@ from torch import Tensor
 class Batch:
     """B histories of at most L positions. See `txrec.model` for the letters."""
 
-    item: Tensor  # (B, L) int64 dense item_id, PAD at a search and at padding
+    item_idx: Tensor  # (B, L) int64 item_idx, PAD at a search and at padding
     event: Tensor  # (B, L) int64 EventKind, PAD at padding
-    query: Tensor  # (B, L) int64 row of query_vectors, PAD at an item and at padding
+    query_idx: Tensor  # (B, L) int64 row of query_vectors, PAD at an item and at padding
     query_vectors: Tensor  # (Q + 1, Dt) float32, row 0 zeros
     ts: Tensor  # (B, L) float32 seconds since the row's first position; 0 where times are unknown
     request_ts: Tensor  # (B, L) float32 seconds, when the thing after the position is asked for; same origin
@@ -25,12 +25,12 @@ class Batch:
     length: Tensor  # (B,) int64 real positions
 
     def __len__(self) -> int:
-        return len(self.item)
+        return len(self.item_idx)
 
     @property
     def mask(self) -> Tensor:
         """(B, L) bool, True = real position."""
-        return torch.arange(self.item.shape[1], device=self.item.device) < self.length[:, None]
+        return torch.arange(self.item_idx.shape[1], device=self.item_idx.device) < self.length[:, None]
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""

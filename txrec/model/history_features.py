@@ -1,6 +1,6 @@
 """From a user's events to model input: the only place where that happens, for training, evaluation and serving.
 
-A history is a run of events in dense ids. It becomes *positions*: a search is a position without an item, an event
+A history is a run of events in dense indices. It becomes *positions*: a search is a position without an item, an event
 with an item is a position; consecutive events on one item (view, cart, purchase) are one position that carries the
 strongest kind; an event that names the query that led to it is preceded by that search's position unless the search
 is already there. Impressions are no positions: they say what was shown, not what the user did.
@@ -27,10 +27,10 @@ NEW_SEARCH_US = 30 * 60 * 1_000_000
 
 @dataclass(frozen=True, eq=False, slots=True)
 class History:
-    """One user's events, oldest first, in dense ids. All arrays have the same length; it may be 0."""
+    """One user's events, oldest first, in dense indices. All arrays have the same length; it may be 0."""
 
-    item: NDArray[np.int32]  # PAD for a bare search
-    query: NDArray[np.int32]  # row of the batch's or data set's query vectors, PAD for none
+    item_idx: NDArray[np.int32]  # PAD for a bare search
+    query_idx: NDArray[np.int32]  # row of the batch's or data set's query vectors, PAD for none
     event: NDArray[np.int8]  # EventKind
     ts: NDArray[np.int64]  # microseconds UTC, 0 = unknown
 
@@ -39,8 +39,8 @@ class History:
 class PositionTensors:
     """The columns of `Positions` that model input is made of; training keeps them where it computes."""
 
-    item: Tensor  # (P,) int32
-    query: Tensor  # (P,) int32
+    item_idx: Tensor  # (P,) int32
+    query_idx: Tensor  # (P,) int32
     event: Tensor  # (P,) int8
     start_ts: Tensor  # (P,) int64
     ts: Tensor  # (P,) int64
@@ -51,8 +51,8 @@ class Positions:
     """The positions of U users in flat arrays: user u owns [offsets[u], offsets[u + 1])."""
 
     offsets: NDArray[np.int64]  # (U + 1,)
-    item: NDArray[np.int32]  # (P,) PAD at a search
-    query: NDArray[np.int32]  # (P,) PAD at an item
+    item_idx: NDArray[np.int32]  # (P,) PAD at a search
+    query_idx: NDArray[np.int32]  # (P,) PAD at an item
     event: NDArray[np.int8]  # (P,) strongest EventKind of the run
     start_ts: NDArray[np.int64]  # (P,) first event of the run, microseconds, 0 = unknown
     ts: NDArray[np.int64]  # (P,) last event of the run, microseconds, 0 = unknown
@@ -65,17 +65,17 @@ class Positions:
 
     def next_targets(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """(P,) item of the first target strictly after each position in the same user, and when it was; PAD if none."""
-        count = len(self.item)
+        count = len(self.item_idx)
         place = np.where(self.is_target, np.arange(count), count)
         following = np.minimum.accumulate(np.append(place[1:], count)[::-1])[::-1] if count else place
         end = np.repeat(self.offsets[1:], self.lengths)
         found = following < end
         at = np.where(found, following, 0)
-        return np.where(found, self.item[at], PAD), np.where(found, self.start_ts[at], 0)
+        return np.where(found, self.item_idx[at], PAD), np.where(found, self.start_ts[at], 0)
 
     def tensors(self, device: torch.device | str = "cpu") -> PositionTensors:
         """What a batch is made of; on the CPU the same memory."""
-        columns = (self.item, self.query, self.event, self.start_ts, self.ts)
+        columns = (self.item_idx, self.query_idx, self.event, self.start_ts, self.ts)
         return PositionTensors(*(torch.from_numpy(column).to(device) for column in columns))
 
 
@@ -89,7 +89,7 @@ def to_positions(events: History, offsets: NDArray[np.int64], target_kinds: Sequ
     """
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     shown = events.event != EventKind.IMPRESSION
-    row, item, query, event, ts = (a[shown] for a in (row, events.item, events.query, events.event, events.ts))
+    row, item, query, event, ts = (a[shown] for a in (row, events.item_idx, events.query_idx, events.event, events.ts))
     before = _unannounced_search(row, item, query, ts)
     # every event once, and once more before itself as a search where its search is not there yet
     source = np.repeat(np.arange(len(item)), 1 + before)
@@ -120,13 +120,15 @@ def _unannounced_search(
 
 def _collapse_runs(num_users: int, row: NDArray[np.int64], flat: Positions) -> Positions:
     same = np.zeros(len(row), bool)
-    same[1:] = (row[1:] == row[:-1]) & (flat.item[1:] == flat.item[:-1]) & (flat.query[1:] == flat.query[:-1])
+    same[1:] = (
+        (row[1:] == row[:-1]) & (flat.item_idx[1:] == flat.item_idx[:-1]) & (flat.query_idx[1:] == flat.query_idx[:-1])
+    )
     first = np.flatnonzero(~same)
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
     return Positions(
         offsets=np.append(0, np.cumsum(np.bincount(row[first], minlength=num_users))).astype(np.int64),
-        item=flat.item[first],
-        query=flat.query[first],
+        item_idx=flat.item_idx[first],
+        query_idx=flat.query_idx[first],
         event=np.maximum.reduceat(flat.event, first) if len(first) else flat.event,
         start_ts=flat.ts[first],
         ts=flat.ts[last],
@@ -153,7 +155,7 @@ def collate(
     now = np.broadcast_to(np.asarray(now_us, np.int64), (len(histories),))
     asked = np.zeros(len(histories), np.int32) if request_query is None else request_query
     parts = [_with_request(h, int(q), int(t)) for h, q, t in zip(histories, asked, now, strict=True)]
-    offsets = np.append(0, np.cumsum([len(h.item) for h in parts])).astype(np.int64)
+    offsets = np.append(0, np.cumsum([len(h.item_idx) for h in parts])).astype(np.int64)
     positions = to_positions(_concatenate(parts), offsets)
     ends = positions.offsets[1:]
     starts = np.maximum(positions.offsets[:-1], ends - cfg.max_length)
@@ -166,8 +168,8 @@ def _with_request(history: History, query: int, now_us: int) -> History:
     if query == PAD:
         return history
     return History(
-        item=np.append(history.item, PAD).astype(np.int32),
-        query=np.append(history.query, query).astype(np.int32),
+        item_idx=np.append(history.item_idx, PAD).astype(np.int32),
+        query_idx=np.append(history.query_idx, query).astype(np.int32),
         event=np.append(history.event, EventKind.SEARCH).astype(np.int8),
         ts=np.append(history.ts, now_us or (history.ts[-1] if len(history.ts) else 0)).astype(np.int64),
     )
@@ -177,8 +179,8 @@ def _concatenate(parts: Sequence[History]) -> History:
     empty = History(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
     parts = (empty, *parts)
     return History(
-        item=np.concatenate([h.item for h in parts]),
-        query=np.concatenate([h.query for h in parts]),
+        item_idx=np.concatenate([h.item_idx for h in parts]),
+        query_idx=np.concatenate([h.query_idx for h in parts]),
         event=np.concatenate([h.event for h in parts]),
         ts=np.concatenate([h.ts for h in parts]),
     )
@@ -210,7 +212,7 @@ def pack(
     at = torch.where(real, at, 0)
     ts, request_ts = _times(positions, at, real, ends, now_us)
     vectors = torch.zeros(1, 1, device=at.device) if query_vectors is None else query_vectors
-    item, query, event = (_take(t, at, real) for t in (positions.item, positions.query, positions.event))
+    item, query, event = (_take(t, at, real) for t in (positions.item_idx, positions.query_idx, positions.event))
     target = torch.zeros_like(item) if targets is None else _take(targets, at, real)
     return Batch(item, event, query, vectors, ts, request_ts, target, length)
 

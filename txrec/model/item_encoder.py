@@ -48,8 +48,8 @@ class ItemFeatures:
         vectors = np.zeros((items.num_rows, 0), np.float32) if text is None else text
         return cls(
             id_row=_with_pad(id_row),
-            category=_with_pad(items["category_id"].to_numpy()),
-            brand=_with_pad(items["brand_id"].to_numpy()),
+            category=_with_pad(items["category_idx"].to_numpy()),
+            brand=_with_pad(items["brand_idx"].to_numpy()),
             price_bucket=_with_pad(items["price_bucket"].to_numpy()),
             text=torch.from_numpy(np.concatenate([np.zeros((1, vectors.shape[1])), vectors]).astype(np.float32)),
         )

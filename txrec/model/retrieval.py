@@ -57,12 +57,12 @@ class RetrievalModel(nn.Module):
             batch: the histories.
             items: (N + 1, D) vectors of the catalogue if they are at hand; otherwise only the needed ones are computed.
         """
-        vectors = self.encoder(batch.item) if items is None else nn.functional.embedding(batch.item, items)
+        vectors = self.encoder(batch.item_idx) if items is None else nn.functional.embedding(batch.item_idx, items)
         return normalise(self.decoder(batch, vectors))
 
     def last_state(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """(B, D) L2-normalised state after the last position; zeros for an empty history. Arguments as of `states`."""
-        vectors = self.encoder(batch.item) if items is None else nn.functional.embedding(batch.item, items)
+        vectors = self.encoder(batch.item_idx) if items is None else nn.functional.embedding(batch.item_idx, items)
         last = (batch.length - 1).clamp_min(0)
         found: Tensor = normalise(self.decoder(batch, vectors, last))[:, 0]
         return found * (batch.length > 0).unsqueeze(-1)
@@ -82,7 +82,7 @@ class RetrievalModel(nn.Module):
         """(n, D) L2-normalised vectors of products that the model was not trained with.
 
         Args:
-            items: n rows with category_id, brand_id and price_bucket as in schema.PREPARED_ITEMS.
+            items: n rows with category_idx, brand_idx and price_bucket as in schema.PREPARED_ITEMS.
             text: (n, Dt) text vectors; None only for a model without text.
         """
         given = text if self.encoder.use_text else np.zeros((items.num_rows, self.sizes.text_dim), np.float32)

@@ -97,7 +97,7 @@ def save_vectors(folder: Path, items: NDArray[np.float32], queries: NDArray[np.f
 
 
 def load_vectors(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Text vectors by dense id: items (N + 1, Dt) and queries (Q + 1, Dt), float32, row 0 zeros.
+    """Text vectors by item_idx: items (N + 1, Dt) and queries (Q + 1, Dt), float32, row 0 zeros.
 
     Raises:
         BundleError: the folder holds none.

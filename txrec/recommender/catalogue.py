@@ -30,7 +30,7 @@ class ItemChange:
         fields: columns of schema.ITEMS that were said; None = taken away. Others keep what the bundle knows.
         retired: taken out of sale for good, until it is put again.
         born: number of the change that first put the product, 0 = it was only ever retired. New products get their
-            dense ids in this order, so that all who apply the same changes agree on them.
+            dense indices in this order, so that all who apply the same changes agree on them.
     """
 
     item_id: str
@@ -44,8 +44,8 @@ class Catalogue:
     """The products, some of them out of sale.
 
     Attributes:
-        items: schema.PREPARED_ITEMS, row i holds dense id i + 1.
-        retired: dense ids taken out of sale, whatever a request asks for.
+        items: schema.PREPARED_ITEMS, row i holds dense index i + 1.
+        retired: dense indices taken out of sale, whatever a request asks for.
         before: the catalogue before any update, whose vocabulary every update uses; None = this one.
     """
 
@@ -57,14 +57,14 @@ class Catalogue:
         return int(self.items.num_rows)
 
     @cached_property
-    def keys(self) -> NDArray[np.object_]:
+    def item_ids(self) -> NDArray[np.object_]:
         """(N + 1,) raw ids, row 0 empty."""
-        return np.array(["", *self.items.column("item_key").to_pylist()], dtype=object)
+        return np.array(["", *self.items.column("item_id").to_pylist()], dtype=object)
 
     @cached_property
-    def ids(self) -> dict[str, int]:
-        """Raw id -> dense id."""
-        return {key: item_id for item_id, key in enumerate(self.keys) if item_id}
+    def idx_of(self) -> dict[str, int]:
+        """item_id -> item_idx."""
+        return {key: item_id for item_id, key in enumerate(self.item_ids) if item_id}
 
     @cached_property
     def titles(self) -> NDArray[np.object_]:
@@ -80,12 +80,12 @@ class Catalogue:
     @cached_property
     def categories(self) -> NDArray[np.int32]:
         """(N + 1,) leaf category ids, PAD = none."""
-        return np.append(schema.PAD, self.items.column("category_id").to_numpy()).astype(np.int32)
+        return np.append(schema.PAD, self.items.column("category_idx").to_numpy()).astype(np.int32)
 
     @cached_property
     def brands(self) -> NDArray[np.int32]:
         """(N + 1,) brand ids, PAD = none."""
-        return np.append(schema.PAD, self.items.column("brand_id").to_numpy()).astype(np.int32)
+        return np.append(schema.PAD, self.items.column("brand_idx").to_numpy()).astype(np.int32)
 
     @cached_property
     def filters(self) -> FilterIndex:
@@ -125,7 +125,7 @@ class Catalogue:
 
     def retire(self, keys: Iterable[str]) -> "Catalogue":
         """The catalogue without some products; unknown raw ids are ignored."""
-        gone = {self.ids[key] for key in keys if key in self.ids}
+        gone = {self.idx_of[key] for key in keys if key in self.idx_of}
         return replace(self, retired=self.retired | gone)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> tuple["Catalogue", NDArray[np.int32], pa.Table]:
@@ -135,13 +135,13 @@ class Catalogue:
             rows: columns of schema.ITEMS by name; only `item_id` is required. The last row of an id counts.
 
         Returns:
-            The new catalogue, the dense ids of the rows (new products get those after the last one) and the rows as
+            The new catalogue, the dense indices of the rows (new products get those after the last one) and the rows as
             schema.PREPARED_ITEMS, in the same order.
         """
         latest = {str(row["item_id"]): row for row in rows}
         table = self._prepare(latest.values())
         following = iter(range(len(self) + 1, len(self) + 1 + len(latest)))
-        ids = np.array([self.ids.get(key) or next(following) for key in latest], dtype=np.int32)
+        ids = np.array([self.idx_of.get(key) or next(following) for key in latest], dtype=np.int32)
         known = ids <= len(self)
         source = np.arange(len(self), dtype=np.int64)
         source[ids[known] - 1] = len(self) + np.flatnonzero(known)
@@ -156,7 +156,7 @@ class Catalogue:
 
     def row(self, key: str) -> dict[str, Any]:
         """What is known of a product, as columns of schema.ITEMS; empty for one that is not here."""
-        item_id = self.ids.get(key)
+        item_id = self.idx_of.get(key)
         if item_id is None:
             return {}
         names = [name for name in schema.ITEMS.names if name != "item_id"]
@@ -165,7 +165,7 @@ class Catalogue:
 
     def warm(self) -> None:
         """Builds now what the first request would wait for."""
-        _ = (self.ids, self.titles, self.prices, self.categories, self.brands, self.on_sale)
+        _ = (self.idx_of, self.titles, self.prices, self.categories, self.brands, self.on_sale)
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist([self._prepared(row) for row in rows], schema=schema.PREPARED_ITEMS)
@@ -175,26 +175,28 @@ class Catalogue:
         parts = [row.get("title"), row.get("brand"), *category, row.get("description")]
         return {
             **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", "attributes"}},
-            "item_key": str(row["item_id"]),
+            "item_id": str(row["item_id"]),
             "attributes": list(dict(row.get("attributes") or {}).items()),
             "text": normalise(" ".join(str(part) for part in parts if part)),
-            "category_id": trained._category_ids.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
-            "brand_id": trained._brand_ids.get(normalise(row.get("brand") or ""), schema.PAD),
+            "category_idx": trained._category_idx.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
+            "brand_idx": trained._brand_idx.get(normalise(row.get("brand") or ""), schema.PAD),
             "price_bucket": trained._price_bucket(row.get("price")),
             "train_count": 0,  # only a model's own catalogue knows it, and nothing that answers reads it
         }
 
     @cached_property
-    def _category_ids(self) -> dict[str, int]:
+    def _category_idx(self) -> dict[str, int]:
         paths = self.items.column("category").to_pylist()
-        ids = self.items.column("category_id").to_pylist()
+        ids = self.items.column("category_idx").to_pylist()
         return {normalise(path[-1]): leaf for path, leaf in zip(paths, ids, strict=True) if path and leaf}
 
     @cached_property
-    def _brand_ids(self) -> dict[str, int]:
+    def _brand_idx(self) -> dict[str, int]:
         brands = self.items.column("brand").to_pylist()
-        ids = self.items.column("brand_id").to_pylist()
-        return {normalise(brand): brand_id for brand, brand_id in zip(brands, ids, strict=True) if brand and brand_id}
+        ids = self.items.column("brand_idx").to_pylist()
+        return {
+            normalise(brand): brand_idx for brand, brand_idx in zip(brands, ids, strict=True) if brand and brand_idx
+        }
 
     def _price_bucket(self, price: float | None) -> int:
         """The bucket of the nearest priced product at or below."""

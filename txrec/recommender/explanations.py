@@ -22,12 +22,12 @@ class Explainer:
         self._catalogue = catalogue
         self._retriever = retriever
         self._candidates = candidates
-        items = candidates.history.item[candidates.history.item != schema.PAD]
+        items = candidates.history.item_idx[candidates.history.item_idx != schema.PAD]
         self._past = list(dict.fromkeys(items[::-1].tolist()))[:HISTORY]
 
     def __call__(self, place: int) -> tuple[str, ...]:
         """Reasons for the candidate at a place of `Candidates`, strongest kind first."""
-        item = int(self._candidates.ids[place])
+        item = int(self._candidates.item_idx[place])
         found = [*self._by_query(item), *self._by_clicks(item), *self._by_history(item)]
         if not found and self._proposed_by(place, "popularity"):
             found = ["popular now"]
@@ -73,7 +73,7 @@ class Explainer:
         return name in names and bool(self._candidates.ranks[place, names.index(name)])
 
     def _name(self, item: int) -> str:
-        return str(self._catalogue.titles[item] or self._catalogue.keys[item])
+        return str(self._catalogue.titles[item] or self._catalogue.item_ids[item])
 
 
 def _affinity(source: Covisitation, other: int, item: int) -> float:

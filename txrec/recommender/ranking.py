@@ -1,6 +1,6 @@
 """Candidates to an order: features, the ranker in one batch, and diversification.
 
-Works in dense ids, for `txrec.recommender.recommender` and for evaluation alike.
+Works in dense indices, for `txrec.recommender.recommender` and for evaluation alike.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: 
     request = np.zeros((len(counts), NUM_REQUEST_FEATURES), np.float32)
     told, start = evidence.features(candidates, counts), 0
     for row, (one, count) in enumerate(zip(candidates, counts, strict=True)):
-        items[row, :count] = evidence.item_vectors[one.ids[:count]]
+        items[row, :count] = evidence.item_vectors[one.item_idx[:count]]
         features[row, :count] = told[start : start + count]
         request[row] = evidence.request_features(one)
         start += count

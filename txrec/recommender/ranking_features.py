@@ -59,11 +59,11 @@ class Activity:
         """Counts item events."""
         size = num_items + 1
         counts = [
-            np.bincount(log.item, weights=log.weights(half_life), minlength=size).astype(np.float32)
+            np.bincount(log.item_idx, weights=log.weights(half_life), minlength=size).astype(np.float32)
             for half_life in (half_life_days, half_life_days * FAST, np.inf)
         ]
         last = np.zeros(size, np.int64)
-        np.maximum.at(last, log.item, log.ts)
+        np.maximum.at(last, log.item_idx, log.ts)
         return cls(counts[0], counts[1], counts[2], last, log.first_ts(num_items), log.end_us)
 
     def extended(self, num_items: int) -> "Activity":
@@ -119,19 +119,19 @@ class _Sets:
 
     requests: Sequence[Candidates]
     parts: Sequence[slice]  # (B,) where the candidates of each request are
-    ids: NDArray[np.int32]  # (P,)
+    item_idx: NDArray[np.int32]  # (P,)
     row: NDArray[np.int64]  # (P,) the request of each
 
     @classmethod
     def of(cls, requests: Sequence[Candidates], counts: Sequence[int]) -> "_Sets":
         """The first candidates of each request, so many of them."""
         ends = np.cumsum([0, *counts]).tolist()
-        ids = np.concatenate([one.ids[:count] for one, count in zip(requests, counts, strict=True)])
+        ids = np.concatenate([one.item_idx[:count] for one, count in zip(requests, counts, strict=True)])
         parts = [slice(start, end) for start, end in pairwise(ends)]
         return cls(requests, parts, ids, np.repeat(np.arange(len(requests)), counts))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.item_idx)
 
     def __iter__(self) -> Iterator[tuple[int, Candidates, slice]]:
         """(number, request, where its candidates are)."""
@@ -153,7 +153,7 @@ class _Sets:
         found = np.zeros((len(self), width), np.float32)
         for _, one, part in self:
             if one.query:
-                found[part] = make(one, self.ids[part])
+                found[part] = make(one, self.item_idx[part])
         return found
 
 
@@ -162,7 +162,7 @@ class _Histories:
     """What B users did with items, one user after the other: E events in all, impressions left out."""
 
     row: NDArray[np.int64]  # (E,) whose
-    item: NDArray[np.int32]  # (E,)
+    item_idx: NDArray[np.int32]  # (E,)
     ts: NDArray[np.int64]  # (E,)
     bought: NDArray[np.bool_]  # (E,)
     back: NDArray[np.int64]  # (E,) steps back from the user's last one
@@ -172,8 +172,8 @@ class _Histories:
     def of(cls, requests: Sequence[Candidates]) -> "_Histories":
         """The histories of requests."""
         all_of = [one.history for one in requests]
-        row = np.repeat(np.arange(len(all_of)), [len(one.item) for one in all_of])
-        item, event = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("item", "event"))
+        row = np.repeat(np.arange(len(all_of)), [len(one.item_idx) for one in all_of])
+        item, event = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("item_idx", "event"))
         kept = np.flatnonzero((item != schema.PAD) & (event != EventKind.IMPRESSION))
         row, item, event = row[kept], item[kept], event[kept]
         count = np.bincount(row, minlength=len(all_of))
@@ -185,8 +185,8 @@ class _Histories:
 
     def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
-        size = 1 + max(sets.ids.max(initial=0), self.item.max(initial=0))
-        candidate, there = _look_up(sets.row * size + sets.ids, self.row * size + self.item)
+        size = 1 + max(sets.item_idx.max(initial=0), self.item_idx.max(initial=0))
+        candidate, there = _look_up(sets.row * size + sets.item_idx, self.row * size + self.item_idx)
         place = np.flatnonzero(there)
         return place, candidate[place]
 
@@ -271,7 +271,7 @@ class Evidence:
         idle = 0.0
         if len(history.ts) and history.ts[-1] > 0 and candidates.now_us:
             idle = np.log1p(max(candidates.now_us - int(history.ts[-1]), 0) / DAY_US)
-        length = np.log1p(len(history.item))
+        length = np.log1p(len(history.item_idx))
         return np.array([bool(candidates.query), len(candidates.query) / 32, length, idle, same, near], np.float32)
 
     def _order(self, sets: _Sets) -> list[NDArray[Any]]:
@@ -292,13 +292,13 @@ class Evidence:
         ]
 
     def _activity(self, sets: _Sets) -> list[NDArray[Any]]:
-        return self.activity.features(sets.ids, sets.now_us)
+        return self.activity.features(sets.item_idx, sets.now_us)
 
     def _cosines(
         self, sets: _Sets, vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """(P,) of each candidate's vector with that of its request, (D,) each."""
-        return np.concatenate([self.item_vectors[sets.ids[part]] @ vectors[row] for row, _, part in sets])
+        return np.concatenate([self.item_vectors[sets.item_idx[part]] @ vectors[row] for row, _, part in sets])
 
     def _shares(self, sets: _Sets) -> list[NDArray[Any]]:
         """How the clicks of the same query, of those spelled alike and of everybody are shared out among items.
@@ -307,7 +307,7 @@ class Evidence:
         would sort by: like queries' clicks and the name.
         """
         own, own_total, votes, votes_total = np.split(sets.of_searches(4 * PACES, self._clicks), 4, axis=1)
-        everybody = self.activity.shares[sets.ids]
+        everybody = self.activity.shares[sets.item_idx]
         alike = (votes + PRIOR_VOTES * everybody) / (votes_total + PRIOR_VOTES)
         same = (own + PRIOR_CLICKS * alike) / (own_total + PRIOR_CLICKS)
         least = np.float32(1e-9)
@@ -336,7 +336,7 @@ class Evidence:
         return np.asarray(scores[: len(ids), None] / max(float(scores.max(initial=0.0)), 1e-6))
 
     def _prices(self, sets: _Sets) -> list[NDArray[Any]]:
-        price = self.catalogue.prices[sets.ids]
+        price = self.catalogue.prices[sets.item_idx]
         known = ~np.isnan(price)
         return [np.log1p(np.where(known, price, 0.0)), known]
 
@@ -383,9 +383,9 @@ class Evidence:
             np.where(seen, 1.0 / (1 + np.maximum(back, 0)), 0.0),
             np.where(seen, 1.0 / (1.0 + days), 0.0),
             bought,
-            np.concatenate([self._affinity(int(history.last[row]), sets.ids[part]) for row, _, part in sets]),
+            np.concatenate([self._affinity(int(history.last[row]), sets.item_idx[part]) for row, _, part in sets]),
             self._cosines(sets, self.item_vectors[history.last]),
-            (self.catalogue.categories[sets.ids] == category) & (category > 0),
+            (self.catalogue.categories[sets.item_idx] == category) & (category > 0),
         ]
 
     def _affinity(self, item: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
     Request --questions--> Question --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
 
-Raw ids and texts come in and go out; everything between is in dense ids. A `Recommender` never changes: an updated
+Raw ids and texts come in and go out; everything between is in dense indices. A `Recommender` never changes: an updated
 catalogue gives a new one that shares the rest.
 """
 
@@ -37,7 +37,7 @@ from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
 
-ENCODED = ("text", "category_id", "brand_id", "price_bucket")
+ENCODED = ("text", "category_idx", "brand_idx", "price_bucket")
 """Columns of a product that its vector is made from."""
 SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "arrivals": 0.0})
 
@@ -123,13 +123,13 @@ class Recommender:
         excluded: Sequence[Sequence[int]] | None = None,
         top_k: int = 25,
     ) -> list[Candidates]:
-        """Candidates for histories in dense ids, for evaluation: what is unavailable now was on sale then.
+        """Candidates for histories in dense indices, for evaluation: what is unavailable now was on sale then.
 
         Args:
             histories: B histories whose `query` holds the data set's dense query ids.
             queries: (B,) normalised search texts, empty = none; None = no queries at all.
             now_us: (B,) times of the requests, microseconds UTC; None = just after each history.
-            excluded: (B,) dense ids that must not be proposed; None = none.
+            excluded: (B,) dense indices that must not be proposed; None = none.
             top_k: at least this many candidates come back where so many items are allowed.
         """
         questions = []
@@ -137,7 +137,7 @@ class Recommender:
             now = int(now_us[row]) if now_us is not None else int(history.ts[-1]) if len(history.ts) else 0
             mask = restrict(len(self.catalogue) + 1, None, excluded[row] if excluded is not None else ())
             query = queries[row] if queries is not None else ""
-            fallback = None if query or len(history.item) else "unknown_user"
+            fallback = None if query or len(history.item_idx) else "unknown_user"
             questions.append(Question(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback))
         return self.retriever.retrieve(questions)
 
@@ -146,7 +146,7 @@ class Recommender:
         ranked = rank(candidates, self.ranker if use_ranker else None, self.evidence, self.retriever.reserved)
         vectors = self.evidence.item_vectors
         return [
-            diversify(order, vectors[one.ids[order.order]], one.request.diversity, one.request.top_k)
+            diversify(order, vectors[one.item_idx[order.order]], one.request.diversity, one.request.top_k)
             if one.request.diversity > 0
             else order
             for one, order in zip(candidates, ranked, strict=True)
@@ -158,19 +158,19 @@ class Recommender:
         Raises:
             UnknownItemError: the catalogue does not hold the item.
         """
-        dense_id = self._known_item(item_id, "item_id")
+        item_idx = self._known_item(item_id, "item_id")
         request = Request(top_k=top_k, filters=filters)
         history = History(
-            *(np.array([value], kind) for value, kind in zip((dense_id, 0, EventKind.VIEW, 0), _KINDS, strict=True))
+            *(np.array([value], kind) for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), _KINDS, strict=True))
         )
-        mask = self.catalogue.mask(filters, [dense_id])
+        mask = self.catalogue.mask(filters, [item_idx])
         question = Question(history, "", self._end_us, mask, request)
-        neighbours = self.retriever.by_vectors([question], self.evidence.item_vectors[[dense_id]], SIMILAR_FUSION)
+        neighbours = self.retriever.by_vectors([question], self.evidence.item_vectors[[item_idx]], SIMILAR_FUSION)
         return self.rank(neighbours, use_ranker=False)[0]
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The caller's own list in the order that suits the request; unknown items are left out and noted."""
-        known = {key: self.catalogue.ids[key] for key in item_ids if key in self.catalogue.ids}
+        known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
         missing = [key for key in item_ids if key not in known]
         book = QueryBook(self.retriever.texts)
         asked = replace(request, top_k=max(len(known), 1))
@@ -188,11 +188,11 @@ class Recommender:
         return tuple(
             Event(
                 event=EventKind(int(kind)).label,
-                item_id=str(self.catalogue.keys[item]) if item else None,
+                item_id=str(self.catalogue.item_ids[item]) if item else None,
                 query=texts[query] if query else None,
                 ts=int(ts) or None,
             )
-            for item, query, kind, ts in zip(found.item, found.query, found.event, found.ts, strict=True)
+            for item, query, kind, ts in zip(found.item_idx, found.query_idx, found.event, found.ts, strict=True)
         )
 
     def history_length(self, user_id: str) -> int:
@@ -229,7 +229,7 @@ class Recommender:
     def with_changes(self, changes: Sequence[ItemChange]) -> "Recommender":
         """A recommender to which the shop's changes apply, each complete in itself: none before it counts.
 
-        Applied in one go or bit by bit in the order in which they were made, the result is the same, dense ids
+        Applied in one go or bit by bit in the order in which they were made, the result is the same, dense indices
         included. What a change leaves unsaid is as in the bundle.
         """
         put = sorted((change for change in changes if change.born), key=lambda change: change.born)
@@ -275,14 +275,16 @@ class Recommender:
         return grown
 
     def _question(self, request: Request, book: QueryBook) -> Question:
-        """A request in dense ids: history, query, mask, and what had to be ignored."""
+        """A request in dense indices: history, query, mask, and what had to be ignored."""
         _check(request)
         query = normalise(request.query or "")
         history, notes = self._history(request, book)
-        excluded = [self.catalogue.ids[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.ids]
+        excluded = [
+            self.catalogue.idx_of[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.idx_of
+        ]
         if request.exclude_seen:
-            excluded.extend(int(item) for item in np.unique(history.item) if item != schema.PAD)
-        nothing = not query and not len(history.item)
+            excluded.extend(int(item) for item in np.unique(history.item_idx) if item != schema.PAD)
+        nothing = not query and not len(history.item_idx)
         return Question(
             history=history,
             query=query,
@@ -315,7 +317,7 @@ class Recommender:
                 raise RequestError(
                     f"{field}.{place}.event", f"unknown event {event.event!r}; expected one of {allowed}"
                 )
-            item = self.catalogue.ids.get(event.item_id, schema.PAD) if event.item_id else schema.PAD
+            item = self.catalogue.idx_of.get(event.item_id, schema.PAD) if event.item_id else schema.PAD
             query = book.row(normalise(event.query or ""))
             if event.item_id and item == schema.PAD:
                 notes.append(f"{field}: {event.item_id} is not in the catalogue, ignored")
@@ -334,7 +336,7 @@ class Recommender:
             return None
         users = self.bundle.users
         own = slice(int(users.offsets[row]), int(users.offsets[row + 1]))
-        return History(users.item[own], users.query[own], users.event[own], users.ts[own])
+        return History(users.item_idx[own], users.query_idx[own], users.event[own], users.ts[own])
 
     @property
     def _num_ranked(self) -> int:
@@ -347,9 +349,9 @@ class Recommender:
         return self.bundle.meta.end_ts
 
     def _known_item(self, key: str, field: str) -> int:
-        if key not in self.catalogue.ids:
+        if key not in self.catalogue.idx_of:
             raise UnknownItemError(field, f"{key} is not in the catalogue; expected an item_id that it holds")
-        return self.catalogue.ids[key]
+        return self.catalogue.idx_of[key]
 
     def _slate(self, candidates: Candidates, ranked: Ranked, timings: Mapping[str, float]) -> Slate:
         started = time.perf_counter()
@@ -379,8 +381,8 @@ class Recommender:
         explain: "Callable[[int], tuple[str, ...]] | None",
     ) -> tuple[SlateItem, ...]:
         """The candidates at some places, in this order, with as many scores or more."""
-        names, keys, titles = self.retriever.names, self.catalogue.keys, self.catalogue.titles
-        ranks, ids = candidates.ranks[places], candidates.ids[places]
+        names, keys, titles = self.retriever.names, self.catalogue.item_ids, self.catalogue.titles
+        ranks, ids = candidates.ranks[places], candidates.item_idx[places]
         proposals = np.nonzero(ranks)
         sources: list[dict[str, float]] = [{} for _ in places]
         for row, source, value in zip(
@@ -407,8 +409,8 @@ _KINDS = (np.int32, np.int32, np.int8, np.int64)
 
 def _joined(first: History, second: History) -> History:
     return History(
-        np.append(first.item, second.item),
-        np.append(first.query, second.query),
+        np.append(first.item_idx, second.item_idx),
+        np.append(first.query_idx, second.query_idx),
         np.append(first.event, second.event),
         np.append(first.ts, second.ts),
     )

@@ -1,6 +1,6 @@
 """From a history and a query to candidates: encode once for the batch, ask every source, fuse.
 
-Everything is in dense ids here; `recommender.py` translates from and to the shop's own. Training of the ranker,
+Everything is in dense indices here; `recommender.py` translates from and to the shop's own. Training of the ranker,
 evaluation and serving all retrieve through this one class.
 """
 
@@ -35,7 +35,7 @@ NO_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, n
 
 
 class QueryTexts:
-    """Text vectors of queries: those of the data set by their dense id, any other by the encoder."""
+    """Text vectors of queries: those of the data set by their dense index, any other by the encoder."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class QueryBook:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A request in dense ids."""
+    """A request in dense indices."""
 
     history: History
     query: str = ""
@@ -183,9 +183,9 @@ class Retriever:
     @torch.inference_mode()
     def states(self, questions: Sequence[Question], book: QueryBook) -> NDArray[np.float32]:
         """(B, D) L2-normalised states; zeros where there is neither history nor query."""
-        rows = [np.append(q.history.query, book.row(q.query)).astype(np.int32) for q in questions]
+        rows = [np.append(q.history.query_idx, book.row(q.query)).astype(np.int32) for q in questions]
         rows, vectors = book.compact(rows)
-        histories = [replace(q.history, query=row[:-1]) for q, row in zip(questions, rows, strict=True)]
+        histories = [replace(q.history, query_idx=row[:-1]) for q, row in zip(questions, rows, strict=True)]
         batch = collate(
             histories,
             torch.from_numpy(vectors) if self.texts.has_vectors else None,
@@ -207,7 +207,7 @@ class Retriever:
         """The same retriever with n products encoded anew; what training learned of a known one is kept.
 
         Args:
-            ids: (n,) dense ids; those of new products follow the last one, in order.
+            ids: (n,) dense indices; those of new products follow the last one, in order.
             items: n rows of schema.PREPARED_ITEMS.
             texts: (N + 1, Dt) text vectors of the whole catalogue as it is now; None without text.
             sources: those that have changed, `dense` excepted.
@@ -277,7 +277,7 @@ class Retriever:
             query=question.query,
             query_vector=self.texts.vector(question.query),
             state=state,
-            ids=fused.ids,
+            item_idx=fused.item_idx,
             fused=fused.fused,
             scores=fused.scores,
             ranks=fused.ranks,
@@ -289,5 +289,5 @@ class Retriever:
 
 
 def _items(history: History) -> NDArray[np.int32]:
-    items: NDArray[np.int32] = history.item[history.item != schema.PAD]
+    items: NDArray[np.int32] = history.item_idx[history.item_idx != schema.PAD]
     return items

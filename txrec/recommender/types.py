@@ -1,7 +1,7 @@
 """What is asked and what is answered: the values that travel between HTTP, batch jobs, evaluation and the library.
 
 Everything here speaks the shop's own strings (`item_id` is the raw id) except `Candidates`, the picklable half-way
-result between retrieval and ranking, which carries dense ids and arrays.
+result between retrieval and ranking, which carries dense indices and arrays.
 """
 
 from collections.abc import Mapping
@@ -110,7 +110,7 @@ class Candidates:
 
     Attributes:
         request: the question.
-        history: the events that were used, dense ids; `query` holds PAD (texts are in `query`).
+        history: the events that were used, dense indices; `query` holds PAD (texts are in `query`).
         query: normalised search text, empty = none.
         query_vector: (Dt,) text vector of the query; zeros without one.
         state: (D,) L2-normalised state of the user after the history and the query.
@@ -129,7 +129,7 @@ class Candidates:
     query: str
     query_vector: NDArray[np.float32]
     state: NDArray[np.float32]
-    ids: NDArray[np.int32]
+    item_idx: NDArray[np.int32]
     fused: NDArray[np.float32]
     scores: NDArray[np.float32]
     ranks: NDArray[np.int32]
@@ -139,11 +139,11 @@ class Candidates:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.item_idx)
 
     def first(self, count: int) -> "Candidates":
         """The same with the first candidates only."""
         kept = slice(count)
         return replace(
-            self, ids=self.ids[kept], fused=self.fused[kept], scores=self.scores[kept], ranks=self.ranks[kept]
+            self, item_idx=self.item_idx[kept], fused=self.fused[kept], scores=self.scores[kept], ranks=self.ranks[kept]
         )

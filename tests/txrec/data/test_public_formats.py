@@ -34,9 +34,9 @@ def test_movielens_as_shipped_is_read(tmp_path: Path) -> None:
     assert data.meta.num_events == 6
     assert _item(data, "1193")["title"] == "Misérables, Les (1995)"
     assert _item(data, "661")["category"] == ["Animation", "Children's", "Musical"]
-    first = data.sequences.item[: data.sequences.offsets[1]]
+    first = data.sequences.item_idx[: data.sequences.offsets[1]]
     order = ["1193", "914", "661"] if data.sequences.user_id[0] == "1" else ["1193", "661", "914"]
-    assert [data.items["item_key"][item - 1].as_py() for item in first] == order  # by time, not by line
+    assert [data.items["item_id"][item - 1].as_py() for item in first] == order  # by time, not by line
     assert set(data.sequences.event) == {EventKind.RATE}
     assert sorted(data.sequences.value) == [2, 3, 3, 4, 5, 5]
 
@@ -126,7 +126,7 @@ def test_esci_judgments_are_read(tmp_path: Path) -> None:
         {
             "example_id": 10 * q + n,
             "query": f"revent {q} cfm whole house fan",
-            "query_id": q,
+            "query_idx": q,
             "product_id": f"B0{n:03d}",
             "product_locale": "us",
             "esci_label": label,
@@ -174,6 +174,6 @@ def _json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _item(data: PreparedData, key: str) -> dict[str, Any]:
-    row = data.items["item_key"].to_pylist().index(key)
+    row = data.items["item_id"].to_pylist().index(key)
     found: dict[str, Any] = data.items.slice(row, 1).to_pylist()[0]
     return found

@@ -195,7 +195,7 @@ def test_a_quoted_field_may_hold_line_breaks_where_the_source_says_so(tmp_path: 
     broken = '2,Broken 15" screen,x\n'  # its quote ends neither here nor anywhere that would make it a row
     write(tmp_path, "items.csv", NOTES + LAMP + broken + POT + "4,Cup,Plain.\n" + '5,Pan,"Open\n')
     report, data = prepared(tmp_path, {"items": [{"path": "items.csv", "multiline": True}]})
-    described = dict(zip(data.items["item_key"].to_pylist(), data.items["description"].to_pylist(), strict=True))
+    described = dict(zip(data.items["item_id"].to_pylist(), data.items["description"].to_pylist(), strict=True))
     assert described == {"1": 'Bright.\n\nSays "hello".', "3": "Boils.\r\nWhistles.", "4": "Plain."}
     assert [(row["row"], row["raw"], row["reason"]) for row in rejected(data)] == [
         (2, broken.strip(), "broken_quoting"),
@@ -207,7 +207,7 @@ def test_a_quoted_field_may_hold_line_breaks_where_the_source_says_so(tmp_path: 
 def test_without_it_a_line_break_costs_its_own_row_and_no_other(tmp_path: Path) -> None:
     write(tmp_path, "items.csv", NOTES + POT + "4,Cup,Plain.\n")
     report, data = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
-    assert data.items["item_key"].to_pylist() == ["4"]
+    assert data.items["item_id"].to_pylist() == ["4"]
     assert report.total.as_json() == {"read": 3, "kept": 1, "rejected": {"broken_quoting": 2}}
 
 
@@ -239,7 +239,7 @@ def test_a_joined_file_adds_columns_and_rows_without_a_match_are_kept_apart(tmp_
                   "on": ["movie", "movie_id"]}],
     }  # fmt: skip
     report, data = prepared(tmp_path, {"events": [CLICKS], "items": [items]})
-    titles = dict(zip(data.items["item_key"].to_pylist(), data.items["title"].to_pylist(), strict=True))
+    titles = dict(zip(data.items["item_id"].to_pylist(), data.items["title"].to_pylist(), strict=True))
     assert titles == {"i1": "Kettle", "i3": "Lampé", "i2": None}
     assert data.items["category"].to_pylist()[0] == ["Home", "Tea"]
     (row,) = rejected(data)
@@ -260,7 +260,7 @@ def test_a_line_may_be_a_user_and_his_items(tmp_path: Path) -> None:
     events = events_of(data)
     assert events.filter(pl.col("user_id") == "u1")["item"].to_list() == ["a", "b", "a", "c"]
     assert dict(report.total.rejected) == {"wrong_field_count": 1}
-    attributes = dict(zip(data.items["item_key"].to_pylist(), data.items["attributes"].to_pylist(), strict=True))
+    attributes = dict(zip(data.items["item_id"].to_pylist(), data.items["attributes"].to_pylist(), strict=True))
     assert attributes["a"] == [("values", "3|4")]
     assert not data.meta.has_time
 

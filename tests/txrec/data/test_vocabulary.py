@@ -44,7 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object]:
 def test_trained_items_come_first_by_count_and_cold_ones_follow(shop) -> None:
     _, data = shop
     assert data.items.schema.equals(schema.PREPARED_ITEMS)
-    assert data.items["item_key"].to_pylist() == ["a", "c", "b", "d", "z"]
+    assert data.items["item_id"].to_pylist() == ["a", "c", "b", "d", "z"]
     assert data.items["train_count"].to_pylist() == [2, 1, 0, 0, 0]  # an impression trains nothing
     assert data.meta.num_trained_items == 2
 
@@ -60,23 +60,23 @@ def test_queries_are_one_after_normalisation_and_unseen_ones_keep_an_id(shop) ->
 
 def test_brands_and_categories_unknown_to_training_are_padding(shop) -> None:
     _, data = shop
-    of_item = {row["item_key"]: row for row in data.items.to_pylist()}
-    assert [of_item[key]["brand_id"] for key in "acbdz"] == [1, 1, 0, 0, 1]
-    assert [of_item[key]["category_id"] for key in "acbdz"] == [1, 2, 0, 0, 1]
+    of_item = {row["item_id"]: row for row in data.items.to_pylist()}
+    assert [of_item[key]["brand_idx"] for key in "acbdz"] == [1, 1, 0, 0, 1]
+    assert [of_item[key]["category_idx"] for key in "acbdz"] == [1, 2, 0, 0, 1]
     assert (data.meta.num_brands, data.meta.num_categories) == (1, 2)
     assert of_item["a"]["category"] == ["home", "kettles"]
 
 
 def test_prices_fall_into_buckets_of_training_prices(shop) -> None:
     _, data = shop
-    bucket = dict(zip(data.items["item_key"].to_pylist(), data.items["price_bucket"].to_pylist(), strict=True))
+    bucket = dict(zip(data.items["item_id"].to_pylist(), data.items["price_bucket"].to_pylist(), strict=True))
     assert bucket["b"] == schema.PAD
     assert 1 <= bucket["a"] < bucket["z"] < bucket["c"] <= bucket["d"]
 
 
 def test_an_items_text_is_the_encoders_normalised_input(shop) -> None:
     _, data = shop
-    text = dict(zip(data.items["item_key"].to_pylist(), data.items["text"].to_pylist(), strict=True))
+    text = dict(zip(data.items["item_id"].to_pylist(), data.items["text"].to_pylist(), strict=True))
     assert text == {
         "a": "kettle acme home kettles boils.",
         "c": "cup acme home cups",
@@ -88,7 +88,7 @@ def test_an_items_text_is_the_encoders_normalised_input(shop) -> None:
 
 def test_attributes_and_availability_survive(shop) -> None:
     _, data = shop
-    of_item = {row["item_key"]: row for row in data.items.to_pylist()}
+    of_item = {row["item_id"]: row for row in data.items.to_pylist()}
     assert of_item["a"]["attributes"] == [("colour", "red")]
     assert not of_item["z"]["attributes"]
     assert [of_item[key]["available"] for key in "adcbz"] == [True, False, True, True, True]
@@ -144,9 +144,9 @@ def test_product_fields_of_event_rows_take_the_value_most_frequent_in_training(t
     }
     data_config = {"events": [source], "items_from_events": {"title": "name", "price": "price"}}
     _, data = prepared(tmp_path, data_config, GLOBAL)
-    assert data.items.select(["item_key", "title", "price"]).to_pylist() == [
-        {"item_key": "a", "title": "Kettle", "price": 9.0},
-        {"item_key": "b", "title": "Only in test", "price": None},
+    assert data.items.select(["item_id", "title", "price"]).to_pylist() == [
+        {"item_id": "a", "title": "Kettle", "price": 9.0},
+        {"item_id": "b", "title": "Only in test", "price": None},
     ]
 
 

@@ -75,9 +75,9 @@ def rejected(data: PreparedData) -> list[dict[str, Any]]:
 def events_of(data: PreparedData) -> pl.DataFrame:
     """All events with raw ids, a row each, users by name, histories in order."""
     frame = pl.read_parquet(data.path / "sequences" / "*.parquet").explode(pl.exclude("user_id"))
-    names = pl.Series(["", *data.items["item_key"].to_pylist()])
+    names = pl.Series(["", *data.items["item_id"].to_pylist()])
     queries = pl.Series(["", *data.queries["query"].to_pylist()])
     return frame.with_columns(
-        item=pl.Series([names[i] for i in frame["item"]], dtype=pl.String),
-        query=pl.Series([queries[i] for i in frame["query"]], dtype=pl.String),
+        item=pl.Series([names[i] for i in frame["item_idx"]], dtype=pl.String),
+        query=pl.Series([queries[i] for i in frame["query_idx"]], dtype=pl.String),
     ).sort("user_id", maintain_order=True)

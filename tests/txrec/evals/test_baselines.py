@@ -56,14 +56,14 @@ def test_what_reads_the_history_or_the_query_beats_popularity_where_taste_decide
     score = {name: metrics.per_case(ids, asked.truth, (10,))["ndcg@10"] for name, ids in lists.items()}
     for name in ("covisitation", "ease"):
         assert score[name].mean() > 2 * score["popularity"].mean()
-    searched = asked.query > 0
+    searched = asked.query_idx > 0
     assert not searched.any() or score["most_clicked"][searched].mean() > score["popularity"][searched].mean()
 
 
 def test_most_clicked_ranks_by_clicks_of_exactly_this_query() -> None:
     baseline = MostClicked(log_of([(0, 5, 1), (1, 5, 1), (0, 6, 1), (0, 7, 2), (0, 8, 0)]), ["tv", "radio"], 9)
-    assert baseline.search(only("tv"), 3, [None]).ids.tolist() == [[5, 6, 0]]
-    assert baseline.search(only("tvs"), 3, [None]).ids.tolist() == [[0, 0, 0]]
+    assert baseline.search(only("tv"), 3, [None]).item_idx.tolist() == [[5, 6, 0]]
+    assert baseline.search(only("tvs"), 3, [None]).item_idx.tolist() == [[0, 0, 0]]
 
 
 def test_ease_is_the_closed_form_solution() -> None:
@@ -82,7 +82,7 @@ def test_ease_is_the_closed_form_solution() -> None:
 
 
 def test_the_heuristic_survives_a_typing_error(tiny: PreparedData) -> None:
-    found = baselines.fit(tiny, Split.TEST)["query_heuristic"].search(only("ketle"), 5, [None]).ids[0]
+    found = baselines.fit(tiny, Split.TEST)["query_heuristic"].search(only("ketle"), 5, [None]).item_idx[0]
     assert KINDS[0] == "kettle"
     assert set(found.tolist()) <= set(range(1, NUM_PER_KIND + 1)) | {len(KINDS) * NUM_PER_KIND + 1}
 
@@ -103,5 +103,5 @@ def test_seen_items_are_left_out_where_the_protocol_says_so(tmp_path_factory: py
 
 def test_nothing_of_the_split_is_counted(tiny: PreparedData) -> None:
     counted = EventLog.before(tiny, Split.TEST)
-    assert len(counted) == int(((tiny.sequences.split < Split.TEST) & (tiny.sequences.item > 0)).sum())
+    assert len(counted) == int(((tiny.sequences.split < Split.TEST) & (tiny.sequences.item_idx > 0)).sum())
     assert counted.ts.max() < tiny.meta.test_start_ts

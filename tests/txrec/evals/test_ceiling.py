@@ -34,15 +34,15 @@ class _Data:
         self.sequences = Sequences(
             user_id=np.array([user_id(user) for user in range(SHOP.num_users)], dtype=object),
             offsets=np.append(0, np.cumsum(np.bincount(log.user, minlength=SHOP.num_users))).astype(np.int64),
-            item=(log.item[order] + 1).astype(np.int32),
-            query=query[order],
+            item_idx=(log.item[order] + 1).astype(np.int32),
+            query_idx=query[order],
             event=np.array([EVENT_CODES[event] for event in log.event[order]], np.int8),
             ts=ts[order],
             value=np.zeros(len(log), np.float32),
             split=np.where(ts[order] < start, Split.TRAIN, Split.TEST).astype(np.int8),
         )
         self.meta = type("Meta", (), {"split_kind": "global_time", "test_start_ts": start})()
-        self.items = pa.table({"item_key": [product.item_id for product in shop.catalogue.products]})
+        self.items = pa.table({"item_id": [product.item_id for product in shop.catalogue.products]})
         self.path = None
 
 
@@ -65,7 +65,7 @@ def test_the_truth_is_known_for_every_request_of_a_clean_log(data: _Data, asked:
 def test_the_truth_answers_searches_far_better_than_popularity(data: _Data, asked: Cases) -> None:
     from txrec.evals import metrics
 
-    counts = np.bincount(data.sequences.item[data.sequences.split == Split.TRAIN], minlength=121)
+    counts = np.bincount(data.sequences.item_idx[data.sequences.split == Split.TRAIN], minlength=121)
     top = (np.argsort(-counts[1:], kind="stable")[:10] + 1).astype(np.int32)[None, :].repeat(len(asked), axis=0)
     reached = metrics.per_case(top, asked.truth, (10,))["ndcg@10"]
     found = ceiling(SHOP, data, asked, reached)  # type: ignore[arg-type]

@@ -45,15 +45,15 @@ def test_every_case_has_an_answer_and_every_system_every_figure(found: Evaluatio
 def test_a_list_is_what_a_request_over_the_same_events_is_answered_with(
     found: Evaluation, data: PreparedData, recommender: Recommender
 ) -> None:
-    keys, texts = data.items.column("item_key").to_pylist(), evaluation.query_texts(data)
+    keys, texts = data.items.column("item_id").to_pylist(), evaluation.query_texts(data)
     for case in (0, 7, 100):
         history = found.cases.history(case)
-        columns = (history.item, history.query, history.event, history.ts)
+        columns = (history.item_idx, history.query_idx, history.event, history.ts)
         events = tuple(
             Event(EventKind(int(kind)).label, keys[item - 1] if item else None, texts[query] or None, int(ts))
             for item, query, kind, ts in zip(*columns, strict=True)
         )
-        query = texts[found.cases.query[case]] or None
+        query = texts[found.cases.query_idx[case]] or None
         request = Request(events=events, query=query, top_k=10, now_us=int(found.cases.now_us[case]))
         online = [item.item_id for item in recommender.recommend([request])[0].items]
         assert [keys[item - 1] for item in found.lists.ranked[case]] == online

@@ -64,7 +64,7 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 def test_judged_products_are_ordered_as_a_list_of_the_caller_is(recommender: Recommender, tmp_path: Path) -> None:
     data = judged_data(tmp_path)
     scores = by_recommender(recommender, data, Judgments.of(data, Split.TEST))
-    keys = data.items["item_key"].to_pylist()
+    keys = data.items["item_id"].to_pylist()
     slate = recommender.rank_items(keys, Request(query="lamps"))
     assert [keys[row] for row in np.argsort(-scores, kind="stable")] == [item.item_id for item in slate.items]
 
@@ -75,7 +75,7 @@ def test_a_bundle_of_other_data_is_asked_by_raw_ids_and_what_it_does_not_know_is
     data = judged_data(tmp_path)
     own = by_recommender(recommender, data, Judgments.of(data, Split.TEST))
     items = data.items.take([2, 0, 1]).to_pylist()
-    items[2]["item_key"] = "sku-9"  # was sku-2
+    items[2]["item_id"] = "sku-9"  # was sku-2
     other = data.altered(items=pa.Table.from_pylist(items, schema=data.items.schema))
     given = Judgments(np.full(3, 2, np.int32), np.array([1, 2, 3], np.int32), np.ones(3, np.float32), np.ones(3))
     found = by_recommender(recommender, other, given)

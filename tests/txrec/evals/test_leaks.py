@@ -37,7 +37,7 @@ def with_other_future(data: PreparedData, split: Split, seed: int = 5) -> Prepar
     late = np.flatnonzero(events.split >= split)
     order = np.random.default_rng(seed).permutation(late)
     changed = {}
-    for name in ("item", "query", "event", "value"):
+    for name in ("item_idx", "query_idx", "event", "value"):
         values = getattr(events, name).copy()
         values[late] = values[order]
         changed[name] = values
@@ -50,7 +50,7 @@ def training_rows(data: PreparedData) -> list[NDArray[np.int64]]:
     tensors = [
         getattr(step.batch, name)
         for step in examples.steps(0, 0)
-        for name in ("item", "query", "event", "ts", "target")
+        for name in ("item_idx", "query_idx", "event", "ts", "target")
     ]
     return [tensor.numpy() for tensor in tensors]
 
@@ -89,9 +89,9 @@ def prepared(folder: Path, seed: int | None) -> PreparedData:
 
 
 def test_shuffling_the_future_of_the_raw_log_changes_nothing_that_training_reads(tmp_path: Path) -> None:
-    """From the raw file on: sequences, dense ids, counts, product text, tokenizer and training rows."""
+    """From the raw file on: sequences, dense indices, counts, product text, tokenizer and training rows."""
     ours, theirs = prepared(tmp_path / "ours", None), prepared(tmp_path / "theirs", 5)
-    assert not np.array_equal(ours.sequences.item, theirs.sequences.item)  # the future did change
+    assert not np.array_equal(ours.sequences.item_idx, theirs.sequences.item_idx)  # the future did change
     assert ours.meta.num_trained_items == theirs.meta.num_trained_items == 20
     trained = [data.items.slice(0, 20).to_pylist() for data in (ours, theirs)]
     assert trained[0] == trained[1]
@@ -114,17 +114,17 @@ def test_shuffling_the_future_is_noticed_where_it_is_asked_for(tiny: PreparedDat
 
 def test_shuffling_the_test_window_changes_no_baseline(tiny: PreparedData) -> None:
     ours, theirs = (EventLog.before(data, Split.TEST) for data in (tiny, with_other_future(tiny, Split.TEST)))
-    for name in ("user", "item", "query", "kind", "ts"):
+    for name in ("user_idx", "item_idx", "query_idx", "kind", "ts"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
 
 
 def test_shuffling_what_comes_after_a_request_changes_no_model_input(tiny: PreparedData) -> None:
     settings, model = EvaluateConfig(), ModelConfig(max_length=32)
     asked = cases(tiny, Split.TEST, settings)
-    browsing = asked.select(np.flatnonzero(asked.query == 0))
+    browsing = asked.select(np.flatnonzero(asked.query_idx == 0))
     changed = replace(browsing, events=_events(with_other_future(tiny, Split.TEST)))
-    ours, theirs = (collate(part.histories(), None, model, part.query, part.now_us) for part in (browsing, changed))
-    assert torch.equal(ours.item, theirs.item)
+    ours, theirs = (collate(part.histories(), None, model, part.query_idx, part.now_us) for part in (browsing, changed))
+    assert torch.equal(ours.item_idx, theirs.item_idx)
     assert torch.equal(ours.ts, theirs.ts)
 
 
@@ -144,7 +144,7 @@ def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender
     evidence = Evidence(Catalogue(data.items), activity, vectors, None, sources)
     retriever = Retriever(recommender.bundle.model, recommender.retriever.texts, sources, Fusion(), 30)
     asked = cases(data, Split.TEST, settings.evaluate)
-    browsing = asked.select(np.flatnonzero(asked.query == 0)[:40])
+    browsing = asked.select(np.flatnonzero(asked.query_idx == 0)[:40])
     questions = [
         Question(history, now_us=int(now)) for history, now in zip(browsing.histories(), browsing.now_us, strict=True)
     ]
@@ -196,7 +196,7 @@ def test_no_request_is_made_after_its_own_answer(tiny: PreparedData, split: Spli
     events = tiny.sequences
     for case in range(len(asked)):
         own = slice(int(asked.end[case]), int(events.offsets[asked.user[case] + 1]))
-        answered = events.ts[own][np.isin(events.item[own], asked.truth.of(case))]
+        answered = events.ts[own][np.isin(events.item_idx[own], asked.truth.of(case))]
         assert len(answered)
         assert answered.min() >= asked.now_us[case]
 
@@ -210,4 +210,4 @@ def _events(data: PreparedData) -> object:
     from txrec.model.history_features import History
 
     events = data.sequences
-    return History(events.item, events.query, events.event, events.ts)
+    return History(events.item_idx, events.query_idx, events.event, events.ts)

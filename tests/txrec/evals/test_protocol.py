@@ -21,8 +21,8 @@ def sequences(*users: list[tuple[int, int, int, int, int]]) -> Sequences:
     return Sequences(
         user_id=np.array([f"u{u}" for u in range(len(users))], dtype=object),
         offsets=np.append(0, np.cumsum([len(user) for user in users])).astype(np.int64),
-        item=flat[:, 0].astype(np.int32),
-        query=flat[:, 1].astype(np.int32),
+        item_idx=flat[:, 0].astype(np.int32),
+        query_idx=flat[:, 1].astype(np.int32),
         event=flat[:, 2].astype(np.int8),
         ts=flat[:, 3] * MINUTE,
         value=np.zeros(len(flat), np.float32),
@@ -43,7 +43,7 @@ def asked(events: Sequences, kind: str = "global_time", **settings: object) -> l
     """(user, length of the history, query, right items) of every test case."""
     found = cases(_Data(events, kind), Split.TEST, EvaluateConfig(**settings))  # type: ignore[arg-type]
     return [
-        (int(found.user[c]), len(found.history(c).item), int(found.query[c]), found.truth.of(c).tolist())
+        (int(found.user[c]), len(found.history(c).item_idx), int(found.query_idx[c]), found.truth.of(c).tolist())
         for c in range(len(found))
     ]
 
@@ -113,10 +113,10 @@ def test_every_target_of_the_window_is_asked_for_exactly_once_per_request(tiny: 
     found = cases(tiny, Split.VALIDATION, EvaluateConfig())
     events = tiny.sequences
     expected = {
-        (int(u), int(events.item[i]))
+        (int(u), int(events.item_idx[i]))
         for u in range(len(events))
         for i in range(events.offsets[u], events.offsets[u + 1])
-        if events.item[i] and events.split[i] == Split.VALIDATION
+        if events.item_idx[i] and events.split[i] == Split.VALIDATION
     }
     assert {(int(found.user[c]), int(item)) for c in range(len(found)) for item in found.truth.of(c)} == expected
 
@@ -147,6 +147,6 @@ def test_data_without_time_is_asked_leave_one_out(tmp_path_factory: pytest.TempP
 
 def test_judged_queries_are_the_requests_where_there_is_no_log(tmp_path) -> None:
     found = cases(judged_data(tmp_path), Split.TEST, EvaluateConfig())
-    assert found.query.tolist() == [2]
+    assert found.query_idx.tolist() == [2]
     assert found.truth.items.tolist() == [1]  # of grades 3, 2 and 1 the one in the upper half
-    assert (len(found.history(0).item), found.user.tolist()) == (0, [-1])
+    assert (len(found.history(0).item_idx), found.user.tolist()) == (0, [-1])

@@ -41,7 +41,7 @@ def search(products: tuple[Product, ...]) -> Search:
         for product in products
     ]
     keys, titles = [product.item_id for product in products], [product.title for product in products]
-    source = Lexical.fit(pa.table({"item_key": keys, "title": titles, "text": texts}))
+    source = Lexical.fit(pa.table({"item_id": keys, "title": titles, "text": texts}))
 
     def first(queries: Sequence[str]) -> list[list[str]]:
         ids = source.first([normalise(query) for query in queries], 10)

@@ -87,7 +87,7 @@ def test_new_products_are_also_read_apart_where_they_were_searched_for(found: di
 
 
 def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: Cases) -> None:
-    searched = asked.select(np.flatnonzero(asked.query == 1))
+    searched = asked.select(np.flatnonzero(asked.query_idx == 1))
     assert {part.name for part in slices(DATA, searched)} == {  # type: ignore[arg-type]
         "with_query",
         "seen_query",

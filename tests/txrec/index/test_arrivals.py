@@ -49,7 +49,7 @@ def test_products_without_events_come_nearest_first_and_nothing_else(source, vec
     states = unit(np.random.default_rng(1), 3, DIM)
     hits = source.search(asking(states), 20, [None] * 3)
     for row, state in enumerate(states):
-        assert hits.ids[row].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist() + [0] * 10
+        assert hits.item_idx[row].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist() + [0] * 10
         assert hits.scores[row, :10] == pytest.approx(np.sort(vectors[31:] @ state)[::-1])
 
 
@@ -57,8 +57,8 @@ def test_masks_hold_and_an_empty_history_finds_nothing(source, vectors) -> None:
     mask = np.zeros(N + 1, np.bool_)
     mask[[5, 33, 38]] = True
     hits = source.search(asking(np.stack([vectors[7], np.zeros(DIM, np.float32)])), 5, [mask, None])
-    assert sorted(hits.ids[0].tolist()) == [0, 0, 0, 33, 38]
-    assert not hits.ids[1].any()
+    assert sorted(hits.item_idx[0].tolist()) == [0, 0, 0, 33, 38]
+    assert not hits.item_idx[1].any()
 
 
 def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source, vectors, monkeypatch) -> None:
@@ -69,20 +69,20 @@ def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source,
     )
     mask, other = np.arange(N + 1) > 35, np.arange(N + 1) > 38
     hits = source.search(asking(vectors[[7, 8, 9]]), 5, [mask, mask, other])
-    assert [sorted(row[row > 0].tolist()) for row in hits.ids] == [[*range(36, 41)], [*range(36, 41)], [39, 40]]
+    assert [sorted(row[row > 0].tolist()) for row in hits.item_idx] == [[*range(36, 41)], [*range(36, 41)], [39, 40]]
     assert given[0][0] is given[0][1] is not given[0][2]
 
 
 def test_products_known_to_come_later_are_left_out(vectors, texts) -> None:
     absent = np.arange(N + 1) > 35
-    assert Arrivals.fit(log_of(*range(1, 31)), vectors, texts, absent).ids.tolist() == [31, 32, 33, 34, 35]
+    assert Arrivals.fit(log_of(*range(1, 31)), vectors, texts, absent).item_idx.tolist() == [31, 32, 33, 34, 35]
 
 
 def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors, texts) -> None:
     for log in (log_of(), log_of(*range(1, N + 1))):
         source = Arrivals.fit(log, vectors, texts)
-        assert not len(source.ids)
-        assert not source.search(asking(vectors[[4]]), 5, [None]).ids.any()
+        assert not len(source.item_idx)
+        assert not source.search(asking(vectors[[4]]), 5, [None]).item_idx.any()
 
 
 def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, vectors, texts) -> None:
@@ -91,9 +91,9 @@ def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, ve
     hits = source.search(asked, 10, [None, None])
     near = [(of[31:] @ of[[4, 9]].T).max(axis=1) for of in (vectors, texts)]
     own = (vectors[31:] @ state + near[0] + near[1]) / 3
-    assert hits.ids[0].tolist() == (31 + np.argsort(-own)).tolist()
+    assert hits.item_idx[0].tolist() == (31 + np.argsort(-own)).tolist()
     assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
-    assert hits.ids[1].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist()
+    assert hits.item_idx[1].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist()
 
 
 def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
@@ -101,7 +101,7 @@ def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
     source = Arrivals.fit(log_of(*range(1, 31)), vectors, None)
     hits = source.search(SourceQuery([""], state[None], [np.array([4, 9], np.int32)]), 10, [None])
     own = (vectors[31:] @ state + (vectors[31:] @ vectors[[4, 9]].T).max(axis=1)) / 2
-    assert hits.ids[0].tolist() == (31 + np.argsort(-own)).tolist()
+    assert hits.item_idx[0].tolist() == (31 + np.argsort(-own)).tolist()
     assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
 
 
@@ -110,7 +110,7 @@ def test_a_product_that_came_since_is_found_by_its_text(source, vectors, texts) 
     texts = np.concatenate([texts, texts[[4]]])  # named as what the user had
     grown = source.changed(np.array([N + 1], np.int32), vectors, texts)
     asked = SourceQuery([""], vectors[[35]], [np.array([4, 9], np.int32)])
-    assert grown.search(asked, 10, [None]).ids[0, 0] == N + 1
+    assert grown.search(asked, 10, [None]).item_idx[0, 0] == N + 1
 
 
 def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
@@ -118,10 +118,10 @@ def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
     whole = np.concatenate([vectors, np.stack([0.98 * state, 0.97 * state])])
     whole[[3, 32]] = state, 0.99 * state
     grown = source.changed(np.array([3, 32, N + 1, N + 2], np.int32), whole, None)
-    assert grown.search(asking(state[None]), 3, [None]).ids[0].tolist() == [32, N + 1, N + 2]
+    assert grown.search(asking(state[None]), 3, [None]).item_idx[0].tolist() == [32, N + 1, N + 2]
     more = grown.changed(np.array([N + 3], np.int32), np.concatenate([whole, state[None]]), None)
-    assert more.ids.tolist() == [*range(31, N + 4)]
-    assert len(source.ids) == 10
+    assert more.item_idx.tolist() == [*range(31, N + 4)]
+    assert len(source.item_idx) == 10
 
 
 def test_places_are_a_share_of_what_the_ranker_sees() -> None:

@@ -49,7 +49,7 @@ def test_without_clusters_everything_is_scanned_and_exact(scans: list[int]) -> N
     source = Dense.fit(items, exact_limit=10)
     states = items[5:13] + 0.7 * items[105:113]
     for batch in (states, states[:1]):
-        assert (source.nearest(batch, 100, [None] * len(batch)).ids == right(items, batch, 100)).all()
+        assert (source.nearest(batch, 100, [None] * len(batch)).item_idx == right(items, batch, 100)).all()
     assert scans == [8, 1]
 
 
@@ -57,7 +57,7 @@ def test_with_clusters_the_cells_are_asked(scans: list[int]) -> None:
     items = vectors(spread=0.1)
     found = Dense.fit(items, exact_limit=10).nearest(items[5:13], 1, [None] * 8)
     assert scans == []
-    assert found.ids[:, 0].tolist() == [*range(5, 13)]
+    assert found.item_idx[:, 0].tolist() == [*range(5, 13)]
 
 
 def test_a_batch_under_one_mask_is_answered_together_and_as_one_by_one(scans: list[int]) -> None:
@@ -66,11 +66,11 @@ def test_a_batch_under_one_mask_is_answered_together_and_as_one_by_one(scans: li
     for left_out in (0.02, 0.9):
         mask = np.random.default_rng(1).random(len(items)) >= left_out
         found = source.nearest(items[5:13], 50, [mask] * 8)
-        alone = [source.nearest(items[[row]], 50, [mask]).ids[0] for row in range(5, 13)]
-        assert (found.ids == np.stack(alone)).all()
-        assert mask[found.ids].all()
+        alone = [source.nearest(items[[row]], 50, [mask]).item_idx[0] for row in range(5, 13)]
+        assert (found.item_idx == np.stack(alone)).all()
+        assert mask[found.item_idx].all()
         exact = right(items, items[5:13], 50, mask)
-        assert np.mean([len(np.intersect1d(a, b)) for a, b in zip(found.ids, exact, strict=True)]) > 49
+        assert np.mean([len(np.intersect1d(a, b)) for a, b in zip(found.item_idx, exact, strict=True)]) > 49
     assert scans == []
 
 
@@ -85,7 +85,7 @@ def test_every_request_of_a_batch_keeps_its_own_mask(spread: float, exact_limit:
     found = source.nearest(items[5:10], 50, masks)
     for row, mask in enumerate(masks):
         exact = right(items, items[[5 + row]], 50, mask)[0]
-        assert len(np.intersect1d(found.ids[row], exact)) >= 49
+        assert len(np.intersect1d(found.item_idx[row], exact)) >= 49
 
 
 def test_without_clusters_a_mask_that_leaves_most_is_scanned(scans: list[int]) -> None:
@@ -94,7 +94,7 @@ def test_without_clusters_a_mask_that_leaves_most_is_scanned(scans: list[int]) -
     mask = np.arange(len(items)) % 50 > 0
     found = source.nearest(items[5:13], 100, [mask] * 8)
     assert scans == [8]
-    assert (found.ids == right(items, items[5:13], 100, mask)).all()
+    assert (found.item_idx == right(items, items[5:13], 100, mask)).all()
     source.nearest(items[5:13], 100, [np.arange(len(items)) % 5 == 1] * 8)
     assert scans == [8]
 
@@ -102,10 +102,10 @@ def test_without_clusters_a_mask_that_leaves_most_is_scanned(scans: list[int]) -
 def test_a_scan_fills_up_with_what_there_is() -> None:
     items = vectors(spread=10.0)[:60]
     source = Dense.fit(items)
-    assert sorted(source.nearest(items[[5]], 100, [None]).ids[0].tolist()) == [0] * 41 + [*range(1, 60)]
+    assert sorted(source.nearest(items[[5]], 100, [None]).item_idx[0].tolist()) == [0] * 41 + [*range(1, 60)]
     mask = np.arange(60) % 10 == 3
-    assert sorted(source.nearest(items[[5]], 20, [mask]).ids[0].tolist()) == [0] * 14 + [3, 13, 23, 33, 43, 53]
-    assert source.nearest(items[:0], 20, []).ids.shape == (0, 20)
+    assert sorted(source.nearest(items[[5]], 20, [mask]).item_idx[0].tolist()) == [0] * 14 + [3, 13, 23, 33, 43, 53]
+    assert source.nearest(items[:0], 20, []).item_idx.shape == (0, 20)
 
 
 @pytest.mark.parametrize("dim", [8, 64, 130])
@@ -127,7 +127,7 @@ items = vectors(spread=10.0)
 items[5:9] = np.eye(4, 32, 2) / 10
 items[5:9, :2] = 0.7  # two great numbers side by side, in the states too
 found = Dense.fit(items).nearest(items[5:13], 100, [None] * 8)
-assert (found.ids == right(items, items[5:13], 100)).all()
+assert (found.item_idx == right(items, items[5:13], 100)).all()
 """
 
 

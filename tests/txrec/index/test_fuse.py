@@ -10,7 +10,7 @@ def hits(*ids: int) -> Hits:
 
 def test_an_item_that_two_sources_propose_beats_one_of_the_same_rank_from_one() -> None:
     found = fuse([hits(1, 2), hits(3, 2)], 0, np.ones(2, np.float32), 10)
-    assert found.ids.tolist() == [2, 1, 3]
+    assert found.item_idx.tolist() == [2, 1, 3]
     assert np.isclose(found.fused[0], 2 / (RANK_OFFSET + 2))
 
 
@@ -23,11 +23,11 @@ def test_every_candidate_keeps_the_score_and_rank_of_each_source() -> None:
 
 def test_a_source_of_weight_zero_keeps_its_items_behind_all_others() -> None:
     found = fuse([hits(1, 2), hits(3, 4)], 0, np.array([1.0, 0.0], np.float32), 10)
-    assert found.ids.tolist() == [1, 2, 3, 4]
+    assert found.item_idx.tolist() == [1, 2, 3, 4]
 
 
 def test_padding_is_no_candidate() -> None:
-    assert fuse([hits(1, 0, 0)], 0, np.ones(1, np.float32), 10).ids.tolist() == [1]
+    assert fuse([hits(1, 0, 0)], 0, np.ones(1, np.float32), 10).item_idx.tolist() == [1]
 
 
 def test_weights_depend_on_whether_there_is_a_query() -> None:
@@ -47,8 +47,11 @@ def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> No
     weights = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 0.3], np.float32)
     everything, some = fuse(given, 0, weights, 3_000), fuse(given, 0, weights, 100)
     assert np.allclose(everything.fused, combine(everything.ranks, weights))
-    assert everything.ids.tolist() == everything.ids[np.lexsort((everything.ids, -everything.fused))].tolist()
-    assert some.ids.tolist() == everything.ids[:100].tolist()
+    assert (
+        everything.item_idx.tolist()
+        == everything.item_idx[np.lexsort((everything.item_idx, -everything.fused))].tolist()
+    )
+    assert some.item_idx.tolist() == everything.item_idx[:100].tolist()
     assert some.ranks.tolist() == everything.ranks[:100].tolist()
     assert np.array_equal(some.scores, everything.scores[:100], equal_nan=True)
 
@@ -56,23 +59,23 @@ def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> No
 def test_a_reserved_place_is_for_the_last_of_many_as_well() -> None:
     given = [hits(*range(1, 401)), hits(*range(1_000, 1_400))]
     found = fuse(given, 0, np.array([1.0, 0.0], np.float32), 100, Reserved(1, 2, 50))
-    assert found.ids.tolist() == [*range(1, 49), 1_000, 1_001, *range(49, 99)]
+    assert found.item_idx.tolist() == [*range(1, 49), 1_000, 1_001, *range(49, 99)]
 
 
 def test_reserved_places_are_the_last_ones_and_the_rest_keeps_its_order() -> None:
     found = fuse([hits(1, 2, 3, 4, 5), hits(8, 9)], 0, np.array([1.0, 0.0], np.float32), 10, Reserved(1, 1, 3))
-    assert found.ids.tolist() == [1, 2, 8, 3, 4, 5, 9]
+    assert found.item_idx.tolist() == [1, 2, 8, 3, 4, 5, 9]
     assert (np.diff(found.fused) <= 0).all()
 
 
 def test_a_place_that_was_earned_is_not_given_again() -> None:
     given = [hits(1, 2, 3, 4), hits(2, 9)]
     weights = np.array([1.0, 0.0], np.float32)
-    assert fuse(given, 0, weights, 10, Reserved(1, 1, 3)).ids.tolist() == [1, 2, 3, 4, 9]
-    assert fuse(given, 0, weights, 10, Reserved(1, 2, 3)).ids.tolist() == [1, 2, 9, 3, 4]
+    assert fuse(given, 0, weights, 10, Reserved(1, 1, 3)).item_idx.tolist() == [1, 2, 3, 4, 9]
+    assert fuse(given, 0, weights, 10, Reserved(1, 2, 3)).item_idx.tolist() == [1, 2, 9, 3, 4]
 
 
 def test_more_reserved_places_than_candidates_are_all_there_are() -> None:
     given = [hits(1, 2), hits(8, 9, 7)]
-    assert fuse(given, 0, np.array([1.0, 0.0], np.float32), 2, Reserved(1, 5, 100)).ids.tolist() == [8, 9]
-    assert fuse([hits(1, 2), hits(0)], 0, np.ones(2, np.float32), 2, Reserved(1, 5, 100)).ids.tolist() == [1, 2]
+    assert fuse(given, 0, np.array([1.0, 0.0], np.float32), 2, Reserved(1, 5, 100)).item_idx.tolist() == [8, 9]
+    assert fuse([hits(1, 2), hits(0)], 0, np.ones(2, np.float32), 2, Reserved(1, 5, 100)).item_idx.tolist() == [1, 2]

@@ -10,7 +10,7 @@ WORDS = ("lamp", "tent", "kettle", "violet", "red", "steel", "garden", "travel")
 
 
 def table(titles: list[str]) -> pa.Table:
-    return pa.table({"item_key": titles, "title": titles, "text": [title.lower() for title in titles]})
+    return pa.table({"item_id": titles, "title": titles, "text": [title.lower() for title in titles]})
 
 
 def titles(count: int, seed: int) -> list[str]:

@@ -34,8 +34,8 @@ def history(*rows: tuple[int, int, int, int]) -> History:
 
 def positions_of(*rows: tuple[int, int, int, int]) -> list[tuple[int, int, int]]:
     flat = history(*rows)
-    got = to_positions(flat, np.array([0, len(flat.item)]))
-    return list(zip(got.item.tolist(), got.query.tolist(), got.event.tolist(), strict=True))
+    got = to_positions(flat, np.array([0, len(flat.item_idx)]))
+    return list(zip(got.item_idx.tolist(), got.query_idx.tolist(), got.event.tolist(), strict=True))
 
 
 def test_a_run_of_events_on_one_item_is_one_position_of_the_strongest_kind() -> None:
@@ -87,8 +87,8 @@ def test_positions_of_a_user_do_not_depend_on_who_stands_before_him() -> None:
     both = history(*rows, *rows)
     got = to_positions(both, np.array([0, 3, 6]))
     assert got.offsets.tolist() == [0, 3, 6]
-    assert got.item.tolist() == [0, 5, 0, 0, 5, 0]
-    assert got.query.tolist() == [3, 0, 4, 3, 0, 4]
+    assert got.item_idx.tolist() == [0, 5, 0, 0, 5, 0]
+    assert got.query_idx.tolist() == [3, 0, 4, 3, 0, 4]
 
 
 def test_the_target_is_the_next_item_strictly_after_a_position() -> None:
@@ -113,13 +113,13 @@ def test_no_target_reaches_into_the_next_user() -> None:
 def test_the_query_of_the_request_is_the_last_position() -> None:
     batch = collate([history((5, 0, VIEW, 1)), history()], None, CFG, np.array([2, 3], np.int32), 10)
     assert batch.length.tolist() == [2, 1]
-    assert batch.query.tolist() == [[0, 2], [3, 0]]
-    assert batch.item.tolist() == [[5, 0], [0, 0]]
+    assert batch.query_idx.tolist() == [[0, 2], [3, 0]]
+    assert batch.item_idx.tolist() == [[5, 0], [0, 0]]
 
 
 def test_only_the_latest_positions_are_used() -> None:
     batch = collate([history(*[(item, 0, VIEW, item) for item in range(1, 11)])], None, CFG)
-    assert batch.item.tolist() == [[5, 6, 7, 8, 9, 10]]
+    assert batch.item_idx.tolist() == [[5, 6, 7, 8, 9, 10]]
 
 
 def test_a_batch_of_empty_histories_is_a_batch() -> None:
@@ -151,13 +151,13 @@ def test_training_windows_hold_what_collate_makes_of_the_same_events(tiny: Prepa
     starts, ends = examples.windows(np.random.default_rng(0))
     window = examples.batch(starts, ends)
     histories = [
-        History(*(getattr(events, name)[a:b] for name in ("item", "query", "event", "ts")))
+        History(*(getattr(events, name)[a:b] for name in ("item_idx", "query_idx", "event", "ts")))
         for a, b in itertools.pairwise(offsets)
     ]
     whole = collate(histories, None, cfg)
-    width = window.item.shape[1]
+    width = window.item_idx.shape[1]
     shown = window.mask
-    for name in ("item", "query", "event", "ts"):
+    for name in ("item_idx", "query_idx", "event", "ts"):
         assert torch.equal(getattr(window, name)[shown], getattr(whole, name)[:, :width][shown]), name
 
 

@@ -36,7 +36,7 @@ def query_vectors() -> Tensor:
 def histories(tiny: PreparedData, num: int = 6) -> list[History]:
     s = tiny.sequences
     cuts = [(s.offsets[u], s.offsets[u] + 2 + 2 * u) for u in range(num)]
-    return [History(s.item[a:b], s.query[a:b], s.event[a:b], s.ts[a:b]) for a, b in cuts]
+    return [History(s.item_idx[a:b], s.query_idx[a:b], s.event[a:b], s.ts[a:b]) for a, b in cuts]
 
 
 def batch_of(tiny: PreparedData, num: int = 6) -> Batch:
@@ -49,11 +49,13 @@ def batch_of(tiny: PreparedData, num: int = 6) -> Batch:
 def test_what_comes_later_changes_no_earlier_state(model: RetrievalModel, tiny: PreparedData) -> None:
     batch = batch_of(tiny)
     before = model.states(batch)
-    for place in range(1, batch.item.shape[1]):
-        changed = {name: getattr(batch, name).clone() for name in ("item", "event", "query", "ts", "request_ts")}
-        changed["item"][:, place:] = 9
+    for place in range(1, batch.item_idx.shape[1]):
+        changed = {
+            name: getattr(batch, name).clone() for name in ("item_idx", "event", "query_idx", "ts", "request_ts")
+        }
+        changed["item_idx"][:, place:] = 9
         changed["event"][:, place:] = 6
-        changed["query"][:, place:] = 0
+        changed["query_idx"][:, place:] = 0
         changed["ts"][:, place:] += 77
         changed["request_ts"][:, place:] += 99
         after = model.states(
@@ -66,10 +68,10 @@ def test_what_comes_later_changes_no_earlier_state(model: RetrievalModel, tiny: 
 @torch.no_grad()
 def test_padding_changes_nothing(model: RetrievalModel, tiny: PreparedData) -> None:
     batch = batch_of(tiny)
-    width = batch.item.shape[1]
+    width = batch.item_idx.shape[1]
     pad = {
         name: torch.nn.functional.pad(getattr(batch, name), (0, 5))
-        for name in ("item", "event", "query", "ts", "request_ts", "target")
+        for name in ("item_idx", "event", "query_idx", "ts", "request_ts", "target")
     }
     wide = Batch(**pad, query_vectors=batch.query_vectors, length=batch.length)
     shown = batch.mask
@@ -174,8 +176,8 @@ def test_a_search_is_read_once_however_often_it_is_made_and_means_the_same(
     model: RetrievalModel, tiny: PreparedData
 ) -> None:
     batch = batch_of(tiny)
-    many = torch.cat([query_vectors(), torch.randn(batch.query.numel(), TEXT_DIM)])
-    assert batch.query.any()
+    many = torch.cat([query_vectors(), torch.randn(batch.query_idx.numel(), TEXT_DIM)])
+    assert batch.query_idx.any()
     torch.testing.assert_close(
         model.last_state(batch), model.last_state(dataclasses.replace(batch, query_vectors=many)), atol=1e-6, rtol=0
     )

@@ -114,7 +114,7 @@ def test_changes_applied_bit_by_bit_or_at_once_give_the_same_recommender(recomme
     journal.retire("new-2")
     stepwise = stepwise.with_changes(journal.since(reached).items)
     at_once = recommender.with_changes(journal.since(0).items)
-    assert stepwise.catalogue.ids == at_once.catalogue.ids
+    assert stepwise.catalogue.idx_of == at_once.catalogue.idx_of
     assert stepwise.catalogue.retired == at_once.catalogue.retired
     np.testing.assert_allclose(stepwise.evidence.item_vectors, at_once.evidence.item_vectors, atol=1e-5)
     np.testing.assert_allclose(stepwise.evidence.item_text, at_once.evidence.item_text, atol=1e-5)
@@ -131,14 +131,14 @@ def found(recommender: Recommender, query: str, top_k: int = 64) -> list[str]:
 def best_by_name(recommender: Recommender, query: str) -> str:
     (candidates,) = recommender.retrieve([Request(query=query)])
     ranks = candidates.ranks[:, recommender.retriever.names.index("lexical")]
-    return str(recommender.catalogue.keys[candidates.ids[ranks == 1][0]])
+    return str(recommender.catalogue.item_ids[candidates.item_idx[ranks == 1][0]])
 
 
 def test_a_renamed_new_product_is_found_by_its_new_name_only(recommender: Recommender) -> None:
     named = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, born=1)])
     renamed = named.with_changes([ItemChange("new", {"title": "Qux kettle"}, born=1)])
-    place = named.catalogue.ids["new"]
-    assert renamed.catalogue.ids["new"] == place
+    place = named.catalogue.idx_of["new"]
+    assert renamed.catalogue.idx_of["new"] == place
     assert not np.allclose(named.evidence.item_vectors[place], renamed.evidence.item_vectors[place])
     assert best_by_name(named, "zyx lamp") == "new"
     assert best_by_name(renamed, "qux kettle") == "new"
@@ -161,8 +161,8 @@ def test_an_unavailable_product_is_out_until_it_is_back(recommender: Recommender
 
 def test_a_product_of_which_nothing_is_said_is_known_and_harmless(recommender: Recommender) -> None:
     changed = recommender.with_changes([ItemChange("bare", {}, born=1)])
-    assert "bare" in changed.catalogue.ids
-    assert np.isfinite(changed.evidence.item_vectors[changed.catalogue.ids["bare"]]).all()
+    assert "bare" in changed.catalogue.idx_of
+    assert np.isfinite(changed.evidence.item_vectors[changed.catalogue.idx_of["bare"]]).all()
     assert found(changed, "lamp")
     assert changed.recommend([Request(events=(Event("click", "bare"),))])[0].items
 

@@ -44,7 +44,7 @@ def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle, wo
 def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
     recommender = Recommender.open(tiny_bundle)
     found = recommender.retrieve([Request(query="lamp"), Request(query="lamp")])
-    first, second, third = found[0].ids[:3]
+    first, second, third = found[0].item_idx[:3]
     day = 86_400_000_000
     kinds = [EventKind.PURCHASE, EventKind.CLICK, EventKind.CLICK, EventKind.SEARCH, EventKind.IMPRESSION]
     history = History(

@@ -146,7 +146,7 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
 
 def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(recommender) -> None:
     catalogue = recommender.catalogue
-    out = [catalogue.ids["sku-015"], catalogue.ids["sku-001"]]
+    out = [catalogue.idx_of["sku-015"], catalogue.idx_of["sku-001"]]
     column = pa.array([item not in out for item in range(1, len(catalogue) + 1)])
     items = catalogue.items.set_column(catalogue.items.schema.get_field_index("available"), "available", column)
     changed = copy.copy(recommender)
@@ -158,7 +158,7 @@ def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(r
     assert before - after == {"sku-015"}
     assert sorted(keys(changed.rank_items(["sku-015", "sku-016"], Request()))) == ["sku-015", "sku-016"]
     past = changed.retrieve_dense([NO_HISTORY], ["lamp"], top_k=64)
-    assert set(out) <= set(past[0].ids.tolist())
+    assert set(out) <= set(past[0].item_idx.tolist())
 
 
 def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the_others(recommender) -> None:

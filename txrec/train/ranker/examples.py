@@ -162,7 +162,7 @@ def training_part(sequences: Sequences) -> tuple[History, NDArray[np.int64]]:
     """The flat events of the training split and their (U + 1,) offsets."""
     kept = sequences.split == Split.TRAIN
     offsets = np.append(0, np.cumsum(kept))[sequences.offsets]
-    events = History(sequences.item[kept], sequences.query[kept], sequences.event[kept], sequences.ts[kept])
+    events = History(sequences.item_idx[kept], sequences.query_idx[kept], sequences.event[kept], sequences.ts[kept])
     return events, offsets.astype(np.int64)
 
 
@@ -196,14 +196,14 @@ def judged_sequences(data: PreparedData) -> Sequences:
     right = (grade > least) & (np.asarray(table["split"]) == Split.TRAIN)
     table = table.take(np.flatnonzero(right))
     query = pc.index_in(table["query"], data.queries["query"].combine_chunks()).to_numpy() + 1
-    item = pc.index_in(table["item_id"], data.items["item_key"].combine_chunks()).to_numpy() + 1
+    item = pc.index_in(table["item_id"], data.items["item_id"].combine_chunks()).to_numpy() + 1
     num = len(query)
     none = np.zeros(2 * num)
     return Sequences(
         user_id=np.arange(num).astype(str).astype(object),
         offsets=np.arange(num + 1) * 2,
-        item=np.stack([np.zeros(num), item], axis=1).ravel().astype(np.int32),
-        query=np.repeat(query, 2).astype(np.int32),
+        item_idx=np.stack([np.zeros(num), item], axis=1).ravel().astype(np.int32),
+        query_idx=np.repeat(query, 2).astype(np.int32),
         event=np.tile([EventKind.SEARCH, EventKind.CLICK], num).astype(np.int8),
         ts=none.astype(np.int64),
         value=none.astype(np.float32),

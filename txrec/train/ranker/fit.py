@@ -118,9 +118,9 @@ class _Parts:
     def ranked(self, retriever: Retriever) -> RankerConfig:
         """The ranker's section; arrivals that have places are seen on top of its candidates, at nobody's cost."""
         cfg, arrivals, places = self.config.ranker, retriever.sources.get(ARRIVALS), retriever.reserved
-        if places is None or not isinstance(arrivals, Arrivals) or not len(arrivals.ids):
+        if places is None or not isinstance(arrivals, Arrivals) or not len(arrivals.item_idx):
             return cfg
-        more = min(places.count, len(arrivals.ids))
+        more = min(places.count, len(arrivals.item_idx))
         return cfg.model_copy(update={"num_candidates": cfg.num_candidates + more})
 
     def before(
@@ -136,7 +136,7 @@ class _Parts:
         """
         cfg = self.config.retrieval
         seen = data.sequences.split < split
-        log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item])
+        log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item_idx])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
         sources = fit_sources(cfg, data, log, vectors, self.item_text, later)
@@ -170,7 +170,7 @@ def examples(
         inputs = candidate_batch(found, evidence, num_candidates).padded(num_candidates)
         outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
         for place, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
-            ids, shown = one.ids[:num_candidates], shown_items(asked, sequences, row)
+            ids, shown = one.item_idx[:num_candidates], shown_items(asked, sequences, row)
             right = np.isin(ids, asked.truth.of(row))
             outcomes[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
         parts.append((inputs, torch.from_numpy(outcomes)))
@@ -184,14 +184,14 @@ def examples(
 def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int32]:
     """Items that the log says were shown in answer to a request: until another query is named, or for a while."""
     part = slice(int(asked.end[row]), int(sequences.offsets[asked.user[row] + 1]))
-    query, own, now = sequences.query[part], asked.query[row], asked.now_us[row]
+    query, own, now = sequences.query_idx[part], asked.query_idx[row], asked.now_us[row]
     answered = sequences.split[part] == Split.VALIDATION
     if own != PAD:
         other = (query != PAD) & (query != own)
         answered &= ~np.maximum.accumulate(other) & (sequences.ts[part] <= now + NEW_SEARCH_US)
     else:
         answered &= query == PAD
-    shown: NDArray[np.int32] = sequences.item[part][answered & (sequences.event[part] == EventKind.IMPRESSION)]
+    shown: NDArray[np.int32] = sequences.item_idx[part][answered & (sequences.event[part] == EventKind.IMPRESSION)]
     return shown
 
 
@@ -289,7 +289,9 @@ def _retrieve(retriever: Retriever, asked: Cases, rows: NDArray[np.int64], top_k
         if asked.filter_seen:
             mask = np.ones(size, dtype=np.bool_)
             mask[asked.items(row)] = False
-        questions.append(Question(history, names[asked.query[row]], int(asked.now_us[row]), mask, Request(top_k=top_k)))
+        questions.append(
+            Question(history, names[asked.query_idx[row]], int(asked.now_us[row]), mask, Request(top_k=top_k))
+        )
     return retriever.retrieve(questions)
 
 

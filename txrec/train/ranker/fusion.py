@@ -69,10 +69,10 @@ def _arrays(
     ranks = np.zeros((len(candidates), width, candidates[0].ranks.shape[1]), np.int32)
     gains = np.zeros((len(candidates), width), np.float32)
     for row, (one, truth) in enumerate(zip(candidates, truths, strict=True)):
-        order = np.argsort(one.ids)  # ties must not be broken by the order that is being replaced
+        order = np.argsort(one.item_idx)  # ties must not be broken by the order that is being replaced
         ranks[row, : len(one)] = one.ranks[order]
         ideal = (1 / np.log2(np.arange(2, 2 + min(len(truth), 10)))).sum()
-        gains[row, : len(one)] = np.isin(one.ids[order], truth) / ideal
+        gains[row, : len(one)] = np.isin(one.item_idx[order], truth) / ideal
     return ranks, gains
 
 

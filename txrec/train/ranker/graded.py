@@ -63,7 +63,7 @@ def candidate_sets(
         found = retriever.retrieve(questions)
         parts.append(candidate_batch(found, evidence, width).padded(width))
         for rows, one in zip(part, found, strict=True):
-            at = rows[np.searchsorted(given.item[rows], one.ids)]
+            at = rows[np.searchsorted(given.item[rows], one.item_idx)]
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
             place += 1
         progress("judged pairs", place, len(rows_of))

@@ -72,7 +72,7 @@ def known_vectors(
         vectors: (N + 1, D) of the model.
         item_text: (N + 1, Dt) text vectors; None without text.
     """
-    count = np.bincount(log.item, minlength=data.meta.num_items + 1)
+    count = np.bincount(log.item_idx, minlength=data.meta.num_items + 1)
     later = np.flatnonzero(count[1 : data.meta.num_trained_items + 1] == 0) + 1
     if not len(log) or not len(later):
         return vectors
@@ -84,8 +84,8 @@ def known_vectors(
 
 def searches_for_new(data: PreparedData, asked: Cases) -> int:
     """Right answers of searches that had no event before the validation part."""
-    new = np.bincount(EventLog.before(data, Split.VALIDATION).item, minlength=data.meta.num_items + 1) == 0
-    return int((new[asked.truth.items] & (asked.query != PAD)[asked.truth.case]).sum())
+    new = np.bincount(EventLog.before(data, Split.VALIDATION).item_idx, minlength=data.meta.num_items + 1) == 0
+    return int((new[asked.truth.items] & (asked.query_idx != PAD)[asked.truth.case]).sum())
 
 
 def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_]:

@@ -34,7 +34,7 @@ class StepGraphs:
         return result
 
     def _run(self, batch: Batch) -> Tensor:
-        shape = (*batch.item.shape, *batch.query_vectors.shape)
+        shape = (*batch.item_idx.shape, *batch.query_vectors.shape)
         if shape not in self._recorded:  # the first step of a shape makes what a recording must find there
             self._recorded[shape] = None
             return self._compute(batch)

@@ -45,7 +45,7 @@ class NextItem(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the losses over the batch's targets, a scalar."""
-        with torch.autocast(batch.item.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(batch.item_idx.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self._full(batch) if self.loss == "full" else self._sampled(batch)
 
     def _full(self, batch: Batch) -> Tensor:

@@ -51,7 +51,7 @@ def pieces_of(data: PreparedData) -> list[Piece]:
 
 def _num_events(group: pq.RowGroupMetaData) -> int:
     columns = (group.column(i) for i in range(group.num_columns))
-    return next(int(column.num_values) for column in columns if column.path_in_schema.startswith("item."))
+    return next(int(column.num_values) for column in columns if column.path_in_schema.startswith("item_idx."))
 
 
 def memory_bytes(cfg: TrainConfig) -> int:
@@ -177,15 +177,18 @@ def _compact(asked: Cases) -> Cases:
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
     at = np.arange(offsets[-1]) + np.repeat(asked.start - offsets[:-1], lengths)
     events = asked.events
-    few = History(events.item[at], events.query[at], events.event[at], events.ts[at])
+    few = History(events.item_idx[at], events.query_idx[at], events.event[at], events.ts[at])
     return replace(asked, events=few, user=np.full(len(asked), -1), start=offsets[:-1], end=offsets[1:])
 
 
 def _joined(one: Cases, other: Cases) -> Cases:
     """The cases of both, which are compact."""
-    moved = len(one.events.item)
+    moved = len(one.events.item_idx)
     events = History(
-        *(np.concatenate([getattr(c.events, name) for c in (one, other)]) for name in ("item", "query", "event", "ts"))
+        *(
+            np.concatenate([getattr(c.events, name) for c in (one, other)])
+            for name in ("item_idx", "query_idx", "event", "ts")
+        )
     )
     truth = Truth(
         np.append(one.truth.offsets, other.truth.offsets[1:] + len(one.truth.items)),
@@ -196,7 +199,7 @@ def _joined(one: Cases, other: Cases) -> Cases:
         user=np.append(one.user, other.user),
         start=np.append(one.start, other.start + moved),
         end=np.append(one.end, other.end + moved),
-        query=np.append(one.query, other.query),
+        query_idx=np.append(one.query_idx, other.query_idx),
         now_us=np.append(one.now_us, other.now_us),
         truth=truth,
         filter_seen=one.filter_seen,

@@ -88,12 +88,12 @@ class _Questions:
 def _ask(model: RetrievalModel, cases: Cases, query_vectors: Tensor | None) -> _Questions:
     device = model.encoder.id_row.device
     histories = cases.histories()
-    batch = history_features.collate(histories, query_vectors, model.cfg, cases.query, cases.now_us).to(device)
+    batch = history_features.collate(histories, query_vectors, model.cfg, cases.query_idx, cases.now_us).to(device)
     row = [np.arange(len(cases))]
     item = [np.full(len(cases), PAD)]
     if cases.filter_seen:
-        row.append(np.repeat(row[0], [len(history.item) for history in histories]))
-        item += [history.item for history in histories]
+        row.append(np.repeat(row[0], [len(history.item_idx) for history in histories]))
+        item += [history.item_idx for history in histories]
     return _Questions(
         cases=cases,
         states=model.last_state(batch),

@@ -74,7 +74,7 @@ class Corpus:
 
 def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
     trained = np.flatnonzero(np.asarray(data.items["train_count"]) > 0)
-    if not len(data.sequences.item):
+    if not len(data.sequences.item_idx):
         trained = np.arange(data.meta.num_items)  # a catalogue alone has nothing to be held out
     asked = np.flatnonzero(np.asarray(data.queries["train_count"]) > 0)
     product_row, query_row = _rows(data.meta.num_items, trained), _rows(data.meta.num_queries, asked)
@@ -116,8 +116,8 @@ def _of_judgments(data: PreparedData, cfg: PretrainConfig) -> Corpus:
 def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
     events = data.sequences
-    chosen = _engaged(data, split) & (events.query != PAD)
-    return events.query[chosen], events.item[chosen]
+    chosen = _engaged(data, split) & (events.query_idx != PAD)
+    return events.query_idx[chosen], events.item_idx[chosen]
 
 
 def _mined(
@@ -150,7 +150,7 @@ def _csr(pairs: NDArray[np.int64], num_anchors: int) -> tuple[NDArray[np.int64],
 
 
 def _rows(num_ids: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row of every dense id 0..num_ids among the chosen ones (0-based), -1 for the others."""
+    """Row of every dense index 0..num_ids among the chosen ones (0-based), -1 for the others."""
     rows = np.full(num_ids + 1, -1, dtype=np.int64)
     rows[chosen + 1] = np.arange(len(chosen))
     return rows
@@ -174,7 +174,7 @@ def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32
     """Dense (item, next other item) of the same user in the training part, in both directions."""
     events = data.sequences
     chosen = _engaged(data, Split.TRAIN)
-    item = events.item[chosen]
+    item = events.item_idx[chosen]
     user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[chosen]
     beside = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
     first, second = item[:-1][beside], item[1:][beside]
@@ -184,4 +184,6 @@ def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32
 def _engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
     """Events of a split in which a user did something with a product, and not only saw it."""
     events = data.sequences
-    return np.asarray((events.item != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split)))
+    return np.asarray(
+        (events.item_idx != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split))
+    )

@@ -353,7 +353,7 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
     """Measures how well texts lead to the clicks of a split.
 
     Args:
-        scores: dense query_id to the scores of all products, (N,).
+        scores: query_idx to the scores of all products, (N,).
         data: the prepared data.
         split: the clicks to be predicted.
         unseen: only those whose query has no training event.
@@ -375,7 +375,7 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
 
 def cosines(items: NDArray[np.float32], queries: NDArray[np.float32]) -> Scores:
     """Scores by text vectors of products (N, Dt) and queries (Q, Dt)."""
-    return lambda query_id: items @ queries[query_id - 1]
+    return lambda query_idx: items @ queries[query_idx - 1]
 
 
 def _rank(scores: NDArray[np.float32], index: int) -> float:

@@ -61,7 +61,7 @@ def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
 ) -> None:
     data = tiny_data(tmp_path, num_users=160)
     if not searched:
-        silent = replace(data.sequences, query=np.zeros_like(data.sequences.query))
+        silent = replace(data.sequences, query_idx=np.zeros_like(data.sequences.query_idx))
         meta = data.meta.model_copy(update={"num_queries": 0})
         data = data.altered(meta, sequences=silent, queries=data.queries.slice(0, 0))
     asked_for: list[bool] = []
@@ -108,8 +108,8 @@ def test_the_ranker_sees_more_candidates_only_where_there_are_new_products(tmp_p
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=ranker)
     model = RetrievalModel.for_data(config.model, data, None)
     widths = [fit_ranker(config, data, model, None).ranker.cfg.num_candidates]
-    item = data.sequences.item.copy()
+    item = data.sequences.item_idx.copy()
     item[np.flatnonzero((data.sequences.split == Split.TRAIN) & (item != PAD))[:3]] = [61, 62, 63]
-    data.__dict__["sequences"] = replace(data.sequences, item=item)
+    data.__dict__["sequences"] = replace(data.sequences, item_idx=item)
     widths.append(fit_ranker(config, data, model, None).ranker.cfg.num_candidates)
     assert widths == [22, 20]

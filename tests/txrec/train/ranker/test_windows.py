@@ -34,7 +34,7 @@ def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
     vectors = model.item_vectors().detach().numpy()
     log = EventLog.before(tiny, Split.VALIDATION)
     assert known_vectors(model, tiny, log, vectors, None) is vectors
-    log = replace(log, item=np.where(log.item == 7, 8, log.item))
+    log = replace(log, item_idx=np.where(log.item_idx == 7, 8, log.item_idx))
     known = known_vectors(model, tiny, log, vectors, None)
     assert np.array_equal(np.delete(known, 7, axis=0), np.delete(vectors, 7, axis=0))
     assert np.allclose(known[7], model.encode_items(tiny.items.slice(6, 1), None).numpy()[0])
@@ -55,7 +55,7 @@ def test_searches_for_what_was_new_are_counted(tiny) -> None:
     asked = cases(tiny, Split.VALIDATION, EvaluateConfig())
     assert searches_for_new(tiny, asked) == 0
     sequences = tiny.sequences
-    trained = (sequences.split == Split.TRAIN) & (sequences.item == 7)
-    changed = tiny.altered(sequences=replace(sequences, item=np.where(trained, 8, sequences.item)))
-    wanted = (asked.truth.items == 7) & (asked.query[asked.truth.case] != PAD)
+    trained = (sequences.split == Split.TRAIN) & (sequences.item_idx == 7)
+    changed = tiny.altered(sequences=replace(sequences, item_idx=np.where(trained, 8, sequences.item_idx)))
+    wanted = (asked.truth.items == 7) & (asked.query_idx[asked.truth.case] != PAD)
     assert searches_for_new(changed, asked) == wanted.sum() > 0

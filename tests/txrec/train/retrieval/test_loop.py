@@ -34,7 +34,7 @@ def _one_thread() -> None:
 
 def first_users(sequences: Sequences, num: int) -> Sequences:
     end = sequences.offsets[num]
-    flat = {name: getattr(sequences, name)[:end] for name in ("item", "query", "event", "ts", "value", "split")}
+    flat = {name: getattr(sequences, name)[:end] for name in ("item_idx", "query_idx", "event", "ts", "value", "split")}
     return replace(sequences, user_id=sequences.user_id[:num], offsets=sequences.offsets[: num + 1], **flat)
 
 
@@ -155,10 +155,10 @@ def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows
         for rank in range(num_workers)
         for step in run.examples.steps(0, epoch, rank, num_workers)
     ]
-    shapes = {batch.item.shape for batch in few}
+    shapes = {batch.item_idx.shape for batch in few}
     assert {width for _, width in shapes} == {4, 8}
     # a window too few for all workers goes with the batch before
-    assert len(shapes) == 1 + num_workers < len({batch.item.shape for batch in plain})
+    assert len(shapes) == 1 + num_workers < len({batch.item_idx.shape for batch in plain})
     targets = [np.sort(np.concatenate([b.target[b.target != 0].numpy() for b in made])) for made in (plain, few)]
     assert np.array_equal(*targets)
 
@@ -204,8 +204,8 @@ def test_judged_pairs_are_learned_where_there_are_no_events(tmp_path: Path) -> N
     table = pa.table({**judged, "split": pa.array([0, 0, 0], pa.int8())})
     pq.write_table(table, data.path / "judgments.parquet")
     found = judged_sequences(data)
-    assert found.item.tolist() == [0, 11, 0, 31]
-    assert found.query.tolist() == [2, 2, 4, 4]
+    assert found.item_idx.tolist() == [0, 11, 0, 31]
+    assert found.query_idx.tolist() == [2, 2, 4, 4]
     assert len(Examples.of(found, None, MODEL, TRAIN).batches(0, 0)) == 1
 
 
@@ -230,7 +230,7 @@ def test_the_catalogue_in_parts_ranks_as_in_one(tiny: PreparedData, monkeypatch:
 
 @torch.no_grad()
 def _third_best(model: RetrievalModel, asked: Cases) -> list[int]:
-    batch = collate(asked.histories(), None, model.cfg, asked.query, asked.now_us)
+    batch = collate(asked.histories(), None, model.cfg, asked.query_idx, asked.now_us)
     scores = model.last_state(batch) @ model.item_vectors().T
     scores[:, 0] = -9
     return [int(i) for i in scores.topk(3).indices[:, 2]]
@@ -246,5 +246,5 @@ def test_the_learning_rate_warms_up_and_ends_at_the_floor() -> None:
 
 def test_batches_hold_about_the_asked_number_of_tokens_and_little_padding(tiny: PreparedData) -> None:
     examples = Examples.of(tiny.sequences, None, MODEL, TRAIN)
-    sizes = [(s.batch.item.numel(), int(s.batch.length.sum())) for s in examples.steps(0, 0)]
+    sizes = [(s.batch.item_idx.numel(), int(s.batch.length.sum())) for s in examples.steps(0, 0)]
     assert sum(real for _, real in sizes) / sum(padded for padded, _ in sizes) > 0.8

@@ -50,7 +50,12 @@ def targets(steps: list[Step]) -> Counter[tuple[int, ...]]:
         batch = step.batch
         wanted = batch.target != 0
         found.update(
-            zip(batch.item[wanted].tolist(), batch.event[wanted].tolist(), batch.target[wanted].tolist(), strict=True)
+            zip(
+                batch.item_idx[wanted].tolist(),
+                batch.event[wanted].tolist(),
+                batch.target[wanted].tolist(),
+                strict=True,
+            )
         )
     return found
 
@@ -81,7 +86,7 @@ def test_one_load_is_the_path_in_memory_to_the_bit(pieces: PreparedData) -> None
     whole = list(Examples.of(pieces.sequences, None, SHORT, TRAIN).steps(7, 3))
     assert [(s.place, s.of, s.last) for s in one] == [(s.place, s.of, s.last) for s in whole]
     for left, right in zip(one, whole, strict=True):
-        for name in ("item", "event", "query", "ts", "request_ts", "target", "length"):
+        for name in ("item_idx", "event", "query_idx", "ts", "request_ts", "target", "length"):
             assert torch.equal(getattr(left.batch, name), getattr(right.batch, name)), name
 
 
@@ -123,7 +128,7 @@ def test_the_size_decides(pieces: PreparedData) -> None:
 
 def asked(found: Cases) -> list[tuple[object, ...]]:
     return sorted(
-        (found.history(c).item.tolist(), int(found.query[c]), int(found.now_us[c]), found.truth.of(c).tolist())
+        (found.history(c).item_idx.tolist(), int(found.query_idx[c]), int(found.now_us[c]), found.truth.of(c).tolist())
         for c in range(len(found))
     )
 
@@ -136,7 +141,7 @@ def test_a_sample_of_all_cases_is_all_cases_and_a_smaller_one_is_some_of_them(pi
     few = sampled_cases(pieces, Split.VALIDATION, cfg, limited(pieces, 1_000), 12, 0)
     assert len(few) == 12
     assert all(case in wanted for case in asked(few))
-    assert len(few.events.item) == int((few.end - few.start).sum())
+    assert len(few.events.item_idx) == int((few.end - few.start).sum())
     other = sampled_cases(pieces, Split.VALIDATION, cfg, limited(pieces, 1_000), 12, 1)
     assert asked(other) != asked(few)
 

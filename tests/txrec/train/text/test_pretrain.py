@@ -33,10 +33,10 @@ def _trainer(data: PreparedData, cfg: PretrainConfig = SHORT, seed: int = 0, tex
 def test_only_the_training_part_is_read(tiny: PreparedData) -> None:
     texts = Corpus.of(tiny, SHORT.model_copy(update={"product_pairs_frac": 0.0}))
     events = tiny.sequences
-    chosen = (events.split == Split.TRAIN) & (events.item > 0) & (events.query > 0)
+    chosen = (events.split == Split.TRAIN) & (events.item_idx > 0) & (events.query_idx > 0)
     expected = {
         (tiny.queries["query"][int(q) - 1].as_py(), tiny.items["text"][int(i) - 1].as_py())
-        for q, i in zip(events.query[chosen], events.item[chosen], strict=True)
+        for q, i in zip(events.query_idx[chosen], events.item_idx[chosen], strict=True)
     }
     found = {(texts.queries[q], texts.products[p]) for q, p in texts.pairs}
     assert found == expected
@@ -58,7 +58,7 @@ def test_without_queries_the_pairs_are_products_alone(tiny: PreparedData, tmp_pa
     silent = replace(tiny, path=tmp_path)
     silent.__dict__["items"] = tiny.items
     silent.__dict__["queries"] = tiny.queries.slice(0, 0)
-    silent.__dict__["sequences"] = replace(tiny.sequences, query=np.zeros_like(tiny.sequences.query))
+    silent.__dict__["sequences"] = replace(tiny.sequences, query_idx=np.zeros_like(tiny.sequences.query_idx))
     texts = Corpus.of(silent, SHORT)
     assert texts.queries == []
     assert len(texts.pairs) > 0
@@ -151,7 +151,7 @@ def test_training_brings_queries_near_their_products(tiny: PreparedData) -> None
     assert trainer.done
     items, queries = pretrain.encode_prepared(trainer.encoder, tiny)
     top = (queries @ items.T).argsort(axis=1)[:, -10:]  # a query of the tiny data names one of six kinds
-    kinds = np.asarray(tiny.items["category_id"])[top]
+    kinds = np.asarray(tiny.items["category_idx"])[top]
     assert (kinds == np.arange(1, 7)[:, None]).mean() > 0.95
 
 
@@ -203,14 +203,14 @@ def test_no_text_is_an_error_that_says_what_to_set() -> None:
 
 def test_text_quality_is_the_mean_reciprocal_rank_of_the_clicked_products(tiny: PreparedData) -> None:
     events = tiny.sequences
-    chosen = (events.split == Split.VALIDATION) & (events.item > 0) & (events.query > 0)
+    chosen = (events.split == Split.VALIDATION) & (events.item_idx > 0) & (events.query_idx > 0)
 
-    def by_number(query_id: int) -> np.ndarray:
+    def by_number(query_idx: int) -> np.ndarray:
         return -np.arange(tiny.meta.num_items, dtype=np.float32)  # item 1 first, item 2 second ...
 
     found = pretrain.quality(by_number, tiny, Split.VALIDATION)
     assert found.num_clicks == chosen.sum()
-    assert found.mrr == pytest.approx((1 / events.item[chosen]).mean())
+    assert found.mrr == pytest.approx((1 / events.item_idx[chosen]).mean())
     equal = pretrain.quality(lambda _: np.zeros(tiny.meta.num_items, np.float32), tiny, Split.VALIDATION)
     assert equal.mrr == pytest.approx(1 / ((tiny.meta.num_items + 1) / 2))
     assert equal.ndcg_at_10 == 0.0
