@@ -21,7 +21,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec.config import load
+from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
 from txrec.evals.evaluation import ask

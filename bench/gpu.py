@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from txrec.config import ModelConfig, TrainConfig, load
+from txrec.config import ModelConfig, TrainConfig
+from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import Cases, Truth
 from txrec.model.batch import Batch

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from search import drawn_interval, prepared
 
-from txrec.config import load
+from txrec.config_loader import load
 from txrec.data.judgments import Judgments
 from txrec.errors import ConfigError
 from txrec.evals import judged

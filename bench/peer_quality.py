@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from peers import small
 from peers.rectools_environment import environment, export
 
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, metrics
 from txrec.evals.evaluation import ask, query_texts, units

@@ -254,7 +254,7 @@ def _prepare_here(folder: Path, cores: int) -> None:
     sys.path.insert(0, str(ROOT))
     os.environ["POLARS_MAX_THREADS"] = str(cores)
     from pipelines import cluster, prepare
-    from txrec.config import load
+    from txrec.config_loader import load
     from txrec.data import preparation
     from txrec.data.prepared import PreparedData
     from txrec.data.report import write_html

@@ -29,7 +29,8 @@ from peers.rectools_environment import environment, export
 from pipelines import cluster
 from pipelines import recommend as job
 from txrec import simulator
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data import preparation
 from txrec.data.prepared import PreparedData
 from txrec.recommender import bundle

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec import simulator
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data import preparation
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData

@@ -21,9 +21,11 @@ import numpy as np
 from search import SMALL, prepared
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
+from txrec.evals import text_quality
 from txrec.evals.robust import robustness
 from txrec.index.lexical import Lexical
 from txrec.index.tokens import words
@@ -60,8 +62,8 @@ def main() -> None:
     print(f"{'':<18} {'all queries':>16} {'unseen queries':>16}   seconds")
     results = {}
     for name, scores, seconds in ways(config, data, args.steps.split(",")):
-        every = pretrain.quality(scores, data, Split.VALIDATION)
-        unseen = pretrain.quality(scores, data, Split.VALIDATION, unseen=True)
+        every = text_quality.quality(scores, data, Split.VALIDATION)
+        unseen = text_quality.quality(scores, data, Split.VALIDATION, unseen=True)
         cells = f"{every.mrr:7.4f} {every.ndcg_at_10:8.4f} {unseen.mrr:7.4f} {unseen.ndcg_at_10:8.4f}"
         print(f"{name:<18} {cells} {seconds:9.1f}", flush=True)
         results[name] = {"mrr": every.mrr, "unseen_mrr": unseen.mrr, "unseen_ndcg@10": unseen.ndcg_at_10, "s": seconds}
@@ -96,7 +98,7 @@ def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[t
         encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), corpus, config.seed)
         Pretrainer(encoder, corpus, cfg, config.seed).run()
         seconds = time.monotonic() - started
-        yield name, pretrain.cosines(*pretrain.encode_prepared(encoder, data)), seconds
+        yield name, text_quality.cosines(*pretrain.encode_prepared(encoder, data)), seconds
 
 
 def bm25(data: PreparedData) -> Scores:

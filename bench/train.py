@@ -35,7 +35,8 @@ from peers.rectools_environment import environment, export
 from torch.profiler import ProfilerActivity, profile
 
 from pipelines import cluster, train
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import cases
 from txrec.progress import Progress, silent

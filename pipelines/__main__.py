@@ -12,7 +12,8 @@ from rich.console import Console
 
 from pipelines import cluster
 from txrec import __version__
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.errors import ConfigError, TxrecError
 from txrec.progress import Progress
 
@@ -60,8 +61,8 @@ def _stage_command(name: str, text: str) -> None:
 
 
 def _run_through(name: str, config: Config, again: bool, **options: Any) -> None:
-    from pipelines.demo import run_through
     from pipelines.display import Display
+    from pipelines.runner import run_through
 
     with cluster.connect():
         run_through(config, name, Display(), again, **options)
@@ -116,8 +117,8 @@ def publish(
 @app.command()
 def tune(config: ConfigPath, overrides: Overrides = None) -> None:
     """Search hyperparameters over `tune.space` on validation; write the best configuration as TOML."""
-    from pipelines.demo import run_through, show
     from pipelines.display import Display
+    from pipelines.runner import run_through, show
 
     cfg, display = load(config, overrides or []), Display()
     with cluster.connect(dashboard=True):
@@ -151,7 +152,7 @@ def models(
     version: Annotated[str, typer.Argument(help="For activate and rollback, e.g. v3.")] = "",
 ) -> None:
     """List the published versions, put one into production, or go back to the one before."""
-    from pipelines import publish as registry
+    from pipelines import registry
 
     cfg, console = load(config), Console(highlight=False)
     if action == "list":
@@ -184,8 +185,8 @@ def export_events(
 
 def _show(name: str, job: Callable[[Progress], Any]) -> None:
     """Runs a job that is no stage on Ray, under the display."""
-    from pipelines.demo import show
     from pipelines.display import Display
+    from pipelines.runner import show
 
     with cluster.connect():
         show(name, Display(), job)
@@ -199,8 +200,9 @@ def demo(
     again: Again = False,
 ) -> None:
     """Run every stage, serve the result, answer one example request; serve until Ctrl-C."""
-    from pipelines.demo import answer, run_through
+    from pipelines.demo import answer
     from pipelines.display import Display
+    from pipelines.runner import run_through
 
     cfg = load(config, overrides or [])
     display = Display()

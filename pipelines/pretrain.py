@@ -24,12 +24,14 @@ from pipelines import workers
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError, TxrecError
+from txrec.evals import text_quality
+from txrec.evals.text_quality import TextQuality
 from txrec.model.text_encoder import load_vectors
 from txrec.progress import Progress, silent
 from txrec.schema import Split
 from txrec.train.text import pretrain
 from txrec.train.text.corpus import Corpus
-from txrec.train.text.pretrain import Pretrainer, TextQuality
+from txrec.train.text.pretrain import Pretrainer
 
 _WORK_FOLDER = "ray-pretrain"  # Ray Train's own files; removed when the result is in place
 _RESULT_FOLDER = "text"  # inside the last checkpoint
@@ -93,15 +95,15 @@ def run(config: Config, progress: Progress = silent) -> PretrainSummary:
     texts = Corpus.of(data, config.pretrain)
     pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)  # says here what is wrong
     losses = _train(config, data, progress)
-    scores = pretrain.cosines(*(vectors[1:] for vectors in load_vectors(config.checkpoints_dir / "text")))
+    scores = text_quality.cosines(*(vectors[1:] for vectors in load_vectors(config.checkpoints_dir / "text")))
     return PretrainSummary(
         num_products=len(texts.products),
         num_queries=len(texts.queries),
         num_pairs=len(texts.pairs),
         losses=tuple(losses.items()),
         seconds=time.monotonic() - started,
-        validation=pretrain.quality(scores, data, Split.VALIDATION),
-        validation_unseen=pretrain.quality(scores, data, Split.VALIDATION, unseen=True),
+        validation=text_quality.quality(scores, data, Split.VALIDATION),
+        validation_unseen=text_quality.quality(scores, data, Split.VALIDATION, unseen=True),
     )
 
 

@@ -14,7 +14,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipelines import workers
 from pipelines.train import text_folder
-from txrec.config import Config, with_overrides
+from txrec.config import Config
+from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
 from txrec.errors import TxrecError
 from txrec.train.retrieval.loop import EpochReport, Trainer

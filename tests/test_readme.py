@@ -4,7 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from txrec import simulator
-from txrec.config import Config, load
+from txrec.config import Config
+from txrec.config_loader import load
 from txrec.data import preparation
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from pipelines import evaluate, publish
 from pipelines.evaluate import EvaluateSummary
 from tests import judged
 from tests import tiny_bundle as bundles
-from txrec.config import Config, with_overrides
+from txrec.config import Config
+from txrec.config_loader import with_overrides
 from txrec.errors import ConfigError, StageError
 from txrec.evals.evaluation import Deciding
 from txrec.registry.registry import Registry

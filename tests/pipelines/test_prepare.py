@@ -10,7 +10,7 @@ import pytest
 from pipelines import prepare
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, write
 from txrec import schema
-from txrec.config import load
+from txrec.config_loader import load
 from txrec.data import files, preparation
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.data.report import Report

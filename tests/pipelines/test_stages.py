@@ -7,7 +7,8 @@ import pytest
 from rich.text import Text
 
 from pipelines import stages
-from txrec.config import Config, with_overrides
+from txrec.config import Config
+from txrec.config_loader import with_overrides
 from txrec.progress import Progress
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from pipelines import cluster, tune
 from tests.tiny import tiny_data
-from txrec.config import Config, load, with_overrides
+from txrec.config import Config
+from txrec.config_loader import load, with_overrides
 from txrec.errors import ConfigError, StageError
 
 ROOT = Path(__file__).parents[2]

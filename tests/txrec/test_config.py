@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from txrec.config import FINE_TUNING_LR, Config, PretrainConfig, fingerprint, load, with_overrides
+from txrec.config import FINE_TUNING_LR, Config, PretrainConfig, fingerprint
+from txrec.config_loader import load, with_overrides
 from txrec.errors import ConfigError
 
 

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from txrec.data.prepared import PreparedData
-from txrec.schema import Split
+from txrec.data.prepared import PreparedData, Sequences
+from txrec.schema import EventKind, Split
+
+RELEVANT_GRADE_FRAC = 0.5
+"""A judged item is relevant if its grade lies above this share of the way from the lowest to the highest grade."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,3 +48,29 @@ class Judgments:
 
     def __len__(self) -> int:
         return len(self.query)
+
+
+def judged_sequences(data: PreparedData) -> Sequences:
+    """Judged (query, product) pairs as histories, for data without events: a search, then a click on what was right.
+
+    Every right pair of the training part is a user of its own.
+    """
+    table = pq.read_table(data.path / "judgments.parquet")
+    grade = np.asarray(table["grade"])
+    least = grade.min() + RELEVANT_GRADE_FRAC * (grade.max() - grade.min()) if len(grade) else 0.0
+    right = (grade > least) & (np.asarray(table["split"]) == Split.TRAIN)
+    table = table.take(np.flatnonzero(right))
+    query = pc.index_in(table["query"], data.queries["query"].combine_chunks()).to_numpy() + 1
+    item = pc.index_in(table["item_id"], data.items["item_id"].combine_chunks()).to_numpy() + 1
+    num = len(query)
+    none = np.zeros(2 * num)
+    return Sequences(
+        user_id=np.arange(num).astype(str).astype(object),
+        offsets=np.arange(num + 1) * 2,
+        item_idx=np.stack([np.zeros(num), item], axis=1).ravel().astype(np.int32),
+        query_idx=np.repeat(query, 2).astype(np.int32),
+        event=np.tile([EventKind.SEARCH, EventKind.CLICK], num).astype(np.int8),
+        ts=none.astype(np.int64),
+        value=none.astype(np.float32),
+        split=np.full(2 * num, Split.TRAIN, np.int8),
+    )

@@ -20,13 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.config import EvaluateConfig
-from txrec.data.judgments import Judgments
+from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.model.history_features import NEW_SEARCH_US, History
 from txrec.schema import EVENT_CODES, PAD, EventKind, Split
-
-RELEVANT_GRADE_FRAC = 0.5
-"""A judged item is right if its grade lies above this share of the way from the lowest to the highest grade."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.data.prepared import PreparedData
-from txrec.schema import EventKind, Split
+from txrec.schema import PAD, EventKind, Split
 
 DAY_US = 86_400_000_000
 
@@ -58,3 +58,18 @@ class EventLog:
         first = np.full(num_items + 1, np.iinfo(np.int64).max)
         np.minimum.at(first, self.item_idx, self.ts)
         return np.where(np.bincount(self.item_idx, minlength=num_items + 1) > 0, first, 0)
+
+
+def engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
+    """Events of a split in which a user did something with a product, and not only saw it."""
+    events = data.sequences
+    return np.asarray(
+        (events.item_idx != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split))
+    )
+
+
+def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
+    events = data.sequences
+    chosen = engaged(data, split) & (events.query_idx != PAD)
+    return events.query_idx[chosen], events.item_idx[chosen]

@@ -20,9 +20,14 @@ from torch import Tensor, nn
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
 from txrec.model.dropout import Dropout
-from txrec.recommender.ranking_features import HAS_QUERY, ORDER
 
 FORMAT = 2
+ORDER = 0
+"""Column of a candidate's features that holds retrieval order, -log of the rank: an untrained ranker reproduces it."""
+NUM_REQUEST_FEATURES = 6
+"""R, features of the request as a whole."""
+HAS_QUERY = 0
+"""Column of the request's features that says whether it has a query."""
 SHARP = 10.0
 """Inverse temperature of a cosine that says all there is to say."""
 

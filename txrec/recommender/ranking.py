@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.index.fuse import Reserved, keep_places
-from txrec.model.ranker import CandidateBatch, Ranker
-from txrec.recommender.ranking_features import NUM_REQUEST_FEATURES, Evidence
+from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
+from txrec.recommender.ranking_features import Evidence
 from txrec.recommender.types import Candidates, Request
 
 

@@ -26,15 +26,10 @@ from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.types import Candidates
 from txrec.schema import EventKind
 
-NUM_REQUEST_FEATURES = 6
 FAST = 0.25
 """Half-life of the fast counts as a share of the configured one."""
-ORDER = 0
-"""Column of `features` in which retrieval order is written: a ranker starts from it."""
 BY_VECTORS = ("dense", "arrivals")
 """Sources that compare trained vectors."""
-HAS_QUERY = 0
-"""Column of `request_features` that says whether something is searched for."""
 PRIOR_EVENTS = 0.05
 """Events that every item is taken to have had beside those counted."""
 PRIOR_VOTES, PRIOR_CLICKS = 0.3, 2.0

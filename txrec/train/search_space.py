@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import tomli_w
 from pydantic import BaseModel
 
-from txrec.config import Config, with_overrides
+from txrec.config import Config
+from txrec.config_loader import with_overrides
 from txrec.errors import ConfigError, TrainingError
 
 SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from txrec.config import load
+from txrec.config_loader import load
 from txrec.data import preparation
 from txrec.data.prepared import PreparedData
 from txrec.schema import EventKind

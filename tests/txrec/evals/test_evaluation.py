@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests import tiny_bundle as bundles
-from txrec.config import EvaluateConfig, with_overrides
+from txrec.config import EvaluateConfig
+from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.evals import evaluation

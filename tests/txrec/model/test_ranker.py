@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from txrec.config import RankerConfig
-from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes, log_odds
-from txrec.recommender.ranking_features import HAS_QUERY, ORDER
+from txrec.model.ranker import HAS_QUERY, ORDER, CandidateBatch, Ranker, RankerSizes, log_odds
 
 SIZES = RankerSizes(num_features=5, num_request_features=3, item_dim=8, query_dim=4)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from tests.tiny import DAY_US, START_US
 from txrec.errors import RequestError, UnknownItemError
+from txrec.model.ranker import HAS_QUERY
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import HAS_QUERY
 from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request, Slate
 from txrec.recommender.retriever import NO_HISTORY
 

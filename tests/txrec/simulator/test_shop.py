@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from txrec import simulator
-from txrec.config import ShopConfig, load
+from txrec.config import ShopConfig
+from txrec.config_loader import load
 from txrec.data import preparation
 from txrec.simulator import Shop, files
 from txrec.simulator.oracle import Oracle

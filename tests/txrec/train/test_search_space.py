@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from txrec.config import Config, TuneConfig, load
+from txrec.config import Config, TuneConfig
+from txrec.config_loader import load
 from txrec.errors import ConfigError, TrainingError
 from txrec.train import search_space
 from txrec.train.search_space import Dimension, Search, Trial

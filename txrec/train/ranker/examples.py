@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from txrec.config import ModelConfig, TrainConfig
-from txrec.data.prepared import PreparedData, Sequences
+from txrec.data.prepared import Sequences
 from txrec.errors import TrainingError
-from txrec.evals.protocol import RELEVANT_GRADE_FRAC
 from txrec.model import history_features
 from txrec.model.batch import Batch
 from txrec.model.history_features import History, Positions, PositionTensors
-from txrec.schema import EVENT_CODES, EventKind, Split
+from txrec.schema import EVENT_CODES, Split
 
 POOL_BATCHES = 16
 """Windows are sorted by length within pools of this many batches: enough to save padding, random enough to mix."""
@@ -183,29 +180,3 @@ def _cut(widths: NDArray[np.int64], budget: int, least: int) -> list[NDArray[np.
         cuts.append(order[at : at + rows])
         at += rows
     return cuts
-
-
-def judged_sequences(data: PreparedData) -> Sequences:
-    """Judged (query, product) pairs as histories, for data without events: a search, then a click on what was right.
-
-    Every right pair of the training part is a user of its own.
-    """
-    table = pq.read_table(data.path / "judgments.parquet")
-    grade = np.asarray(table["grade"])
-    least = grade.min() + RELEVANT_GRADE_FRAC * (grade.max() - grade.min()) if len(grade) else 0.0
-    right = (grade > least) & (np.asarray(table["split"]) == Split.TRAIN)
-    table = table.take(np.flatnonzero(right))
-    query = pc.index_in(table["query"], data.queries["query"].combine_chunks()).to_numpy() + 1
-    item = pc.index_in(table["item_id"], data.items["item_id"].combine_chunks()).to_numpy() + 1
-    num = len(query)
-    none = np.zeros(2 * num)
-    return Sequences(
-        user_id=np.arange(num).astype(str).astype(object),
-        offsets=np.arange(num + 1) * 2,
-        item_idx=np.stack([np.zeros(num), item], axis=1).ravel().astype(np.int32),
-        query_idx=np.repeat(query, 2).astype(np.int32),
-        event=np.tile([EventKind.SEARCH, EventKind.CLICK], num).astype(np.int8),
-        ts=none.astype(np.int64),
-        value=none.astype(np.float32),
-        split=np.full(2 * num, Split.TRAIN, np.int8),
-    )

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
+from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker, RankerSizes
 from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision
-from txrec.recommender.ranking_features import NUM_REQUEST_FEATURES
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
 PATIENCE = 3

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from txrec.config import Config
+from txrec.data.judgments import judged_sequences
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import Cases, cases
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.schema import Split
-from txrec.train.ranker.examples import Examples, judged_sequences
+from txrec.train.ranker.examples import Examples
 from txrec.train.retrieval.loop import Source, Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
 from txrec.train.retrieval.stream import StreamedExamples, pieces_of, sampled_cases, streams

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.config import PretrainConfig
-from txrec.data.judgments import Judgments
+from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import RELEVANT_GRADE_FRAC
 from txrec.index.lexical import Lexical
-from txrec.schema import PAD, EventKind, Split
+from txrec.index.log import clicks, engaged
+from txrec.schema import PAD, Split
 
 MINED = 20
 """Products that BM25 ranks first for a query, the clicked ones among them, are its hard negatives."""
@@ -113,13 +113,6 @@ def _of_judgments(data: PreparedData, cfg: PretrainConfig) -> Corpus:
     )
 
 
-def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
-    events = data.sequences
-    chosen = _engaged(data, split) & (events.query_idx != PAD)
-    return events.query_idx[chosen], events.item_idx[chosen]
-
-
 def _mined(
     data: PreparedData,
     queries: list[str],
@@ -173,17 +166,9 @@ def _num_product_pairs(num_clicked: int, frac: float) -> int:
 def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Dense (item, next other item) of the same user in the training part, in both directions."""
     events = data.sequences
-    chosen = _engaged(data, Split.TRAIN)
+    chosen = engaged(data, Split.TRAIN)
     item = events.item_idx[chosen]
     user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[chosen]
     beside = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
     first, second = item[:-1][beside], item[1:][beside]
     return np.concatenate([first, second]), np.concatenate([second, first])
-
-
-def _engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
-    """Events of a split in which a user did something with a product, and not only saw it."""
-    events = data.sequences
-    return np.asarray(
-        (events.item_idx != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split))
-    )

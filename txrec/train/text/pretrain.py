@@ -14,7 +14,6 @@ so a run that was interrupted and resumed equals an uninterrupted one.
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -32,13 +31,10 @@ from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.subword_encoder import SubwordEncoder
 from txrec.model.text_encoder import TextEncoder, save_vectors
 from txrec.progress import Progress, silent
-from txrec.schema import Split
 from txrec.text import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 from txrec.train import checkpoint
 from txrec.train.optimizer import adamw, lr_at, set_lr
-from txrec.train.text.corpus import Corpus, clicks
-
-Scores = Callable[[int], NDArray[np.float32]]
+from txrec.train.text.corpus import Corpus
 
 _REPORT_EVERY = 10
 _BUCKET_BATCHES = 16  # this many batches of shuffled texts are sorted by length together
@@ -336,52 +332,6 @@ def write(encoder: TextEncoder, data: PreparedData, folder: Path) -> None:
 def encode_prepared(encoder: TextEncoder, data: PreparedData) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors of all products (N, Dt) and all queries (Q, Dt) of a prepared data set, cold and test ones included."""
     return encoder.encode(data.items["text"].to_pylist()), encoder.encode(data.queries["query"].to_pylist())
-
-
-@dataclass(frozen=True)
-class TextQuality:
-    """How well texts alone lead from a query to the product clicked for it, over the whole catalogue."""
-
-    num_clicks: int
-    mrr: float
-    """Mean reciprocal rank; 0 without clicks."""
-    ndcg_at_10: float
-    """With one relevant product a click."""
-
-
-def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = False) -> TextQuality:
-    """Measures how well texts lead to the clicks of a split.
-
-    Args:
-        scores: query_idx to the scores of all products, (N,).
-        data: the prepared data.
-        split: the clicks to be predicted.
-        unseen: only those whose query has no training event.
-    """
-    query, item = clicks(data, split)
-    if unseen:
-        known = np.asarray(data.queries["train_count"])[query - 1] > 0
-        query, item = query[~known], item[~known]
-    if not len(query):
-        return TextQuality(0, 0.0, 0.0)
-    ranks = np.empty(len(query))
-    for asked in np.unique(query):
-        rows = np.flatnonzero(query == asked)
-        found = scores(int(asked))
-        ranks[rows] = [_rank(found, item[row] - 1) for row in rows]
-    gains = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
-    return TextQuality(len(ranks), float((1 / ranks).mean()), float(gains.mean()))
-
-
-def cosines(items: NDArray[np.float32], queries: NDArray[np.float32]) -> Scores:
-    """Scores by text vectors of products (N, Dt) and queries (Q, Dt)."""
-    return lambda query_idx: items @ queries[query_idx - 1]
-
-
-def _rank(scores: NDArray[np.float32], index: int) -> float:
-    """Rank from 1; equal scores share the mean of their ranks."""
-    above, equal = (scores > scores[index]).sum(), (scores == scores[index]).sum()
-    return float(above + (equal + 1) / 2)
 
 
 def _limit(steps: int, most: int) -> int:

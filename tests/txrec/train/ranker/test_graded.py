@@ -7,8 +7,7 @@ import torch.nn.functional as F
 
 from txrec.config import RankerConfig
 from txrec.evals import metrics
-from txrec.model.ranker import CandidateBatch, Ranker
-from txrec.recommender.ranking_features import NUM_REQUEST_FEATURES
+from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
 from txrec.train.ranker import graded, loop
 from txrec.train.ranker.graded import Sets
 

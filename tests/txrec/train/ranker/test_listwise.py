@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from txrec.config import RankerConfig
-from txrec.model.ranker import CandidateBatch
-from txrec.recommender.ranking_features import ORDER
+from txrec.model.ranker import ORDER, CandidateBatch
 from txrec.train.ranker.listwise import Examples, calibrate, listwise_loss, ndcg_at_10, train
 from txrec.train.ranker.loop import decide
 

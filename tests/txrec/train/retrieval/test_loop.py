@@ -11,6 +11,7 @@ import torch
 
 from tests.tiny import tiny_data
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
+from txrec.data.judgments import judged_sequences
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.errors import TrainingError
 from txrec.evals.protocol import Cases, Truth, cases
@@ -18,7 +19,7 @@ from txrec.model.history_features import collate
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import Split
 from txrec.train.optimizer import lr_at
-from txrec.train.ranker.examples import Examples, judged_sequences
+from txrec.train.ranker.examples import Examples
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.objective import NextItem
 from txrec.train.retrieval.validation import figures, measure

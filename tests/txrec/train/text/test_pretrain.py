@@ -12,6 +12,7 @@ from tests.judged import judged_data
 from txrec.config import PretrainConfig, TextConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
+from txrec.evals import text_quality
 from txrec.schema import Split
 from txrec.text import MASK_TOKEN
 from txrec.train.text import pretrain
@@ -208,10 +209,10 @@ def test_text_quality_is_the_mean_reciprocal_rank_of_the_clicked_products(tiny: 
     def by_number(query_idx: int) -> np.ndarray:
         return -np.arange(tiny.meta.num_items, dtype=np.float32)  # item 1 first, item 2 second ...
 
-    found = pretrain.quality(by_number, tiny, Split.VALIDATION)
+    found = text_quality.quality(by_number, tiny, Split.VALIDATION)
     assert found.num_clicks == chosen.sum()
     assert found.mrr == pytest.approx((1 / events.item_idx[chosen]).mean())
-    equal = pretrain.quality(lambda _: np.zeros(tiny.meta.num_items, np.float32), tiny, Split.VALIDATION)
+    equal = text_quality.quality(lambda _: np.zeros(tiny.meta.num_items, np.float32), tiny, Split.VALIDATION)
     assert equal.mrr == pytest.approx(1 / ((tiny.meta.num_items + 1) / 2))
     assert equal.ndcg_at_10 == 0.0
-    assert pretrain.quality(by_number, tiny, Split.VALIDATION, unseen=True).num_clicks == 0
+    assert text_quality.quality(by_number, tiny, Split.VALIDATION, unseen=True).num_clicks == 0
