@@ -5,6 +5,7 @@
 #   make demo CONFIG=configs/bestbuy.toml DATA=DIR    on real data; DIR is the folder above the data sets
 #   make test                       the whole test suite
 #   make lint type fmt              what CI checks; fmt rewrites
+#   make docs                       the documentation, as a web site in site/
 #   make bench                      every benchmark, small sizes
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ CONFIG ?= configs/demo.toml
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type fmt bench
+.PHONY: help demo test lint type fmt bench docs
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -29,7 +30,7 @@ $(BIN)/txrec: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(BIN)/txrec
 	@echo "Installing what tests, lint and type checks need ..."
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray,redis,postgres,dev]'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray,redis,postgres,dev,docs]'
 	@touch $@
 
 demo: $(BIN)/txrec
@@ -49,3 +50,7 @@ fmt: $(VENV)/dev
 
 bench: $(VENV)/dev
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script --small || exit 1; done
+
+# NO_MKDOCS_2_WARNING: the theme's notice about a coming major version of MkDocs, which pyproject.toml excludes.
+docs: $(VENV)/dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -41,7 +41,7 @@ def test_everything_in_the_tree_exists_and_every_package_is_in_it() -> None:
 
 
 def test_every_configuration_named_in_the_readme_loads() -> None:
-    named = set(re.findall(r"configs/([\w.-]+\.toml)", README)) - {"shop.toml"}
+    named = set(re.findall(r"configs/([\w.-]+\.toml)", README))
     assert named
     for name in named:
         assert isinstance(load(ROOT / "configs" / name), Config)
@@ -52,3 +52,15 @@ def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
     (tmp_path / "shop.toml").write_text(example)
     config = load(tmp_path / "shop.toml")
     assert config.data.events[0].columns["ts"] == "clicked_at"
+
+
+def test_the_chinese_readme_has_the_same_commands_and_links() -> None:
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", chinese, flags=re.MULTILINE | re.DOTALL)
+    assert [_without_comments(block) for block in blocks] == [_without_comments(block) for block in BLOCKS]
+    links = [set(re.findall(r"\]\(([^)]+)\)", text)) - {"README.md", "README.zh-CN.md"} for text in (README, chinese)]
+    assert links[0] == links[1]
+
+
+def _without_comments(block: str) -> list[str]:
+    return [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines()]
