@@ -1,0 +1,1 @@
+"""The closed loop: attribution, experiments, exploration, off-policy estimates, drift; plain numpy, without Ray"""
