@@ -6,7 +6,7 @@ Needs the trained candidate of the configuration (`txrec train CONFIG`), which h
 case is a user who bought some of them in the window; his history before it is the question. Three tables:
 
 - the whole catalogue is the answer's range. Chance, BM25 over the titles with the titles of the user's last products as
-  the query, and the vectors know nothing but texts; arrivals, candidates (before the ranker) and the recommender also
+  the query, and the vectors know nothing but texts; new_items, candidates (before the ranker) and the recommender also
   know that a product is new;
 - the new products alone are the range: how well their texts tell who wants which, whatever is known of newness;
 - all requests of the window and all products: what it costs.
@@ -29,7 +29,7 @@ from txrec.evals.protocol import Cases, cases
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source, SourceQuery
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import QueryBook, Question
+from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery
 from txrec.schema import Split
 from txrec.text import normalise
 
@@ -54,7 +54,7 @@ def main() -> None:
     sources = recommender.retriever.sources
     titled = {f"BM25 of the last {n} titles": by_titles(data, asked, n) for n in LAST}
     table = {name: first for name, (_, first) in titled.items()}
-    proposing = {"vectors": "dense", "arrivals": "arrivals"}
+    proposing = {"vectors": "dense", "new_items": "new_items"}
     table |= {name: by_source(sources[of], asked, state) for name, of in proposing.items() if of in sources}
     table |= {"candidates": answers.retrieved, "recommender": answers.ranked}
     found: dict[str, dict[str, float]] = {"chance": {f"recall@{k}": k / data.meta.num_items for k in KS}}
@@ -118,8 +118,8 @@ def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
     retriever, found = recommender.retriever, []
     for start in range(0, len(asked), BATCH):
         rows = range(start, min(start + BATCH, len(asked)))
-        questions = [Question(asked.history(row), "", int(asked.now_us[row])) for row in rows]
-        found.append(retriever.states(questions, QueryBook(retriever.texts)))
+        retrieval_queries = [RetrievalQuery(asked.history(row), "", int(asked.now_us[row])) for row in rows]
+        found.append(retriever.states(retrieval_queries, BatchQueryVectors(retriever.query_encoder)))
     return np.concatenate(found)
 
 

@@ -35,7 +35,7 @@ from txrec.data import preparation
 from txrec.data.prepared import PreparedData
 from txrec.recommender import bundle
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import QueryBook
+from txrec.recommender.retriever import BatchQueryVectors
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.text import pretrain
@@ -142,10 +142,10 @@ def best_s(answer: Callable[[Sequence[Request]], object], requests: Sequence[Req
 
 def _by_model(recommender: Recommender, requests: Sequence[Request]) -> list[list[str]]:
     """Raw ids of the items most alike to each user's state, without those of his history."""
-    book = QueryBook(recommender.retriever.texts)
-    questions = [recommender._question(request, book) for request in requests]
-    states = recommender.retriever.states(questions, book)
-    masks = [question.mask for question in questions]
+    batch_vectors = BatchQueryVectors(recommender.retriever.query_encoder)
+    retrieval_queries = [recommender._retrieval_query(request, batch_vectors) for request in requests]
+    states = recommender.retriever.states(retrieval_queries, batch_vectors)
+    masks = [question.mask for question in retrieval_queries]
     hits = recommender.retriever.dense.nearest(states, requests[0].top_k, masks)
     keys = np.asarray(recommender.catalogue.item_ids)
     return [keys[row].tolist() for row in hits.item_idx]

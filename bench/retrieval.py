@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from txrec.config import RankerConfig
 from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
-from txrec.index.source import SourceQuery
+from txrec.index.source import CatalogueUpdate, SourceQuery
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
 
 K = 100
@@ -241,7 +241,9 @@ def lexical(texts: list[str]) -> dict[str, float]:
         f"bm25 over {len(texts)} texts: build {built:.1f} s, {memory / 2**20:.0f} MiB, p50 {p50:.2f}, p99 {p99:.2f} ms"
     )
     start = time.perf_counter()
-    index.extended(np.array([len(texts) + 1], np.int32), table.slice(0, 1))
+    one, changed = np.array([len(texts) + 1], np.int32), np.ones(1, np.bool_)
+    vectors = np.zeros((len(texts) + 2, 1), np.float32)
+    index.with_items(CatalogueUpdate(len(texts) + 1, one, table.slice(0, 1), changed, changed, vectors, None))
     print(f"one more product: {1e3 * (time.perf_counter() - start):.2f} ms")
     tantivy(texts, asked)
     return {"bm25_p50_ms": float(p50), "bm25_p99_ms": float(p99), "bm25_build_s": built, "bm25_mib": memory / 2**20}

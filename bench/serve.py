@@ -52,7 +52,7 @@ from txrec import schema  # noqa: E402
 from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig, TrainConfig  # noqa: E402
 from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
 from txrec.recommender.recommender import Recommender, Request  # noqa: E402
-from txrec.recommender.steps import Steps  # noqa: E402
+from txrec.recommender.resumable import Resumable  # noqa: E402
 from txrec.recommender.types import Candidates, Slate, SlateItem  # noqa: E402
 from txrec.schema import EventKind, Split  # noqa: E402
 
@@ -256,7 +256,7 @@ class Noop:
         scores = {"dense": number / 7.0, "popularity": number / 3.0}
         return SlateItem(f"p{number:07d}", number / 9.0, f"five words in title {number}", "dense", scores)
 
-    def retrieve_in_steps(self, requests: list[Request]) -> Steps[list[Candidates]]:
+    def retrieve_in_steps(self, requests: list[Request]) -> Resumable[list[Candidates]]:
         """No candidates, in a single step."""
         yield from ()
         empty: Any = np.zeros(0, np.int32)

@@ -247,7 +247,7 @@ def _applied(recommender: SupportsRecommend, changes: Sequence[ItemChange]) -> S
         return recommender.with_changes(changes)
     except Exception:
         log.exception("a change of a product cannot be applied")
-    for change in sorted(changes, key=lambda change: change.born):
+    for change in sorted(changes, key=lambda change: change.first_seq):
         try:
             recommender = recommender.with_changes([change])
         except Exception as error:

@@ -21,7 +21,7 @@ from txrec.online.sqlite_journal import SqliteJournal
 from txrec.recommender.bundle import Manifest
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.recommender import Recommender
-from txrec.recommender.steps import Steps
+from txrec.recommender.resumable import Resumable
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -157,7 +157,7 @@ class SupportsRecommend(Protocol):
         """The products."""
         ...
 
-    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:
         """Candidates of every request, step by step."""
         ...
 

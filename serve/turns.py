@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from txrec.recommender.steps import Steps
+from txrec.recommender.resumable import Resumable
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ TURNS = 4
 """Turns of the loop between two steps: an answer takes several callbacks from its socket to the next one."""
 
 
-async def in_turns(steps: Steps[T], awaited: Callable[[], bool]) -> T:
+async def in_turns(steps: Resumable[T], awaited: Callable[[], bool]) -> T:
     """Does work step by step and, while something is awaited, lets what is ready go first before each step."""
     while True:
         for _ in range(TURNS if awaited() else 0):

@@ -389,16 +389,16 @@ class RetrievalConfig(Section):
 
     num_candidates: int = Field(500, ge=1)
     """Candidates after fusion."""
-    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity", "arrivals"], ...] = (
+    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity", "new_items"], ...] = (
         "dense",
         "lexical",
         "query_clicks",
         "covisitation",
         "popularity",
-        "arrivals",
+        "new_items",
     )
     """Sources asked for candidates, in order of trust."""
-    arrivals_frac: float = Field(0.1, ge=0, le=0.5)
+    new_items_frac: float = Field(0.1, ge=0, le=0.5)
     """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so
     that new ones are found at all; without such products nothing is kept."""
     half_life_days: float = Field(30.0, gt=0)

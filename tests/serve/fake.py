@@ -16,7 +16,7 @@ from txrec.errors import UnknownItemError
 from txrec.index.filters import Filters
 from txrec.model.history_features import History
 from txrec.recommender.catalogue import ItemChange
-from txrec.recommender.steps import Steps, complete
+from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
@@ -50,7 +50,7 @@ class FakeRecommender:
     def __init__(self, catalogue: FakeCatalogue | None = None) -> None:
         self.catalogue = catalogue or FakeCatalogue(TITLES)
 
-    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:
         found = []
         for request in requests:
             found.append(self._candidates(request))
@@ -68,7 +68,7 @@ class FakeRecommender:
         return [self._slate(one, one.item_idx[::-1] if use_ranker else one.item_idx) for one in candidates]
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
-        return self.rank(complete(self.retrieve_in_steps(requests)))
+        return self.rank(run_to_completion(self.retrieve_in_steps(requests)))
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
         if item_id not in self.catalogue.idx_of:
@@ -87,8 +87,8 @@ class FakeRecommender:
     def with_changes(self, changes: Sequence[ItemChange]) -> "FakeRecommender":
         titles = dict(zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True))
         gone = {self.catalogue.item_ids[place] for place in self.catalogue.retired}
-        for change in sorted(changes, key=lambda change: change.born):
-            if change.born:
+        for change in sorted(changes, key=lambda change: change.first_seq):
+            if change.first_seq:
                 titles[change.item_id] = change.fields.get("title", titles.get(change.item_id))
             out = change.retired or change.fields.get("available") is False
             gone = gone | {change.item_id} if out else gone - {change.item_id}

@@ -40,7 +40,7 @@ class Shop:
         with (self.registry.path / "v3" / "items.parquet").open("r+b") as damaged:
             damaged.truncate(1000)
         manifest = self.registry.path / "v4" / "manifest.json"
-        manifest.write_text(manifest.read_text(encoding="utf-8").replace('"format": 1', '"format": 99'))
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace('"format": 2', '"format": 99'))
         self.config = ServeConfig(
             port=free_port(),
             console=False,

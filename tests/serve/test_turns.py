@@ -3,10 +3,10 @@ import asyncio
 import pytest
 
 from serve.turns import in_turns
-from txrec.recommender.steps import Steps
+from txrec.recommender.resumable import Resumable
 
 
-def counting(times: list[int], end: int) -> Steps[str]:
+def counting(times: list[int], end: int) -> Resumable[str]:
     for number in range(end):
         times.append(number)
         yield
@@ -32,7 +32,7 @@ def test_work_and_whatever_else_is_ready_take_turns() -> None:
 
 
 def test_an_error_of_a_step_is_the_caller_s() -> None:
-    def broken() -> Steps[None]:
+    def broken() -> Resumable[None]:
         yield
         raise LookupError("lost")
 

@@ -19,7 +19,7 @@ from txrec.index.lexical import Lexical
 from txrec.index.log import EventLog
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
-from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.index.source import NO_ITEMS, Hits, Mask, Scored, SourceQuery, best
 from txrec.progress import Progress, silent
 from txrec.schema import PAD, Split
 
@@ -59,10 +59,10 @@ class MostClicked:
         """Items by their clicks."""
         return Hits.stack([self._one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)], k)
 
-    def _one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _one(self, text: str, k: int, mask: Mask) -> Scored:
         row = self._row.get(text)
         if row is None:
-            return NOTHING
+            return NO_ITEMS
         own = slice(self._clicks.indptr[row], self._clicks.indptr[row + 1])
         return best(self._clicks.indices[own].astype(np.int32), self._clicks.data[own], k, mask)
 
@@ -86,9 +86,9 @@ class Ease:
         """Items by the sum of the history's weights; nothing for an empty history."""
         return Hits.stack([self._one(items, k, mask) for items, mask in zip(queries.items, allowed, strict=True)], k)
 
-    def _one(self, items: NDArray[np.int32], k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _one(self, items: NDArray[np.int32], k: int, mask: Mask) -> Scored:
         if not len(items):
-            return NOTHING
+            return NO_ITEMS
         scores = self._weights[np.unique(items)].sum(axis=0)
         positive = np.flatnonzero(scores > 0).astype(np.int32)
         return best(positive, scores[positive], k, mask)
@@ -106,7 +106,7 @@ class QueryHeuristic:
         return Hits.stack([_sum(clicks, names, row, k) for row in range(len(queries))], k)
 
 
-def _sum(clicks: Hits, names: Hits, row: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _sum(clicks: Hits, names: Hits, row: int, k: int) -> Scored:
     top = max(float(names.scores[row].max(initial=0.0)), 1e-9)
     both = np.concatenate([clicks.item_idx[row], names.item_idx[row]])
     scores = np.concatenate([clicks.scores[row], NAME_WEIGHT * names.scores[row] / top])

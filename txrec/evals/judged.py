@@ -21,7 +21,7 @@ from txrec.index.lexical import Lexical
 from txrec.progress import Progress, silent
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import NO_HISTORY, Question
+from txrec.recommender.retriever import NO_HISTORY, RetrievalQuery
 from txrec.schema import PAD, Split
 
 K = 10
@@ -124,8 +124,8 @@ def by_recommender(
     own = given.select(known)
     own = replace(own, item=dense[own.item].astype(np.int32))
     scores, done = np.full(len(given), -np.inf, np.float32), 0
-    for part, questions in asked(own, data, recommender.catalogue):
-        candidates = recommender.retriever.retrieve(questions)
+    for part, retrieval_queries in asked(own, data, recommender.catalogue):
+        candidates = recommender.retriever.retrieve(retrieval_queries)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.item_idx[order.order].tolist(), order.scores.tolist(), strict=True))
             scores[known[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
@@ -136,7 +136,7 @@ def by_recommender(
 
 def asked(
     given: Judgments, data: PreparedData, catalogue: Catalogue
-) -> Iterator[tuple[list[NDArray[np.int64]], list[Question]]]:
+) -> Iterator[tuple[list[NDArray[np.int64]], list[RetrievalQuery]]]:
     """Every judged query as a question that only its judged products can answer, with the pairs' rows, in batches."""
     texts, cuts = data.queries["query"].to_pylist(), by_query(given)
     for start in range(0, len(cuts), BATCH):
@@ -144,7 +144,7 @@ def asked(
         yield (
             part,
             [
-                Question(
+                RetrievalQuery(
                     NO_HISTORY,
                     texts[given.query[rows[0]] - 1],
                     mask=catalogue.only(given.item[rows].tolist()),

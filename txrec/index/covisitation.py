@@ -1,4 +1,4 @@
-"""What goes together: time-decayed counts of two items within a few steps of one user's history."""
+"""Co-visitation source: time-decayed counts of item pairs within a few steps of one user's history."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
 from txrec.index.log import EventLog
-from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
 
 WINDOW = 10
 """Steps of a history within which two items are taken to belong together."""
@@ -52,12 +52,16 @@ class Covisitation:
         ]
         return Hits.stack(rows, k)
 
-    def neighbours(self, item_id: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """(ids, affinities) of one item's neighbours, in no order."""
-        if item_id >= self.affinity.shape[0]:
-            return NOTHING
-        start, end = self.affinity.indptr[item_id], self.affinity.indptr[item_id + 1]
-        return self.affinity.indices[start:end], self.affinity.data[start:end]
+    def neighbours(self, item_idx: int) -> Scored:
+        """One item's neighbours with their affinities, in no order."""
+        if item_idx >= self.affinity.shape[0]:
+            return NO_ITEMS
+        start, end = self.affinity.indptr[item_idx], self.affinity.indptr[item_idx + 1]
+        return Scored(self.affinity.indices[start:end], self.affinity.data[start:end])
+
+    def with_items(self, update: CatalogueUpdate) -> "Covisitation":  # noqa: ARG002
+        """The source as it is: new products have no pairs yet."""
+        return self
 
     def save(self, path: Path) -> None:
         """One sparse matrix."""
@@ -76,8 +80,8 @@ class Covisitation:
         items = np.concatenate(recent) if recent else np.empty(0, np.int32)
         steps = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(items))  # back from the last one
         weight = np.where(items < size, 0.5 ** (steps / 5), 0.0).astype(np.float32)  # nothing is known of newer items
-        asked = sp.csr_array((weight, np.where(items < size, items, 0), ends), shape=(len(recent), size))
-        return _narrow(_narrow(asked) @ self.affinity)
+        weights = sp.csr_array((weight, np.where(items < size, items, 0), ends), shape=(len(recent), size))
+        return _narrow(_narrow(weights) @ self.affinity)
 
 
 def _narrow(matrix: sp.csr_array) -> sp.csr_array:

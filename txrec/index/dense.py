@@ -1,4 +1,4 @@
-"""What the history model expects next: the items whose vectors are most alike to the state.
+"""Dense source: items by inner product of their vectors with the state of the history model.
 
 Up to `EXACT_LIMIT` items all of them are looked at: one product answers a whole batch and masks cost nothing. Above it
 the vectors lie in cells around k-means centres (faiss IVF, a byte a dimension): the nearest cells propose, the full
@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best, bound
+from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best, bound
 
 EXACT_LIMIT = 50_000
 """Catalogues up to this size are always scanned; 100,000 x 64 take .3 ms, and .2 ms in cells around clusters."""
 STATE_LEVELS, ITEM_LEVELS = 127, 63
 """Greatest whole numbers of a scan. Processors without VNNI saturate above 2^15 = 2 x 256 x 64."""
-DOUBT = 4.0
+QUANTIZATION_MARGIN = 4.0
 """Standard errors of a product of bytes by which an item may seem too far and is looked at all the same."""
 LOWEST = np.iinfo(np.int32).min
 FILTERED_LIMIT = 50_000
@@ -32,7 +32,7 @@ CELLS_PER_ROOT = 4
 """Cells = this times the root of the number of items."""
 TRAINED_PER_CELL = 40
 """Items that k-means sees for each cell."""
-SCATTERED = 0.05
+MAX_PROBED_FRAC = 0.05
 """Where more than this share of the cells has to be looked at, all items are scanned: it is faster, and exact."""
 PROPOSED = 2
 """The cells propose this many times k, because a byte a dimension blurs the order."""
@@ -63,7 +63,7 @@ class Dense:
         shown = np.sort(rng.permutation(num)[: TRAINED_PER_CELL * num_cells]) + 1
         cells.train(source.vectors[shown])
         cells.add_with_ids(source.vectors[1:], np.arange(1, num + 1))
-        cells.nprobe = source._enough_cells(rng)
+        cells.nprobe = source._enough_ivf_lists(rng)
         return source
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
@@ -73,17 +73,22 @@ class Dense:
     def nearest(self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]) -> Hits:
         """The same for bare (B, D) vectors."""
         masks = _distinct(allowed)
-        if self._cells is None or (self._scattered and all(mask is None or _leaves_most(mask) for mask in masks)):
+        if self._cells is None or (self._scans_all and all(mask is None or _leaves_most(mask) for mask in masks)):
             rows = self._scan(states, k, allowed)
         else:
-            rows = [NOTHING] * len(states)
+            rows = [NO_ITEMS] * len(states)
             for mask in masks:
                 same = [row for row, one in enumerate(allowed) if one is mask]
                 for row, found in zip(same, self._filtered(states[same], k, mask), strict=True):
                     rows[row] = found
         return Hits.stack(rows, k)
 
-    def changed(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Dense":
+    def with_items(self, update: CatalogueUpdate) -> "Dense":
+        """The index with the vectors of an update's products."""
+        item_idx = update.item_idx[update.vector_changed]
+        return self.with_vectors(item_idx, update.vectors[item_idx]) if len(item_idx) else self
+
+    def with_vectors(self, ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> "Dense":
         """The same index with (n, D) vectors for n ids: known ones get new vectors, new ones follow the last id."""
         size = len(self.vectors)
         more = int((ids >= size).sum())
@@ -110,9 +115,7 @@ class Dense:
         file = path / "cells.faiss"
         return cls(vectors, faiss.read_index(str(file)) if file.is_file() else None)
 
-    def _scan(
-        self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def _scan(self, states: NDArray[np.float32], k: int, allowed: Sequence[Mask]) -> list[Scored]:
         """The k best of all items that each mask allows.
 
         Products of bytes, in an eighth of the time, leave out what is further off than their error explains; the full
@@ -120,22 +123,22 @@ class Dense:
         """
         (items, item_step), (asked, step) = self._bytes, _as_bytes(states, STATE_LEVELS)
         coarse = torch._int_mm(asked, items.T).numpy()
-        doubt = round(DOUBT * ((step**-2 + item_step**-2) / 12) ** 0.5)  # rounding errors are uniform
+        doubt = round(QUANTIZATION_MARGIN * ((step**-2 + item_step**-2) / 12) ** 0.5)  # rounding errors are uniform
         for mask in _distinct(allowed):
             if mask is not None:
                 same = np.flatnonzero([one is mask for one in allowed])
                 coarse[np.ix_(same, np.flatnonzero(~mask))] = LOWEST
         rows = []
         for state, scores, mask in zip(states, coarse, allowed, strict=True):
-            ids = _nearly_best(scores, k, doubt) if state.any() else NOTHING[0]
+            ids = _nearly_best(scores, k, doubt) if state.any() else NO_ITEMS.item_idx
             ids = ids if mask is None else ids[mask[ids]]
             rows.append(best(ids, self.vectors.take(ids, axis=0) @ state, k, None))
         return rows
 
     @property
-    def _scattered(self) -> bool:
+    def _scans_all(self) -> bool:
         """Whether a scan finds what there is sooner than the cells."""
-        return bool(self._cells.nprobe > SCATTERED * self._cells.nlist)
+        return bool(self._cells.nprobe > MAX_PROBED_FRAC * self._cells.nlist)
 
     @cached_property
     def _bytes(self) -> tuple[torch.Tensor, float]:
@@ -143,18 +146,16 @@ class Dense:
 
     def _ready(self) -> "Dense":
         """Makes now what the first search would wait for."""
-        if self._cells is None or self._scattered:
+        if self._cells is None or self._scans_all:
             _ = self._bytes
         return self
 
-    def _filtered(
-        self, states: NDArray[np.float32], k: int, mask: Mask
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def _filtered(self, states: NDArray[np.float32], k: int, mask: Mask) -> list[Scored]:
         """The k best of what one mask allows, for many states."""
         if mask is None:
             return self._nearest_cells(states, k, self._cells.nprobe)
         count = int(np.count_nonzero(mask[1:]))
-        found = [NOTHING] * len(states)
+        found = [NO_ITEMS] * len(states)
         if count > FILTERED_LIMIT:
             bits = np.packbits(mask, bitorder="little")
             more = self._cells.nprobe * len(mask) // count  # the k-th allowed item lies that much further out
@@ -166,19 +167,17 @@ class Dense:
                 found[row] = best(ids, self.vectors[ids] @ state, k, None)  # few, or in cells not looked at
         return found
 
-    def _nearest_cells(
-        self, states: NDArray[np.float32], k: int, num_cells: int, selector: Any = None
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def _nearest_cells(self, states: NDArray[np.float32], k: int, num_cells: int, selector: Any = None) -> list[Scored]:
         """The k best of what the cells nearest to each state propose, scored by the full vectors."""
         parameters: Any = faiss.SearchParametersIVF(nprobe=num_cells, sel=selector)  # type: ignore[call-arg]
         _, proposed = self._cells.search(states, PROPOSED * k, params=parameters)
         rows = []
         for state, found in zip(states, proposed, strict=True):
-            ids = found[found > 0].astype(np.int32) if state.any() else NOTHING[0]
+            ids = found[found > 0].astype(np.int32) if state.any() else NO_ITEMS.item_idx
             rows.append(best(ids, self.vectors[ids] @ state, k, None))
         return rows
 
-    def _enough_cells(self, rng: np.random.Generator) -> int:
+    def _enough_ivf_lists(self, rng: np.random.Generator) -> int:
         """The least number of cells, in steps of a quarter, whose items hold LEAST_RECALL of the nearest ones."""
         pairs = self.vectors[rng.integers(1, len(self.vectors), (RECALL_QUERIES, 2))]
         states = pairs[:, 0] + rng.uniform(0.0, 0.7, (RECALL_QUERIES, 1)).astype(np.float32) * pairs[:, 1]

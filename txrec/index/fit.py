@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
-from txrec.index.arrivals import Arrivals
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
 from txrec.index.log import EventLog
+from txrec.index.new_items import NewItems
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Source
@@ -46,7 +46,7 @@ def fit_sources(
         "lexical": lambda: Lexical.fit(data.items),
         "query_clicks": lambda: QueryClicks.fit(log, data.queries, size, half_life),
         "covisitation": lambda: Covisitation.fit(log, size, half_life),
-        "arrivals": lambda: Arrivals.fit(log, vectors, texts, absent),
+        "new_items": lambda: NewItems.fit(log, vectors, texts, absent),
         "popularity": lambda: Popularity.fit(log, size, half_life),
     }
     return {name: fits[name]() for name in source_names(cfg)}

@@ -42,7 +42,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class Reserved:
+class ReservedSlots:
     """Places that the best items of one source have for certain, before the ranker and after it."""
 
     column: int
@@ -54,7 +54,7 @@ class Reserved:
 
 
 def fuse(
-    hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: Reserved | None = None
+    hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: ReservedSlots | None = None
 ) -> Fused:
     """Merges row `row` of every source's hits; ties go to the lower id."""
     counts = [found.counts[row] for found in hits]
@@ -76,7 +76,7 @@ def fuse(
         within = min(reserved.within, k)
         promised = np.zeros(len(ids), np.bool_)
         promised[place[own[reserved.column]][: min(reserved.count, within)]] = True
-        order = keep_places(order, promised[order], within)
+        order = keep_slots(order, promised[order], within)
         fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
     order = order[:k]
     candidate = np.full(len(ids), len(order))  # one more than there are, for all that is left out
@@ -90,7 +90,7 @@ def fuse(
     )
 
 
-def keep_places(order: NDArray[np.int64], promised: NDArray[np.bool_], within: int) -> NDArray[np.int64]:
+def keep_slots(order: NDArray[np.int64], promised: NDArray[np.bool_], within: int) -> NDArray[np.int64]:
     """The order with all that is promised a place among the first `within`; nothing else overtakes anything.
 
     Args:

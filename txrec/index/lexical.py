@@ -1,4 +1,4 @@
-"""What is called so: BM25 over the words of a product's text and the character trigrams of its title.
+"""Lexical source: BM25 over the words of a product's text and the character trigrams of its title.
 
 Index and scoring are bm25s (eagerly scored sparse columns). Words carry precision, the title's trigrams, which weigh
 less, carry typos. Products that came after the
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
 from txrec.index.tokens import MAX_CHARS, word_trigrams, words
 from txrec.text import normalise
 
@@ -26,8 +26,9 @@ TRIGRAM_WEIGHT = 0.2
 
 MIN_ID_LENGTH = 5
 """Shorter ids are no words of a query: `12` is not asked for as an article number."""
-SILENCE = "\n"
-NUM_WORDING = 6
+PLACEHOLDER_WORD = "\n"
+"""The only token of a catalogue without texts; no query contains it."""
+NUM_TERM_MATCH = 6
 
 QueryTokens = tuple[tuple[tuple[str, ...], float], ...]
 """Groups of tokens and their weights."""
@@ -94,8 +95,8 @@ class Lexical:
         """Indexes `title` and `text` of a table like schema.PREPARED_ITEMS."""
         index = bm25s.BM25(k1=K1, b=B, method="lucene")
         cut = documents(items)
-        # an index of no token at all cannot be built: a catalogue without texts gets one that nobody can ask for
-        index.index(cut if any(cut) else [[SILENCE] for _ in cut], show_progress=False)
+        # an index of no token at all cannot be built: a catalogue without texts gets a placeholder
+        index.index(cut if any(cut) else [[PLACEHOLDER_WORD] for _ in cut], show_progress=False)
         return cls(index)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
@@ -112,8 +113,8 @@ class Lexical:
         found = self._scores(query_tokens(text))
         return np.zeros(self._num_docs, np.float32) if found is None else found
 
-    def wording(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32]:
-        """(K, NUM_WORDING) how K titles meet the words of a query, for the ranker.
+    def term_match(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32]:
+        """(K, NUM_TERM_MATCH) how K titles meet the words of a query, for the ranker.
 
         Columns: share of the words by their rarity, rarity of the rarest word missed, whether the last word (what the
         thing is, in English) is there, and the share of the trigrams met of the last word, of the worst word and of all
@@ -121,7 +122,7 @@ class Lexical:
         """
         asked = list(dict.fromkeys(words(text[:MAX_CHARS])))
         if not asked:
-            return np.zeros((len(titles), NUM_WORDING), np.float32)
+            return np.zeros((len(titles), NUM_TERM_MATCH), np.float32)
         rarity = [self._rarity(word) for word in asked]
         grams = [frozenset(word[i : i + 3] for i in range(len(word) - 2)) for word in asked]
         rows = []
@@ -133,7 +134,7 @@ class Lexical:
             rows.append(
                 (share, max(missed, default=0.0), met[-1], spelled[-1], min(spelled), sum(spelled) / len(asked))
             )
-        return np.array(rows, np.float32).reshape(-1, NUM_WORDING)
+        return np.array(rows, np.float32).reshape(-1, NUM_TERM_MATCH)
 
     def _rarity(self, word: str) -> float:
         """Inverse document frequency."""
@@ -141,9 +142,11 @@ class Lexical:
         df = int(self._df[row]) if row is not None else 0
         return float(np.log1p((self._num_docs - df + 0.5) / (df + 0.5)))
 
-    def extended(self, ids: NDArray[np.int32], items: pa.Table) -> "Lexical":
-        """An index that also knows the products of `items` under dense indices `ids` (n,), new or changed."""
-        new = dict(zip(ids.tolist(), documents(items), strict=True))
+    def with_items(self, update: CatalogueUpdate) -> "Lexical":
+        """An index that also knows the products of an update whose texts are new or changed."""
+        changed = update.text_changed
+        added = documents(update.items.filter(pa.array(changed)))
+        new = dict(zip(update.item_idx[changed].tolist(), added, strict=True))
         return Lexical(self._index, self._added.joined(new))
 
     def save(self, path: Path) -> None:
@@ -156,13 +159,13 @@ class Lexical:
         """Reads what `save` wrote."""
         return cls(bm25s.BM25.load(str(path), show_progress=False))
 
-    def _search_one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _search_one(self, text: str, k: int, mask: Mask) -> Scored:
         asked = query_tokens(text)
         scores = self._scores(asked)
         if self._added.documents:
             scores = self._with_added(scores, asked)
         if scores is None:
-            return best(*NOTHING, k, mask)
+            return best(*NO_ITEMS, k, mask)
         found = np.flatnonzero(scores).astype(np.int32)
         return best(found + 1, scores[found], k, mask)
 
@@ -197,12 +200,12 @@ def documents(items: pa.Table) -> list[list[str]]:
     """Tokens of every product: words of the whole text, trigrams of the title's words, its id if people may type it."""
     columns = (items.column(name).to_pylist() for name in ("item_id", "text", "title"))
     return [
-        [*words(text or ""), *word_trigrams(normalise(title or "")), *_typed_id(normalise(str(key)))]
+        [*words(text or ""), *word_trigrams(normalise(title or "")), *_id_token(normalise(str(key)))]
         for key, text, title in zip(*columns, strict=True)
     ]
 
 
-def _typed_id(key: str) -> list[str]:
+def _id_token(key: str) -> list[str]:
     """A product's id as a token: people paste article numbers into the search box."""
     return [key] if len(key) >= MIN_ID_LENGTH and key.isalnum() else []
 

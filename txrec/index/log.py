@@ -10,6 +10,10 @@ from txrec.data.prepared import PreparedData
 from txrec.schema import PAD, EventKind, Split
 
 DAY_US = 86_400_000_000
+FAST_HALF_LIFE_FACTOR = 0.25
+"""Half-life of the fast-decaying counts as a share of the configured one."""
+NUM_TIME_DECAYS = 3
+"""Time decays of every count, in this order: the configured half-life, the fast one, none."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What everybody wants: items by their time-decayed number of events. Always has an answer."""
+"""Popularity source: items by exponentially time-decayed event counts. Always has an answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.log import EventLog
-from txrec.index.source import Hits, Mask, SourceQuery
+from txrec.index.source import CatalogueUpdate, Hits, Mask, Scored, SourceQuery
 
 
 class Popularity:
@@ -35,12 +35,12 @@ class Popularity:
         rows = []
         for mask in allowed:
             order = self._order[:k] if mask is None else self._first_allowed(mask, k)
-            rows.append((order, self.counts[order]))
+            rows.append(Scored(order, self.counts[order]))
         return Hits.stack(rows, k)
 
-    def extended(self, num_items: int) -> "Popularity":
-        """The same counts over a catalogue that has grown; new items have none."""
-        return Popularity(np.pad(self.counts, (0, num_items + 1 - len(self.counts))))
+    def with_items(self, update: CatalogueUpdate) -> "Popularity":
+        """The same counts over the updated catalogue; new items have none."""
+        return Popularity(np.pad(self.counts, (0, update.num_items + 1 - len(self.counts))))
 
     def save(self, path: Path) -> None:
         """One small array."""

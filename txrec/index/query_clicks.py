@@ -1,7 +1,7 @@
-"""What people who typed this clicked: time-decayed clicks of the same query and of queries spelled alike.
+"""Query-click source: time-decayed clicks after the same query and after similarly spelled queries.
 
 Spelling is compared by the cosine of TF-IDF weighted character trigrams without spaces, so `haloo reech` finds the
-clicks of `halo reach`. Kept beside the decayed counts are undecayed and fast-decaying ones, the ranker's evidence.
+clicks of `halo reach`. Kept beside the decayed counts are undecayed and fast-decaying ones, the ranker's counts.
 """
 
 import json
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
-from txrec.index.log import EventLog
-from txrec.index.source import NOTHING, Hits, Mask, SourceQuery, best
+from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
+from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
 from txrec.index.tokens import MAX_CHARS, trigrams
 
 MIN_SIMILARITY = 0.35
@@ -28,10 +28,6 @@ MAX_SIMILAR = 100
 """Queries that vote for one search at most."""
 SHARPNESS = 4.0
 """A similar query votes with similarity ** SHARPNESS."""
-FAST = 0.25
-"""The fast-decaying counts' half-life as a share of the configured one."""
-PACES = 3
-"""Every count is kept decayed, fast-decaying and undecayed, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +41,20 @@ class Similar:
 
 
 @dataclass(frozen=True, eq=False)
-class ClickEvidence:
-    """What the log says about one text and K items: clicks at every pace, of the items and of all items together."""
+class ClickCounts:
+    """Clicks after one query text, at every time decay: those of K items, and those of all items together."""
 
-    own: NDArray[np.float32]  # (K, PACES) clicks after the same query
-    own_total: NDArray[np.float32]  # (PACES,)
-    votes: NDArray[np.float32]  # (K, PACES) clicks after it and after queries spelled alike, by their similarity
-    votes_total: NDArray[np.float32]  # (PACES,)
+    own: NDArray[np.float32]  # (K, NUM_TIME_DECAYS) clicks after the same query
+    own_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
+    votes: NDArray[
+        np.float32
+    ]  # (K, NUM_TIME_DECAYS) clicks after it and after queries spelled alike, by their similarity
+    votes_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
 
     @classmethod
-    def none(cls, count: int) -> "ClickEvidence":
+    def none(cls, count: int) -> "ClickCounts":
         """Nothing is known of K = `count` items."""
-        nothing, total = np.zeros((count, PACES), np.float32), np.zeros(PACES, np.float32)
+        nothing, total = np.zeros((count, NUM_TIME_DECAYS), np.float32), np.zeros(NUM_TIME_DECAYS, np.float32)
         return cls(nothing, total, nothing, total)
 
 
@@ -71,8 +69,10 @@ class QueryClicks:
         self._row = {text: row for row, text in enumerate(texts)}
         self._gram = {gram: column for column, gram in enumerate(grams)}
         self.clicks = unpack("clicks", arrays)  # (Q, N + 1) decayed
-        paces = [arrays[f"{name}.data"] for name in ("clicks", "fast", "plain")]  # the same places hold an entry in all
-        self._paces = np.stack(paces, axis=1)  # (entries, PACES)
+        by_decay = [
+            arrays[f"{name}.data"] for name in ("clicks", "fast", "plain")
+        ]  # the same places hold an entry in all
+        self._counts_by_decay = np.stack(by_decay, axis=1)  # (entries, NUM_TIME_DECAYS)
         self._by_gram = unpack("by_gram", arrays)  # (V, Q) TF-IDF, columns L2-normalised
         self._idf = arrays["idf"]
         self.similar = lru_cache(maxsize=4096)(self._similar)
@@ -86,7 +86,11 @@ class QueryClicks:
         texts = column.take(pa.array(known - 1, pa.int64())).to_pylist()
         shape, place = (len(texts), num_items + 1), (row, log.item_idx[searched])
         arrays: dict[str, NDArray[Any]] = {}
-        for name, half_life in (("clicks", half_life_days), ("fast", half_life_days * FAST), ("plain", np.inf)):
+        for name, half_life in (
+            ("clicks", half_life_days),
+            ("fast", half_life_days * FAST_HALF_LIFE_FACTOR),
+            ("plain", np.inf),
+        ):
             weight = log.weights(half_life)[searched]
             arrays |= pack(name, sp.coo_array((weight, place), shape=shape).tocsr())
         grams, index, idf = _trigram_index(texts)
@@ -97,16 +101,16 @@ class QueryClicks:
         rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
         return Hits.stack(rows, k)
 
-    def evidence(self, text: str, ids: NDArray[np.int32]) -> ClickEvidence:
+    def click_counts(self, text: str, ids: NDArray[np.int32]) -> ClickCounts:
         """What the log says about a text and (K,) items, for the ranker."""
         if not text or not self._texts or not len(ids):
-            return ClickEvidence.none(len(ids))
+            return ClickCounts.none(len(ids))
         similar = self.similar(text)
         others = similar.rows != similar.exact
         weights = similar.similarity**SHARPNESS
         own, own_total = self._counts(similar.rows[~others], weights[~others], ids)
         more, more_total = self._counts(similar.rows[others], weights[others], ids)
-        return ClickEvidence(own, own_total, own + more, own_total + more_total)
+        return ClickCounts(own, own_total, own + more, own_total + more_total)
 
     def familiarity(self, text: str) -> tuple[float, float]:
         """How much is known of a text: clicks after the same query, and the similarity of the nearest other query."""
@@ -115,7 +119,11 @@ class QueryClicks:
         similar = self.similar(text)
         others = similar.similarity[similar.rows != similar.exact]
         own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
-        return float(self._paces[own, PACES - 1].sum()), float(others[0]) if len(others) else 0.0
+        return float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum()), float(others[0]) if len(others) else 0.0
+
+    def with_items(self, update: CatalogueUpdate) -> "QueryClicks":  # noqa: ARG002
+        """The source as it is: new products have no clicks yet."""
+        return self
 
     def save(self, path: Path) -> None:
         """Matrices as safetensors, texts as JSON."""
@@ -137,33 +145,31 @@ class QueryClicks:
         """The query of a row of `Similar.rows`."""
         return self._texts[row]
 
-    def _search_one(self, text: str, k: int, mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _search_one(self, text: str, k: int, mask: Mask) -> Scored:
         if not text or not self._texts:
-            return NOTHING
+            return NO_ITEMS
         similar = self.similar(text)
         ids, votes = self._votes(similar.rows, similar.similarity)
         total = votes.sum()
-        return best(ids, votes / total, k, mask) if total > 0 else NOTHING
+        return best(ids, votes / total, k, mask) if total > 0 else NO_ITEMS
 
-    def _votes(
-        self, rows: NDArray[np.int32], similarity: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _votes(self, rows: NDArray[np.int32], similarity: NDArray[np.float32]) -> Scored:
         """Clicks of several queries, weighted by their similarity."""
         if not len(rows):
-            return NOTHING
+            return NO_ITEMS
         votes = sp.csr_array((similarity**SHARPNESS)[None, :]) @ self.clicks[rows]
         votes = sp.csr_array(votes)
-        return votes.indices.astype(np.int32), votes.data.astype(np.float32)
+        return Scored(votes.indices.astype(np.int32), votes.data.astype(np.float32))
 
     def _counts(
         self, rows: NDArray[np.int32], weights: NDArray[np.float32], ids: NDArray[np.int32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(K, PACES) weighted clicks of the items after several queries, and (PACES,) those of all items."""
-        counts = np.zeros((len(ids), PACES), np.float32)
+        """(K, NUM_TIME_DECAYS) weighted clicks of K items after several queries, and the same sums over all items."""
+        counts = np.zeros((len(ids), NUM_TIME_DECAYS), np.float32)
         starts, ends = self.clicks.indptr[rows], self.clicks.indptr[rows + 1]
         lengths = ends - starts
         at = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
-        clicks = self._paces[at] * np.repeat(weights, lengths)[:, None]
+        clicks = self._counts_by_decay[at] * np.repeat(weights, lengths)[:, None]
         order = np.argsort(ids)
         place = np.minimum(np.searchsorted(ids, self.clicks.indices[at], sorter=order), len(ids) - 1)
         found = ids[order[place]] == self.clicks.indices[at]

@@ -1,18 +1,30 @@
-"""What a candidate source is: something that proposes items for a batch of requests, best first, under a mask."""
+"""Candidate source interface: a batch of requests in, item proposals out, best first, under a mask of allowed items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec import schema
 
 Mask = NDArray[np.bool_] | None
 """(N + 1,) True = may be proposed; None = every item may."""
+
+
+class Scored(NamedTuple):
+    """Items with their scores."""
+
+    item_idx: NDArray[np.int32]  # (n,)
+    scores: NDArray[np.float32]  # (n,)
+
+
+NO_ITEMS = Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+"""Answer of a source that has nothing to propose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +44,7 @@ class SourceQuery:
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What one source proposes for a batch."""
+    """Proposals of one source for a batch."""
 
     item_idx: NDArray[np.int32]
     """(B, k) best first, filled up with PAD."""
@@ -46,14 +58,46 @@ class Hits:
         return found
 
     @classmethod
-    def stack(cls, rows: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], k: int) -> "Hits":
-        """Pads one (ids, scores) pair a request to a common width k."""
-        ids = np.full((len(rows), k), schema.PAD, dtype=np.int32)
+    def stack(cls, rows: Sequence[Scored], k: int) -> "Hits":
+        """Pads the proposals of B requests to a common width k."""
+        item_idx = np.full((len(rows), k), schema.PAD, dtype=np.int32)
         scores = np.zeros((len(rows), k), dtype=np.float32)
-        for row, (found, values) in enumerate(rows):
-            ids[row, : len(found)] = found[:k]
-            scores[row, : len(found)] = values[:k]
-        return cls(ids, scores)
+        for row, one in enumerate(rows):
+            item_idx[row, : len(one.item_idx)] = one.item_idx[:k]
+            scores[row, : len(one.item_idx)] = one.scores[:k]
+        return cls(item_idx, scores)
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedItems:
+    """Products added to the catalogue or changed in it.
+
+    Attributes:
+        num_items: N, products of the catalogue after the update.
+        item_idx: (n,) dense indices of the products; those of new ones follow the last one, in order.
+        items: n rows of schema.PREPARED_ITEMS.
+        text_changed: (n,) whether a product is new or has another title or text.
+        vector_changed: (n,) whether a product is new or a column that its vector is made from changed.
+    """
+
+    num_items: int
+    item_idx: NDArray[np.int32]
+    items: pa.Table
+    text_changed: NDArray[np.bool_]
+    vector_changed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogueUpdate(ChangedItems):
+    """Changed products with the vectors of the whole catalogue, as candidate sources need them.
+
+    Attributes:
+        vectors: (N + 1, D) L2-normalised item vectors.
+        item_text: (N + 1, Dt) L2-normalised text vectors; None without text.
+    """
+
+    vectors: NDArray[np.float32]
+    item_text: NDArray[np.float32] | None
 
 
 class Source(Protocol):
@@ -63,18 +107,16 @@ class Source(Protocol):
         """The k best allowed items of every request; fewer (padded) where the source knows no more."""
         ...
 
+    def with_items(self, update: CatalogueUpdate) -> Self:
+        """A source that also knows the products of an update; nothing is fitted."""
+        ...
+
     def save(self, path: Path) -> None:
         """Writes everything that `open` of the same class needs into the directory `path`."""
         ...
 
 
-NOTHING: tuple[NDArray[np.int32], NDArray[np.float32]] = (np.empty(0, np.int32), np.empty(0, np.float32))
-"""The answer of a source that has nothing to propose."""
-
-
-def best(
-    item_idx: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def best(item_idx: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask) -> Scored:
     """The k highest-scored allowed ids with their scores; ties go to the lower id, so that answers are reproducible."""
     if mask is not None:
         keep = mask[item_idx]
@@ -83,7 +125,7 @@ def best(
         head = np.flatnonzero(scores >= bound(scores, k))
         item_idx, scores = item_idx[head], scores[head]
     order = descending(item_idx, scores)[:k]
-    return item_idx[order], scores[order]
+    return Scored(item_idx[order], scores[order])
 
 
 def descending(ids: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.int64]:

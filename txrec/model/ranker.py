@@ -117,18 +117,18 @@ class Ranker(nn.Module):
         with torch.no_grad():
             self.weights.bias.copy_(F.one_hot(torch.tensor(ORDER), sizes.num_features))
 
-    def fit_scaling(self, batch: CandidateBatch, unread: Sequence[int] = ()) -> None:
+    def fit_scaling(self, batch: CandidateBatch, dropped_columns: Sequence[int] = ()) -> None:
         """Sets mean and deviation of each feature over the real candidates and the requests of a batch.
 
         A feature that never differed taught nothing, and is not read: products that are added later may have another.
 
         Args:
             batch: what the ranker is about to learn from.
-            unread: other features that shall not be read.
+            dropped_columns: other features that shall not be read.
         """
         real = batch.features[batch.mask]
         std = real.std(0)
-        std[list(unread)] = 0
+        std[list(dropped_columns)] = 0
         self.feature_mean.copy_(real.mean(0))
         self.feature_std.copy_(std.clamp_min(1e-3).masked_fill(std == 0, torch.inf))
         self.request_mean.copy_(batch.request.mean(0))

@@ -63,9 +63,9 @@ def merged(before: ItemChange | None, row: Mapping[str, Any], number: int) -> It
     if before is None:
         return ItemChange(str(row["item_id"]), said, False, number)
     known = {} if before.retired else before.fields
-    return ItemChange(before.item_id, {**known, **said}, False, before.born or number)
+    return ItemChange(before.item_id, {**known, **said}, False, before.first_seq or number)
 
 
 def retired(before: ItemChange | None, item_id: str) -> ItemChange:
     """A product after it was retired; what was said about it stays, for histories that name it."""
-    return ItemChange(item_id, before.fields if before else {}, True, before.born if before else 0)
+    return ItemChange(item_id, before.fields if before else {}, True, before.first_seq if before else 0)

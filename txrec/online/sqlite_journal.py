@@ -13,14 +13,14 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS items (
     item_id TEXT PRIMARY KEY,
     seq INTEGER NOT NULL,
-    born INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
     retired INTEGER NOT NULL,
     fields TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS items_by_seq ON items (seq);
 """
-_COLUMNS = "SELECT item_id, fields, retired, born, seq FROM items"
-_WRITE = "INSERT OR REPLACE INTO items (item_id, fields, retired, born, seq) VALUES (?, ?, ?, ?, ?)"
+_COLUMNS = "SELECT item_id, fields, retired, first_seq, seq FROM items"
+_WRITE = "INSERT OR REPLACE INTO items (item_id, fields, retired, first_seq, seq) VALUES (?, ?, ?, ?, ?)"
 
 
 class SqliteJournal:
@@ -75,9 +75,9 @@ def _found(db: Any, item_id: str) -> ItemChange | None:
 
 
 def _read(row: tuple[str, str, int, int, int]) -> ItemChange:
-    item_id, fields, gone, born, _ = row
-    return ItemChange(item_id, json.loads(fields), bool(gone), born)
+    item_id, fields, gone, first_seq, _ = row
+    return ItemChange(item_id, json.loads(fields), bool(gone), first_seq)
 
 
 def _written(change: ItemChange, number: int) -> tuple[str, str, bool, int, int]:
-    return change.item_id, json.dumps(change.fields), change.retired, change.born, number
+    return change.item_id, json.dumps(change.fields), change.retired, change.first_seq, number

@@ -33,12 +33,12 @@ from txrec import schema
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import Meta, PreparedData, Sequences
 from txrec.errors import BundleError
-from txrec.index.arrivals import Arrivals
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.fit import source_names
 from txrec.index.fuse import Fusion
 from txrec.index.lexical import Lexical
+from txrec.index.new_items import NewItems
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Source
@@ -47,9 +47,9 @@ from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.recommender.ranking_features import Activity
-from txrec.recommender.retriever import QueryTexts
+from txrec.recommender.retriever import QueryEncoder
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _OPENERS: dict[str, Callable[[Path], Source]] = {
     "lexical": Lexical.open,
@@ -182,11 +182,11 @@ class Bundle:
         return load_vectors(self.path / "text")[0] if self.text_encoder is not None else None
 
     @cached_property
-    def queries(self) -> QueryTexts:
+    def queries(self) -> QueryEncoder:
         """Text vectors by query."""
         known = pq.read_table(self.path / "queries.parquet").column("query").to_pylist()
         vectors = load_vectors(self.path / "text")[1] if self.text_encoder is not None else None
-        return QueryTexts(known, vectors, self.text_encoder)
+        return QueryEncoder(known, vectors, self.text_encoder)
 
     @cached_property
     def sources(self) -> dict[str, Source]:
@@ -198,7 +198,7 @@ class Bundle:
         openers: dict[str, Callable[[Path], Source]] = {
             **_OPENERS,
             "dense": lambda folder: Dense.open(folder, vectors),
-            "arrivals": lambda folder: Arrivals.open(folder, vectors, self.item_text),
+            "new_items": lambda folder: NewItems.open(folder, vectors, self.item_text),
         }
         return {name: openers[name](self.path / "index" / name) for name in source_names(self.config.retrieval)}
 

@@ -1,4 +1,4 @@
-"""The products as requests see them: raw ids, titles, filters, and what was added or retired since training.
+"""Catalogue of products: ids, titles, prices, filters, and the products added or retired since training.
 
 A catalogue is never changed in place: an update gives a new one, so that a server swaps it in one assignment while
 requests still run on the old one.
@@ -16,27 +16,31 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.index.filters import FilterIndex, Filters, restrict
-from txrec.index.source import Mask
+from txrec.index.source import ChangedItems, Mask
 from txrec.index.tokens import trigrams, words
 from txrec.text import normalise
+
+TEXT_COLUMNS = ("text", "title")
+VECTOR_COLUMNS = ("text", "category_idx", "brand_idx", "price_bucket")
+"""Columns of a product that its item vector is made from."""
 
 
 @dataclass(frozen=True)
 class ItemChange:
-    """What a shop said about a product after the model was trained.
+    """Live change of a product after the model was trained.
 
     Attributes:
         item_id: raw id.
-        fields: columns of schema.ITEMS that were said; None = taken away. Others keep what the bundle knows.
+        fields: columns of schema.ITEMS that were set; None = cleared. Others keep the bundle's values.
         retired: taken out of sale for good, until it is put again.
-        born: number of the change that first put the product, 0 = it was only ever retired. New products get their
-            dense indices in this order, so that all who apply the same changes agree on them.
+        first_seq: number of the change that first put the product, 0 = it was only ever retired. New products get their
+            dense indices in this order, so that every replica that applies the same changes agrees on them.
     """
 
     item_id: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     retired: bool = False
-    born: int = 0
+    first_seq: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +50,12 @@ class Catalogue:
     Attributes:
         items: schema.PREPARED_ITEMS, row i holds dense index i + 1.
         retired: dense indices taken out of sale, whatever a request asks for.
-        before: the catalogue before any update, whose vocabulary every update uses; None = this one.
+        updated_from: the bundle's catalogue, whose vocabulary every update uses; None = this one.
     """
 
     items: pa.Table
     retired: frozenset[int] = field(default_factory=frozenset)
-    before: "Catalogue | None" = None
+    updated_from: "Catalogue | None" = None
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
@@ -64,7 +68,7 @@ class Catalogue:
     @cached_property
     def idx_of(self) -> dict[str, int]:
         """item_id -> item_idx."""
-        return {key: item_id for item_id, key in enumerate(self.item_ids) if item_id}
+        return {item_id: item_idx for item_idx, item_id in enumerate(self.item_ids) if item_idx}
 
     @cached_property
     def titles(self) -> NDArray[np.object_]:
@@ -92,13 +96,13 @@ class Catalogue:
         """Masks by condition."""
         return FilterIndex(self.items)
 
-    def words(self, item_id: int) -> frozenset[str]:
+    def words(self, item_idx: int) -> frozenset[str]:
         """Words of an item's title."""
-        return _words(self.titles[item_id] or "")
+        return _words(self.titles[item_idx] or "")
 
-    def trigrams(self, item_id: int) -> frozenset[str]:
+    def trigrams(self, item_idx: int) -> frozenset[str]:
         """Character trigrams of an item's title."""
-        return _trigrams(self.titles[item_id] or "")
+        return _trigrams(self.titles[item_idx] or "")
 
     @cached_property
     def on_sale(self) -> Mask:
@@ -117,26 +121,25 @@ class Catalogue:
             mask = mask & self.on_sale
         return restrict(len(self) + 1, self.on_sale if mask is None else mask, excluded)
 
-    def only(self, item_ids: Iterable[int]) -> NDArray[np.bool_]:
+    def only(self, item_idx: Iterable[int]) -> NDArray[np.bool_]:
         """A mask that allows these items and nothing else, retired or not."""
         mask = np.zeros(len(self) + 1, dtype=np.bool_)
-        mask[list(item_ids)] = True
+        mask[list(item_idx)] = True
         return mask
 
-    def retire(self, keys: Iterable[str]) -> "Catalogue":
-        """The catalogue without some products; unknown raw ids are ignored."""
-        gone = {self.idx_of[key] for key in keys if key in self.idx_of}
+    def without_items(self, item_ids: Iterable[str]) -> "Catalogue":
+        """The catalogue without some products; unknown ids are ignored."""
+        gone = {self.idx_of[item_id] for item_id in item_ids if item_id in self.idx_of}
         return replace(self, retired=self.retired | gone)
 
-    def upsert(self, rows: Sequence[Mapping[str, Any]]) -> tuple["Catalogue", NDArray[np.int32], pa.Table]:
+    def with_items(self, rows: Sequence[Mapping[str, Any]]) -> tuple["Catalogue", ChangedItems]:
         """Adds products or replaces their rows; a retired product that comes again is back in sale.
 
         Args:
             rows: columns of schema.ITEMS by name; only `item_id` is required. The last row of an id counts.
 
         Returns:
-            The new catalogue, the dense indices of the rows (new products get those after the last one) and the rows as
-            schema.PREPARED_ITEMS, in the same order.
+            The new catalogue, and the rows as they are in it.
         """
         latest = {str(row["item_id"]): row for row in rows}
         table = self._prepare(latest.values())
@@ -147,41 +150,53 @@ class Catalogue:
         source[ids[known] - 1] = len(self) + np.flatnonzero(known)
         source = np.append(source, len(self) + np.flatnonzero(~known))
         items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
-        return Catalogue(items, self.retired - set(ids.tolist()), self.trained), ids, table
+        catalogue = Catalogue(items, self.retired - set(ids.tolist()), self.base)
+        differs = [self._differs(ids, table, columns) for columns in (TEXT_COLUMNS, VECTOR_COLUMNS)]
+        return catalogue, ChangedItems(len(catalogue), ids, table, *differs)
 
     @property
-    def trained(self) -> "Catalogue":
-        """The catalogue as the bundle has it, before any update."""
-        return self.before or self
+    def base(self) -> "Catalogue":
+        """The catalogue in the bundle, before any update."""
+        return self.updated_from or self
 
-    def row(self, key: str) -> dict[str, Any]:
-        """What is known of a product, as columns of schema.ITEMS; empty for one that is not here."""
-        item_id = self.idx_of.get(key)
-        if item_id is None:
+    def row(self, item_id: str) -> dict[str, Any]:
+        """Columns of schema.ITEMS of a product; empty for one that is not in the catalogue."""
+        item_idx = self.idx_of.get(item_id)
+        if item_idx is None:
             return {}
         names = [name for name in schema.ITEMS.names if name != "item_id"]
-        (row,) = self.items.select(names).slice(item_id - 1, 1).to_pylist()
-        return {"item_id": key, **row, "attributes": dict(row["attributes"] or ())}
+        (row,) = self.items.select(names).slice(item_idx - 1, 1).to_pylist()
+        return {"item_id": item_id, **row, "attributes": dict(row["attributes"] or ())}
 
     def warm(self) -> None:
-        """Builds now what the first request would wait for."""
-        _ = (self.idx_of, self.titles, self.prices, self.categories, self.brands, self.on_sale)
+        """Fills the cached columns, so that the first request need not wait for them."""
+        for name in ("idx_of", "titles", "prices", "categories", "brands", "on_sale"):
+            getattr(self, name)
+
+    def _differs(self, item_idx: NDArray[np.int32], items: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) which rows are new or differ from the known ones in one of the columns."""
+        differs = item_idx > len(self)
+        known = np.flatnonzero(~differs)
+        old = self.items.select(columns).take(item_idx[known] - 1).to_pylist()
+        new = items.select(columns).take(known).to_pylist()
+        differs[known] = [one != other for one, other in zip(old, new, strict=True)]
+        return differs
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist([self._prepared(row) for row in rows], schema=schema.PREPARED_ITEMS)
 
     def _prepared(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        category, trained = list(row.get("category") or []), self.trained
+        category, base = list(row.get("category") or []), self.base
         parts = [row.get("title"), row.get("brand"), *category, row.get("description")]
         return {
             **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", "attributes"}},
             "item_id": str(row["item_id"]),
             "attributes": list(dict(row.get("attributes") or {}).items()),
             "text": normalise(" ".join(str(part) for part in parts if part)),
-            "category_idx": trained._category_idx.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
-            "brand_idx": trained._brand_idx.get(normalise(row.get("brand") or ""), schema.PAD),
-            "price_bucket": trained._price_bucket(row.get("price")),
-            "train_count": 0,  # only a model's own catalogue knows it, and nothing that answers reads it
+            "category_idx": base._category_idx.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
+            "brand_idx": base._brand_idx.get(normalise(row.get("brand") or ""), schema.PAD),
+            "price_bucket": base._price_bucket(row.get("price")),
+            "train_count": 0,  # known for trained items only, and read by training only
         }
 
     @cached_property

@@ -3,8 +3,8 @@
 import numpy as np
 
 from txrec import schema
-from txrec.index.arrivals import NAME as ARRIVALS
 from txrec.index.covisitation import HISTORY, Covisitation
+from txrec.index.new_items import NAME as NEW_ITEMS
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.tokens import words
 from txrec.recommender.catalogue import Catalogue
@@ -31,7 +31,7 @@ class Explainer:
         found = [*self._by_query(item), *self._by_clicks(item), *self._by_history(item)]
         if not found and self._proposed_by(place, "popularity"):
             found = ["popular now"]
-        if self._proposed_by(place, ARRIVALS):
+        if self._proposed_by(place, NEW_ITEMS):
             found.append("new")
         return tuple(found)
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from txrec.index.fuse import Reserved, keep_places
+from txrec.index.fuse import ReservedSlots, keep_slots
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
-from txrec.recommender.ranking_features import Evidence
+from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates, Request
 
 
@@ -27,25 +27,25 @@ class Ranked:
     by_ranker: bool
 
 
-def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: int) -> CandidateBatch:
+def batch(candidates: Sequence[Candidates], ranking_features: RankingFeatures, num_candidates: int) -> CandidateBatch:
     """The ranker's input for B requests, padded to the largest candidate set.
 
     Args:
         candidates: of B requests, none empty.
-        evidence: what features are made from.
+        ranking_features: what features are made from.
         num_candidates: candidates a request that take part, at least its `top_k`.
     """
     counts = [min(len(c), max(num_candidates, c.request.top_k)) for c in candidates]
     width = max(counts)
-    items = np.zeros((len(counts), width, evidence.item_vectors.shape[1]), np.float32)
-    features = np.zeros((len(counts), width, evidence.num_features), np.float32)
+    items = np.zeros((len(counts), width, ranking_features.item_vectors.shape[1]), np.float32)
+    features = np.zeros((len(counts), width, ranking_features.num_features), np.float32)
     request = np.zeros((len(counts), NUM_REQUEST_FEATURES), np.float32)
-    told, start = evidence.features(candidates, counts), 0
+    all_features, offset = ranking_features.compute(candidates, counts), 0
     for row, (one, count) in enumerate(zip(candidates, counts, strict=True)):
-        items[row, :count] = evidence.item_vectors[one.item_idx[:count]]
-        features[row, :count] = told[start : start + count]
-        request[row] = evidence.request_features(one)
-        start += count
+        items[row, :count] = ranking_features.item_vectors[one.item_idx[:count]]
+        features[row, :count] = all_features[offset : offset + count]
+        request[row] = ranking_features.request_features(one)
+        offset += count
     return CandidateBatch(
         items=torch.from_numpy(items),
         features=torch.from_numpy(features),
@@ -58,7 +58,10 @@ def batch(candidates: Sequence[Candidates], evidence: Evidence, num_candidates: 
 
 @torch.inference_mode()
 def rank(
-    candidates: Sequence[Candidates], ranker: Ranker | None, evidence: Evidence, reserved: Reserved | None = None
+    candidates: Sequence[Candidates],
+    ranker: Ranker | None,
+    ranking_features: RankingFeatures,
+    reserved: ReservedSlots | None = None,
 ) -> list[Ranked]:
     """Reorders every request's candidates; who has reserved places keeps them, whatever the probabilities say.
 
@@ -73,7 +76,7 @@ def rank(
     rows = [row for row, use in enumerate(usable) if use]
     if not rows:
         return ranked
-    inputs = batch([candidates[row] for row in rows], evidence, ranker.cfg.num_candidates)
+    inputs = batch([candidates[row] for row in rows], ranking_features, ranker.cfg.num_candidates)
     scores = ranker(inputs)
     chances = ranker.probabilities(scores).numpy()
     for row, score, chance, mask in zip(rows, scores.numpy(), chances, inputs.mask.numpy(), strict=True):
@@ -82,7 +85,7 @@ def rank(
         if reserved is not None:
             within = min(reserved.within, count)
             ranks = candidates[row].ranks[order, reserved.column]
-            order = keep_places(order, (ranks > 0) & (ranks <= reserved.count), within)
+            order = keep_slots(order, (ranks > 0) & (ranks <= reserved.count), within)
         ranked[row] = _with_rest(order, chance[order], candidates[row])
     return ranked
 
@@ -114,7 +117,7 @@ def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, co
     return Ranked(ranked.order[place], ranked.scores[place], ranked.by_ranker)
 
 
-def reach(request: Request) -> int:
+def candidates_needed(request: Request) -> int:
     """Candidates, by relevance, that can be in the request's slate."""
     return _pool(request.top_k) if request.diversity > 0 else request.top_k
 

@@ -1,7 +1,7 @@
-"""What is known about a candidate in the light of a request: the ranker's features, the only function that makes them.
+"""Ranker features of a candidate given a request, in training and in serving.
 
-Count-based evidence must not have seen the event that is being ranked: it is fitted on a log that ends before the
-requests it is used for, in training as in serving.
+Count-based features must not have seen the event that is being ranked: counts are fitted on a log that ends before the
+requests they are used for.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.covisitation import Covisitation
-from txrec.index.lexical import NUM_WORDING, Lexical, Title
-from txrec.index.log import DAY_US, EventLog
-from txrec.index.query_clicks import PACES, QueryClicks
+from txrec.index.lexical import NUM_TERM_MATCH, Lexical, Title
+from txrec.index.log import DAY_US, FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
+from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Source
 from txrec.index.tokens import trigrams, words
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.types import Candidates
 from txrec.schema import EventKind
 
-FAST = 0.25
-"""Half-life of the fast counts as a share of the configured one."""
-BY_VECTORS = ("dense", "arrivals")
+BY_VECTORS = ("dense", "new_items")
 """Sources that compare trained vectors."""
 PRIOR_EVENTS = 0.05
 """Events that every item is taken to have had beside those counted."""
@@ -55,13 +53,13 @@ class Activity:
         size = num_items + 1
         counts = [
             np.bincount(log.item_idx, weights=log.weights(half_life), minlength=size).astype(np.float32)
-            for half_life in (half_life_days, half_life_days * FAST, np.inf)
+            for half_life in (half_life_days, half_life_days * FAST_HALF_LIFE_FACTOR, np.inf)
         ]
         last = np.zeros(size, np.int64)
         np.maximum.at(last, log.item_idx, log.ts)
         return cls(counts[0], counts[1], counts[2], last, log.first_ts(num_items), log.end_us)
 
-    def extended(self, num_items: int) -> "Activity":
+    def with_items(self, num_items: int) -> "Activity":
         """The same over a grown catalogue; new items have no events."""
         more = num_items + 1 - len(self.slow)
         if not more:
@@ -78,8 +76,9 @@ class Activity:
         return [*self._popularity[ids].T, np.log1p(since_last), np.log1p(since_first)]
 
     def warm(self) -> None:
-        """Takes now the logarithms and shares that the first request would wait for."""
-        _ = (self._popularity, self.shares)
+        """Fills the cached logarithms and shares, so that the first request need not wait for them."""
+        for name in ("_popularity", "shares"):
+            getattr(self, name)
 
     def save(self, path: Path) -> None:
         """One safetensors file."""
@@ -100,7 +99,7 @@ class Activity:
 
     @cached_property
     def shares(self) -> NDArray[np.float32]:
-        """(N + 1, PACES) each item's share of all events at every pace; no item's is 0."""
+        """(N + 1, NUM_TIME_DECAYS) each item's share of all events at every pace; no item's is 0."""
         counts = np.stack([self.slow, self.fast, self.plain], axis=1) + np.float32(PRIOR_EVENTS)
         return np.asarray(counts / counts[1:].sum(axis=0), np.float32)
 
@@ -181,13 +180,13 @@ class _Histories:
     def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
         size = 1 + max(sets.item_idx.max(initial=0), self.item_idx.max(initial=0))
-        candidate, there = _look_up(sets.row * size + sets.item_idx, self.row * size + self.item_idx)
+        candidate, there = _sorted_index(sets.row * size + sets.item_idx, self.row * size + self.item_idx)
         place = np.flatnonzero(there)
         return place, candidate[place]
 
 
 class _Group(NamedTuple):
-    """Columns of `Evidence.features` that one function makes."""
+    """Columns of `RankingFeatures.features` that one function makes."""
 
     width: int
     make: Callable[[_Sets], Iterable[NDArray[Any]]]
@@ -197,7 +196,7 @@ class _Group(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class RankingFeatures:
     """Everything that features are made from; the catalogue, the vectors and the fitted counts."""
 
     catalogue: Catalogue
@@ -205,7 +204,7 @@ class Evidence:
     item_vectors: NDArray[np.float32]  # (N + 1, D) of the retrieval model
     item_text: NDArray[np.float32] | None  # (N + 1, Dt) of the text encoder
     sources: Mapping[str, Source]
-    wording: bool = False
+    use_term_match: bool = False
     """Whether features tell how titles meet a query's words one by one: rankers trained on grades read them."""
 
     def warm(self) -> None:
@@ -219,7 +218,7 @@ class Evidence:
         return sum(group.width for group in self._groups())
 
     @property
-    def learnt_columns(self) -> list[int]:
+    def model_derived_columns(self) -> list[int]:
         """Columns of `features` that trained vectors decide: too good on events that the vectors were trained on."""
         found: list[int] = []
         start = 0
@@ -228,7 +227,7 @@ class Evidence:
             start += group.width
         return found
 
-    def features(self, candidates: Sequence[Candidates], counts: Sequence[int]) -> NDArray[np.float32]:
+    def compute(self, candidates: Sequence[Candidates], counts: Sequence[int]) -> NDArray[np.float32]:
         """(P, F) of the first candidates of B requests, `counts` of them, one request after the other; not scaled."""
         sets = _Sets.of(candidates, counts)
         found = np.empty((self.num_features, len(sets)), np.float32)
@@ -247,11 +246,11 @@ class Evidence:
                 3 * count, self._source_columns, [kind * count + place for kind in range(3) for place in by_vectors]
             ),
             _Group(2, self._retrieval, [0]),
-            _Group(3 * PACES + 3, self._shares),
+            _Group(3 * NUM_TIME_DECAYS + 3, self._shares),
             _Group(6, self._activity),
             _Group(2, self._prices),
             _Group(4, self._text, [0]),
-            *([_Group(1 + NUM_WORDING, self._wording)] if self.wording else ()),
+            *([_Group(1 + NUM_TERM_MATCH, self._term_match)] if self.use_term_match else ()),
             _Group(7, self._history, [5]),
         ]
 
@@ -301,7 +300,7 @@ class Evidence:
         As logarithms at every pace, each smoothed by the next wider one; then two plain shares, and what a careful shop
         would sort by: like queries' clicks and the name.
         """
-        own, own_total, votes, votes_total = np.split(sets.of_searches(4 * PACES, self._clicks), 4, axis=1)
+        own, own_total, votes, votes_total = np.split(sets.of_searches(4 * NUM_TIME_DECAYS, self._clicks), 4, axis=1)
         everybody = self.activity.shares[sets.item_idx]
         alike = (votes + PRIOR_VOTES * everybody) / (votes_total + PRIOR_VOTES)
         same = (own + PRIOR_CLICKS * alike) / (own_total + PRIOR_CLICKS)
@@ -312,11 +311,11 @@ class Evidence:
         return [*np.log(np.concatenate([same, alike, everybody], axis=1)).T, *plain, by_hand]
 
     def _clicks(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(K, 4 PACES) clicks after the query, those after it and like ones, each followed by all items' together."""
+        """(K, 4 NUM_TIME_DECAYS) clicks after the query, after it and similar ones, each followed by all items'."""
         clicks = self.sources.get("query_clicks")
         if not isinstance(clicks, QueryClicks):
-            return np.zeros((len(ids), 4 * PACES), np.float32)
-        known = clicks.evidence(candidates.query, ids)
+            return np.zeros((len(ids), 4 * NUM_TIME_DECAYS), np.float32)
+        known = clicks.click_counts(candidates.query, ids)
         own_total, votes_total = (
             np.broadcast_to(all_, known.own.shape) for all_ in (known.own_total, known.votes_total)
         )
@@ -349,18 +348,18 @@ class Evidence:
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
         return np.stack([cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered], axis=1)
 
-    def _wording(self, sets: _Sets) -> list[NDArray[Any]]:
-        return [*sets.of_searches(1 + NUM_WORDING, self._wording_of).T]
+    def _term_match(self, sets: _Sets) -> list[NDArray[Any]]:
+        return [*sets.of_searches(1 + NUM_TERM_MATCH, self._term_match_of).T]
 
-    def _wording_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(K, 1 + NUM_WORDING) the lexical source's score as it is, and how the titles meet the query's words."""
+    def _term_match_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 1 + NUM_TERM_MATCH) the lexical source's score as it is, and how the titles meet the query's words."""
         lexical = self.sources.get("lexical")
-        found = np.zeros((len(ids), 1 + NUM_WORDING), np.float32)
+        found = np.zeros((len(ids), 1 + NUM_TERM_MATCH), np.float32)
         if isinstance(lexical, Lexical):
             scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
             found[:, 0] = np.nan_to_num(scores)
             titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
-            found[:, 1:] = lexical.wording(candidates.query, titles)
+            found[:, 1:] = lexical.term_match(candidates.query, titles)
         return found
 
     def _history(self, sets: _Sets) -> list[NDArray[Any]]:
@@ -389,13 +388,13 @@ class Evidence:
         if isinstance(source, Covisitation):
             neighbours, affinity = source.neighbours(item)
             if len(neighbours):
-                place, there = _look_up(neighbours, ids)
+                place, there = _sorted_index(neighbours, ids)
                 found = np.where(there, affinity[place], found)
         return found
 
 
-def _look_up(known: NDArray[Any], asked: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(n,) where each value asked for is among the known ones, of which there is one at least, and whether it is."""
-    order = np.argsort(known)
-    place = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(order) - 1)]
-    return place, known[place] == asked
+def _sorted_index(keys: NDArray[Any], queries: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(n,) index of each query in the keys, of which there is one at least, and (n,) whether it is among them."""
+    order = np.argsort(keys)
+    place = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(order) - 1)]
+    return place, keys[place] == queries

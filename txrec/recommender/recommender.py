@@ -1,11 +1,12 @@
 """Recommendations from a bundle: one code path for evaluation, batch jobs and serving.
 
-    Request --questions--> Question --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
+    Request --retrieval_queries--> RetrievalQuery --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
 
 Raw ids and texts come in and go out; everything between is in dense indices. A `Recommender` never changes: an updated
 catalogue gives a new one that shares the rest.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,28 +19,25 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.errors import RequestError, UnknownItemError
-from txrec.index import arrivals
+from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
-from txrec.index.lexical import Lexical
-from txrec.index.source import Source
+from txrec.index.source import ChangedItems
 from txrec.model.history_features import History
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
-from txrec.recommender.ranking import Ranked, diversify, rank, reach
-from txrec.recommender.ranking_features import Evidence
-from txrec.recommender.retriever import NO_HISTORY, QueryBook, Question, Retriever
-from txrec.recommender.steps import Steps, complete
+from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
+from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.resumable import Resumable, run_to_completion
+from txrec.recommender.retriever import NO_HISTORY, BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 from txrec.schema import EVENT_CODES, EventKind
 from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
 
-ENCODED = ("text", "category_idx", "brand_idx", "price_bucket")
-"""Columns of a product that its vector is made from."""
-SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "arrivals": 0.0})
+SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "new_items": 0.0})
 
 
 class Recommender:
@@ -56,15 +54,15 @@ class Recommender:
             bundle.sources,
             bundle.fusion,
             bundle.config.retrieval.num_candidates,
-            arrivals.reserved(bundle.config, list(bundle.sources)),
+            new_items.reserved_slots(bundle.config, list(bundle.sources)),
         )
-        self.evidence = Evidence(
+        self.ranking_features = RankingFeatures(
             self.catalogue,
             bundle.activity,
             self.retriever.dense.vectors,
             bundle.item_text,
             self.retriever.sources,
-            wording=self.ranker is not None and self.ranker.graded,
+            use_term_match=self.ranker is not None and self.ranker.graded,
         )
         self._users = {str(user): row for row, user in enumerate(bundle.users.user_id)}
 
@@ -88,13 +86,13 @@ class Recommender:
 
     def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
         """Candidates for a batch of requests: one encoding, one search a source."""
-        return complete(self.retrieve_in_steps(requests))
+        return run_to_completion(self.retrieve_in_steps(requests))
 
-    def retrieve_in_steps(self, requests: Sequence[Request]) -> Steps[list[Candidates]]:
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:
         """`retrieve` in steps, for a server that has other things to do between them."""
-        book = QueryBook(self.retriever.texts)
-        questions = [self._question(request, book) for request in requests]
-        return (yield from self.retriever.retrieve_in_steps(questions, book))
+        batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
+        retrieval_queries = [self._retrieval_query(request, batch_vectors) for request in requests]
+        return (yield from self.retriever.retrieve_in_steps(retrieval_queries, batch_vectors))
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; `use_ranker=False` keeps retrieval order."""
@@ -108,12 +106,12 @@ class Recommender:
 
         Their slates are the same; it is what is sent to a ranker elsewhere.
         """
-        return [one.first(max(self._num_ranked, reach(one.request))) for one in candidates]
+        return [one.first(max(self._num_ranked, candidates_needed(one.request))) for one in candidates]
 
     @property
     def num_encoded_queries(self) -> int:
         """Query texts so far that had to be encoded; the others were in the bundle or in the cache."""
-        return self.retriever.texts.num_encoded
+        return self.retriever.query_encoder.num_encoded
 
     def retrieve_dense(
         self,
@@ -132,19 +130,21 @@ class Recommender:
             excluded: (B,) dense indices that must not be proposed; None = none.
             top_k: at least this many candidates come back where so many items are allowed.
         """
-        questions = []
+        retrieval_queries = []
         for row, history in enumerate(histories):
             now = int(now_us[row]) if now_us is not None else int(history.ts[-1]) if len(history.ts) else 0
             mask = restrict(len(self.catalogue) + 1, None, excluded[row] if excluded is not None else ())
             query = queries[row] if queries is not None else ""
             fallback = None if query or len(history.item_idx) else "unknown_user"
-            questions.append(Question(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback))
-        return self.retriever.retrieve(questions)
+            retrieval_queries.append(
+                RetrievalQuery(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback)
+            )
+        return self.retriever.retrieve(retrieval_queries)
 
     def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
         """The final order of candidates, diversified where the request asks for it."""
-        ranked = rank(candidates, self.ranker if use_ranker else None, self.evidence, self.retriever.reserved)
-        vectors = self.evidence.item_vectors
+        ranked = rank(candidates, self.ranker if use_ranker else None, self.ranking_features, self.retriever.reserved)
+        vectors = self.ranking_features.item_vectors
         return [
             diversify(order, vectors[one.item_idx[order.order]], one.request.diversity, one.request.top_k)
             if one.request.diversity > 0
@@ -164,27 +164,29 @@ class Recommender:
             *(np.array([value], kind) for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), _KINDS, strict=True))
         )
         mask = self.catalogue.mask(filters, [item_idx])
-        question = Question(history, "", self._end_us, mask, request)
-        neighbours = self.retriever.by_vectors([question], self.evidence.item_vectors[[item_idx]], SIMILAR_FUSION)
+        retrieval_query = RetrievalQuery(history, "", self._end_us, mask, request)
+        neighbours = self.retriever.by_vectors(
+            [retrieval_query], self.ranking_features.item_vectors[[item_idx]], SIMILAR_FUSION
+        )
         return self.rank(neighbours, use_ranker=False)[0]
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The caller's own list in the order that suits the request; unknown items are left out and noted."""
         known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
         missing = [key for key in item_ids if key not in known]
-        book = QueryBook(self.retriever.texts)
+        batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
         asked = replace(request, top_k=max(len(known), 1))
-        question = self._question(asked, book)
-        notes = (*question.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
-        question = replace(question, mask=self.catalogue.only(known.values()), notes=notes)
-        return self.rank(self.retriever.retrieve([question], book))[0]
+        retrieval_query = self._retrieval_query(asked, batch_vectors)
+        notes = (*retrieval_query.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
+        retrieval_query = replace(retrieval_query, mask=self.catalogue.only(known.values()), notes=notes)
+        return self.rank(self.retriever.retrieve([retrieval_query], batch_vectors))[0]
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """The last events of a user of the data set, oldest first; empty for anybody else."""
         found = self._stored(user_id)
         if found is None:
             return ()
-        texts = self.retriever.texts.names
+        texts = self.retriever.query_encoder.names
         return tuple(
             Event(
                 event=EventKind(int(kind)).label,
@@ -212,19 +214,13 @@ class Recommender:
         """
         if not rows:
             return self
-        catalogue, ids, table = self.catalogue.upsert(rows)
-        renamed, anew = (self._differs(ids, table, columns) for columns in (("text", "title"), ENCODED))
-        lexical = self.retriever.sources.get("lexical")
-        sources: dict[str, Source] = {"popularity": self.retriever.popularity.extended(len(catalogue))}
-        if isinstance(lexical, Lexical):
-            sources["lexical"] = lexical.extended(ids[renamed], table.filter(renamed))
-        text = self._item_text(len(catalogue), ids[renamed], table.filter(renamed))
-        retriever = self.retriever.changed(ids[anew], table.filter(anew), text, sources)
-        return self._with(catalogue, retriever, text)
+        catalogue, changed = self.catalogue.with_items(rows)
+        text = self._item_text(changed)
+        return self._with(catalogue, self.retriever.with_items(changed, text), text)
 
     def without_items(self, item_ids: Iterable[str]) -> "Recommender":
         """A recommender that never shows these products; histories may still name them."""
-        return self._with(self.catalogue.retire(item_ids), self.retriever, self.evidence.item_text)
+        return self._with(self.catalogue.without_items(item_ids), self.retriever, self.ranking_features.item_text)
 
     def with_changes(self, changes: Sequence[ItemChange]) -> "Recommender":
         """A recommender to which the shop's changes apply, each complete in itself: none before it counts.
@@ -232,60 +228,50 @@ class Recommender:
         Applied in one go or bit by bit in the order in which they were made, the result is the same, dense indices
         included. What a change leaves unsaid is as in the bundle.
         """
-        put = sorted((change for change in changes if change.born), key=lambda change: change.born)
-        trained = self.catalogue.trained
-        rows = [{**trained.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
+        put = sorted((change for change in changes if change.first_seq), key=lambda change: change.first_seq)
+        base = self.catalogue.base
+        rows = [{**base.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
         gone = [change.item_id for change in changes if change.retired]
         changed = self.with_items(rows).without_items(gone)
-        changed.evidence.warm()
+        changed.ranking_features.warm()
         return changed
 
     def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":
-        changed = object.__new__(Recommender)
-        changed.__dict__.update(self.__dict__)
+        changed = copy.copy(self)
         changed.catalogue, changed.retriever = catalogue, retriever
-        activity = self.evidence.activity.extended(len(catalogue))
-        changed.evidence = replace(
-            self.evidence,
+        changed.ranking_features = replace(
+            self.ranking_features,
             catalogue=catalogue,
-            activity=activity,
+            activity=self.ranking_features.activity.with_items(len(catalogue)),
             item_vectors=retriever.dense.vectors,
             item_text=text,
             sources=retriever.sources,
         )
         return changed
 
-    def _differs(self, ids: NDArray[np.int32], table: pa.Table, columns: tuple[str, ...]) -> NDArray[np.bool_]:
-        """(n,) which rows are new or differ from what is known in one of the columns."""
-        differs = ids > len(self.catalogue)
-        known = np.flatnonzero(~differs)
-        before = self.catalogue.items.select(columns).take(ids[known] - 1).to_pylist()
-        after = table.select(columns).take(known).to_pylist()
-        differs[known] = [one != other for one, other in zip(before, after, strict=True)]
-        return differs
-
-    def _item_text(self, num_items: int, ids: NDArray[np.int32], table: pa.Table) -> NDArray[np.float32] | None:
-        """(N + 1, Dt) text vectors of a catalogue in which some items have new texts; None without an encoder."""
-        encoder, text = self.bundle.text_encoder, self.evidence.item_text
+    def _item_text(self, changed: ChangedItems) -> NDArray[np.float32] | None:
+        """(N + 1, Dt) text vectors of a catalogue after a change; None without an encoder."""
+        encoder, text = self.bundle.text_encoder, self.ranking_features.item_text
         if encoder is None or text is None:
             return None
-        grown = np.concatenate([text, np.zeros((num_items + 1 - len(text), text.shape[1]), np.float32)])
-        if len(ids):
-            grown[ids] = encoder.encode(table.column("text").to_pylist())
+        grown = np.concatenate([text, np.zeros((changed.num_items + 1 - len(text), text.shape[1]), np.float32)])
+        if changed.text_changed.any():
+            texts = changed.items.filter(pa.array(changed.text_changed)).column("text").to_pylist()
+            grown[changed.item_idx[changed.text_changed]] = encoder.encode(texts)
         return grown
 
-    def _question(self, request: Request, book: QueryBook) -> Question:
+    def _retrieval_query(self, request: Request, batch_vectors: BatchQueryVectors) -> RetrievalQuery:
         """A request in dense indices: history, query, mask, and what had to be ignored."""
         _check(request)
         query = normalise(request.query or "")
-        history, notes = self._history(request, book)
+        history, notes = self._history(request, batch_vectors)
         excluded = [
             self.catalogue.idx_of[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.idx_of
         ]
         if request.exclude_seen:
             excluded.extend(int(item) for item in np.unique(history.item_idx) if item != schema.PAD)
         nothing = not query and not len(history.item_idx)
-        return Question(
+        return RetrievalQuery(
             history=history,
             query=query,
             now_us=request.now_us or max(self._end_us, int(history.ts[-1]) if len(history.ts) else 0),
@@ -295,19 +281,21 @@ class Recommender:
             notes=notes,
         )
 
-    def _history(self, request: Request, book: QueryBook) -> tuple[History, tuple[str, ...]]:
+    def _history(self, request: Request, batch_vectors: BatchQueryVectors) -> tuple[History, tuple[str, ...]]:
         if request.events:
-            history, notes = self._from_events(request.events, book, "events")
+            history, notes = self._from_events(request.events, batch_vectors, "events")
         else:
             history, notes = self._stored(request.user_id) or NO_HISTORY, ()
         if not request.cart:
             return history, notes
         last = int(history.ts[-1]) if len(history.ts) else 0
         carted = [Event("cart", item_id=key, ts=request.now_us or last) for key in request.cart]
-        cart, more = self._from_events(carted, book, "cart")
+        cart, more = self._from_events(carted, batch_vectors, "cart")
         return _joined(history, cart), (*notes, *more)
 
-    def _from_events(self, events: Sequence[Event], book: QueryBook, field: str) -> tuple[History, tuple[str, ...]]:
+    def _from_events(
+        self, events: Sequence[Event], batch_vectors: BatchQueryVectors, field: str
+    ) -> tuple[History, tuple[str, ...]]:
         rows: list[tuple[int, int, int, int]] = []
         notes: list[str] = []
         for place, event in enumerate(events):
@@ -318,7 +306,7 @@ class Recommender:
                     f"{field}.{place}.event", f"unknown event {event.event!r}; expected one of {allowed}"
                 )
             item = self.catalogue.idx_of.get(event.item_id, schema.PAD) if event.item_id else schema.PAD
-            query = book.row(normalise(event.query or ""))
+            query = batch_vectors.row(normalise(event.query or ""))
             if event.item_id and item == schema.PAD:
                 notes.append(f"{field}: {event.item_id} is not in the catalogue, ignored")
             if item != schema.PAD or (query != schema.PAD and not event.item_id):

@@ -1,9 +1,10 @@
-"""From a history and a query to candidates: encode once for the batch, ask every source, fuse.
+"""Retriever: histories and queries of a batch encoded once, every candidate source searched, proposals fused.
 
 Everything is in dense indices here; `recommender.py` translates from and to the shop's own. Training of the ranker,
 evaluation and serving all retrieve through this one class.
 """
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from txrec import schema
-from txrec.index.arrivals import NAME as ARRIVALS
-from txrec.index.arrivals import Arrivals
 from txrec.index.dense import Dense
-from txrec.index.fuse import Fused, Fusion, Reserved, fuse
+from txrec.index.fuse import Fused, Fusion, ReservedSlots, fuse
 from txrec.index.popularity import Popularity
-from txrec.index.source import Mask, Source, SourceQuery
+from txrec.index.source import CatalogueUpdate, ChangedItems, Mask, Source, SourceQuery
 from txrec.model.history_features import History, collate
 from txrec.model.item_encoder import ItemFeatures
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder
-from txrec.recommender.steps import Steps, complete
+from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.types import Candidates, Request
 
 FUSED_IN_A_STEP = 4
@@ -34,7 +33,7 @@ NO_REQUEST = Request()
 NO_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int64))
 
 
-class QueryTexts:
+class QueryEncoder:
     """Text vectors of queries: those of the data set by their dense index, any other by the encoder."""
 
     def __init__(
@@ -73,33 +72,33 @@ class QueryTexts:
         return vector
 
 
-class QueryBook:
+class BatchQueryVectors:
     """Rows for the queries of one batch: the data set's own ids, and fresh ones after them for new texts."""
 
-    def __init__(self, texts: QueryTexts) -> None:
-        self._texts = texts
-        self._first_new = len(texts.vectors)
+    def __init__(self, encoder: QueryEncoder) -> None:
+        self._known = encoder
+        self._first_new = len(encoder.vectors)
         self._new: dict[str, int] = {}
 
     def row(self, text: str) -> int:
         """The row of a normalised text, PAD for an empty one."""
         if not text:
             return schema.PAD
-        return self._texts.rows.get(text) or self._new.setdefault(text, self._first_new + len(self._new))
+        return self._known.rows.get(text) or self._new.setdefault(text, self._first_new + len(self._new))
 
     def compact(self, rows: Sequence[NDArray[np.int32]]) -> tuple[list[NDArray[np.int32]], NDArray[np.float32]]:
         """Renumbers rows into a table of just the vectors that are used, row 0 zeros."""
         used = np.unique(np.concatenate([np.zeros(1, np.int32), *rows]))
-        vectors = self._texts.vectors[np.where(used < self._first_new, used, schema.PAD)]
+        vectors = self._known.vectors[np.where(used < self._first_new, used, schema.PAD)]
         new = {row: text for text, row in self._new.items()}
         for place in np.flatnonzero(used >= self._first_new):
-            vectors[place] = self._texts.vector(new[int(used[place])])
+            vectors[place] = self._known.vector(new[int(used[place])])
         vectors[0] = 0.0
         return [np.searchsorted(used, part).astype(np.int32) for part in rows], vectors
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class RetrievalQuery:
     """A request in dense indices."""
 
     history: History
@@ -113,29 +112,29 @@ class Question:
 
 
 class Retriever:
-    """The candidate sources behind one question."""
+    """The candidate sources and their fusion behind one encoding of the requests."""
 
     def __init__(
         self,
         model: RetrievalModel,
-        texts: QueryTexts,
+        query_encoder: QueryEncoder,
         sources: Mapping[str, Source],
         fusion: Fusion,
         num_candidates: int,
-        reserved: Reserved | None = None,
+        reserved: ReservedSlots | None = None,
     ) -> None:
         """Takes a trained model and fitted sources; `dense` and `popularity` are always among them.
 
         Args:
             model: encodes histories.
-            texts: vectors of queries.
+            query_encoder: vectors of queries.
             sources: by name, in order of trust.
             fusion: their weights.
             num_candidates: most candidates of a request.
             reserved: places that one of them has for certain.
         """
         self.model = model.eval()
-        self.texts = texts
+        self.query_encoder = query_encoder
         self.sources = dict(sources)
         self.fusion = fusion
         self.num_candidates = num_candidates
@@ -162,91 +161,101 @@ class Retriever:
         assert isinstance(source, Popularity)
         return source
 
-    def retrieve(self, questions: Sequence[Question], book: QueryBook | None = None) -> list[Candidates]:
-        """Candidates of every question, best first; one encoding and one search a source for the whole batch."""
-        return complete(self.retrieve_in_steps(questions, book))
+    def retrieve(
+        self, retrieval_queries: Sequence[RetrievalQuery], batch_vectors: BatchQueryVectors | None = None
+    ) -> list[Candidates]:
+        """Candidates of every retrieval_query, best first; one encoding and one search a source for the whole batch."""
+        return run_to_completion(self.retrieve_in_steps(retrieval_queries, batch_vectors))
 
     def retrieve_in_steps(
-        self, questions: Sequence[Question], book: QueryBook | None = None
-    ) -> Steps[list[Candidates]]:
+        self, retrieval_queries: Sequence[RetrievalQuery], batch_vectors: BatchQueryVectors | None = None
+    ) -> Resumable[list[Candidates]]:
         """`retrieve` in steps of a millisecond or two."""
-        if not questions:
+        if not retrieval_queries:
             return []
         started = time.perf_counter()
-        states = self.states(questions, book or QueryBook(self.texts))
+        states = self.states(retrieval_queries, batch_vectors or BatchQueryVectors(self.query_encoder))
         encoded = time.perf_counter()
         yield
-        found, timings = yield from self._search(questions, states, self.fusion, self.reserved)
+        found, timings = yield from self._search(retrieval_queries, states, self.fusion, self.reserved)
         timings |= {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
         return found
 
     @torch.inference_mode()
-    def states(self, questions: Sequence[Question], book: QueryBook) -> NDArray[np.float32]:
+    def states(
+        self, retrieval_queries: Sequence[RetrievalQuery], batch_vectors: BatchQueryVectors
+    ) -> NDArray[np.float32]:
         """(B, D) L2-normalised states; zeros where there is neither history nor query."""
-        rows = [np.append(q.history.query_idx, book.row(q.query)).astype(np.int32) for q in questions]
-        rows, vectors = book.compact(rows)
-        histories = [replace(q.history, query_idx=row[:-1]) for q, row in zip(questions, rows, strict=True)]
+        rows = [np.append(q.history.query_idx, batch_vectors.row(q.query)).astype(np.int32) for q in retrieval_queries]
+        rows, vectors = batch_vectors.compact(rows)
+        histories = [replace(q.history, query_idx=row[:-1]) for q, row in zip(retrieval_queries, rows, strict=True)]
         batch = collate(
             histories,
-            torch.from_numpy(vectors) if self.texts.has_vectors else None,
+            torch.from_numpy(vectors) if self.query_encoder.has_vectors else None,
             self.model.cfg,
             request_query=np.array([row[-1] for row in rows], np.int32),
-            now_us=np.array([q.now_us for q in questions], np.int64),
+            now_us=np.array([q.now_us for q in retrieval_queries], np.int64),
         )
         found: NDArray[np.float32] = self.model.last_state(batch, self._inputs).numpy()
         return found
 
     @torch.no_grad()
-    def changed(
-        self,
-        ids: NDArray[np.int32],
-        items: pa.Table,
-        texts: NDArray[np.float32] | None,
-        sources: Mapping[str, Source],
-    ) -> "Retriever":
-        """The same retriever with n products encoded anew; what training learned of a known one is kept.
+    def with_items(self, changed: ChangedItems, item_text: NDArray[np.float32] | None) -> "Retriever":
+        """A retriever that also knows changed products, encoded anew; learned embeddings of trained ones are kept.
 
         Args:
-            ids: (n,) dense indices; those of new products follow the last one, in order.
-            items: n rows of schema.PREPARED_ITEMS.
-            texts: (N + 1, Dt) text vectors of the whole catalogue as it is now; None without text.
-            sources: those that have changed, `dense` excepted.
+            changed: the products.
+            item_text: (N + 1, Dt) text vectors of the whole catalogue after the change; None without text.
         """
-        if not len(ids):
-            return self._with(self.dense, sources, self._inputs)
+        vectors, inputs = self.dense.vectors, self._inputs
+        item_idx, items = (
+            changed.item_idx[changed.vector_changed],
+            changed.items.filter(pa.array(changed.vector_changed)),
+        )
+        if len(item_idx):
+            encoded = self._encoded(item_idx, items, item_text)
+            at, unit = item_idx.astype(np.int64), torch.nn.functional.normalize(encoded, dim=-1)
+            inputs = _with_rows(inputs, torch.from_numpy(at), encoded)
+            vectors = _with_rows(torch.from_numpy(vectors), torch.from_numpy(at), unit).numpy()
+        update = CatalogueUpdate(**vars(changed), vectors=vectors, item_text=item_text)
+        retriever = copy.copy(self)
+        retriever.sources = {name: source.with_items(update) for name, source in self.sources.items()}
+        retriever._inputs = inputs
+        return retriever
+
+    def _encoded(
+        self, item_idx: NDArray[np.int32], items: pa.Table, item_text: NDArray[np.float32] | None
+    ) -> torch.Tensor:
+        """(n, D) item vectors, not normalised, of n products."""
         num_trained = self.model.sizes.num_trained_items
-        features = ItemFeatures.from_table(items, None if texts is None else texts[ids], num_trained, all_cold=True)
-        trained = np.flatnonzero(ids <= num_trained)
-        features.id_row[trained + 1] = torch.from_numpy(ids[trained]).to(features.id_row)  # row 0 is PAD
-        encoded = self.model.encoder.encode(features)[1:]
-        inputs = torch.cat([self._inputs, torch.zeros(int((ids >= len(self._inputs)).sum()), encoded.shape[1])])
-        inputs[torch.from_numpy(ids.astype(np.int64))] = encoded
-        vectors = torch.nn.functional.normalize(encoded, dim=-1).numpy()
-        dense, arrivals = self.dense.changed(ids, vectors), self.sources.get(ARRIVALS)
-        if isinstance(arrivals, Arrivals):
-            sources = {**sources, ARRIVALS: arrivals.changed(ids, dense.vectors, texts)}
-        return self._with(dense, sources, inputs)
+        text = None if item_text is None else item_text[item_idx]
+        features = ItemFeatures.from_table(items, text, num_trained, all_cold=True)
+        trained = np.flatnonzero(item_idx <= num_trained)
+        features.id_row[trained + 1] = torch.from_numpy(item_idx[trained]).to(features.id_row)  # row 0 is PAD
+        return self.model.encoder.encode(features)[1:]
 
     def by_vectors(
-        self, questions: Sequence[Question], states: NDArray[np.float32], fusion: Fusion
+        self, retrieval_queries: Sequence[RetrievalQuery], states: NDArray[np.float32], fusion: Fusion
     ) -> list[Candidates]:
         """Candidates for given (B, D) vectors in place of encoded histories."""
         started = time.perf_counter()
-        found, timings = complete(self._search(questions, states, fusion))
+        found, timings = run_to_completion(self._search(retrieval_queries, states, fusion))
         timings["search"] = 1e3 * (time.perf_counter() - started)
         return found
 
     def _search(
         self,
-        questions: Sequence[Question],
+        retrieval_queries: Sequence[RetrievalQuery],
         states: NDArray[np.float32],
         fusion: Fusion,
-        reserved: Reserved | None = None,
-    ) -> Steps[tuple[list[Candidates], dict[str, float]]]:
+        reserved: ReservedSlots | None = None,
+    ) -> Resumable[tuple[list[Candidates], dict[str, float]]]:
         """Candidates, and the dict of timings that they share."""
-        k = max(self.num_candidates, *(question.request.top_k for question in questions))
-        asked = SourceQuery([q.query for q in questions], states, [_items(q.history) for q in questions])
-        masks = [question.mask for question in questions]
+        k = max(self.num_candidates, *(retrieval_query.request.top_k for retrieval_query in retrieval_queries))
+        asked = SourceQuery(
+            [q.query for q in retrieval_queries], states, [_items(q.history) for q in retrieval_queries]
+        )
+        masks = [retrieval_query.mask for retrieval_query in retrieval_queries]
         hits = []
         for source in self.sources.values():
             hits.append(source.search(asked, k, masks))
@@ -254,38 +263,39 @@ class Retriever:
         timings: dict[str, float] = {}
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
         found = []
-        for row, question in enumerate(questions):
-            fused = fuse(hits, row, weights[bool(question.query)], k, reserved)
-            found.append(self._candidates(question, states[row], fused, timings))
+        for row, retrieval_query in enumerate(retrieval_queries):
+            fused = fuse(hits, row, weights[bool(retrieval_query.query)], k, reserved)
+            found.append(self._candidates(retrieval_query, states[row], fused, timings))
             if len(found) % FUSED_IN_A_STEP == 0:
                 yield
         return found, timings
 
-    def _with(self, dense: Dense, sources: Mapping[str, Source], inputs: torch.Tensor) -> "Retriever":
-        changed = object.__new__(Retriever)
-        changed.__dict__.update(self.__dict__)
-        changed.sources = {**self.sources, **sources, "dense": dense}
-        changed._inputs = inputs
-        return changed
-
     def _candidates(
-        self, question: Question, state: NDArray[np.float32], fused: Fused, timings: Mapping[str, float]
+        self, retrieval_query: RetrievalQuery, state: NDArray[np.float32], fused: Fused, timings: Mapping[str, float]
     ) -> Candidates:
         return Candidates(
-            request=question.request,
-            history=question.history,
-            query=question.query,
-            query_vector=self.texts.vector(question.query),
+            request=retrieval_query.request,
+            history=retrieval_query.history,
+            query=retrieval_query.query,
+            query_vector=self.query_encoder.vector(retrieval_query.query),
             state=state,
             item_idx=fused.item_idx,
             fused=fused.fused,
             scores=fused.scores,
             ranks=fused.ranks,
-            now_us=question.now_us,
-            fallback=question.fallback,
-            notes=question.notes,
+            now_us=retrieval_query.now_us,
+            fallback=retrieval_query.fallback,
+            notes=retrieval_query.notes,
             timings_ms=timings,
         )
+
+
+def _with_rows(table: torch.Tensor, at: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """(M, D) table with other rows at some places; places after the last row make it longer."""
+    more = int((at >= len(table)).sum())
+    grown = torch.cat([table, torch.zeros(more, table.shape[1])])
+    grown[at] = rows
+    return grown
 
 
 def _items(history: History) -> NDArray[np.int32]:

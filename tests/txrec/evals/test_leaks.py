@@ -20,9 +20,9 @@ from txrec.index.log import EventLog
 from txrec.model.history_features import collate
 from txrec.recommender import ranking
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import Activity, Evidence
+from txrec.recommender.ranking_features import Activity, RankingFeatures
 from txrec.recommender.recommender import Recommender
-from txrec.recommender.retriever import Question, Retriever
+from txrec.recommender.retriever import RetrievalQuery, Retriever
 from txrec.schema import Split
 from txrec.train.ranker.examples import Examples
 
@@ -139,16 +139,17 @@ def test_a_planted_feature_of_the_future_is_caught(tiny: PreparedData) -> None:
 def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender) -> torch.Tensor:
     """Features of the candidates of the test requests without a search, with everything counted over `log`."""
     settings, vectors = bundles.CONFIG, recommender.retriever.dense.vectors
-    sources = fit_sources(settings.retrieval, data, log, vectors, recommender.evidence.item_text)
+    sources = fit_sources(settings.retrieval, data, log, vectors, recommender.ranking_features.item_text)
     activity = Activity.fit(log, data.meta.num_items, settings.retrieval.half_life_days)
-    evidence = Evidence(Catalogue(data.items), activity, vectors, None, sources)
-    retriever = Retriever(recommender.bundle.model, recommender.retriever.texts, sources, Fusion(), 30)
+    ranking_features = RankingFeatures(Catalogue(data.items), activity, vectors, None, sources)
+    retriever = Retriever(recommender.bundle.model, recommender.retriever.query_encoder, sources, Fusion(), 30)
     asked = cases(data, Split.TEST, settings.evaluate)
     browsing = asked.select(np.flatnonzero(asked.query_idx == 0)[:40])
-    questions = [
-        Question(history, now_us=int(now)) for history, now in zip(browsing.histories(), browsing.now_us, strict=True)
+    retrieval_queries = [
+        RetrievalQuery(history, now_us=int(now))
+        for history, now in zip(browsing.histories(), browsing.now_us, strict=True)
     ]
-    return ranking.batch(retriever.retrieve(questions), evidence, 30).features
+    return ranking.batch(retriever.retrieve(retrieval_queries), ranking_features, 30).features
 
 
 def test_a_ranking_feature_of_the_future_is_caught(tiny_bundle: Path) -> None:

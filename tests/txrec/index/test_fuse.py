@@ -1,6 +1,6 @@
 import numpy as np
 
-from txrec.index.fuse import RANK_OFFSET, Fusion, Reserved, combine, fuse
+from txrec.index.fuse import RANK_OFFSET, Fusion, ReservedSlots, combine, fuse
 from txrec.index.source import Hits
 
 
@@ -58,12 +58,12 @@ def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> No
 
 def test_a_reserved_place_is_for_the_last_of_many_as_well() -> None:
     given = [hits(*range(1, 401)), hits(*range(1_000, 1_400))]
-    found = fuse(given, 0, np.array([1.0, 0.0], np.float32), 100, Reserved(1, 2, 50))
+    found = fuse(given, 0, np.array([1.0, 0.0], np.float32), 100, ReservedSlots(1, 2, 50))
     assert found.item_idx.tolist() == [*range(1, 49), 1_000, 1_001, *range(49, 99)]
 
 
 def test_reserved_places_are_the_last_ones_and_the_rest_keeps_its_order() -> None:
-    found = fuse([hits(1, 2, 3, 4, 5), hits(8, 9)], 0, np.array([1.0, 0.0], np.float32), 10, Reserved(1, 1, 3))
+    found = fuse([hits(1, 2, 3, 4, 5), hits(8, 9)], 0, np.array([1.0, 0.0], np.float32), 10, ReservedSlots(1, 1, 3))
     assert found.item_idx.tolist() == [1, 2, 8, 3, 4, 5, 9]
     assert (np.diff(found.fused) <= 0).all()
 
@@ -71,11 +71,14 @@ def test_reserved_places_are_the_last_ones_and_the_rest_keeps_its_order() -> Non
 def test_a_place_that_was_earned_is_not_given_again() -> None:
     given = [hits(1, 2, 3, 4), hits(2, 9)]
     weights = np.array([1.0, 0.0], np.float32)
-    assert fuse(given, 0, weights, 10, Reserved(1, 1, 3)).item_idx.tolist() == [1, 2, 3, 4, 9]
-    assert fuse(given, 0, weights, 10, Reserved(1, 2, 3)).item_idx.tolist() == [1, 2, 9, 3, 4]
+    assert fuse(given, 0, weights, 10, ReservedSlots(1, 1, 3)).item_idx.tolist() == [1, 2, 3, 4, 9]
+    assert fuse(given, 0, weights, 10, ReservedSlots(1, 2, 3)).item_idx.tolist() == [1, 2, 9, 3, 4]
 
 
 def test_more_reserved_places_than_candidates_are_all_there_are() -> None:
     given = [hits(1, 2), hits(8, 9, 7)]
-    assert fuse(given, 0, np.array([1.0, 0.0], np.float32), 2, Reserved(1, 5, 100)).item_idx.tolist() == [8, 9]
-    assert fuse([hits(1, 2), hits(0)], 0, np.ones(2, np.float32), 2, Reserved(1, 5, 100)).item_idx.tolist() == [1, 2]
+    assert fuse(given, 0, np.array([1.0, 0.0], np.float32), 2, ReservedSlots(1, 5, 100)).item_idx.tolist() == [8, 9]
+    assert fuse([hits(1, 2), hits(0)], 0, np.ones(2, np.float32), 2, ReservedSlots(1, 5, 100)).item_idx.tolist() == [
+        1,
+        2,
+    ]

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.updates import update
 from txrec.index.lexical import Lexical
 
 WORDS = ("lamp", "tent", "kettle", "violet", "red", "steel", "garden", "travel")
@@ -28,10 +29,10 @@ def index() -> Lexical:
 
 def test_one_by_one_and_all_at_once_come_to_the_same(index: Lexical) -> None:
     ids, later = np.arange(49, 79, dtype=np.int32), titles(30, 1)
-    whole = index.extended(ids, table(later))
+    whole = index.with_items(update(ids, items=table(later)))
     bit_by_bit = index
     for place, title in enumerate(later):
-        bit_by_bit = bit_by_bit.extended(ids[[place]], table([title]))
+        bit_by_bit = bit_by_bit.with_items(update(ids[[place]], items=table([title])))
     for text in ("lamp", "red tent", "garden", "kettel"):
         assert found(bit_by_bit, text) == found(whole, text)
     assert set(found(whole, "lamp")) > {int(one) for one, title in zip(ids, later, strict=True) if "lamp" in title}
@@ -41,18 +42,18 @@ def test_a_product_that_changes_again_and_again_is_found_by_its_last_name_only(i
     source = index
     for title in ("Bicycle", "Bicycle Pump", "Umbrella"):
         for item in (1, 60):  # one that was indexed, one that came later
-            source = source.extended(np.array([item], np.int32), table([title]))
+            source = source.with_items(update([item], items=table([title])))
     assert found(source, "umbrella") == [1, 60]
     assert not {1, 60} & set(found(source, "bicycle"))
     assert 1 not in found(source, titles(40, 0)[0])
 
 
 def test_the_index_before_stays_as_it_was(index: Lexical) -> None:
-    first = index.extended(np.array([50], np.int32), table(["Umbrella"]))
-    second = first.extended(np.array([50, 51], np.int32), table(["Bicycle", "Umbrella"]))
+    first = index.with_items(update([50], items=table(["Umbrella"])))
+    second = first.with_items(update([50, 51], items=table(["Bicycle", "Umbrella"])))
     assert (found(index, "umbrella"), found(first, "umbrella"), found(second, "umbrella")) == ([], [50], [51])
 
 
 def test_a_word_that_stands_twice_counts_more(index: Lexical) -> None:
-    source = index.extended(np.array([50, 51], np.int32), table(["Umbrella Lamp", "Umbrella Umbrella"]))
+    source = index.with_items(update([50, 51], items=table(["Umbrella Lamp", "Umbrella Umbrella"])))
     assert found(source, "umbrella") == [51, 50]

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from tests.tiny import KINDS, NUM_PER_KIND
+from tests.updates import update
 from txrec.config import RetrievalConfig
 from txrec.index import dense
 from txrec.index.covisitation import Covisitation
@@ -88,18 +89,18 @@ def test_clicks_of_the_same_query_come_first_and_a_typo_finds_them() -> None:
 def test_evidence_counts_shares_of_the_same_query() -> None:
     log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 0.0), (2, 6, 1, 0.0), (3, 9, 2, 0.0)])
     source = QueryClicks.fit(log, queries_table("halo reach", "gears of war"), 10, 30.0)
-    evidence = source.evidence("halo reach", np.array([6, 9, 5], np.int32))
-    assert (evidence.own / evidence.own_total)[:, 2].tolist() == pytest.approx([1 / 3, 0.0, 2 / 3])
+    counts = source.click_counts("halo reach", np.array([6, 9, 5], np.int32))
+    assert (counts.own / counts.own_total)[:, 2].tolist() == pytest.approx([1 / 3, 0.0, 2 / 3])
     assert source.familiarity("halo reach") == (3.0, 0.0)
 
 
 def test_a_typo_inherits_the_clicks_of_the_right_spelling_as_votes_only() -> None:
     log = log_of([(0, 5, 1, 0.0), (1, 5, 1, 10.0), (2, 6, 1, 10.0)])
     source = QueryClicks.fit(log, queries_table("halo reach"), 10, 10.0)
-    evidence = source.evidence("haloo reech", np.array([5, 6, 9], np.int32))
-    assert not evidence.own.any()
-    assert (evidence.votes / evidence.votes_total)[:, 2].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
-    assert (evidence.votes / evidence.votes_total)[:, 0].tolist() == pytest.approx([0.6, 0.4, 0.0])  # decayed
+    counts = source.click_counts("haloo reech", np.array([5, 6, 9], np.int32))
+    assert not counts.own.any()
+    assert (counts.votes / counts.votes_total)[:, 2].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert (counts.votes / counts.votes_total)[:, 0].tolist() == pytest.approx([0.6, 0.4, 0.0])  # decayed
     clicked, nearest = source.familiarity("haloo reech")
     assert clicked == 0.0
     assert 0.35 < nearest < 1.0
@@ -155,7 +156,7 @@ def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tm
 def test_lexical_knows_added_products_at_once_and_forgets_the_old_text_of_changed_ones() -> None:
     items = products(["Red Lamp", "Drill"])
     changed = products(["Tent", "Violet Lamp"])
-    source = Lexical.fit(items).extended(np.array([1, 3], np.int32), changed)
+    source = Lexical.fit(items).with_items(update([1, 3], items=changed))
     assert source.search(asking("lamp"), 3, [None]).item_idx[0].tolist() == [3, 0, 0]
     assert source.search(asking("tent"), 3, [None]).item_idx[0].tolist() == [1, 0, 0]
 
@@ -212,7 +213,7 @@ def test_a_filter_that_leaves_items_far_from_the_state_is_answered_all_the_same(
 def test_cells_know_new_and_changed_vectors_at_once_and_forget_the_old_ones() -> None:
     vectors = unit_vectors(5_000, 16)
     source = Dense.fit(vectors, 10)
-    changed = source.changed(np.array([7, 5_001], np.int32), -vectors[[7, 9]])
+    changed = source.with_vectors(np.array([7, 5_001], np.int32), -vectors[[7, 9]])
     assert changed.nearest(-vectors[[7, 9]], 1, [None, None]).item_idx[:, 0].tolist() == [7, 5_001]
     assert 7 not in changed.nearest(vectors[[7]], 100, [None]).item_idx[0]
     assert source.nearest(vectors[[7]], 1, [None]).item_idx[0, 0] == 7
@@ -231,7 +232,7 @@ def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> 
     asked = SourceQuery(["lamp", ""], vectors[[3, 4]], [np.array([1, 2], np.int32)] * 2)
     for name, source in sources.items():
         source.save(tmp_path / name)
-        over = {"dense": (vectors,), "arrivals": (vectors, vectors)}.get(name, ())
+        over = {"dense": (vectors,), "new_items": (vectors, vectors)}.get(name, ())
         opened = type(source).open(tmp_path / name, *over)
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.item_idx.tolist() == after.item_idx.tolist(), name

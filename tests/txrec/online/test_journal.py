@@ -69,7 +69,7 @@ def test_a_product_that_was_only_retired_is_born_when_it_is_put(journal: ItemJou
     journal.retire("a")
     assert journal.get("a") == ItemChange("a", {}, True, 0)
     journal.put([{"item_id": "b"}, {"item_id": "a"}])
-    assert {change.item_id: change.born for change in journal.since(0).items} == {"b": 2, "a": 3}
+    assert {change.item_id: change.first_seq for change in journal.since(0).items} == {"b": 2, "a": 3}
 
 
 def test_writers_at_the_same_time_get_numbers_of_their_own(journal: ItemJournal) -> None:
@@ -116,8 +116,8 @@ def test_changes_applied_bit_by_bit_or_at_once_give_the_same_recommender(recomme
     at_once = recommender.with_changes(journal.since(0).items)
     assert stepwise.catalogue.idx_of == at_once.catalogue.idx_of
     assert stepwise.catalogue.retired == at_once.catalogue.retired
-    np.testing.assert_allclose(stepwise.evidence.item_vectors, at_once.evidence.item_vectors, atol=1e-5)
-    np.testing.assert_allclose(stepwise.evidence.item_text, at_once.evidence.item_text, atol=1e-5)
+    np.testing.assert_allclose(stepwise.ranking_features.item_vectors, at_once.ranking_features.item_vectors, atol=1e-5)
+    np.testing.assert_allclose(stepwise.ranking_features.item_text, at_once.ranking_features.item_text, atol=1e-5)
     requests = [Request(query="lamp"), Request(query="kettle"), Request(events=(Event("click", "new-1"),))]
     for one, other in zip(stepwise.recommend(requests), at_once.recommend(requests), strict=True):
         assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
@@ -135,11 +135,11 @@ def best_by_name(recommender: Recommender, query: str) -> str:
 
 
 def test_a_renamed_new_product_is_found_by_its_new_name_only(recommender: Recommender) -> None:
-    named = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, born=1)])
-    renamed = named.with_changes([ItemChange("new", {"title": "Qux kettle"}, born=1)])
+    named = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, first_seq=1)])
+    renamed = named.with_changes([ItemChange("new", {"title": "Qux kettle"}, first_seq=1)])
     place = named.catalogue.idx_of["new"]
     assert renamed.catalogue.idx_of["new"] == place
-    assert not np.allclose(named.evidence.item_vectors[place], renamed.evidence.item_vectors[place])
+    assert not np.allclose(named.ranking_features.item_vectors[place], renamed.ranking_features.item_vectors[place])
     assert best_by_name(named, "zyx lamp") == "new"
     assert best_by_name(renamed, "qux kettle") == "new"
     assert best_by_name(renamed, "zyx lamp") != "new"
@@ -147,22 +147,22 @@ def test_a_renamed_new_product_is_found_by_its_new_name_only(recommender: Recomm
 
 def test_a_change_of_one_field_keeps_what_the_bundle_knows(recommender: Recommender) -> None:
     before = recommender.catalogue.row("sku-011")
-    changed = recommender.with_changes([ItemChange("sku-011", {"price": 1.5}, born=1)])
+    changed = recommender.with_changes([ItemChange("sku-011", {"price": 1.5}, first_seq=1)])
     assert changed.catalogue.row("sku-011") == {**before, "price": 1.5}
     assert "sku-011" in found(changed, "lamp")
 
 
 def test_an_unavailable_product_is_out_until_it_is_back(recommender: Recommender) -> None:
-    gone = recommender.with_changes([ItemChange("sku-011", {"available": False}, born=1)])
+    gone = recommender.with_changes([ItemChange("sku-011", {"available": False}, first_seq=1)])
     assert "sku-011" not in found(gone, "lamp")
-    back = gone.with_changes([ItemChange("sku-011", {"available": True}, born=1)])
+    back = gone.with_changes([ItemChange("sku-011", {"available": True}, first_seq=1)])
     assert "sku-011" in found(back, "lamp")
 
 
 def test_a_product_of_which_nothing_is_said_is_known_and_harmless(recommender: Recommender) -> None:
-    changed = recommender.with_changes([ItemChange("bare", {}, born=1)])
+    changed = recommender.with_changes([ItemChange("bare", {}, first_seq=1)])
     assert "bare" in changed.catalogue.idx_of
-    assert np.isfinite(changed.evidence.item_vectors[changed.catalogue.idx_of["bare"]]).all()
+    assert np.isfinite(changed.ranking_features.item_vectors[changed.catalogue.idx_of["bare"]]).all()
     assert found(changed, "lamp")
     assert changed.recommend([Request(events=(Event("click", "bare"),))])[0].items
 
@@ -173,8 +173,8 @@ def test_a_retired_product_unknown_to_the_bundle_changes_nothing(recommender: Re
 
 
 def test_the_first_request_after_a_change_finds_everything_built(recommender: Recommender) -> None:
-    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, born=1)])
-    parts = (changed.catalogue, changed.catalogue.filters, changed.evidence, changed.evidence.activity)
+    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp"}, first_seq=1)])
+    parts = (changed.catalogue, changed.catalogue.filters, changed.ranking_features, changed.ranking_features.activity)
     before = [set(vars(part)) for part in parts]
     changed.recommend([Request(user_id="u1", query="zyx lamp"), Request(events=(Event("click", "new"),))])
     assert [set(vars(part)) - known for part, known in zip(parts, before, strict=True)] == [set()] * len(parts)
@@ -186,7 +186,7 @@ def test_titles_are_cut_into_words_once_whatever_changes(
     found(recommender, "lamp")
     cut: list[str] = []
     monkeypatch.setattr(catalogue, "normalise", lambda text: cut.append(text) or normalise(text))
-    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp number two"}, born=1)])
+    changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp number two"}, first_seq=1)])
     cut.clear()
     found(changed, "lamp")
     assert set(cut) == {"Zyx lamp number two"}

@@ -1,4 +1,4 @@
-"""What the ranker is told about candidates."""
+"""What the ranker is features about candidates."""
 
 from dataclasses import replace
 
@@ -12,33 +12,35 @@ from txrec.recommender.types import Request
 from txrec.schema import EventKind
 
 
-@pytest.mark.parametrize("wording", [False, True])
-def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle, wording: bool) -> None:
+@pytest.mark.parametrize("use_term_match", [False, True])
+def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle, use_term_match: bool) -> None:
     recommender = Recommender.open(tiny_bundle)
     found = recommender.retrieve([Request(user_id="u1", query="lamp", top_k=20)])[0]
-    evidence = replace(recommender.evidence, wording=wording)
-    told = evidence.features([found], [20])
-    assert told.shape == (20, evidence.num_features)
+    ranking_features = replace(recommender.ranking_features, use_term_match=use_term_match)
+    features = ranking_features.compute([found], [20])
+    assert features.shape == (20, ranking_features.num_features)
     ranks, scores = found.ranks.copy(), found.scores.copy()
-    for column in [column for column, name in enumerate(evidence.sources) if name in BY_VECTORS]:
+    for column in [column for column, name in enumerate(ranking_features.sources) if name in BY_VECTORS]:
         ranks[:, column], scores[:, column] = 0, np.nan
-    text = None if evidence.item_text is None else -evidence.item_text
-    other = replace(evidence, item_vectors=-evidence.item_vectors, item_text=text)
-    changed = np.flatnonzero((other.features([replace(found, ranks=ranks, scores=scores)], [20]) != told).any(axis=0))
-    expected = [column for column in evidence.learnt_columns if told[:, column].any()]
+    text = None if ranking_features.item_text is None else -ranking_features.item_text
+    other = replace(ranking_features, item_vectors=-ranking_features.item_vectors, item_text=text)
+    changed = np.flatnonzero(
+        (other.compute([replace(found, ranks=ranks, scores=scores)], [20]) != features).any(axis=0)
+    )
+    expected = [column for column in ranking_features.model_derived_columns if features[:, column].any()]
     assert changed.tolist() == sorted(expected)
     assert len(expected) >= 5
 
 
-@pytest.mark.parametrize("wording", [False, True])
-def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle, wording: bool) -> None:
+@pytest.mark.parametrize("use_term_match", [False, True])
+def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle, use_term_match: bool) -> None:
     recommender = Recommender.open(tiny_bundle)
-    evidence = replace(recommender.evidence, wording=wording)
+    ranking_features = replace(recommender.ranking_features, use_term_match=use_term_match)
     users = recommender.known_users()
     asked = [Request(user_id=users[0]), Request(query="lamp"), Request(user_id=users[1], query="chair"), Request()]
     found, counts = recommender.retrieve(asked), [5, 7, 3, 6]
-    alone = [evidence.features([one], [count]) for one, count in zip(found, counts, strict=True)]
-    np.testing.assert_array_equal(evidence.features(found, counts), np.concatenate(alone))
+    alone = [ranking_features.compute([one], [count]) for one, count in zip(found, counts, strict=True)]
+    np.testing.assert_array_equal(ranking_features.compute(found, counts), np.concatenate(alone))
 
 
 def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
@@ -54,10 +56,10 @@ def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
         day * np.arange(1, 6),
     )
     known = replace(found[1], history=history, now_us=5 * day)  # after somebody of whom nothing is known
-    told = recommender.evidence.features([found[0], known], [3, 3])
-    num, place, age, bought = told[:, -7:-3].T
+    features = recommender.ranking_features.compute([found[0], known], [3, 3])
+    num, place, age, bought = features[:, -7:-3].T
     np.testing.assert_allclose(num, [0, 0, 0, np.log(3), np.log(2), 0], rtol=1e-6)
     np.testing.assert_allclose(place, [0, 0, 0, 1, 1 / 2, 0])
     np.testing.assert_allclose(age, [0, 0, 0, 1 / 3, 1 / 4, 0], rtol=1e-6)
     assert bought.tolist() == [0, 0, 0, 1, 0, 0]
-    np.testing.assert_allclose(told[3, -2], 1.0, rtol=1e-5)  # the last one's vector is its own
+    np.testing.assert_allclose(features[3, -2], 1.0, rtol=1e-5)  # the last one's vector is its own

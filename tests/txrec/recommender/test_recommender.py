@@ -161,7 +161,7 @@ def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(r
     assert set(out) <= set(past[0].item_idx.tolist())
 
 
-def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the_others(recommender) -> None:
+def test_new_items_keep_their_reserved_slots_whatever_the_ranker_says(recommender) -> None:
     assert recommender.ranker.cfg.num_candidates == 33
     last = copy.copy(recommender)
     last.ranker = copy.deepcopy(recommender.ranker)
@@ -173,7 +173,7 @@ def test_arrivals_keep_their_places_after_the_ranker_who_sees_them_on_top_of_the
     (found,) = last.retrieve([Request(user_id="user-001")])
     (order,) = last.rank_dense([found])
     assert order.by_ranker
-    new = found.ranks[order.order, last.retriever.names.index("arrivals")] > 0
+    new = found.ranks[order.order, last.retriever.names.index("new_items")] > 0
     assert np.flatnonzero(new).tolist() == [27, 28, 29]
     assert sorted(order.order.tolist()) == list(range(len(found)))
 
@@ -195,11 +195,11 @@ def test_products_without_events_keep_places_among_the_candidates_and_are_called
     request = Request(user_id="user-001", explain=True)
     for asked, most in ((recommender, 3), (grown, 5)):
         slate = asked.recommend([request])[0]
-        proposed = [item.item_id for item in slate.candidates[:30] if "arrivals" in item.sources]
+        proposed = [item.item_id for item in slate.candidates[:30] if "new_items" in item.sources]
         assert 3 <= len(proposed) <= most
         assert set(proposed) <= {"sku-061", "sku-062", "sku-063", "new-1", "new-2"}
         assert all("new" in item.reasons for item in slate.items if item.item_id in proposed)
-    assert not any("arrivals" in item.sources for item in ask(recommender, user_id="nobody", top_k=60).items)
+    assert not any("new_items" in item.sources for item in ask(recommender, user_id="nobody", top_k=60).items)
     assert "sku-062" not in keys(ask(recommender.without_items(["sku-062"]), user_id="user-001", top_k=60))
 
 

@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import Cases, cases
-from txrec.index.arrivals import NAME as ARRIVALS
-from txrec.index.arrivals import Arrivals, reserved
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
+from txrec.index.new_items import NAME as NEW_ITEMS
+from txrec.index.new_items import NewItems, reserved_slots
 from txrec.model.history_features import NEW_SEARCH_US
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.model.retrieval import RetrievalModel
@@ -47,8 +47,8 @@ from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision, Ranking
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.ranking import batch as candidate_batch
-from txrec.recommender.ranking_features import Activity, Evidence
-from txrec.recommender.retriever import QueryTexts, Question, Retriever
+from txrec.recommender.ranking_features import Activity, RankingFeatures
+from txrec.recommender.retriever import QueryEncoder, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Request
 from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import graded
@@ -87,20 +87,20 @@ def fit_ranker(
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
     parts = _Parts(config, model, vectors, texts, item_text, first_ts)
     progress("fitting sources", 0, 2)
-    retriever, evidence = parts.before(data, Split.VALIDATION)
+    retriever, ranking_features = parts.before(data, Split.VALIDATION)
     asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     held_out = _held_out(asked, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
     if data.judged_only:
-        ranker, decision = graded.fit_ranker(config.ranker, data, retriever, evidence, config.seed, progress)
+        ranker, decision = graded.fit_ranker(config.ranker, data, retriever, ranking_features, config.seed, progress)
     else:
         cfg = parts.ranked(retriever)
-        attempts = _attempts(parts, cfg, data, retriever, evidence, asked, held_out, progress)
+        attempts = _attempts(parts, cfg, data, retriever, ranking_features, asked, held_out, progress)
         ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
     progress("fitting sources", 1, 2)
-    retriever, evidence = parts.before(data, Split.TEST)
+    retriever, ranking_features = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
-    return Ranking(retriever.sources, evidence.activity, fusion, ranker, decision)
+    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +110,22 @@ class _Parts:
     config: Config
     model: RetrievalModel
     vectors: NDArray[np.float32]
-    texts: QueryTexts
+    texts: QueryEncoder
     item_text: NDArray[np.float32] | None
     first_ts: NDArray[np.int64]
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
 
     def ranked(self, retriever: Retriever) -> RankerConfig:
-        """The ranker's section; arrivals that have places are seen on top of its candidates, at nobody's cost."""
-        cfg, arrivals, places = self.config.ranker, retriever.sources.get(ARRIVALS), retriever.reserved
-        if places is None or not isinstance(arrivals, Arrivals) or not len(arrivals.item_idx):
+        """The ranker's section; new_items that have places are seen on top of its candidates, at nobody's cost."""
+        cfg, new_items, places = self.config.ranker, retriever.sources.get(NEW_ITEMS), retriever.reserved
+        if places is None or not isinstance(new_items, NewItems) or not len(new_items.item_idx):
             return cfg
-        more = min(places.count, len(arrivals.item_idx))
+        more = min(places.count, len(new_items.item_idx))
         return cfg.model_copy(update={"num_candidates": cfg.num_candidates + more})
 
     def before(
         self, data: PreparedData, split: Split, fusion: Fusion | None = None, hidden: NDArray[np.bool_] | None = None
-    ) -> tuple[Retriever, Evidence]:
+    ) -> tuple[Retriever, RankingFeatures]:
         """Retrieval and features that have seen nothing of a split or of what comes after it.
 
         Args:
@@ -141,15 +141,17 @@ class _Parts:
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
         sources = fit_sources(cfg, data, log, vectors, self.item_text, later)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
-        places = reserved(self.config, list(sources))
+        places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
-        return retriever, Evidence(Catalogue(data.items), activity, vectors, self.item_text, sources, data.judged_only)
+        return retriever, RankingFeatures(
+            Catalogue(data.items), activity, vectors, self.item_text, sources, data.judged_only
+        )
 
 
 def examples(
     asked: Cases,
     retriever: Retriever,
-    evidence: Evidence,
+    ranking_features: RankingFeatures,
     sequences: Sequences,
     num_candidates: int,
     progress: Progress = silent,
@@ -159,7 +161,7 @@ def examples(
     Args:
         asked: the requests, of the validation part of `sequences`.
         retriever: fitted on what lies before them.
-        evidence: fitted alike.
+        ranking_features: fitted alike.
         sequences: the log that says what was shown.
         num_candidates: candidates a request.
         progress: told after every batch.
@@ -167,7 +169,7 @@ def examples(
     parts = []
     for rows in _chunks(len(asked)):
         found = _retrieve(retriever, asked, rows, num_candidates)
-        inputs = candidate_batch(found, evidence, num_candidates).padded(num_candidates)
+        inputs = candidate_batch(found, ranking_features, num_candidates).padded(num_candidates)
         outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
         for place, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
             ids, shown = one.item_idx[:num_candidates], shown_items(asked, sequences, row)
@@ -216,7 +218,7 @@ def _fit_ranker(
         trial, ranker, epochs, decision = max(made, key=lambda one: one[-1].ranked)
         if decision.keep:
             calibrate(ranker, trial.deciding)
-            final, _ = train(cfg, trial.everything, None, epochs, seed, progress, trial.unread)
+            final, _ = train(cfg, trial.everything, None, epochs, seed, progress, trial.dropped_columns)
             final.calibration.copy_(ranker.calibration)
             return final, decision
     return None, decision
@@ -227,7 +229,7 @@ def _attempts(
     cfg: RankerConfig,
     data: PreparedData,
     retriever: Retriever,
-    evidence: Evidence,
+    ranking_features: RankingFeatures,
     asked: Cases,
     held_out: NDArray[np.bool_],
     progress: Progress,
@@ -242,13 +244,13 @@ def _attempts(
         found = parts.before(window, Split.VALIDATION, retriever.fusion, hidden)
         return examples(some, *found, window.sequences, cfg.num_candidates, progress)
 
-    latest = examples(asked, retriever, evidence, data.sequences, cfg.num_candidates, progress)
+    latest = examples(asked, retriever, ranking_features, data.sequences, cfg.num_candidates, progress)
     fitting = learnable(data, asked) if hides else latest
     if len(earlier) > 1:
         made = [learnable(*part) for part in earlier]
         windows, both = Examples.joined(made), Examples.joined([fitting, *made])
-        unread = ((), tuple(evidence.learnt_columns))
-        yield [_Trial(windows, latest, both, columns) for columns in unread]
+        dropped_columns = ((), tuple(ranking_features.model_derived_columns))
+        yield [_Trial(windows, latest, both, columns) for columns in dropped_columns]
     early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
     yield [_Trial(fitting.select(early), latest.select(late), fitting)]
 
@@ -259,11 +261,11 @@ class _Trial:
     deciding: Examples
     everything: Examples
     """What a kept ranker is trained on again."""
-    unread: Sequence[int] = ()
+    dropped_columns: Sequence[int] = ()
     """Features that are left out."""
 
     def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> tuple[Ranker, int, RankerDecision]:
-        ranker, epochs = train(cfg, self.fitting, self.deciding, cfg.max_epochs, seed, progress, self.unread)
+        ranker, epochs = train(cfg, self.fitting, self.deciding, cfg.max_epochs, seed, progress, self.dropped_columns)
         orders = scores_of(ranker, self.deciding.batch), in_order(self.deciding.batch)
         ranked, retrieved = (ndcg_at_10(scores, self.deciding).numpy() for scores in orders)
         return ranker, epochs, decide(cfg.mode, ranked, retrieved)
@@ -280,19 +282,19 @@ def _fit_fusion(retriever: Retriever, asked: Cases, use: NDArray[np.bool_], seed
 
 
 def _retrieve(retriever: Retriever, asked: Cases, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
-    names = retriever.texts.names
+    names = retriever.query_encoder.names
     size = len(retriever.dense.vectors)
-    questions = []
+    retrieval_queries = []
     for row in rows.tolist():
         history = asked.history(row)
         mask = None
         if asked.filter_seen:
             mask = np.ones(size, dtype=np.bool_)
             mask[asked.items(row)] = False
-        questions.append(
-            Question(history, names[asked.query_idx[row]], int(asked.now_us[row]), mask, Request(top_k=top_k))
+        retrieval_queries.append(
+            RetrievalQuery(history, names[asked.query_idx[row]], int(asked.now_us[row]), mask, Request(top_k=top_k))
         )
-    return retriever.retrieve(questions)
+    return retriever.retrieve(retrieval_queries)
 
 
 def _held_out(asked: Cases, seed: int) -> NDArray[np.bool_]:
@@ -309,9 +311,9 @@ def _chunks(count: int) -> list[NDArray[np.int64]]:
     return [np.arange(start, min(start + RETRIEVE_BATCH, count)) for start in range(0, count, RETRIEVE_BATCH)]
 
 
-def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryTexts, NDArray[np.float32] | None]:
+def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:
     known: Sequence[str] = data.queries.column("query").to_pylist()
     if text_dir is None:
-        return QueryTexts(known, None, None), None
+        return QueryEncoder(known, None, None), None
     items, queries = load_vectors(text_dir)
-    return QueryTexts(known, queries, open_text_encoder(text_dir)), items
+    return QueryEncoder(known, queries, open_text_encoder(text_dir)), items

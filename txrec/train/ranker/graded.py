@@ -26,7 +26,7 @@ from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision
 from txrec.recommender.ranking import batch as candidate_batch
-from txrec.recommender.ranking_features import Evidence
+from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.retriever import Retriever
 from txrec.schema import Split
 from txrec.train.ranker.loop import METRIC, Reached, decide, fit_linear, in_order, learn, scores_of, sizes
@@ -52,16 +52,20 @@ class Sets:
 
 
 def candidate_sets(
-    given: Judgments, data: PreparedData, retriever: Retriever, evidence: Evidence, progress: Progress = silent
+    given: Judgments,
+    data: PreparedData,
+    retriever: Retriever,
+    ranking_features: RankingFeatures,
+    progress: Progress = silent,
 ) -> Sets:
     """Lays out every judged query's products as `Recommender.rank_items` would see them."""
     rows_of = by_query(given)
     width = max(len(rows) for rows in rows_of)
     shape = (len(rows_of), width)
     parts, share, grade, place = [], np.zeros(shape, np.float32), np.zeros(shape, np.float32), 0
-    for part, questions in asked(given, data, evidence.catalogue):
-        found = retriever.retrieve(questions)
-        parts.append(candidate_batch(found, evidence, width).padded(width))
+    for part, retrieval_queries in asked(given, data, ranking_features.catalogue):
+        found = retriever.retrieve(retrieval_queries)
+        parts.append(candidate_batch(found, ranking_features, width).padded(width))
         for rows, one in zip(part, found, strict=True):
             at = rows[np.searchsorted(given.item[rows], one.item_idx)]
             share[place, : len(at)], grade[place, : len(at)] = given.share[at], given.grade[at]
@@ -74,14 +78,14 @@ def fit_ranker(
     cfg: RankerConfig,
     data: PreparedData,
     retriever: Retriever,
-    evidence: Evidence,
+    ranking_features: RankingFeatures,
     seed: int,
     progress: Progress = silent,
 ) -> tuple[Ranker | None, RankerDecision]:
     """A ranker trained on grades, if it orders the validation judgments better than retrieval does, and why."""
     if cfg.mode == "off":
         return None, RankerDecision(False, METRIC, math.nan, math.nan, 0, "leave out the ranker: ranker.mode = off")
-    sets = candidate_sets(Judgments.of(data, Split.VALIDATION), data, retriever, evidence, progress)
+    sets = candidate_sets(Judgments.of(data, Split.VALIDATION), data, retriever, ranking_features, progress)
     held_out = torch.from_numpy(np.random.default_rng(seed).random(len(sets)) < HELD_OUT_FRAC)
     fitting, deciding = (sets.select(torch.nonzero(part).ravel()) for part in (~held_out, held_out))
     trial, epochs = train(cfg, fitting, deciding, cfg.max_epochs, seed, progress)

@@ -49,7 +49,7 @@ def train(
     num_epochs: int,
     seed: int,
     progress: Progress = silent,
-    unread: Sequence[int] = (),
+    dropped_columns: Sequence[int] = (),
 ) -> tuple[Ranker, int]:
     """Trains a ranker on listwise softmax cross-entropy.
 
@@ -60,15 +60,15 @@ def train(
         num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
         seed: of weights, order and dropout.
         progress: told after every epoch.
-        unread: features, decided by trained vectors, that it shall not read; then it does not read vectors either.
+        dropped_columns: features derived from trained vectors that it must not read; it then reads no vectors either.
 
     Returns:
         The ranker in inference mode, and the epochs that it was trained for.
     """
     torch.manual_seed(seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
-    ranker = Ranker(cfg, sizes(training.batch), by_vectors=not unread)
-    ranker.fit_scaling(useful.batch, unread)
+    ranker = Ranker(cfg, sizes(training.batch), by_vectors=not dropped_columns)
+    ranker.fit_scaling(useful.batch, dropped_columns)
     fit_linear(ranker, useful, _loss)
     return ranker, learn(ranker, useful, held_out, _loss, _reached, num_epochs, progress)
 

@@ -52,7 +52,7 @@ def test_the_linear_reading_alone_learns_it_and_a_few_examples_leave_retrieval_o
 
 def test_a_feature_that_is_not_read_teaches_nothing() -> None:
     held_out = examples(200, 2)
-    ranker, _ = train(CFG, examples(400, 0), None, 2, 0, unread=(2,))
+    ranker, _ = train(CFG, examples(400, 0), None, 2, 0, dropped_columns=(2,))
     with torch.no_grad():
         assert float(ndcg_at_10(ranker(held_out.batch), held_out).mean()) < 0.7
 

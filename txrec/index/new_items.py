@@ -1,7 +1,7 @@
-"""What nobody has had yet: products without an event in the log, those most alike to what the user wants first.
+"""Cold-start source: items without interactions in the log, by similarity to the user's state and history.
 
 Counts know nothing of them and an average product beats most of them, so that they would not be seen for that reason
-alone. As a source of their own they compete with each other, keep a share of the candidates (`Reserved`), and the
+alone. As a source of their own they compete with each other, keep a share of the candidates (`ReservedSlots`), and the
 ranker can learn how new products fare.
 """
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from txrec.config import Config
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.dense import Dense
-from txrec.index.fuse import Reserved
+from txrec.index.fuse import ReservedSlots
 from txrec.index.log import EventLog
-from txrec.index.source import Hits, Mask, SourceQuery, best
+from txrec.index.source import CatalogueUpdate, Hits, Mask, SourceQuery, best
 
-NAME = "arrivals"
+NAME = "new_items"
 HISTORY = 200
 """Last items of a history of which the ones most alike count: a state says what comes next, not all that was liked."""
 
@@ -26,7 +26,7 @@ PROPOSED = 200
 """New products proposed at most: hardly more of them than keep a place are wanted."""
 
 
-class Arrivals:
+class NewItems:
     """New products by their likeness to the state and, where nothing is searched for, to what the user had before.
 
     Likeness is the mean of three cosines: with the state, with the item most alike among those that the user had, and
@@ -61,7 +61,7 @@ class Arrivals:
         vectors: NDArray[np.float32],
         texts: NDArray[np.float32] | None,
         absent: NDArray[np.bool_] | None = None,
-    ) -> "Arrivals":
+    ) -> "NewItems":
         """Finds the products without events; none where there is no log to be new to.
 
         Args:
@@ -93,39 +93,34 @@ class Arrivals:
             rows.append(best(ids, cosine, k, None))
         return Hits.stack(rows, k)
 
-    def changed(
-        self, ids: NDArray[np.int32], vectors: NDArray[np.float32], texts: NDArray[np.float32] | None
-    ) -> "Arrivals":
-        """The same over a catalogue in which some products changed; those after the last one are new.
-
-        Args:
-            ids: (n,) dense indices that changed.
-            vectors: (N + 1, D) of the whole catalogue as it is now.
-            texts: (N + 1, Dt) of the whole catalogue as it is now; None without text.
-        """
+    def with_items(self, update: CatalogueUpdate) -> "NewItems":
+        """The source over the updated catalogue; products after the last one are new."""
+        ids, vectors = update.item_idx[update.vector_changed], update.vectors
+        if not len(ids):
+            return self
         rows = np.append(self._rows, np.sort(ids[ids >= len(self._vectors)]))
         mine = ids[np.isin(ids, rows)]
         places = np.searchsorted(rows, mine).astype(np.int32)
-        return Arrivals(rows[1:], self._dense.changed(places, vectors[mine]), vectors, texts)
+        return NewItems(rows[1:], self._dense.with_vectors(places, vectors[mine]), vectors, update.item_text)
 
     def save(self, path: Path) -> None:
         """The ids and, of many, their cells; the vectors come with the model and the text encoder."""
         self._dense.save(path)
-        save_arrays(path / "arrivals.safetensors", {"ids": self.item_idx})
+        save_arrays(path / "new_items.safetensors", {"ids": self.item_idx})
 
     @classmethod
-    def open(cls, path: Path, vectors: NDArray[np.float32], texts: NDArray[np.float32] | None) -> "Arrivals":
+    def open(cls, path: Path, vectors: NDArray[np.float32], texts: NDArray[np.float32] | None) -> "NewItems":
         """Reads what `save` wrote and lays it over the (N + 1, D) item and (N + 1, Dt) text vectors."""
-        ids = load_arrays(path / "arrivals.safetensors")["ids"]
+        ids = load_arrays(path / "new_items.safetensors")["ids"]
         return cls(ids, Dense.open(path, _of(ids, vectors)), vectors, texts)
 
 
-def reserved(config: Config, names: Sequence[str]) -> Reserved | None:
-    """The places of arrivals among the first `ranker.num_candidates`; None where they are no source."""
+def reserved_slots(config: Config, names: Sequence[str]) -> ReservedSlots | None:
+    """The places of new_items among the first `ranker.num_candidates`; None where they are no source."""
     if NAME not in names:
         return None
     within = config.ranker.num_candidates
-    return Reserved(list(names).index(NAME), round(config.retrieval.arrivals_frac * within), within)
+    return ReservedSlots(list(names).index(NAME), round(config.retrieval.new_items_frac * within), within)
 
 
 def _of(ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

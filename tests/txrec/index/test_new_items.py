@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from tests.updates import update
 from txrec.config import Config
-from txrec.index import arrivals
-from txrec.index.arrivals import Arrivals
-from txrec.index.fuse import Reserved
+from txrec.index import new_items
+from txrec.index.fuse import ReservedSlots
 from txrec.index.log import EventLog
+from txrec.index.new_items import NewItems
 from txrec.index.source import SourceQuery
 
 N, DIM = 40, 8
@@ -36,9 +37,9 @@ def texts() -> np.ndarray:
 
 
 @pytest.fixture
-def source(vectors, texts) -> Arrivals:
+def source(vectors, texts) -> NewItems:
     """Products 31 to 40 are new."""
-    return Arrivals.fit(log_of(*range(1, 31), 3, 3), vectors, texts)
+    return NewItems.fit(log_of(*range(1, 31), 3, 3), vectors, texts)
 
 
 def asking(states: np.ndarray) -> SourceQuery:
@@ -75,12 +76,12 @@ def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source,
 
 def test_products_known_to_come_later_are_left_out(vectors, texts) -> None:
     absent = np.arange(N + 1) > 35
-    assert Arrivals.fit(log_of(*range(1, 31)), vectors, texts, absent).item_idx.tolist() == [31, 32, 33, 34, 35]
+    assert NewItems.fit(log_of(*range(1, 31)), vectors, texts, absent).item_idx.tolist() == [31, 32, 33, 34, 35]
 
 
 def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors, texts) -> None:
     for log in (log_of(), log_of(*range(1, N + 1))):
-        source = Arrivals.fit(log, vectors, texts)
+        source = NewItems.fit(log, vectors, texts)
         assert not len(source.item_idx)
         assert not source.search(asking(vectors[[4]]), 5, [None]).item_idx.any()
 
@@ -98,7 +99,7 @@ def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, ve
 
 def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
     state = unit(np.random.default_rng(3), DIM)
-    source = Arrivals.fit(log_of(*range(1, 31)), vectors, None)
+    source = NewItems.fit(log_of(*range(1, 31)), vectors, None)
     hits = source.search(SourceQuery([""], state[None], [np.array([4, 9], np.int32)]), 10, [None])
     own = (vectors[31:] @ state + (vectors[31:] @ vectors[[4, 9]].T).max(axis=1)) / 2
     assert hits.item_idx[0].tolist() == (31 + np.argsort(-own)).tolist()
@@ -108,7 +109,7 @@ def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
 def test_a_product_that_came_since_is_found_by_its_text(source, vectors, texts) -> None:
     vectors = np.concatenate([vectors, vectors[[35]]])
     texts = np.concatenate([texts, texts[[4]]])  # named as what the user had
-    grown = source.changed(np.array([N + 1], np.int32), vectors, texts)
+    grown = source.with_items(update([N + 1], vectors, texts))
     asked = SourceQuery([""], vectors[[35]], [np.array([4, 9], np.int32)])
     assert grown.search(asked, 10, [None]).item_idx[0, 0] == N + 1
 
@@ -117,14 +118,16 @@ def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
     state = unit(np.random.default_rng(2), DIM)
     whole = np.concatenate([vectors, np.stack([0.98 * state, 0.97 * state])])
     whole[[3, 32]] = state, 0.99 * state
-    grown = source.changed(np.array([3, 32, N + 1, N + 2], np.int32), whole, None)
+    grown = source.with_items(update([3, 32, N + 1, N + 2], whole, None))
     assert grown.search(asking(state[None]), 3, [None]).item_idx[0].tolist() == [32, N + 1, N + 2]
-    more = grown.changed(np.array([N + 3], np.int32), np.concatenate([whole, state[None]]), None)
+    more = grown.with_items(update([N + 3], np.concatenate([whole, state[None]]), None))
     assert more.item_idx.tolist() == [*range(31, N + 4)]
     assert len(source.item_idx) == 10
 
 
 def test_places_are_a_share_of_what_the_ranker_sees() -> None:
-    config = Config.model_validate({"name": "x", "ranker": {"num_candidates": 50}, "retrieval": {"arrivals_frac": 0.1}})
-    assert arrivals.reserved(config, ["dense", "arrivals"]) == Reserved(1, 5, 50)
-    assert arrivals.reserved(config, ["dense"]) is None
+    config = Config.model_validate(
+        {"name": "x", "ranker": {"num_candidates": 50}, "retrieval": {"new_items_frac": 0.1}}
+    )
+    assert new_items.reserved_slots(config, ["dense", "new_items"]) == ReservedSlots(1, 5, 50)
+    assert new_items.reserved_slots(config, ["dense"]) is None
