@@ -11,10 +11,10 @@ from collections.abc import Callable
 from serve.logs import concern, log
 from txrec.errors import UnavailableError
 from txrec.online.history import HistoryStore, Impression
+from txrec.schema import DAY_US
 
 FLUSH_S = 0.5
 MAX_WAITING = 10_000
-DAY_US = 86_400_000_000
 
 
 class Impressions:

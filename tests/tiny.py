@@ -12,12 +12,11 @@ import pyarrow as pa
 from txrec import schema
 from txrec.config import TextConfig
 from txrec.data.prepared import Meta, PreparedData, write
-from txrec.schema import EventKind, Split
+from txrec.schema import DAY_US, EventKind, Split
 
 KINDS = ("kettle", "lamp", "drill", "tent", "guitar", "blender")
 NUM_PER_KIND = 10
 NUM_COLD = 3
-DAY_US = 86_400_000_000
 START_US = 1_700_000_000_000_000
 
 

@@ -191,7 +191,7 @@ class PrepareConfig(Section):
     """Training, validation and test."""
     num_price_buckets: int = Field(16, ge=1)
     """Price quantiles of training items."""
-    num_partitions: int = Field(0, ge=0)
+    num_partitions: int = Field(0, ge=0, le=65_535)
     """Hash partitions by user; 0 chooses by the size of the data."""
 
 

@@ -16,6 +16,13 @@ A message says what was found, what was expected and what to do, and names file,
 """
 
 
+class InvariantError(Exception):
+    """A contradiction inside txrec, e.g. rows lost between reading and writing: a bug to report, not the caller's.
+
+    It is no TxrecError: the command line shows its traceback. Unlike `assert` it is raised under `python -O` too.
+    """
+
+
 class TxrecError(Exception):
     """Base of all errors that are the caller's to solve, not a bug of txrec."""
 

@@ -7,9 +7,17 @@
 - *history*: a user's events in time order. *candidate*: an item proposed by a source. *slate*: the ranked answer.
 """
 
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+from txrec.errors import ConfigError
+
+DAY_US = 86_400_000_000
+"""Microseconds per day."""
 
 PAD = 0
 """Index 0 is padding everywhere: items, queries, event kinds, brands, categories. Real indices start at 1."""
@@ -39,6 +47,30 @@ EVENT_CODES: dict[str, int] = {kind.label: int(kind) for kind in EventKind}
 NUM_EVENT_KINDS = max(EventKind) + 1  # PAD included
 ITEM_EVENTS: tuple[str, ...] = ("view", "click", "cart", "purchase", "rate")
 """Kinds that say a user engaged with an item. An impression only says that the item was shown."""
+_ENGAGES = np.array([code in {EVENT_CODES[name] for name in ITEM_EVENTS} for code in range(NUM_EVENT_KINDS)])
+
+
+def is_engagement(event: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether each event is an engagement with an item (`ITEM_EVENTS`), same shape as `event` (EventKind codes)."""
+    engages: NDArray[np.bool_] = _ENGAGES[event]
+    return engages
+
+
+def parse_instant(text: str, setting: str) -> int:
+    """An instant of the configuration in microseconds since 1970 UTC; without a zone it is UTC.
+
+    Args:
+        text: ISO 8601.
+        setting: dotted name of the setting, for the message.
+
+    Raises:
+        ConfigError: not ISO 8601.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{setting} = {text!r}: expected ISO 8601, e.g. 2011-10-10 or 2011-10-10T12:00") from None
+    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
 class Split(IntEnum):

@@ -40,7 +40,7 @@ def test_exported_events_are_read_by_prepare_as_they_stand(tmp_path: Path) -> No
     assert pq.read_table(tmp_path / "live" / "impressions.parquet").schema.equals(IMPRESSIONS)
 
     report, data = prepared(tmp_path, {"events": [{"path": "live/events.parquet", "format": "parquet"}]})
-    assert (report.tallies["events"].read, report.tallies["events"].kept) == (3, 3)
+    assert (report.row_counts["events"].read, report.row_counts["events"].kept) == (3, 3)
     events = events_of(data)
     assert events["item"].to_list() == ["", "p1", "p2"]
     assert events["query"].to_list()[:2] == ["blue lamp", "blue lamp"]

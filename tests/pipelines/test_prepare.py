@@ -104,7 +104,7 @@ def _real(name: str, real_data: Path, folder: Path) -> tuple[Report, PreparedDat
 @pytest.mark.data
 def test_best_buy_has_its_published_test_week(real_data: Path, tmp_path: Path) -> None:
     report, data = _real("bestbuy", real_data, tmp_path)
-    assert report.tallies["events"].as_json() == {"read": 30_933, "kept": 30_933, "rejected": {}}
+    assert report.row_counts["events"].as_json() == {"read": 30_933, "kept": 30_933, "rejected": {}}
     assert report.facts.by_split["test"] == 4_162
     assert data.meta.num_queries > 3_000
 
@@ -145,7 +145,7 @@ def test_beauty_has_its_published_shape(real_data: Path, tmp_path: Path) -> None
 @pytest.mark.data
 def test_home_depot_is_judgments_by_query(real_data: Path, tmp_path: Path) -> None:
     report, data = _real("homedepot", real_data, tmp_path)
-    assert report.tallies["judgments"].as_json() == {"read": 74_067, "kept": 74_067, "rejected": {}}
+    assert report.row_counts["judgments"].as_json() == {"read": 74_067, "kept": 74_067, "rejected": {}}
     assert data.meta.num_items == 54_667
 
 

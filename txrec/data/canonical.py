@@ -18,7 +18,6 @@ from txrec.text import normalise_column
 
 ORIGIN_SHIFT = 40
 """origin = chunk number << 40 | row within the chunk."""
-DAY_US = 86_400_000_000
 EVENT_COLUMNS: dict[str, pl.DataType] = {
     "user_id": pl.String(),
     "ts": pl.Int64(),

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from txrec.schema import Split
-
-_DAY_US = 86_400_000_000
+from txrec.schema import DAY_US, Split
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def of(events: pl.DataFrame) -> Facts:
         tests=(pl.col("split") == int(Split.TEST)).any(),
         trains=(pl.col("split") == int(Split.TRAIN)).any(),
     )
-    days = events.group_by(day=pl.col("ts") // _DAY_US, kind=pl.col("event")).len()
+    days = events.group_by(day=pl.col("ts") // DAY_US, kind=pl.col("event")).len()
     queries = events.filter(pl.col("query").is_not_null()).group_by("query").len()
     words = queries.group_by(words=pl.col("query").cast(pl.String).str.count_matches(" ") + 1).agg(pl.col("len").sum())
     return Facts(

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,13 +18,13 @@ import polars as pl
 
 from txrec.config import Config, fingerprint
 from txrec.data import facts, sources, split, staging
-from txrec.data.canonical import DAY_US
 from txrec.data.prepared import Meta
-from txrec.data.report import Report, Tally
+from txrec.data.report import Report, RowCounts
 from txrec.data.sources import Chunk
 from txrec.data.staging import Cleaned, Job, Read
 from txrec.errors import DataError
 from txrec.progress import Progress, silent
+from txrec.schema import DAY_US, parse_instant
 
 _SQL_ROWS = 100_000
 _PARTITION_BYTES = 48 << 20
@@ -92,27 +91,27 @@ def run(config: Config, executor: Executor, progress: Progress = silent) -> Repo
 def _run(job: Job, executor: Executor, progress: Progress) -> Report:
     each = _Each(executor, progress)
     reads = _read_all(job, executor, each, progress)
-    tallies = _tallies(job, reads)
-    _check_rejected(job, reads, tallies, each)
+    row_counts = _row_counts(job, reads)
+    _check_rejected(job, reads, row_counts, each)
     job = replace(job, windows=_windows(job, reads))
     has_events = any(chunk.table == "events" for chunk in job.plan.chunks)
     partitions = range(job.num_partitions if has_events else 0)
     if job.has_core:
         cleaned = each(partial(staging.clean_partition, job), partitions, "cleaning")
-        _count_cleaned(tallies, cleaned)
-        _core(job, partitions, tallies, each)
+        _count_cleaned(row_counts, cleaned)
+        _core(job, partitions, row_counts, each)
         whole = facts.total(each(partial(staging.split_partition, job), partitions, "splitting"))
     else:
         both = each(partial(staging.clean_and_split_partition, job), partitions, "cleaning and splitting")
-        _count_cleaned(tallies, [cleaned for cleaned, _ in both])
+        _count_cleaned(row_counts, [cleaned for cleaned, _ in both])
         whole = facts.total([part for _, part in both])
     (sizes,) = each(staging.build_vocabulary, [job], "fitting the vocabulary")
-    _count_items(tallies, sizes)
+    _count_items(row_counts, sizes)
     each(partial(staging.write_sequences, job), partitions, "writing sequences")
     quarantined = _write_rejected(job, reads, each)
-    _check_sums(tallies, quarantined, whole, sizes)
-    _check_rejected(job, reads, tallies, each)  # rules over histories count too
-    return _finish(job, reads, tallies, whole, sizes)
+    _check_sums(row_counts, quarantined, whole, sizes)
+    _check_rejected(job, reads, row_counts, each)  # rules over histories count too
+    return _finish(job, reads, row_counts, whole, sizes)
 
 
 def _clear(config: Config) -> None:
@@ -132,11 +131,7 @@ def _latest_us(config: Config) -> int:
     text = config.prepare.latest_time
     if not text:
         return int(time.time() * 1e6) + DAY_US
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise DataError(f"prepare.latest_time = {text!r}: expected ISO 8601, e.g. 2011-10-10") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6) + DAY_US
+    return parse_instant(text, "prepare.latest_time") + DAY_US
 
 
 @dataclass(frozen=True)
@@ -169,46 +164,46 @@ def _windows(job: Job, reads: Sequence[Read]) -> tuple[int, int]:
     return split.windows(job.config.prepare.split, min(read.first_us for read in reads), last_us)
 
 
-def _tallies(job: Job, reads: Sequence[Read]) -> dict[str, Tally]:
+def _row_counts(job: Job, reads: Sequence[Read]) -> dict[str, RowCounts]:
     """Rows in and out, by table."""
-    tallies: dict[str, Tally] = {}
+    row_counts: dict[str, RowCounts] = {}
     table_of = {chunk.number: chunk.table for chunk in job.plan.chunks}
     for read in reads:
-        tally = tallies.setdefault(table_of[read.chunk], Tally())
-        tally.read += read.num_read
-        tally.kept += read.num_kept
-        tally.rejected.update(read.rejected)
-    if not any(tally.read for tally in tallies.values()):
+        counts = row_counts.setdefault(table_of[read.chunk], RowCounts())
+        counts.read += read.num_read
+        counts.kept += read.num_kept
+        counts.rejected.update(read.rejected)
+    if not any(counts.read for counts in row_counts.values()):
         raise DataError("the sources hold no rows at all")
-    return tallies
+    return row_counts
 
 
-def _check_rejected(job: Job, reads: Sequence[Read], tallies: dict[str, Tally], each: _Each) -> None:
+def _check_rejected(job: Job, reads: Sequence[Read], row_counts: dict[str, RowCounts], each: _Each) -> None:
     """Stops when too much is rejected; the quarantine is written first, so that one can look."""
     limit = job.config.prepare.max_rejected_frac
-    for table, tally in tallies.items():
-        num_rejected = sum(tally.rejected.values())
-        if num_rejected > limit * tally.read:
+    for table, counts in row_counts.items():
+        num_rejected = sum(counts.rejected.values())
+        if num_rejected > limit * counts.read:
             _write_rejected(job, reads, each)
-            top = ", ".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common(5))
+            top = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common(5))
             raise DataError(
-                f"{num_rejected:,} of {tally.read:,} rows of {table} are rejected ({top}), more than "
+                f"{num_rejected:,} of {counts.read:,} rows of {table} are rejected ({top}), more than "
                 f"prepare.max_rejected_frac = {limit:g} allows; the rows and their reasons are in "
                 f"{job.config.data_dir / 'rejected'}: correct the source's declaration or raise the limit"
             )
 
 
-def _count_cleaned(tallies: dict[str, Tally], cleaned: Sequence[Cleaned]) -> None:
+def _count_cleaned(row_counts: dict[str, RowCounts], cleaned: Sequence[Cleaned]) -> None:
     for part in cleaned:
-        tallies["events"].drop(part.rejected)
+        row_counts["events"].drop(part.rejected)
 
 
-def _count_items(tallies: dict[str, Tally], sizes: dict[str, Any]) -> None:
+def _count_items(row_counts: dict[str, RowCounts], sizes: dict[str, Any]) -> None:
     if sizes["num_repeated_items"]:
-        tallies["items"].drop({"duplicate": sizes["num_repeated_items"]})
+        row_counts["items"].drop({"duplicate": sizes["num_repeated_items"]})
 
 
-def _core(job: Job, partitions: Sequence[int], tallies: dict[str, Tally], each: _Each) -> None:
+def _core(job: Job, partitions: Sequence[int], row_counts: dict[str, RowCounts], each: _Each) -> None:
     """k-core: rounds of dropping until nothing is rare any more."""
     round_number, dropped = 0, True
     while dropped:
@@ -216,7 +211,7 @@ def _core(job: Job, partitions: Sequence[int], tallies: dict[str, Tally], each: 
         each(partial(staging.count_items, job), partitions, phase)
         step = partial(staging.core_partition, job, round_number=round_number)
         cleaned = each(step, partitions, phase)
-        _count_cleaned(tallies, cleaned)
+        _count_cleaned(row_counts, cleaned)
         dropped = any(part.rejected for part in cleaned)
         round_number += 1
 
@@ -237,23 +232,23 @@ def _write_group(job: Job, first_rows: dict[int, int], task: tuple[int, list[str
 
 
 def _check_sums(
-    tallies: dict[str, Tally], quarantined: Counter[str], whole: facts.Facts, sizes: dict[str, Any]
+    row_counts: dict[str, RowCounts], quarantined: Counter[str], whole: facts.Facts, sizes: dict[str, Any]
 ) -> None:
     """Nothing is lost: rows in = kept + rejected, and both are really there."""
     rejected: Counter[str] = Counter()
-    for table, tally in tallies.items():
-        rejected.update(tally.rejected)
-        total = tally.kept + sum(tally.rejected.values())
-        assert tally.read == total, f"{table}: {tally.read} rows read, {total} accounted for"
+    for table, counts in row_counts.items():
+        rejected.update(counts.rejected)
+        total = counts.kept + sum(counts.rejected.values())
+        assert counts.read == total, f"{table}: {counts.read} rows read, {total} accounted for"
     assert rejected == quarantined, f"counted as rejected {dict(rejected)}, in quarantine {dict(quarantined)}"
-    kept = tallies["events"].kept if "events" in tallies else 0
+    kept = row_counts["events"].kept if "events" in row_counts else 0
     assert kept == whole.num_events, f"{kept} events kept, {whole.num_events} in the sequences"
-    judged = tallies["judgments"].kept if "judgments" in tallies else 0
+    judged = row_counts["judgments"].kept if "judgments" in row_counts else 0
     assert judged == sum(sizes["judgments"].values()), f"{judged} judgments kept, {sizes['judgments']} written"
 
 
 def _finish(
-    job: Job, reads: Sequence[Read], tallies: dict[str, Tally], whole: facts.Facts, sizes: dict[str, Any]
+    job: Job, reads: Sequence[Read], row_counts: dict[str, RowCounts], whole: facts.Facts, sizes: dict[str, Any]
 ) -> Report:
     config = job.config
     timed = job.plan.has_time
@@ -269,7 +264,7 @@ def _finish(
         **{name: sizes[name] for name in Meta.model_fields if name in sizes},
     )
     first_us = min(read.first_us for read in reads) if timed else 0
-    report = Report(config.name, meta, tallies, whole, sizes, first_us, job.plan.empty_files, str(config.data_dir))
+    report = Report(config.name, meta, row_counts, whole, sizes, first_us, job.plan.empty_files, str(config.data_dir))
     (config.reports_dir / "data.json").write_text(json.dumps(report.as_json(), indent=2), encoding="utf-8")
     (config.data_dir / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")
     return report

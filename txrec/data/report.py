@@ -1,6 +1,5 @@
-"""What preparation did, for people: a table on the terminal, figures as JSON, one HTML page that needs no network."""
+"""The data report of a preparation: tables on the terminal, figures as JSON, one HTML page without network access."""
 
-import html
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from txrec.data.facts import Facts
 from txrec.data.prepared import Meta
+from txrec.report.page import markup, render
 from txrec.schema import EventKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,8 +23,8 @@ _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#
 
 
 @dataclass
-class Tally:
-    """Rows of one table: what came in and where it went."""
+class RowCounts:
+    """Rows of one table: read, kept, rejected by reason."""
 
     read: int = 0
     kept: int = 0
@@ -35,18 +35,33 @@ class Tally:
         self.rejected.update(reasons)
         self.kept -= sum(reasons.values())
 
+    @property
+    def num_rejected(self) -> int:
+        """Rejected rows of every reason."""
+        return sum(self.rejected.values())
+
     def as_json(self) -> dict[str, Any]:
         """Plain figures, most frequent reason first."""
         return {"read": self.read, "kept": self.kept, "rejected": dict(self.rejected.most_common())}
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Where the time of a preparation went."""
+
+    steps: dict[str, float]
+    """Seconds per step, in order."""
+    operators: dict[str, str] = field(default_factory=dict)
+    """Step = Ray Data's statistics of its operators, as text; empty in one process."""
+
+
+@dataclass(frozen=True)
 class Report:
-    """The outcome of a preparation."""
+    """The figures of a preparation."""
 
     name: str
     meta: Meta
-    tallies: dict[str, Tally]
+    row_counts: dict[str, RowCounts]
     """By table: events, items, judgments."""
     facts: Facts
     sizes: dict[str, Any]
@@ -55,21 +70,23 @@ class Report:
     empty_files: tuple[str, ...]
     path: str
     """Folder of the prepared tables."""
+    timing: Timing | None = None
+    """Not part of the figures that two runs on the same data share."""
 
     @property
-    def total(self) -> Tally:
+    def total(self) -> RowCounts:
         """All tables together."""
-        whole = Tally()
-        for tally in self.tallies.values():
-            whole.read += tally.read
-            whole.kept += tally.kept
-            whole.rejected.update(tally.rejected)
+        whole = RowCounts()
+        for counts in self.row_counts.values():
+            whole.read += counts.read
+            whole.kept += counts.kept
+            whole.rejected.update(counts.rejected)
         return whole
 
     def headline(self) -> str:
         """One line: rows, users, items."""
         whole, meta = self.total, self.meta
-        rejected = sum(whole.rejected.values())
+        rejected = whole.num_rejected
         return (
             f"{whole.read:,} rows read, {whole.kept:,} kept, {rejected:,} rejected; "
             f"{meta.num_users:,} users, {meta.num_items:,} items, {meta.num_queries:,} queries"
@@ -87,7 +104,7 @@ class Report:
         timed = self.meta.has_time
         return {
             **self.total.as_json(),
-            "tables": {name: tally.as_json() for name, tally in self.tallies.items()},
+            "tables": {name: counts.as_json() for name, counts in self.row_counts.items()},
             "users": self.meta.num_users,
             "items": self.meta.num_items,
             "queries": self.meta.num_queries,
@@ -104,6 +121,12 @@ class Report:
             "empty_files": list(self.empty_files),
             "fingerprint": self.meta.fingerprint,
         }
+
+    def timing_rows(self) -> list[tuple[str, str, str]]:
+        """(step, seconds, share of all) of every step of the preparation."""
+        steps = self.timing.steps if self.timing else {}
+        whole = max(sum(steps.values()), 1e-9)
+        return [(name, f"{seconds:.2f}", f"{seconds / whole:.0%}") for name, seconds in steps.items()]
 
     def _cold(self) -> list[tuple[str, int, int]]:
         """(what, of the test part unknown to training, in the test part)."""
@@ -144,11 +167,9 @@ def _rows_table(report: Report) -> Table:
     for name in ("table", "read", "kept", "rejected"):
         table.add_column(name, justify="left" if name == "table" else "right")
     table.add_column("reasons")
-    for name, tally in report.tallies.items():
-        reasons = "\n".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common())
-        table.add_row(
-            name, f"{tally.read:,}", f"{tally.kept:,}", f"{sum(tally.rejected.values()):,}", reasons or "none"
-        )
+    for name, counts in report.row_counts.items():
+        reasons = "\n".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common())
+        table.add_row(name, f"{counts.read:,}", f"{counts.kept:,}", f"{counts.num_rejected:,}", reasons or "none")
     return table
 
 
@@ -174,39 +195,15 @@ def _most_common(counts: dict[str, int]) -> list[tuple[str, int]]:
 def write_html(report: Report, path: Path) -> None:
     """Writes the data report as one page with plots inside."""
     plots = [
-        ("Events a day", _plot_days),
+        ("Events per day", _plot_days),
         ("Events per user", _plot_history),
         ("Item popularity in training", _plot_popularity),
         ("Words per query", _plot_queries),
         ("Rejected rows by reason", _plot_rejected),
         ("Events by part", _plot_split),
     ]
-    drawn = [(title, _svg(draw, report)) for title, draw in plots]
-    figures = "".join(
-        f"<figure><figcaption>{html.escape(title)}</figcaption>{svg or '<p class=none>nothing to show</p>'}</figure>"
-        for title, svg in drawn
-    )
-    page = _PAGE.format(
-        name=html.escape(report.name),
-        headline=html.escape(report.headline()),
-        rows=_rows_html(report),
-        facts="".join(f"<tr><th>{html.escape(n)}</th><td>{html.escape(v)}</td></tr>" for n, v in report.figures()),
-        figures=figures,
-        fingerprint=html.escape(report.meta.fingerprint),
-    )
-    path.write_text(page, encoding="utf-8")
-
-
-def _rows_html(report: Report) -> str:
-    lines = []
-    for name, tally in report.tallies.items():
-        reasons = "<br>".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common()) or "none"
-        num_rejected = sum(tally.rejected.values())
-        lines.append(
-            f"<tr><th>{name}</th><td class=n>{tally.read:,}</td><td class=n>{tally.kept:,}</td>"
-            f"<td class=n>{num_rejected:,} ({num_rejected / max(1, tally.read):.1%})</td><td>{reasons}</td></tr>"
-        )
-    return "".join(lines)
+    drawn = [(title, markup(_svg(draw, report))) for title, draw in plots]
+    path.write_text(render("data_report.html.j2", report=report, plots=drawn), encoding="utf-8")
 
 
 def _svg(draw: Callable[[Any, Report], bool], report: Report) -> str:
@@ -312,31 +309,3 @@ def _plot_split(axes: Any, report: Report) -> bool:
     axes.set_ylabel("events" if report.facts.by_split else "judgments")
     axes.margins(y=0.15)
     return True
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}: data report</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fafafa; max-width: 1180px;
-  margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.5rem; margin-bottom: .2rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }} .lead {{ color: #555 }}
-table {{ border-collapse: collapse; background: #fff }}
-th, td {{ border: 1px solid #e2e2e2; padding: .35rem .7rem; text-align: left; vertical-align: top }}
-thead th {{ background: #f1f1f1 }} tbody th {{ font-weight: 600 }}
-.n {{ text-align: right; font-variant-numeric: tabular-nums }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem }}
-figure {{ margin: 0; background: #fff; border: 1px solid #e2e2e2; padding: .8rem }}
-figcaption {{ font-weight: 600; margin-bottom: .4rem }}
-svg {{ width: 100%; height: auto }} .none {{ color: #888 }}
-footer {{ color: #888; margin-top: 2rem; font-size: .85rem }}
-</style></head><body>
-<h1>{name}: data report</h1><p class="lead">{headline}</p>
-<h2>Rows</h2><table>
-<thead><tr><th>table</th><th>read</th><th>kept</th><th>rejected</th><th>reasons</th></tr></thead>
-<tbody>{rows}</tbody></table>
-<h2>Data</h2><table><tbody>{facts}</tbody></table>
-<h2>Plots</h2><div class="plots">{figures}</div>
-<footer>data fingerprint {fingerprint}</footer>
-</body></html>
-"""

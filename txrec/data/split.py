@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from txrec.config import SplitConfig
 from txrec.errors import DataError
-from txrec.schema import Split
+from txrec.schema import DAY_US, Split, parse_instant
 
-DAY_US = 86_400_000_000
 _LEAST_ITEM_EVENTS = 3
 """leave_one_out: users with fewer item events only train."""
 
@@ -30,9 +29,14 @@ def windows(cfg: SplitConfig, first_us: int, last_us: int) -> tuple[int, int]:
         last_us: time of the last event.
 
     Raises:
+        ConfigError: `cfg.test_start` is not ISO 8601.
         DataError: a part would be empty; says what the log spans.
     """
-    test_us = _instant(cfg.test_start) if cfg.test_start else last_us - round(cfg.test_days * DAY_US)
+    test_us = (
+        parse_instant(cfg.test_start, "prepare.split.test_start")
+        if cfg.test_start
+        else last_us - round(cfg.test_days * DAY_US)
+    )
     validation_us = test_us - round(cfg.validation_days * DAY_US)
     if not first_us < validation_us < test_us <= last_us:
         raise DataError(
@@ -76,16 +80,6 @@ def by_query(queries: Iterable[str], test_frac: float) -> list[int]:
         part = Split.TEST if place < test_frac else Split.VALIDATION if place < 2 * test_frac else Split.TRAIN
         parts.append(int(part))
     return parts
-
-
-def _instant(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise DataError(f"prepare.split.test_start = {text!r}: expected ISO 8601, e.g. 2011-10-10") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6)
 
 
 def _day(us: int) -> str:

@@ -23,7 +23,7 @@ from txrec.config import EvaluateConfig
 from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.model.history_features import NEW_SEARCH_US, History
-from txrec.schema import EVENT_CODES, PAD, EventKind, Split
+from txrec.schema import EVENT_CODES, PAD, EventKind, Split, is_engagement
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +96,13 @@ class Cases:
     def items(self, case: int) -> NDArray[np.int32]:
         """Items of the history that the user engaged with, oldest first."""
         history = self.history(case)
-        items: NDArray[np.int32] = history.item_idx[(history.item_idx != PAD) & (history.event != EventKind.IMPRESSION)]
+        items: NDArray[np.int32] = history.item_idx[(history.item_idx != PAD) & is_engagement(history.event)]
         return items
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(C,) how many items `items` has."""
-        engaged = (self.events.item_idx != PAD) & (self.events.event != EventKind.IMPRESSION)
+        engaged = (self.events.item_idx != PAD) & is_engagement(self.events.event)
         before = np.append(0, np.cumsum(engaged))
         found: NDArray[np.int64] = before[self.end] - before[self.start]
         return found
@@ -151,7 +151,7 @@ def _events(sequences: Sequences) -> History:
 def _targets(sequences: Sequences, split: Split, kinds: Sequence[str]) -> NDArray[np.bool_]:
     """(E,) events of the split that count as right answers."""
     wanted = [EVENT_CODES[kind] for kind in kinds]
-    engaged = np.isin(sequences.event, wanted) if wanted else sequences.event != EventKind.IMPRESSION
+    engaged = np.isin(sequences.event, wanted) if wanted else is_engagement(sequences.event)
     marked: NDArray[np.bool_] = engaged & (sequences.item_idx != PAD) & (sequences.split == split)
     return marked
 

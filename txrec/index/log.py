@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.data.prepared import PreparedData
-from txrec.schema import PAD, EventKind, Split
+from txrec.schema import PAD, Split
 
-DAY_US = 86_400_000_000
 FAST_HALF_LIFE_FACTOR = 0.25
 """Half-life of the fast-decaying counts as a share of the configured one."""
 NUM_TIME_DECAYS = 3
@@ -40,7 +39,7 @@ class EventLog:
     def select(cls, data: PreparedData, keep: NDArray[np.bool_]) -> "EventLog":
         """The item events among those marked in `keep` (E,)."""
         sequences = data.sequences
-        keep = keep & (sequences.item_idx != schema.PAD) & (sequences.event != EventKind.IMPRESSION)
+        keep = keep & (sequences.item_idx != schema.PAD) & schema.is_engagement(sequences.event)
         user = np.repeat(np.arange(len(sequences), dtype=np.int32), np.diff(sequences.offsets))
         ts = sequences.ts[keep]
         return cls(
@@ -54,7 +53,7 @@ class EventLog:
 
     def weights(self, half_life_days: float) -> NDArray[np.float32]:
         """(E,) weight of every event, 1 at the end of the log and halving every `half_life_days`; 1 without times."""
-        age_days = np.where(self.ts > 0, self.end_us - self.ts, 0) / DAY_US
+        age_days = np.where(self.ts > 0, self.end_us - self.ts, 0) / schema.DAY_US
         return np.exp2(-age_days / half_life_days).astype(np.float32)
 
     def first_ts(self, num_items: int) -> NDArray[np.int64]:
@@ -67,9 +66,7 @@ class EventLog:
 def engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
     """Events of a split in which a user did something with a product, and not only saw it."""
     events = data.sequences
-    return np.asarray(
-        (events.item_idx != PAD) & (events.event != int(EventKind.IMPRESSION)) & (events.split == int(split))
-    )
+    return np.asarray((events.item_idx != PAD) & schema.is_engagement(events.event) & (events.split == int(split)))
 
 
 def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

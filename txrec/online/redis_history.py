@@ -54,7 +54,6 @@ redis.call('SADD', prefix .. ':forgotten', user)
 return #members
 """
 _SEQUENCE_DIGITS = 15
-_DAY_US = 86_400_000_000
 
 
 class RedisHistory:
@@ -118,7 +117,7 @@ class RedisHistory:
                     if one.user_id not in gone:
                         self._show(pipeline, one, keep_since_us)
                 for day in self._days():
-                    if (day + 1) * _DAY_US <= keep_since_us:
+                    if (day + 1) * schema.DAY_US <= keep_since_us:
                         pipeline.delete(f"{self._prefix}:shown:{day}").srem(f"{self._prefix}:days", day)
                 pipeline.execute()
 
@@ -140,13 +139,13 @@ class RedisHistory:
         self._redis.close()
 
     def _show(self, pipeline: Any, one: Impression, keep_since_us: int) -> None:
-        day, name = one.ts // _DAY_US, f"{one.request_id} {one.variant}"
+        day, name = one.ts // schema.DAY_US, f"{one.request_id} {one.variant}"
         pipeline.sadd(f"{self._prefix}:days", day)
         pipeline.hsetnx(f"{self._prefix}:shown:{day}", name, json.dumps(asdict(one)))
         if one.user_id is not None:
             known = f"{self._prefix}:shown-to:{one.user_id}"
             pipeline.sadd(known, f"{day} {name}")
-            pipeline.expire(known, (one.ts - keep_since_us + _DAY_US) // 1_000_000)
+            pipeline.expire(known, (one.ts - keep_since_us + schema.DAY_US) // 1_000_000)
         if one.overlap is not None:
             pipeline.hincrby(f"{self._prefix}:overlap:{one.model_version}", "number", 1)
             pipeline.hincrbyfloat(f"{self._prefix}:overlap:{one.model_version}", "sum", one.overlap)

@@ -18,13 +18,13 @@ from txrec import schema
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.covisitation import Covisitation
 from txrec.index.lexical import NUM_TERM_MATCH, Lexical, Title
-from txrec.index.log import DAY_US, FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
+from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Source
 from txrec.index.tokens import trigrams, words
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.types import Candidates
-from txrec.schema import EventKind
+from txrec.schema import DAY_US, EventKind
 
 BY_VECTORS = ("dense", "new_items")
 """Sources that compare trained vectors."""
@@ -168,7 +168,7 @@ class _Histories:
         all_of = [one.history for one in requests]
         row = np.repeat(np.arange(len(all_of)), [len(one.item_idx) for one in all_of])
         item, event = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("item_idx", "event"))
-        kept = np.flatnonzero((item != schema.PAD) & (event != EventKind.IMPRESSION))
+        kept = np.flatnonzero((item != schema.PAD) & schema.is_engagement(event))
         row, item, event = row[kept], item[kept], event[kept]
         count = np.bincount(row, minlength=len(all_of))
         ends = np.cumsum(count)

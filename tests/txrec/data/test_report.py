@@ -44,7 +44,7 @@ def test_the_page_needs_no_network_and_draws_every_plot(tmp_path: Path) -> None:
     write_html(report, page)
     text = page.read_text()
     for title in (
-        "Events a day",
+        "Events per day",
         "Events per user",
         "Item popularity",
         "Words per query",

@@ -244,7 +244,7 @@ def test_a_joined_file_adds_columns_and_rows_without_a_match_are_kept_apart(tmp_
     assert data.items["category"].to_pylist()[0] == ["Home", "Tea"]
     (row,) = rejected(data)
     assert (row["row"], row["raw"], row["reason"]) == (3, "m9::Ghost::None", "no_match_in_join")
-    assert report.tallies["items"].as_json() == {"read": 3, "kept": 2, "rejected": {"no_match_in_join": 1}}
+    assert report.row_counts["items"].as_json() == {"read": 3, "kept": 2, "rejected": {"no_match_in_join": 1}}
 
 
 def test_a_line_may_be_a_user_and_his_items(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from tests.txrec.data.workbench import HEADER, events_of, prepared, write
 from txrec.config import SplitConfig
 from txrec.data import split
 from txrec.data.prepared import PreparedData
-from txrec.errors import DataError
-from txrec.schema import Split
+from txrec.errors import ConfigError, DataError
+from txrec.schema import DAY_US, Split
 
-DAY_US = 86_400_000_000
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -40,7 +39,7 @@ def test_a_part_without_events_is_refused(cfg: SplitConfig) -> None:
 
 
 def test_a_test_start_that_is_no_instant_is_refused() -> None:
-    with pytest.raises(DataError, match="test_start = 'monday': expected ISO 8601"):
+    with pytest.raises(ConfigError, match="test_start = 'monday': expected ISO 8601"):
         split.windows(SplitConfig(test_start="monday"), 0, DAY_US)
 
 

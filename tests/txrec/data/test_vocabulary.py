@@ -96,7 +96,7 @@ def test_attributes_and_availability_survive(shop) -> None:
 
 def test_a_repeated_product_is_quarantined(shop) -> None:
     report, _ = shop
-    assert report.tallies["items"].as_json() == {"read": 5, "kept": 4, "rejected": {"duplicate": 1}}
+    assert report.row_counts["items"].as_json() == {"read": 5, "kept": 4, "rejected": {"duplicate": 1}}
 
 
 def test_histories_hold_searches_items_and_kinds_in_order(shop) -> None:

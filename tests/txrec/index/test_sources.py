@@ -13,11 +13,11 @@ from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.fit import fit_sources, source_names
 from txrec.index.lexical import Lexical
-from txrec.index.log import DAY_US, EventLog
+from txrec.index.log import EventLog
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import SourceQuery
-from txrec.schema import Split
+from txrec.schema import DAY_US, Split
 
 
 def log_of(rows: list[tuple[int, int, int, float]]) -> EventLog:

@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.tiny import DAY_US, START_US
+from tests.tiny import START_US
 from txrec.errors import RequestError, UnknownItemError
 from txrec.model.ranker import HAS_QUERY
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request, Slate
 from txrec.recommender.retriever import NO_HISTORY
+from txrec.schema import DAY_US
 
 
 @pytest.fixture(scope="module")
