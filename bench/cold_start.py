@@ -25,7 +25,7 @@ from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
 from txrec.evals.evaluation import ask
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source, SourceQuery
 from txrec.recommender.recommender import Recommender, Request
@@ -47,7 +47,7 @@ def main() -> None:
         return
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     new = new_products(data)
-    every = cases(data, Split.TEST, config.evaluate)
+    every = eval_requests(data, Split.TEST, config.evaluate)
     asked, num_events = of_new(every.select(np.flatnonzero(every.query == 0)), new)
     print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(asked)} users bought {num_events} of them")
     answers, state = ask(recommender, data, asked, max(KS)), states(recommender, asked)
@@ -82,13 +82,13 @@ def new_products(data: PreparedData) -> NDArray[np.bool_]:
     """(N + 1,) products whose every event lies in the test part."""
     events = data.sequences
     earlier = np.bincount(events.item_idx[events.split < Split.TEST], minlength=data.meta.num_items + 1)
-    later = np.bincount(events.item[events.split == Split.TEST], minlength=data.meta.num_items + 1)
+    later = np.bincount(events.item_idx[events.split == Split.TEST], minlength=data.meta.num_items + 1)
     found: NDArray[np.bool_] = (earlier == 0) & (later > 0)
     found[0] = False
     return found
 
 
-def of_new(asked: Cases, new: NDArray[np.bool_]) -> tuple[Cases, int]:
+def of_new(asked: EvalRequests, new: NDArray[np.bool_]) -> tuple[EvalRequests, int]:
     """The cases with a history, their truth cut down to new products; and how many right answers there are."""
     kept = new[asked.truth.items]
     truth = type(asked.truth).group(asked.truth.case[kept], asked.truth.items[kept], len(asked))
@@ -97,12 +97,12 @@ def of_new(asked: Cases, new: NDArray[np.bool_]) -> tuple[Cases, int]:
     return type(asked)(**{**chosen.__dict__, "truth": truth.select(rows)}), int(truth.counts[rows].sum())
 
 
-def recalls(lists: NDArray[np.int32], asked: Cases) -> dict[str, float]:
+def recalls(lists: NDArray[np.int32], asked: EvalRequests) -> dict[str, float]:
     hit = metrics.hits(lists, asked.truth)
     return {f"recall@{k}": float(metrics.recall(hit, asked.truth.counts, k).mean()) for k in KS}
 
 
-def by_titles(data: PreparedData, asked: Cases, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def by_titles(data: PreparedData, asked: EvalRequests, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """(C, N + 1) scores, and the first products."""
     lexical, titles = Lexical.fit(data.items), data.items.column("title").to_pylist()
     texts = []
@@ -113,7 +113,7 @@ def by_titles(data: PreparedData, asked: Cases, last: int) -> tuple[NDArray[np.f
     return scores, lexical.first(texts, max(KS))
 
 
-def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
+def states(recommender: Recommender, asked: EvalRequests) -> NDArray[np.float32]:
     """(C, D) after each history."""
     retriever, found = recommender.retriever, []
     for start in range(0, len(asked), BATCH):
@@ -123,13 +123,13 @@ def states(recommender: Recommender, asked: Cases) -> NDArray[np.float32]:
     return np.concatenate(found)
 
 
-def by_source(source: Source, asked: Cases, state: NDArray[np.float32]) -> NDArray[np.int32]:
+def by_source(source: Source, asked: EvalRequests, state: NDArray[np.float32]) -> NDArray[np.int32]:
     """What one source proposes after (C, D) states."""
     query = SourceQuery([""] * len(asked), state, [asked.items(row) for row in range(len(asked))])
     return source.search(query, max(KS), [None] * len(asked)).item_idx
 
 
-def order(scores: NDArray[np.float32], asked: Cases, new: NDArray[np.bool_]) -> dict[str, float]:
+def order(scores: NDArray[np.float32], asked: EvalRequests, new: NDArray[np.bool_]) -> dict[str, float]:
     """Mean AUC and recall@10 of the new products' order by (C, N + 1) scores, the other products left out."""
     ids, areas, recall = np.flatnonzero(new), [], []
     for row in range(len(asked)):

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from txrec.config import ModelConfig, TrainConfig
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import Cases, Truth
+from txrec.evals.protocol import EvalRequests, GroundTruth
 from txrec.model.batch import Batch
 from txrec.model.history_features import History
 from txrec.model.item_encoder import Sizes
 from txrec.model.retrieval import RetrievalModel
-from txrec.train.ranker.examples import Step
+from txrec.train.retrieval.examples import Step
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
 from txrec.train.retrieval.setup import trainer_for
@@ -145,11 +145,11 @@ def _ours(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
     return lambda: trainer.step(source.batch, 0.5, True)
 
 
-def _no_cases() -> Cases:
+def _no_cases() -> EvalRequests:
     none = np.empty(0, np.int64)
     events = History(none.astype(np.int32), none.astype(np.int32), none.astype(np.int8), none)
-    truth = Truth(np.zeros(1, np.int64), none.astype(np.int32))
-    return Cases(events, none, none, none, none.astype(np.int32), none, truth, False)
+    truth = GroundTruth(np.zeros(1, np.int64), none.astype(np.int32))
+    return EvalRequests(events, none, none, none, none.astype(np.int32), none, truth, False)
 
 
 class PlainSasrec(nn.Module):

@@ -8,7 +8,7 @@ and answers the same cases under the same rule for items seen before. It chooses
 part, trained before it as txrec's history model is; with `--refit` it is also trained anew on everything before the
 test part, as the baselines are. Histories at the time of the test include validation in both. Users that it does not
 know get the popular items, as with every baseline. A trained bundle (`txrec train CONFIG`), where there is one, stands
-beside it. Cases with queries are beyond the peer. Prints NDCG@10 and recall@10 with 95 % bootstrap intervals over
+beside it. Requests with queries are beyond the peer. Prints NDCG@10 and recall@10 with 95 % bootstrap intervals over
 users, and one JSON object as its last line.
 """
 
@@ -31,7 +31,7 @@ from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, metrics
 from txrec.evals.evaluation import ask, query_texts, units
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.recommender.recommender import Recommender
 from txrec.schema import PAD, Split
 
@@ -46,7 +46,7 @@ def main() -> None:
     args = _arguments()
     config = small.prepared() if args.small else load(Path(args.config), args.overrides)
     data = PreparedData.open(config.data_dir)
-    asked = cases(data, Split.TEST, config.evaluate)
+    asked = eval_requests(data, Split.TEST, config.evaluate)
     if len(np.unique(asked.user)) < len(asked):  # a search is a case of its own, and RecTools has none
         asked = asked.select(np.flatnonzero(asked.query == PAD))
     systems = baselines.answer(baselines.fit(data, Split.TEST), asked, query_texts(data)[1:], data.meta.num_items, K)
@@ -99,7 +99,7 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, folde
     return {"settings": settings, **found}
 
 
-def peer_lists(asked: Cases, path: Path, popular: NDArray[np.int32]) -> Lists:
+def peer_lists(asked: EvalRequests, path: Path, popular: NDArray[np.int32]) -> Lists:
     """The peer's lists, one for each way of training, in the order of the cases.
 
     Args:
@@ -117,7 +117,7 @@ def peer_lists(asked: Cases, path: Path, popular: NDArray[np.int32]) -> Lists:
     return found
 
 
-def table(systems: Lists, asked: Cases) -> dict[str, dict[str, Any]]:
+def table(systems: Lists, asked: EvalRequests) -> dict[str, dict[str, Any]]:
     """Prints a line a system; returns the figures, on all cases and on those of users with a history."""
     known, user, shown = asked.end > asked.start, units(asked), (f"ndcg@{K}", f"recall@{K}")
     print(f"{len(asked):,} cases, {int(known.sum()):,} of users with a history (last column)")

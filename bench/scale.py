@@ -20,12 +20,12 @@ import torch
 
 from txrec.config import ModelConfig, TrainConfig
 from txrec.data.prepared import Sequences
-from txrec.evals.protocol import Cases, Truth
+from txrec.evals.protocol import EvalRequests, GroundTruth
 from txrec.model.history_features import History
 from txrec.model.item_encoder import Sizes
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import EventKind, Split
-from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
 from txrec.train.retrieval.validation import measure
@@ -128,16 +128,16 @@ def _users(num: int, num_items: int) -> Sequences:
     )
 
 
-def _cases(sequences: Sequences) -> Cases:
+def _cases(sequences: Sequences) -> EvalRequests:
     ends = sequences.offsets[1 : NUM_CASES + 1] - 1
-    return Cases(
+    return EvalRequests(
         events=History(sequences.item_idx, sequences.query_idx, sequences.event, sequences.ts),
         user=np.arange(NUM_CASES),
         start=sequences.offsets[:NUM_CASES],
         end=ends,
         query_idx=np.zeros(NUM_CASES, np.int32),
         now_us=np.zeros(NUM_CASES, np.int64),
-        truth=Truth(np.arange(NUM_CASES + 1), sequences.item_idx[ends]),
+        truth=GroundTruth(np.arange(NUM_CASES + 1), sequences.item_idx[ends]),
         filter_seen=True,
     )
 

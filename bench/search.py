@@ -28,7 +28,7 @@ from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.evaluation import ask, query_texts, units
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender import bundle
@@ -67,7 +67,7 @@ def main() -> None:
     if data.judged_only:
         print(json.dumps(graded(configs, data)))
         return
-    asked = cases(data, Split.TEST, configs[0].evaluate)
+    asked = eval_requests(data, Split.TEST, configs[0].evaluate)
     systems: dict[str, list[NDArray[np.int32]]] = {"ranked": [], "retrieval order": []}
     for config in configs:
         lists = ask(Recommender.open(made(config, data)), data, asked, K)
@@ -106,7 +106,7 @@ def made(config: Config, data: PreparedData) -> Path:
     return path
 
 
-def unseen(data: PreparedData, asked: Cases) -> NDArray[np.bool_]:
+def unseen(data: PreparedData, asked: EvalRequests) -> NDArray[np.bool_]:
     """(C,) requests whose normalised query was never clicked on before the split."""
     return (asked.query != PAD) & ~np.isin(asked.query, EventLog.before(data, Split.TEST).query)
 
@@ -115,7 +115,7 @@ Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]
 """Name = values, and the user of each."""
 
 
-def figures(lists: Sequence[NDArray[np.int32]], asked: Cases, new: NDArray[np.bool_]) -> Figures:
+def figures(lists: Sequence[NDArray[np.int32]], asked: EvalRequests, new: NDArray[np.bool_]) -> Figures:
     """Every figure of a system, as the mean of its lists (one a seed): by click, or NDCG by search."""
     case, user = asked.truth.case, units(asked)
     listed = np.stack([ids[case] == asked.truth.items[:, None] for ids in lists])  # (seeds, clicks, K)
@@ -135,7 +135,7 @@ def report(
     name: str,
     seeds: Sequence[int],
     systems: dict[str, list[NDArray[np.int32]]],
-    asked: Cases,
+    asked: EvalRequests,
     new: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Prints a line a system, and returns all the figures."""

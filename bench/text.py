@@ -26,7 +26,7 @@ from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.evals import text_quality
-from txrec.evals.robust import robustness
+from txrec.evals.query_robustness import robustness
 from txrec.index.lexical import Lexical
 from txrec.index.tokens import words
 from txrec.recommender.recommender import Recommender

@@ -38,7 +38,7 @@ from pipelines import cluster, train
 from txrec.config import Config
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.progress import Progress, silent
 from txrec.schema import Split
 from txrec.train.retrieval.loop import EpochReport, Trainer
@@ -97,7 +97,9 @@ def run_here(config: Config, data: PreparedData, target: float) -> dict[str, Any
     reports = trainer.state.history
     reached = [report["seconds"] for report in reports if _figure(report) >= target]
     test = figures(
-        measure(trainer.objective.model, cases(data, Split.TEST, config.evaluate), trainer.examples.query_vectors)
+        measure(
+            trainer.objective.model, eval_requests(data, Split.TEST, config.evaluate), trainer.examples.query_vectors
+        )
     )
     print(f"test NDCG@10 {test['ndcg@10']:.4f}  HR@10 {test['recall@10']:.4f}")
     return {

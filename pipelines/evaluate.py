@@ -19,12 +19,12 @@ from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
-from txrec.evals.ceiling import ceiling
 from txrec.evals.evaluation import Evaluation, Lists, ask, best_of, check_metric, deciding, evaluate, query_texts, units
 from txrec.evals.judged import HEAD, judged, lines
+from txrec.evals.oracle_bound import ceiling
 from txrec.evals.plots import label
-from txrec.evals.protocol import Cases, cases
-from txrec.evals.robust import robustness
+from txrec.evals.protocol import EvalRequests, eval_requests
+from txrec.evals.query_robustness import robustness
 from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
@@ -69,7 +69,7 @@ class EvaluateSummary:
 
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))
-        asked = self.figures["asked"]
+        asked = self.figures["requests"]
         table = Table(f"{asked['num_cases']:,} requests", *columns, **_PLAIN)
         rows = {"txrec": self.figures["test"], "  retrieval only": self.figures["retrieval"]}
         if "production" in self.figures:
@@ -223,7 +223,7 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
         means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
         return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
-    asked = cases(data, Split.TEST, config.evaluate)
+    asked = eval_requests(data, Split.TEST, config.evaluate)
     lists = [ask(bundle, data, asked, max(config.evaluate.ks), progress) for bundle in bundles]
     own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
     metric = config.publish.metric
@@ -234,7 +234,7 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
     return CompareSummary(metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(asked), parts)
 
 
-def _in_slice(part: Slice, first: Lists, second: Lists, asked: Cases, config: Config) -> SliceComparison:
+def _in_slice(part: Slice, first: Lists, second: Lists, asked: EvalRequests, config: Config) -> SliceComparison:
     metric, ks = config.publish.metric, config.evaluate.ks
     own, other = (metrics.per_case(lists.ranked[part.rows], part.truth, ks)[metric] for lists in (first, second))
     unit = units(asked)[part.rows]

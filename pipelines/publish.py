@@ -68,7 +68,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
     with registry.locked() as version:
         decision = _decide(config, registry, candidate, version, figures, unanswered, force, progress)
         kept: dict[str, Any] = {
-            name: figures[name] for name in ("test", "retrieval", "judged", "asked", "oracle") if name in figures
+            name: figures[name] for name in ("test", "retrieval", "judged", "requests", "oracle") if name in figures
         }
         path = registry.add(config.candidate_dir, kept, decision)
     production = registry.production
@@ -85,9 +85,9 @@ def _measured(config: Config) -> dict[str, Any]:
     if not manifest.is_file():
         raise StageError(f"{config.candidate_dir}: no bundle here; run `txrec train CONFIG` first")
     version = json.loads(manifest.read_text(encoding="utf-8"))["version"]
-    if figures["asked"]["bundle"] != version:
+    if figures["requests"]["bundle"] != version:
         raise StageError(
-            f"{file}: measures bundle {figures['asked']['bundle']}, the candidate is {version};"
+            f"{file}: measures bundle {figures['requests']['bundle']}, the candidate is {version};"
             " run `txrec evaluate CONFIG` again"
         )
     return figures
@@ -136,7 +136,7 @@ def _decide(
 
 def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:
     """What the evaluation says about the figure that `deciding` measures, as fields of a `Decision`."""
-    found, metric, count = figures, config.publish.metric, figures["asked"]["num_cases"]
+    found, metric, count = figures, config.publish.metric, figures["requests"]["num_cases"]
     if data.judged_only:
         found, metric = figures["judged"], f"ndcg@{judged.K}"
         if not found:

@@ -282,7 +282,7 @@ class LocalService:
         self._recommender = recommender
         self._model = model
         self._journal = journal or SqliteJournal()
-        self._reached = 0
+        self._validation_score = 0
         self._busy = asyncio.Lock()
 
     async def recommend(self, asked: Asked) -> Answer:
@@ -316,8 +316,8 @@ class LocalService:
             return await asyncio.to_thread(self._ask, call)
 
     def _ask(self, call: Callable[[SupportsRecommend], T]) -> T:
-        changes = self._journal.since(self._reached)
+        changes = self._journal.since(self._validation_score)
         if changes.items:
             self._recommender = self._recommender.with_changes(changes.items)
-            self._reached = changes.version
+            self._validation_score = changes.version
         return call(self._recommender)

@@ -8,13 +8,13 @@ from tokenizers import Tokenizer
 
 from txrec.config import Config, ModelConfig, PretrainConfig, RankerConfig, TextConfig, TrainConfig
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors, save_vectors
 from txrec.recommender import bundle
 from txrec.schema import Split
-from txrec.train.ranker.examples import Examples
 from txrec.train.ranker.fit import fit_ranker
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
 from txrec.train.retrieval.objective import NextItem
 from txrec.train.text import pretrain
@@ -54,6 +54,6 @@ def _train_model(text_dir: Path, data: PreparedData, config: Config) -> Retrieva
     model = RetrievalModel.for_data(config.model, data, item_text)
     counts = torch.from_numpy(np.array(data.items["train_count"].to_numpy()[: data.meta.num_trained_items]))
     examples = Examples.of(data.sequences, torch.from_numpy(query_vectors), config.model, config.train)
-    shown = cases(data, Split.VALIDATION, config.evaluate)
+    shown = eval_requests(data, Split.VALIDATION, config.evaluate)
     Trainer(NextItem(model, config.train, counts), examples, shown, config.train, config.seed).run(lambda *_: None)
     return model.eval()

@@ -1,4 +1,4 @@
-"""Every error that txrec raises on purpose. A user can always act on the message.
+"""Exception hierarchy of txrec. A user can always act on the message.
 
     TxrecError                    anything below; the command line prints its message and exits with `exit_code`
     ├── ConfigError               a TOML file or an override: unknown key, bad value

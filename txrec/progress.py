@@ -1,4 +1,4 @@
-"""How long-running work tells how far it is. The worker calls, the caller decides what to show."""
+"""Progress callback of long-running work. The worker calls, the caller decides what to show."""
 
 from typing import Protocol
 

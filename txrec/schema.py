@@ -1,4 +1,4 @@
-"""The words and tables of the domain, fixed here for every other module.
+"""Domain vocabulary and Arrow schemas: event kinds, splits, rejection reasons, tables.
 
 - *event*: one thing that a user did at one time; its kind is one of `EventKind`.
 - *user_id*, *item_id*: the shop's own strings, everywhere. *user_idx*, *item_idx*, *query_idx*, *category_idx*,

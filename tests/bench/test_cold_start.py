@@ -11,7 +11,7 @@ import pytest
 
 from txrec.config import EvaluateConfig
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.schema import Split
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "cold_start.py"
@@ -32,7 +32,7 @@ def test_new_are_those_whose_every_event_lies_in_the_test_part(bench: dict[str, 
 
 
 def test_the_order_of_new_products_leaves_all_others_out(bench: dict[str, Any], tiny: PreparedData) -> None:
-    asked, new = cases(tiny, Split.TEST, EvaluateConfig()), np.zeros(tiny.meta.num_items + 1, np.bool_)
+    asked, new = eval_requests(tiny, Split.TEST, EvaluateConfig()), np.zeros(tiny.meta.num_items + 1, np.bool_)
     new[1:21] = True
     asked, count = bench["of_new"](asked, new)
     assert count == asked.truth.counts.sum() > 0

@@ -9,7 +9,7 @@ import pytest
 
 from txrec.config import EvaluateConfig
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.schema import Split
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -20,7 +20,7 @@ def test_lists_follow_the_cases_and_are_filled_with_popular_items(
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     script = runpy.run_path(str(BENCH / "peer_quality.py"))
-    asked = cases(tiny, Split.TEST, EvaluateConfig()).select(np.arange(3))
+    asked = eval_requests(tiny, Split.TEST, EvaluateConfig()).select(np.arange(3))
     popular = np.tile(np.arange(20, 30, dtype=np.int32), (3, 1))
     rows = [("before test", asked.user[2], 7, 1), ("before test", asked.user[2], 20, 2)]
     rows += [("before test", asked.user[0], item, item) for item in range(1, 11)]

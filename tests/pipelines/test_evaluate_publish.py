@@ -19,7 +19,7 @@ from tests import tiny_bundle as bundles
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.errors import ConfigError, StageError
-from txrec.evals.evaluation import Deciding
+from txrec.evals.evaluation import PromotionMetric
 from txrec.registry.registry import Registry
 
 
@@ -53,7 +53,7 @@ def with_value(config: Config, root: Path, **fields: object) -> Config:
 
 def test_metrics_json_holds_the_recommender_beside_the_baselines(config: Config, summary: EvaluateSummary) -> None:
     figures = json.loads((config.reports_dir / "metrics.json").read_text())
-    assert {"test", "retrieval", "baselines", "slices", "intervals", "comparisons", "asked"} <= set(figures)
+    assert {"test", "retrieval", "baselines", "slices", "intervals", "comparisons", "requests"} <= set(figures)
     assert 0 < figures["test"]["ndcg@10"] <= 1
     assert figures["baselines"]["popularity"]["ndcg@10"] < figures["baselines"]["covisitation"]["ndcg@10"]
 
@@ -70,7 +70,7 @@ def test_the_summary_names_the_figure_its_interval_and_the_best_baseline(summary
 
 def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSummary) -> None:
     table = pq.read_table(config.reports_dir / "cases.parquet")
-    assert table.num_rows == summary.figures["asked"]["num_cases"]
+    assert table.num_rows == summary.figures["requests"]["num_cases"]
     assert sum(table["ndcg@10"].to_pylist()) / table.num_rows == pytest.approx(summary.figures["test"]["ndcg@10"])
 
 
@@ -200,7 +200,7 @@ def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     assert second.decision.over_baseline.difference.mean == pytest.approx(over)
     assert "best baseline, covisitation" in shown(second.render())
     assert second.decision.production == "v1"
-    assert second.decision.num_cases == summary.figures["asked"]["num_cases"]
+    assert second.decision.num_cases == summary.figures["requests"]["num_cases"]
     manifest = json.loads((run.registry_dir / "production" / "manifest.json").read_text())
     assert manifest["version"] == "v2"
     assert manifest["metrics"]["test"]["ndcg@10"] == pytest.approx(summary.figures["test"]["ndcg@10"])
@@ -220,7 +220,7 @@ def test_a_worse_candidate_is_kept_out_unless_forced(
     publish.run(run)
     real, shares = publish.deciding, iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
 
-    def halved(*args: Any) -> Deciding:
+    def halved(*args: Any) -> PromotionMetric:
         found = real(*args)
         return replace(found, values=found.values * next(shares))
 
@@ -239,7 +239,7 @@ def test_an_evaluation_of_another_candidate_is_not_published(
 ) -> None:
     run = with_value(config, tmp_path)
     figures = json.loads((run.reports_dir / "metrics.json").read_text())
-    figures["asked"]["bundle"] = "20200101T000000-00000000"
+    figures["requests"]["bundle"] = "20200101T000000-00000000"
     (run.reports_dir / "metrics.json").write_text(json.dumps(figures))
     with pytest.raises(StageError, match="run `txrec evaluate CONFIG` again"):
         publish.run(run)

@@ -1,4 +1,4 @@
-"""What a careful shop would have without a trained model; every figure is read beside these, on the same cases.
+"""Baselines without a trained model, measured on the same requests as the recommender.
 
 Each is fitted on what happened before the split and answers every request: where it has nothing to say (no query, no
 history, a query never seen) it fills up with popular items. The counting itself is that of the candidate sources.
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import Cases
+from txrec.evals.protocol import EvalRequests
 from txrec.index.covisitation import Covisitation
 from txrec.index.filters import restrict
 from txrec.index.lexical import Lexical
@@ -135,7 +135,7 @@ def fit(data: PreparedData, split: Split) -> dict[str, Answers]:
 
 def answer(
     baselines: Mapping[str, Answers],
-    cases: Cases,
+    cases: EvalRequests,
     texts: Sequence[str],
     num_items: int,
     k: int,
@@ -158,15 +158,15 @@ def answer(
     for start in range(0, len(cases), BATCH):
         rows = np.arange(start, min(start + BATCH, len(cases)))
         items = [cases.items(int(row)) for row in rows]
-        asked = SourceQuery(
+        requests = SourceQuery(
             texts=[texts[query - 1] if query else "" for query in cases.query_idx[rows]],
             states=np.zeros((len(rows), 1), np.float32),
             items=items,
         )
         masks = [restrict(num_items + 1, None, np.unique(own)) if cases.filter_seen else None for own in items]
-        popular = baselines["popularity"].search(asked, k, masks).item_idx
+        popular = baselines["popularity"].search(requests, k, masks).item_idx
         for name, baseline in baselines.items():
-            found[name][rows] = fill(baseline.search(asked, k, masks).item_idx, popular)
+            found[name][rows] = fill(baseline.search(requests, k, masks).item_idx, popular)
         progress("baselines", int(rows[-1]) + 1, len(cases))
     return found
 

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals of a mean, and a paired test of two systems on the same cases.
+"""Bootstrap confidence intervals of means, and a paired test of two systems on the same requests.
 
 The resampled unit is the user, not the case: one user's cases are not independent of each other.
 """

@@ -1,4 +1,4 @@
-"""A bundle measured on the requests of a split: its answers, the baselines', every figure, slices and intervals.
+"""Offline evaluation of a bundle on one split: answers, baselines, metrics, slices and confidence intervals.
 
 Answers come from the code that serves (`Recommender.retrieve_dense`, `rank_dense`), over the whole catalogue.
 """
@@ -17,14 +17,14 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError, StageError
 from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.metrics import Floats
-from txrec.evals.protocol import Cases, Truth, cases
+from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.evals.slices import slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Candidates, Event, Recommender, Request
 from txrec.schema import PAD, EventKind, Split
 
 BATCH = 128
-"""Cases answered together."""
+"""EvalRequests answered together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Evaluation:
     """Everything that an evaluation came to; `figures` is what metrics.json holds."""
 
     data: PreparedData
-    cases: Cases
+    cases: EvalRequests
     lists: Lists
     systems: Mapping[str, NDArray[np.int32]]
     """Name = (C, K) lists of `test`, `retrieval`, `production` where there is one, and every baseline."""
@@ -64,34 +64,34 @@ def evaluate(
 ) -> Evaluation:
     """Measures a recommender, the one in production and the baselines on all requests of a split."""
     metric, ks = config.publish.metric, config.evaluate.ks
-    asked = cases(data, split, config.evaluate)
-    lists = ask(recommender, data, asked, max(ks), progress)
+    requests = eval_requests(data, split, config.evaluate)
+    lists = ask(recommender, data, requests, max(ks), progress)
     systems = {"test": lists.ranked, "retrieval": lists.retrieved}
     if production is not None:
-        systems["production"] = ask(production, data, asked, max(ks), progress).ranked
+        systems["production"] = ask(production, data, requests, max(ks), progress).ranked
     systems |= baselines.answer(
-        baselines.fit(data, split), asked, query_texts(data)[1:], data.meta.num_items, max(ks), progress
+        baselines.fit(data, split), requests, query_texts(data)[1:], data.meta.num_items, max(ks), progress
     )
-    per_case = {name: metrics.per_case(ids, asked.truth, ks) for name, ids in systems.items()}
+    per_case = {name: metrics.per_case(ids, requests.truth, ks) for name, ids in systems.items()}
     check_metric(metric, per_case["test"])
     figures: dict[str, Any] = {
-        "test": list_figures(lists, asked, data, recommender, per_case["test"], ks),
+        "test": list_figures(lists, requests, data, recommender, per_case["test"], ks),
         "retrieval": metrics.means(per_case["retrieval"]),
-        "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in _OWN},
-        "slices": _slice_figures(data, asked, systems, ks),
-        "asked": _description(config, asked, split, recommender, lists),
+        "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in OWN_SYSTEMS},
+        "slices": _slice_figures(data, requests, systems, ks),
+        "requests": _description(config, requests, split, recommender, lists),
     }
     if production is not None:
         figures["production"] = {"bundle": production.version, **metrics.means(per_case["production"])}
-    figures |= _certainty(config, asked, per_case, metric, progress)
-    return Evaluation(data, asked, lists, systems, per_case, figures, metric)
+    figures |= _certainty(config, requests, per_case, metric, progress)
+    return Evaluation(data, requests, lists, systems, per_case, figures, metric)
 
 
-_OWN = ("test", "retrieval", "production")
+OWN_SYSTEMS = ("test", "retrieval", "production")
 
 
 @dataclass(frozen=True, eq=False)
-class Deciding:
+class PromotionMetric:
     """The figure that decides whether a bundle is promoted, of every request of the test part."""
 
     metric: str
@@ -103,12 +103,14 @@ class Deciding:
         """Over all requests."""
         return float(self.values.mean())
 
-    def over(self, other: "Deciding", config: Config) -> bootstrap.Paired:
+    def over(self, other: "PromotionMetric", config: Config) -> bootstrap.Paired:
         """How far it lies above another bundle's on the same requests."""
         return bootstrap.paired(self.values, other.values, self.unit, max(config.evaluate.bootstrap, 1), config.seed)
 
 
-def deciding(config: Config, data: PreparedData, recommender: Recommender, progress: Progress = silent) -> Deciding:
+def deciding(
+    config: Config, data: PreparedData, recommender: Recommender, progress: Progress = silent
+) -> PromotionMetric:
     """Measures it: `publish.metric` over the whole catalogue, or NDCG@10 within judged pairs where there is no log.
 
     Where people graded some products, all others count as wrong over the whole catalogue, however good they are.
@@ -118,12 +120,12 @@ def deciding(config: Config, data: PreparedData, recommender: Recommender, progr
         if not len(given):
             raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
         ndcg = judged.graded_ndcg(judged.by_recommender(recommender, data, given, progress), given)
-        return Deciding(judged.METRIC, ndcg, np.arange(len(ndcg)))
+        return PromotionMetric(judged.METRIC, ndcg, np.arange(len(ndcg)))
     metric, ks = config.publish.metric, config.evaluate.ks
-    asked = cases(data, Split.TEST, config.evaluate)
-    found = metrics.per_case(ask(recommender, data, asked, max(ks), progress).ranked, asked.truth, ks)
+    requests = eval_requests(data, Split.TEST, config.evaluate)
+    found = metrics.per_case(ask(recommender, data, requests, max(ks), progress).ranked, requests.truth, ks)
     check_metric(metric, found)
-    return Deciding(metric, found[metric], units(asked))
+    return PromotionMetric(metric, found[metric], units(requests))
 
 
 def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
@@ -131,36 +133,38 @@ def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
     return max(systems, key=lambda name: systems[name][metric])
 
 
-def ask(recommender: Recommender, data: PreparedData, asked: Cases, k: int, progress: Progress = silent) -> Lists:
+def ask(
+    recommender: Recommender, data: PreparedData, requests: EvalRequests, k: int, progress: Progress = silent
+) -> Lists:
     """Answers every case.
 
-    A bundle made from other data than `data` is asked in raw ids and texts, as over HTTP, so that bundles of different
-    ages can be compared on the same events.
+    A bundle made from other data than `data` gets requests with the shop's ids and texts, as over HTTP, so that
+    bundles of different ages can be compared on the same events.
     """
     same = recommender.bundle.manifest.data_fingerprint == data.meta.fingerprint
     names, own = query_texts(data), _own_ids(recommender, data)
-    shape = (len(asked), k)
+    shape = (len(requests), k)
     lists = Lists(
         np.zeros(shape, np.int32),
         np.zeros(shape, np.int32),
         np.full(shape, -np.inf, np.float32),
-        np.zeros(len(asked), bool),
+        np.zeros(len(requests), bool),
         0.0,
     )
     started = time.monotonic()
-    for start in range(0, len(asked), BATCH):
-        rows = range(start, min(start + BATCH, len(asked)))
+    for start in range(0, len(requests), BATCH):
+        rows = range(start, min(start + BATCH, len(requests)))
         if same:
-            candidates = _by_dense_ids(recommender, asked, names, rows, k)
+            candidates = _by_dense_ids(recommender, requests, names, rows, k)
         else:
-            candidates = recommender.retrieve([_request(asked, data, names, row, k) for row in rows])
+            candidates = recommender.retrieve([_request(requests, data, names, row, k) for row in rows])
         for row, one, order in zip(rows, candidates, recommender.rank_dense(candidates), strict=True):
             count = min(k, len(one))
             lists.retrieved[row, :count] = own[one.item_idx[:count]]
             lists.ranked[row, :count] = own[one.item_idx[order.order[:count]]]
             lists.scores[row, :count] = order.scores[:count]
             lists.by_ranker[row] = order.by_ranker
-        progress("answering", rows[-1] + 1, len(asked))
+        progress("answering", rows[-1] + 1, len(requests))
     return Lists(lists.retrieved, lists.ranked, lists.scores, lists.by_ranker, time.monotonic() - started)
 
 
@@ -176,20 +180,20 @@ def _own_ids(recommender: Recommender, data: PreparedData) -> NDArray[np.int32]:
 
 
 def _by_dense_ids(
-    recommender: Recommender, asked: Cases, names: Sequence[str], rows: range, k: int
+    recommender: Recommender, requests: EvalRequests, names: Sequence[str], rows: range, k: int
 ) -> list[Candidates]:
     return recommender.retrieve_dense(
-        [asked.history(row) for row in rows],
-        [names[asked.query_idx[row]] for row in rows],
-        asked.now_us[rows.start : rows.stop],
-        [np.unique(asked.items(row)).tolist() for row in rows] if asked.filter_seen else None,
+        [requests.history(row) for row in rows],
+        [names[requests.query_idx[row]] for row in rows],
+        requests.now_us[rows.start : rows.stop],
+        [np.unique(requests.items(row)).tolist() for row in rows] if requests.filter_seen else None,
         k,
     )
 
 
-def _request(asked: Cases, data: PreparedData, names: Sequence[str], row: int, k: int) -> Request:
+def _request(requests: EvalRequests, data: PreparedData, names: Sequence[str], row: int, k: int) -> Request:
     keys = data.items.column("item_id")
-    history = asked.history(row)
+    history = requests.history(row)
     columns = (history.item_idx.tolist(), history.query_idx.tolist(), history.event.tolist(), history.ts.tolist())
     events = tuple(
         Event(EventKind(kind).label, keys[item - 1].as_py() if item else None, names[query] or None, ts or None)
@@ -197,10 +201,10 @@ def _request(asked: Cases, data: PreparedData, names: Sequence[str], row: int, k
     )
     return Request(
         events=events,
-        query=names[asked.query_idx[row]] or None,
+        query=names[requests.query_idx[row]] or None,
         top_k=k,
-        exclude_seen=asked.filter_seen,
-        now_us=int(asked.now_us[row]) or None,
+        exclude_seen=requests.filter_seen,
+        now_us=int(requests.now_us[row]) or None,
     )
 
 
@@ -212,7 +216,7 @@ def check_metric(metric: str, known: Mapping[str, object]) -> None:
 
 def list_figures(
     lists: Lists,
-    asked: Cases,
+    requests: EvalRequests,
     data: PreparedData,
     recommender: Recommender,
     per_case: Mapping[str, Floats],
@@ -227,23 +231,23 @@ def list_figures(
         found[f"coverage@{k}"] = metrics.coverage(ranked, num_items, k)
         found[f"gini@{k}"] = metrics.gini(ranked, num_items, k)
         found[f"novelty@{k}"] = metrics.novelty(ranked, train_count, k)
-        found[f"popularity_bias@{k}"] = metrics.popularity_bias(ranked, train_count, asked.truth, k)
+        found[f"popularity_bias@{k}"] = metrics.popularity_bias(ranked, train_count, requests.truth, k)
         if k > 1:
             found[f"intra_list_diversity@{k}"] = metrics.intra_list_diversity(ranked, vectors, k)
-    found["auc"] = metrics.global_auc(lists.scores, ranked, asked.truth, num_items)
-    auc_per_case = metrics.catalogue_auc(ranked, asked.truth, num_items)
-    found["auc_per_user"] = float(metrics.by_user(auc_per_case, units(asked)).mean()) if len(asked) else 0.0
-    return found | _probability_figures(lists, asked.truth)
+    found["auc"] = metrics.global_auc(lists.scores, ranked, requests.truth, num_items)
+    auc_per_case = metrics.catalogue_auc(ranked, requests.truth, num_items)
+    found["auc_per_user"] = float(metrics.by_user(auc_per_case, units(requests)).mean()) if len(requests) else 0.0
+    return found | _probability_figures(lists, requests.truth)
 
 
-def scored_pairs(lists: Lists, truth: Truth) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def scored_pairs(lists: Lists, truth: GroundTruth) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(n,) click probabilities of the listed items of cases that a ranker answered, and (n,) whether each is right."""
     ids = lists.ranked[lists.by_ranker]
     right = metrics.hits(ids, truth.select(np.flatnonzero(lists.by_ranker)))
     return lists.scores[lists.by_ranker][ids != PAD], right[ids != PAD]
 
 
-def _probability_figures(lists: Lists, truth: Truth) -> dict[str, float]:
+def _probability_figures(lists: Lists, truth: GroundTruth) -> dict[str, float]:
     probability, right = scored_pairs(lists, truth)
     if not len(probability):
         return {}
@@ -263,48 +267,54 @@ def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32
 
 
 def _slice_figures(
-    data: PreparedData, asked: Cases, systems: Mapping[str, NDArray[np.int32]], ks: Sequence[int]
+    data: PreparedData, requests: EvalRequests, systems: Mapping[str, NDArray[np.int32]], ks: Sequence[int]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for part in slices(data, asked):
+    for part in slices(data, requests):
         by_system = {
             name: metrics.means(metrics.per_case(ids[part.rows], part.truth, ks)) for name, ids in systems.items()
         }
-        others = {name: values for name, values in by_system.items() if name not in _OWN}
+        others = {name: values for name, values in by_system.items() if name not in OWN_SYSTEMS}
         found[part.name] = {
             "num_cases": len(part.rows),
-            **{name: by_system[name] for name in _OWN if name in by_system},
+            **{name: by_system[name] for name in OWN_SYSTEMS if name in by_system},
             "baselines": others,
         }
     return found
 
 
-def _description(config: Config, asked: Cases, split: Split, recommender: Recommender, lists: Lists) -> dict[str, Any]:
+def _description(
+    config: Config, requests: EvalRequests, split: Split, recommender: Recommender, lists: Lists
+) -> dict[str, Any]:
     most = config.evaluate.max_cases
     return {
         "split": split.label,
-        "num_cases": len(asked),
-        "num_users": len(np.unique(asked.user)),
-        "with_query": int((asked.query_idx != PAD).sum()),
-        "sampled": 0 < most <= len(asked),
-        "filter_seen": asked.filter_seen,
+        "num_cases": len(requests),
+        "num_users": len(np.unique(requests.user)),
+        "with_query": int((requests.query_idx != PAD).sum()),
+        "sampled": 0 < most <= len(requests),
+        "filter_seen": requests.filter_seen,
         "bundle": recommender.version,
         "ranker": recommender.ranker is not None,
-        "cases_per_s": round(len(asked) / lists.seconds, 1) if lists.seconds else 0.0,
+        "cases_per_s": round(len(requests) / lists.seconds, 1) if lists.seconds else 0.0,
     }
 
 
-def units(asked: Cases) -> NDArray[np.int64]:
+def units(requests: EvalRequests) -> NDArray[np.int64]:
     """(C,) what is resampled: the user of each case, the case itself where it is nobody's."""
-    return np.where(asked.user >= 0, asked.user, -1 - np.arange(len(asked)))
+    return np.where(requests.user >= 0, requests.user, -1 - np.arange(len(requests)))
 
 
 def _certainty(
-    config: Config, asked: Cases, per_case: Mapping[str, Mapping[str, Floats]], metric: str, progress: Progress
+    config: Config,
+    requests: EvalRequests,
+    per_case: Mapping[str, Mapping[str, Floats]],
+    metric: str,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Intervals of the recommender's figures and of everybody's deciding one; paired tests against the recommender."""
-    resamples, unit = config.evaluate.bootstrap, units(asked)
-    if not resamples or not len(asked):
+    resamples, unit = config.evaluate.bootstrap, units(requests)
+    if not resamples or not len(requests):
         return {"intervals": {}, "comparisons": {}}
     progress("bootstrap", 0, 2)
     own = bootstrap.intervals(per_case["test"], unit, resamples, config.seed)

@@ -1,4 +1,4 @@
-"""Judged pairs ranked among themselves: the products that people graded for a query, by the recommender and by BM25.
+"""Graded relevance within judged pairs: NDCG@10 over the products graded for a query, recommender beside BM25.
 
 NDCG@10 is graded: a pair gains 2 ** grade - 1, and ties of a score count as their mean order (McSherry and Najork,
 2008). ROC-AUC asks, over all pairs at once, whether a right pair scores above a wrong one; a pair is right from
@@ -124,7 +124,7 @@ def by_recommender(
     own = given.select(known)
     own = replace(own, item=dense[own.item].astype(np.int32))
     scores, done = np.full(len(given), -np.inf, np.float32), 0
-    for part, retrieval_queries in asked(own, data, recommender.catalogue):
+    for part, retrieval_queries in judged_requests(own, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(retrieval_queries)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.item_idx[order.order].tolist(), order.scores.tolist(), strict=True))
@@ -134,7 +134,7 @@ def by_recommender(
     return scores
 
 
-def asked(
+def judged_requests(
     given: Judgments, data: PreparedData, catalogue: Catalogue
 ) -> Iterator[tuple[list[NDArray[np.int64]], list[RetrievalQuery]]]:
     """Every judged query as a question that only its judged products can answer, with the pairs' rows, in batches."""

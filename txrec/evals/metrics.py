@@ -1,4 +1,4 @@
-"""Measures of ranked lists, vectorised over cases: arrays in, one figure a case out (`per_case`), or one for all.
+"""Ranking metrics, vectorised over requests: one figure per request (`per_case`) or one for all of them.
 
 Every list is a row of dense indices, best first, filled up with PAD. Definitions are those of TREC: gains are binary,
 recall and average precision divide by the number of right items, NDCG by the best that k places can hold.
@@ -11,13 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from txrec.evals.protocol import Truth
+from txrec.evals.protocol import GroundTruth
 from txrec.schema import PAD
 
 Floats = NDArray[np.float64]
 
 
-def hits(ids: NDArray[np.int32], truth: Truth) -> NDArray[np.bool_]:
+def hits(ids: NDArray[np.int32], truth: GroundTruth) -> NDArray[np.bool_]:
     """(C, K) True where a listed item is right for its case."""
     width = int(max(ids.max(initial=0), truth.items.max(initial=0))) + 1
     right = truth.case * width + truth.items  # one sorted key a (case, item) pair
@@ -64,7 +64,7 @@ def average_precision(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: i
     return found
 
 
-def per_case(ids: NDArray[np.int32], truth: Truth, ks: Sequence[int]) -> dict[str, Floats]:
+def per_case(ids: NDArray[np.int32], truth: GroundTruth, ks: Sequence[int]) -> dict[str, Floats]:
     """Every list measure at every k, one figure a case; `mrr` and `map` without k use the whole list.
 
     Args:
@@ -118,7 +118,7 @@ def novelty(ids: NDArray[np.int32], train_count: NDArray[np.int64], k: int) -> f
     return _mean(bits[_listed(ids, k)])
 
 
-def popularity_bias(ids: NDArray[np.int32], train_count: NDArray[np.int64], truth: Truth, k: int) -> float:
+def popularity_bias(ids: NDArray[np.int32], train_count: NDArray[np.int64], truth: GroundTruth, k: int) -> float:
     """Mean training events of the listed items over those of the right items: above 1 = pushes the popular."""
     right = _mean(train_count[truth.items].astype(np.float64))
     return _mean(train_count[_listed(ids, k)].astype(np.float64)) / right if right else 0.0
@@ -142,7 +142,7 @@ def intra_list_diversity(ids: NDArray[np.int32], vectors: NDArray[np.float32], k
     return _mean(1.0 - cosine)
 
 
-def catalogue_auc(ids: NDArray[np.int32], truth: Truth, num_items: int) -> Floats:
+def catalogue_auc(ids: NDArray[np.int32], truth: GroundTruth, num_items: int) -> Floats:
     """(C,) ROC-AUC of each case over the whole catalogue; items that were not listed share the last place."""
     hit = hits(ids, truth)
     listed, right = (ids != PAD).sum(axis=1), truth.counts
@@ -179,7 +179,7 @@ def auc(scores: NDArray[Any], right: NDArray[np.bool_], weight: NDArray[Any] | N
     return float(positive @ below / pairs) if pairs else 0.5
 
 
-def global_auc(scores: NDArray[Any], ids: NDArray[np.int32], truth: Truth, num_items: int) -> float:
+def global_auc(scores: NDArray[Any], ids: NDArray[np.int32], truth: GroundTruth, num_items: int) -> float:
     """ROC-AUC over all (case, catalogue item) pairs at once; items that were not listed share the lowest score."""
     hit, listed = hits(ids, truth), ids != PAD
     missed = truth.counts.sum() - hit.sum()

@@ -1,4 +1,4 @@
-"""The report's plots as SVG text, drawn by matplotlib without a display."""
+"""Plots of the evaluation report as SVG text, drawn by matplotlib without a display."""
 
 import io
 import json

@@ -1,16 +1,17 @@
-"""What is asked in an evaluation: requests of one split with the items that turned out to be right.
+"""Evaluation protocol: the requests of a split and their ground truth, the relevant items.
 
-`leave_one_out`: one case a user, everything before his event of the split as history, that event's item as truth.
+`leave_one_out`: one case per user, all events before the user's event of the split as history, that event's item as
+truth.
 
-`global_time`: every search of the window that led to an item is a case: its query, the user's events before the search
-as history (those of the window included: the server would have seen them too), the items that it led to as truth.
-What users did in the window without a search is one case a user: his events before the window as history, the set of
-distinct items as truth.
+`global_time`: every search of the window that led to an item is a case: its query, the user's events before the
+search as history (those of the window included: the server would have seen them too), the items that it led to as
+truth. What users did in the window without a search is one case per user: the events before the window as history,
+the set of distinct items as truth.
 
 A search begins with a search event, or with an item event that names a query other than the user's last one. With
-`evaluate.each_click` a search is asked again before each item that it led to, with those before it in the history and
-that item alone as truth: what a shop sees that ranks anew when somebody comes back to the results. The cases are flat
-arrays over the events of the data set; nothing is copied and no Python runs per user.
+`evaluate.each_click` a search is requested again before each item that it led to, with those before it in the history
+and that item alone as truth: what a shop sees that ranks anew when somebody comes back to the results. The cases are
+flat arrays over the events of the data set; nothing is copied and no Python runs per user.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from txrec.schema import EVENT_CODES, PAD, EventKind, Split, is_engagement
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """The right items of C cases: case c owns [offsets[c], offsets[c + 1])."""
 
     offsets: NDArray[np.int64]  # (C + 1,)
@@ -50,15 +51,15 @@ class Truth:
         """The right items of one case."""
         return self.items[self.offsets[case] : self.offsets[case + 1]]
 
-    def select(self, rows: NDArray[np.int64]) -> "Truth":
+    def select(self, rows: NDArray[np.int64]) -> "GroundTruth":
         """The truth of some of the cases, in the order of `rows`."""
         counts = self.counts[rows]
         offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
         at = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts) + np.repeat(self.offsets[:-1][rows], counts)
-        return Truth(offsets, self.items[at])
+        return GroundTruth(offsets, self.items[at])
 
     @classmethod
-    def group(cls, case: NDArray[np.int64], items: NDArray[np.int32], num_cases: int) -> "Truth":
+    def group(cls, case: NDArray[np.int64], items: NDArray[np.int32], num_cases: int) -> "GroundTruth":
         """Builds the ragged rows from (case, item) pairs in any order; equal pairs count once."""
         pairs = np.unique(np.stack([case, items.astype(np.int64)]), axis=1) if len(case) else np.empty((2, 0), np.int64)
         counts = np.bincount(pairs[0], minlength=num_cases)
@@ -66,7 +67,7 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class EvalRequests:
     """C requests with known answers over the flat events of a data set."""
 
     events: History  # (E,) all users' events, shared with the data set
@@ -75,7 +76,7 @@ class Cases:
     end: NDArray[np.int64]  # (C,) one past its last event
     query_idx: NDArray[np.int32]  # (C,) query_idx, PAD for none
     now_us: NDArray[np.int64]  # (C,) time of the request, microseconds, 0 = unknown
-    truth: Truth
+    truth: GroundTruth
     filter_seen: bool
     """Whether items of the history are left out of the answers."""
 
@@ -107,7 +108,7 @@ class Cases:
         found: NDArray[np.int64] = before[self.end] - before[self.start]
         return found
 
-    def select(self, rows: NDArray[np.int64]) -> "Cases":
+    def select(self, rows: NDArray[np.int64]) -> "EvalRequests":
         """Some of the cases, in the order of `rows`."""
         return replace(
             self,
@@ -119,14 +120,14 @@ class Cases:
             truth=self.truth.select(rows),
         )
 
-    def sample(self, num: int, seed: int = 0) -> "Cases":
+    def sample(self, num: int, seed: int = 0) -> "EvalRequests":
         """A seeded sample of at most `num` cases in their order; 0 = all of them."""
         if not 0 < num < len(self):
             return self
         return self.select(np.sort(np.random.default_rng(seed).choice(len(self), num, replace=False)))
 
 
-def cases(data: PreparedData, split: Split, cfg: EvaluateConfig) -> Cases:
+def eval_requests(data: PreparedData, split: Split, cfg: EvaluateConfig) -> EvalRequests:
     """The requests of a split, with their right answers.
 
     Args:
@@ -160,26 +161,26 @@ def _users(sequences: Sequences) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
 
 
-def _leave_one_out(sequences: Sequences, target: NDArray[np.bool_], cfg: EvaluateConfig) -> Cases:
+def _leave_one_out(sequences: Sequences, target: NDArray[np.bool_], cfg: EvaluateConfig) -> EvalRequests:
     at = np.flatnonzero(target)
     users, first = np.unique(_users(sequences)[at], return_index=True)
     end = at[first]
     case = np.repeat(np.arange(len(users)), np.diff(np.append(first, len(at))))
-    return Cases(
+    return EvalRequests(
         events=_events(sequences),
         user=users,
         start=sequences.offsets[users],
         end=end,
         query_idx=sequences.query_idx[end],
         now_us=sequences.ts[end],
-        truth=Truth.group(case, sequences.item_idx[at], len(users)),
+        truth=GroundTruth.group(case, sequences.item_idx[at], len(users)),
         filter_seen=cfg.filter_seen,
     )
 
 
 def _global_time(
     sequences: Sequences, split: Split, target: NDArray[np.bool_], start_us: int, cfg: EvaluateConfig
-) -> Cases:
+) -> EvalRequests:
     user = _users(sequences)
     searched, searches = _after_searches(sequences, user, target & (sequences.query_idx != PAD))
     if cfg.each_click:
@@ -187,13 +188,13 @@ def _global_time(
     browsed, browsers = _by_user(user, target & (sequences.query_idx == PAD))
     users = np.concatenate([user[searches], user[browsers]])
     num_searches = len(searches)
-    truth = Truth.group(
+    truth = GroundTruth.group(
         np.concatenate([searched[1], browsed[1] + num_searches]),
         sequences.item_idx[np.concatenate([searched[0], browsed[0]])],
         len(users),
     )
     query, now = sequences.query_idx[searches], sequences.ts[searches]
-    found = Cases(
+    found = EvalRequests(
         events=_events(sequences),
         user=users,
         start=sequences.offsets[users],
@@ -256,18 +257,18 @@ def _first_of(sequences: Sequences, user: NDArray[np.int64], split: Split) -> ND
     return sequences.offsets[:-1] + before
 
 
-def _judged(data: PreparedData, split: Split) -> Cases:
+def _judged(data: PreparedData, split: Split) -> EvalRequests:
     given = Judgments.of(data, split)
     right = given.share > RELEVANT_GRADE_FRAC
-    asked, case = np.unique(given.query[right], return_inverse=True)
-    none = np.zeros(len(asked), np.int64)
-    return Cases(
+    requests, case = np.unique(given.query[right], return_inverse=True)
+    none = np.zeros(len(requests), np.int64)
+    return EvalRequests(
         events=_events(data.sequences),
         user=none - 1,
         start=none,
         end=none,
-        query_idx=asked,
+        query_idx=requests,
         now_us=none,
-        truth=Truth.group(case.astype(np.int64), given.item[right], len(asked)),
+        truth=GroundTruth.group(case.astype(np.int64), given.item[right], len(requests)),
         filter_seen=False,
     )

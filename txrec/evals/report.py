@@ -1,4 +1,4 @@
-"""`report.html`: one page without scripts and without anything to fetch, for people who were not there."""
+"""Evaluation report `report.html`: one self-contained page without scripts or external resources."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -88,15 +88,15 @@ def _document(title: str, parts: Iterable[str]) -> str:
 
 
 def _head(config: Config, found: Evaluation) -> str:
-    asked = found.figures["asked"]
+    requests = found.figures["requests"]
     rule = found.data.meta.split_kind.replace("_", " ")
-    sampled = " (a sample)" if asked["sampled"] else ""
-    seen = "; products of the history are left out" if asked["filter_seen"] else ""
+    sampled = " (a sample)" if requests["sampled"] else ""
+    seen = "; products of the history are left out" if requests["filter_seen"] else ""
     return (
-        f"<h1>{escape(config.name)}</h1><p>Bundle {escape(asked['bundle'])} on {asked['num_cases']:,} test"
-        f" requests{sampled} of {asked['num_users']:,} users, {asked['with_query']:,} of them searches;"
+        f"<h1>{escape(config.name)}</h1><p>Bundle {escape(requests['bundle'])} on {requests['num_cases']:,} test"
+        f" requests{sampled} of {requests['num_users']:,} users, {requests['with_query']:,} of them searches;"
         f" split: {rule}{seen}. {found.data.meta.num_items:,} products,"
-        f" {'with' if asked['ranker'] else 'without'} ranker.</p>"
+        f" {'with' if requests['ranker'] else 'without'} ranker.</p>"
     )
 
 

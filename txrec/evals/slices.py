@@ -1,4 +1,4 @@
-"""Parts of an evaluation that are read apart: kinds of requests, and kinds of right items.
+"""Evaluation slices: kinds of requests, and kinds of relevant items.
 
 A slice of requests keeps some cases whole. A slice of items keeps, in every case, only the right items of its kind, and
 the cases that have one: its recall is the recall of such items.
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import Cases, Truth
+from txrec.evals.protocol import EvalRequests, GroundTruth
 from txrec.schema import PAD
 
 HEAD_FRAC = 0.2
@@ -30,10 +30,10 @@ class Slice:
 
     name: str
     rows: NDArray[np.int64]  # cases, ascending
-    truth: Truth  # of those cases
+    truth: GroundTruth  # of those cases
 
 
-def slices(data: PreparedData, cases: Cases) -> list[Slice]:
+def slices(data: PreparedData, cases: EvalRequests) -> list[Slice]:
     """Every slice that has a case, in a fixed order."""
     found = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
     right = {name: marked[cases.truth.items] for name, marked in _by_item(data)}
@@ -42,15 +42,15 @@ def slices(data: PreparedData, cases: Cases) -> list[Slice]:
     return [part for part in found if len(part.rows)]
 
 
-def _by_request(data: PreparedData, cases: Cases) -> list[tuple[str, NDArray[np.int64]]]:
-    asked = cases.query_idx != PAD
+def _by_request(data: PreparedData, cases: EvalRequests) -> list[tuple[str, NDArray[np.int64]]]:
+    requests = cases.query_idx != PAD
     known = np.append(0, np.asarray(data.queries.column("train_count")))[cases.query_idx] > 0
     length = cases.lengths
     marked = {
-        "with_query": asked,
-        "without_query": ~asked,
-        "seen_query": asked & known,
-        "unseen_query": asked & ~known,
+        "with_query": requests,
+        "without_query": ~requests,
+        "seen_query": requests & known,
+        "unseen_query": requests & ~known,
         "new_user": length == 0,
         **{name: (length >= low) & (length <= high) for name, low, high in LENGTHS},
     }
@@ -69,7 +69,7 @@ def _by_item(data: PreparedData) -> list[tuple[str, NDArray[np.bool_]]]:
     return [("head_item", head & trained), ("tail_item", trained & ~head), ("cold_item", cold)]
 
 
-def _of_items(name: str, truth: Truth, kept: NDArray[np.bool_]) -> Slice:
+def _of_items(name: str, truth: GroundTruth, kept: NDArray[np.bool_]) -> Slice:
     """The right items marked in `kept` (T,)."""
     rows, case = np.unique(truth.case[kept], return_inverse=True)
-    return Slice(name, rows, Truth.group(case.astype(np.int64), truth.items[kept], len(rows)))
+    return Slice(name, rows, GroundTruth.group(case.astype(np.int64), truth.items[kept], len(rows)))

@@ -1,4 +1,4 @@
-"""`Batch`: a padded set of histories as tensors, the one thing that the history model reads.
+"""Model input batch: padded histories as tensors.
 
 Rows are padded on the right. Under causal attention no real position can see what stands to its right, so padding
 needs no mask inside the model.

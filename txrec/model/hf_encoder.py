@@ -1,4 +1,4 @@
-"""A local Hugging Face checkpoint as the text encoder: `text.encoder = "hf:PATH"`. Needs the extra `hf` (transformers).
+"""Hugging Face text encoder from a local checkpoint: `text.encoder = "hf:PATH"`. Needs the extra `hf` (transformers).
 
 Nothing is downloaded: PATH is a folder written by `save_pretrained`, model and fast tokenizer. `save` copies both, so
 that a bundle stands alone. The vectors have the checkpoint's hidden size, whatever `text.dim` says.

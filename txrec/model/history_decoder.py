@@ -1,4 +1,4 @@
-"""The history decoder: positions of a user's life in, one state a position out.
+"""History decoder: a causal Transformer over the positions of a user's history, one state per position.
 
 Order enters through attention alone, as a bias that falls with distance; positions have no embedding of their own,
 which short logs would only memorise. Where the log has times, attention also weighs events by their age at the time of

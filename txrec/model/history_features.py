@@ -1,4 +1,4 @@
-"""From a user's events to model input: the only place where that happens, for training, evaluation and serving.
+"""History features: a user's events to model input, one function for training, evaluation and serving.
 
 A history is a run of events in dense indices. It becomes *positions*: a search is a position without an item, an event
 with an item is a position; consecutive events on one item (view, cart, purchase) are one position that carries the

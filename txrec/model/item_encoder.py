@@ -1,4 +1,4 @@
-"""Item vectors: a learned embedding per trained item plus what is known of the product itself.
+"""Item encoder: a learned embedding per trained item plus text, category, brand and price.
 
 An item without training events uses the *cold* id row; id dropout trains that row together with text, category, brand
 and price, so that a product that was never seen lands among its like.

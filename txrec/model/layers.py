@@ -1,4 +1,4 @@
-"""Blocks of the history decoder: gated, pre-norm, causal.
+"""Transformer blocks of the history decoder: gated, pre-norm, causal, with relative position and time bias.
 
 Each sublayer computes x + sigmoid(W n)·f(n) with n = norm(x): the gate lets a deep stack start near the identity, which
 plain post-norm stacks of this kind do not survive (LiGR, https://arxiv.org/abs/2502.03417, section 3). The

@@ -1,4 +1,4 @@
-"""What is minimised: next-item losses over cosine logits.
+"""Next-item losses over cosine logits: full, chunked and sampled softmax, generalised binary cross-entropy.
 
 `FullSoftmax` compares every state with the whole catalogue without ever holding all logits: it walks over chunks of
 states, and because a cosine is bounded it needs no pass for the maximum; gradients are made in the same walk, while a

@@ -1,4 +1,4 @@
-"""The ranker: a Transformer over one request's candidates that sees them side by side.
+"""Ranker: a permutation-invariant Transformer over the candidates of one request.
 
 Candidates carry no positions, so their order cannot matter: permuting them permutes the scores. The user/query state is
 one more token of the set. A feed-forward output is added to each candidate's representation and the cosine with the

@@ -1,4 +1,4 @@
-"""The retrieval model: item encoder, history decoder and a cosine head with temperature.
+"""Retrieval model: item encoder, history decoder and a cosine head with temperature.
 
 A saved model is a folder of `model.safetensors` (weights and the catalogue's frozen features) and `model.json`
 (configuration and sizes): everything that rebuilds it, and no pickle.

@@ -1,4 +1,4 @@
-"""An embedding table whose rows are spread over processes, for catalogues that one device cannot hold.
+"""Sharded embedding table: rows spread over worker processes, for catalogues larger than one device.
 
 Row r lives in process r % size, so that items of like frequency are spread evenly. A lookup asks the owners for each
 distinct row once and sends gradients back the same way; every process must look up at the same time.

@@ -1,4 +1,4 @@
-"""The processes that train together."""
+"""Distributed training context: rank, world size, and collectives over the worker processes."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """This process among those that train together."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> "World":
+    def current(cls) -> "DistributedContext":
         """As torch.distributed says; one process where it is not initialised."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 

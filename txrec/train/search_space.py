@@ -1,4 +1,4 @@
-"""Hyperparameter search without the search: what may vary, what came out, and how it is written down.
+"""Hyperparameter search space and results: dimensions, trials, importance, best configuration, report.
 
 `pipelines.tune` runs the trials. Here is the space (`tune.space` of the configuration, checked before any work), the
 record of the trials, and the three files that a search leaves in `reports/tune/`: `best.toml`, which `txrec train`

@@ -8,19 +8,19 @@ from txrec.config import EvaluateConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.baselines import Ease, MostClicked, fill
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.log import EventLog
 from txrec.index.source import SourceQuery
 from txrec.schema import Split
 
 
 @pytest.fixture(scope="module")
-def asked(tiny: PreparedData) -> Cases:
-    return cases(tiny, Split.TEST, EvaluateConfig())
+def asked(tiny: PreparedData) -> EvalRequests:
+    return eval_requests(tiny, Split.TEST, EvaluateConfig())
 
 
 @pytest.fixture(scope="module")
-def lists(tiny: PreparedData, asked: Cases) -> dict[str, np.ndarray]:
+def lists(tiny: PreparedData, asked: EvalRequests) -> dict[str, np.ndarray]:
     texts = tiny.queries.column("query").to_pylist()
     return baselines.answer(baselines.fit(tiny, Split.TEST), asked, texts, tiny.meta.num_items, 20)
 
@@ -51,7 +51,7 @@ def test_every_baseline_fills_every_list_with_distinct_items(lists: dict[str, np
 
 
 def test_what_reads_the_history_or_the_query_beats_popularity_where_taste_decides(
-    lists: dict[str, np.ndarray], asked: Cases
+    lists: dict[str, np.ndarray], asked: EvalRequests
 ) -> None:
     score = {name: metrics.per_case(ids, asked.truth, (10,))["ndcg@10"] for name, ids in lists.items()}
     for name in ("covisitation", "ease"):
@@ -95,7 +95,7 @@ def test_filling_keeps_what_is_there_and_repeats_nothing() -> None:
 
 def test_seen_items_are_left_out_where_the_protocol_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tiny_data(tmp_path_factory.mktemp("seen") / "data", has_time=False, split_kind="leave_one_out")
-    asked = cases(data, Split.TEST, EvaluateConfig(filter_seen=True))
+    asked = eval_requests(data, Split.TEST, EvaluateConfig(filter_seen=True))
     texts = data.queries.column("query").to_pylist()
     for ids in baselines.answer(baselines.fit(data, Split.TEST), asked, texts, data.meta.num_items, 10).values():
         assert not any(np.isin(ids[case], asked.items(case)).any() for case in range(len(asked)))

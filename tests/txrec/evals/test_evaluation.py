@@ -104,7 +104,7 @@ def test_an_unknown_deciding_metric_is_named_with_those_that_exist(
 def test_validation_is_measured_on_its_own_cases(data: PreparedData, recommender: Recommender) -> None:
     config = with_overrides(CONFIG, {"evaluate": EvaluateConfig(bootstrap=0, max_cases=20, ks=(10,)).model_dump()})
     found = evaluate(config, data, recommender, Split.VALIDATION)
-    assert found.figures["asked"]["split"] == "validation"
-    assert found.figures["asked"]["sampled"]
+    assert found.figures["requests"]["split"] == "validation"
+    assert found.figures["requests"]["sampled"]
     assert len(found.cases) == 20
     assert found.figures["intervals"] == {}

@@ -13,7 +13,7 @@ from tests.txrec.data import workbench
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
@@ -24,7 +24,7 @@ from txrec.recommender.ranking_features import Activity, RankingFeatures
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.retriever import RetrievalQuery, Retriever
 from txrec.schema import Split
-from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.examples import Examples
 
 DAYS = 30
 FUTURE_DAY = 16
@@ -107,8 +107,8 @@ def test_shuffling_the_future_of_the_raw_log_changes_nothing_that_training_reads
 
 def test_shuffling_the_future_is_noticed_where_it_is_asked_for(tiny: PreparedData) -> None:
     settings = EvaluateConfig()
-    ours = cases(tiny, Split.TEST, settings)
-    theirs = cases(with_other_future(tiny, Split.TEST), Split.TEST, settings)
+    ours = eval_requests(tiny, Split.TEST, settings)
+    theirs = eval_requests(with_other_future(tiny, Split.TEST), Split.TEST, settings)
     assert not np.array_equal(ours.truth.items, theirs.truth.items)
 
 
@@ -120,7 +120,7 @@ def test_shuffling_the_test_window_changes_no_baseline(tiny: PreparedData) -> No
 
 def test_shuffling_what_comes_after_a_request_changes_no_model_input(tiny: PreparedData) -> None:
     settings, model = EvaluateConfig(), ModelConfig(max_length=32)
-    asked = cases(tiny, Split.TEST, settings)
+    asked = eval_requests(tiny, Split.TEST, settings)
     browsing = asked.select(np.flatnonzero(asked.query_idx == 0))
     changed = replace(browsing, events=_events(with_other_future(tiny, Split.TEST)))
     ours, theirs = (collate(part.histories(), None, model, part.query_idx, part.now_us) for part in (browsing, changed))
@@ -130,7 +130,7 @@ def test_shuffling_what_comes_after_a_request_changes_no_model_input(tiny: Prepa
 
 def test_a_planted_feature_of_the_future_is_caught(tiny: PreparedData) -> None:
     """A history that reaches one event too far holds the answer: the guard that every case passes must fail then."""
-    honest = cases(tiny, Split.TEST, EvaluateConfig())
+    honest = eval_requests(tiny, Split.TEST, EvaluateConfig())
     assert not any(reaches_into_truth(honest.histories(), honest.now_us))
     planted = replace(honest, end=honest.end + 1)
     assert all(reaches_into_truth(planted.histories(), honest.now_us))
@@ -143,7 +143,7 @@ def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender
     activity = Activity.fit(log, data.meta.num_items, settings.retrieval.half_life_days)
     ranking_features = RankingFeatures(Catalogue(data.items), activity, vectors, None, sources)
     retriever = Retriever(recommender.bundle.model, recommender.retriever.query_encoder, sources, Fusion(), 30)
-    asked = cases(data, Split.TEST, settings.evaluate)
+    asked = eval_requests(data, Split.TEST, settings.evaluate)
     browsing = asked.select(np.flatnonzero(asked.query_idx == 0)[:40])
     retrieval_queries = [
         RetrievalQuery(history, now_us=int(now))
@@ -171,7 +171,7 @@ def test_a_ranking_feature_of_the_future_is_caught(tiny_bundle: Path) -> None:
 
 def test_a_baseline_fitted_on_the_future_is_caught_by_its_impossible_figure(tiny: PreparedData) -> None:
     """Counting the test window too makes popularity better than popularity can be: this is how a leak looks."""
-    asked = cases(tiny, Split.TEST, EvaluateConfig())
+    asked = eval_requests(tiny, Split.TEST, EvaluateConfig())
     honest, leaking = (
         baselines.Popularity.fit(log, tiny.meta.num_items, baselines.RECENT_DAYS / 30)
         for log in (EventLog.before(tiny, Split.TEST), EventLog.select(tiny, tiny.sequences.split >= Split.TRAIN))
@@ -193,7 +193,7 @@ def test_windows_of_time_do_not_overlap(tiny: PreparedData) -> None:
 
 @pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
 def test_no_request_is_made_after_its_own_answer(tiny: PreparedData, split: Split) -> None:
-    asked = cases(tiny, split, EvaluateConfig())
+    asked = eval_requests(tiny, split, EvaluateConfig())
     events = tiny.sequences
     for case in range(len(asked)):
         own = slice(int(asked.end[case]), int(events.offsets[asked.user[case] + 1]))

@@ -13,14 +13,14 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from txrec.evals import metrics
-from txrec.evals.protocol import Truth
+from txrec.evals.protocol import GroundTruth
 
 K = 4
 
 
-def truth_of(rows: list[set[int]]) -> Truth:
+def truth_of(rows: list[set[int]]) -> GroundTruth:
     case = np.array([c for c, row in enumerate(rows) for _ in row], np.int64)
-    return Truth.group(case, np.array([item for row in rows for item in row], np.int32), len(rows))
+    return GroundTruth.group(case, np.array([item for row in rows for item in row], np.int32), len(rows))
 
 
 def lists(rows: list[list[int]]) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ from tests.tiny import tiny_data
 from txrec.config import EvaluateConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals import protocol
-from txrec.evals.protocol import Truth, cases
+from txrec.evals.protocol import GroundTruth, eval_requests
 from txrec.schema import PAD, EventKind, Split
 
 S, V, C, P, SHOWN = EventKind.SEARCH, EventKind.VIEW, EventKind.CLICK, EventKind.PURCHASE, EventKind.IMPRESSION
@@ -41,7 +41,7 @@ class _Data:
 
 def asked(events: Sequences, kind: str = "global_time", **settings: object) -> list[tuple[int, int, int, list[int]]]:
     """(user, length of the history, query, right items) of every test case."""
-    found = cases(_Data(events, kind), Split.TEST, EvaluateConfig(**settings))  # type: ignore[arg-type]
+    found = eval_requests(_Data(events, kind), Split.TEST, EvaluateConfig(**settings))  # type: ignore[arg-type]
     return [
         (int(found.user[c]), len(found.history(c).item_idx), int(found.query_idx[c]), found.truth.of(c).tolist())
         for c in range(len(found))
@@ -79,7 +79,7 @@ def test_a_repeated_search_event_begins_no_second_case() -> None:
 def test_what_was_done_without_a_query_is_one_case_a_user_asked_at_the_start_of_the_window() -> None:
     users = ([(1, 0, V, 1, 0), (2, 0, V, 99, 1), (3, 0, V, 101, 2), (4, 0, C, 102, 2), (3, 0, C, 103, 2)],)
     assert asked(sequences(*users)) == [(0, 2, 0, [3, 4])]
-    found = cases(_Data(sequences(*users)), Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+    found = eval_requests(_Data(sequences(*users)), Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
     assert found.now_us.tolist() == [100 * MINUTE]
 
 
@@ -102,7 +102,7 @@ def test_leave_one_out_asks_for_the_last_item_with_the_validation_item_in_the_hi
 
 
 def test_a_history_never_reaches_into_what_is_asked_for(tiny: PreparedData) -> None:
-    found = cases(tiny, Split.TEST, EvaluateConfig())
+    found = eval_requests(tiny, Split.TEST, EvaluateConfig())
     for case in range(len(found)):
         assert (found.history(case).ts < max(int(found.now_us[case]), 1)).all()
         owner = found.user[case]
@@ -110,7 +110,7 @@ def test_a_history_never_reaches_into_what_is_asked_for(tiny: PreparedData) -> N
 
 
 def test_every_target_of_the_window_is_asked_for_exactly_once_per_request(tiny: PreparedData) -> None:
-    found = cases(tiny, Split.VALIDATION, EvaluateConfig())
+    found = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
     events = tiny.sequences
     expected = {
         (int(u), int(events.item_idx[i]))
@@ -122,10 +122,10 @@ def test_every_target_of_the_window_is_asked_for_exactly_once_per_request(tiny: 
 
 
 def test_a_sample_is_seeded_and_keeps_cases_and_truth_together(tiny: PreparedData) -> None:
-    whole = cases(tiny, Split.TEST, EvaluateConfig())
-    part = cases(tiny, Split.TEST, EvaluateConfig(max_cases=10))
+    whole = eval_requests(tiny, Split.TEST, EvaluateConfig())
+    part = eval_requests(tiny, Split.TEST, EvaluateConfig(max_cases=10))
     assert len(part) == 10
-    assert (part.user == cases(tiny, Split.TEST, EvaluateConfig(max_cases=10)).user).all()
+    assert (part.user == eval_requests(tiny, Split.TEST, EvaluateConfig(max_cases=10)).user).all()
     places = {(int(whole.user[c]), int(whole.end[c])): c for c in range(len(whole))}
     for case in range(10):
         same = places[int(part.user[case]), int(part.end[case])]
@@ -133,20 +133,20 @@ def test_a_sample_is_seeded_and_keeps_cases_and_truth_together(tiny: PreparedDat
 
 
 def test_equal_pairs_of_a_truth_count_once() -> None:
-    truth = Truth.group(np.array([1, 1, 0, 1]), np.array([5, 5, 2, 3], np.int32), 3)
+    truth = GroundTruth.group(np.array([1, 1, 0, 1]), np.array([5, 5, 2, 3], np.int32), 3)
     assert [truth.of(c).tolist() for c in range(3)] == [[2], [3, 5], []]
 
 
 def test_data_without_time_is_asked_leave_one_out(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tiny_data(tmp_path_factory.mktemp("loo") / "data", has_time=False, split_kind="leave_one_out")
-    found = protocol.cases(data, Split.TEST, EvaluateConfig())
+    found = protocol.eval_requests(data, Split.TEST, EvaluateConfig())
     assert len(found) == 80
     assert (found.truth.counts == 1).all()
     assert (found.now_us == 0).all()
 
 
 def test_judged_queries_are_the_requests_where_there_is_no_log(tmp_path) -> None:
-    found = cases(judged_data(tmp_path), Split.TEST, EvaluateConfig())
+    found = eval_requests(judged_data(tmp_path), Split.TEST, EvaluateConfig())
     assert found.query_idx.tolist() == [2]
     assert found.truth.items.tolist() == [1]  # of grades 3, 2 and 1 the one in the upper half
     assert (len(found.history(0).item_idx), found.user.tolist()) == (0, [-1])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.txrec.evals.test_protocol import SHOWN, C, P, S, V, sequences
 from txrec.config import EvaluateConfig
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.evals.slices import Slice, slices
 from txrec.schema import PAD, Split
 
@@ -38,12 +38,12 @@ SEARCHED = _Data([(1, 0, V, 1, 0), (PAD, 1, S, 101, 2), (3, 1, C, 102, 2), (7, 1
 
 
 @pytest.fixture(scope="module")
-def asked() -> Cases:
-    return cases(DATA, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+def asked() -> EvalRequests:
+    return eval_requests(DATA, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def found(asked: Cases) -> dict[str, Slice]:
+def found(asked: EvalRequests) -> dict[str, Slice]:
     return {part.name: part for part in slices(DATA, asked)}  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def found(asked: Cases) -> dict[str, Slice]:
     ],
 )
 def test_a_request_belongs_to_the_slices_that_its_query_and_history_say(
-    name: str, users: list[int], found: dict[str, Slice], asked: Cases
+    name: str, users: list[int], found: dict[str, Slice], asked: EvalRequests
 ) -> None:
     assert asked.user[found[name].rows].tolist() == users
     assert all((found[name].truth.of(i) == asked.truth.of(int(row))).all() for i, row in enumerate(found[name].rows))
@@ -73,7 +73,7 @@ def test_a_request_belongs_to_the_slices_that_its_query_and_history_say(
     [("head_item", {0: [1], 2: [2]}), ("tail_item", {1: [3], 4: [6]}), ("cold_item", {0: [7], 3: [8]})],
 )
 def test_a_right_item_belongs_to_the_slice_of_its_popularity(
-    name: str, right: dict[int, list[int]], found: dict[str, Slice], asked: Cases
+    name: str, right: dict[int, list[int]], found: dict[str, Slice], asked: EvalRequests
 ) -> None:
     part = found[name]
     assert {int(asked.user[row]): part.truth.of(i).tolist() for i, row in enumerate(part.rows)} == right
@@ -81,12 +81,12 @@ def test_a_right_item_belongs_to_the_slice_of_its_popularity(
 
 def test_new_products_are_also_read_apart_where_they_were_searched_for(found: dict[str, Slice]) -> None:
     assert "cold_item_searched" not in found
-    asked = cases(SEARCHED, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+    asked = eval_requests(SEARCHED, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
     parts = {part.name: part for part in slices(SEARCHED, asked)}  # type: ignore[arg-type]
     assert parts["cold_item_searched"].truth.items.tolist() == [7]
 
 
-def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: Cases) -> None:
+def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: EvalRequests) -> None:
     searched = asked.select(np.flatnonzero(asked.query_idx == 1))
     assert {part.name for part in slices(DATA, searched)} == {  # type: ignore[arg-type]
         "with_query",
@@ -96,5 +96,5 @@ def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: C
     }
 
 
-def test_lengths_count_what_the_user_engaged_with(asked: Cases) -> None:
+def test_lengths_count_what_the_user_engaged_with(asked: EvalRequests) -> None:
     assert asked.lengths.tolist() == [len(asked.items(case)) for case in range(len(asked))] == [0, 1, 20, 21, 101]

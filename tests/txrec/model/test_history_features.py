@@ -12,7 +12,7 @@ from txrec.config import ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.model.history_features import NEW_SEARCH_US, History, collate, to_positions
 from txrec.schema import EventKind
-from txrec.train.ranker.examples import Examples, training_part
+from txrec.train.retrieval.examples import Examples, training_part
 
 SEARCH, VIEW, CLICK, PURCHASE, IMPRESSION = (
     EventKind.SEARCH,

@@ -1,4 +1,4 @@
-"""Fits what stands behind a trained history model: sources, fusion weights, and the ranker if it earns its place.
+"""Ranking fit after retrieval training: candidate sources, fusion weights, and the ranker if validation keeps it.
 
 Count-based sources and features must not have seen the event that is being ranked. So the ranker's examples come from
 windows of the log, each retrieved with sources that were fitted on what lies before it. What is tried:
@@ -12,7 +12,7 @@ windows of the log, each retrieved with sources that were fitted on what lies be
 
 A ranker that never saw a new product wanted has learnt that nobody wants one, whatever is searched for. So where people
 search and hardly any of the examples is about a product that was new then, the sources and counts behind those that it
-learns from do not know the events of some products (`hidden_products`; DropoutNet, Volkovs et al., NIPS 2017): new
+learns from do not know the events of some products (`simulated_cold_items`; DropoutNet, Volkovs et al., NIPS 2017): new
 ones are then wanted as often as others. The examples that decide and calibrate are as they were.
 
 `txrec.train.ranker.listwise` trains and decides; where there are only judged pairs, `txrec.train.ranker.graded` does.
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
@@ -55,7 +55,7 @@ from txrec.train.ranker import graded
 from txrec.train.ranker.fusion import fit_fusion
 from txrec.train.ranker.listwise import Examples, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
-from txrec.train.ranker.windows import earlier_cases, hidden_products, known_vectors, searches_for_new
+from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
 
 HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
@@ -88,7 +88,7 @@ def fit_ranker(
     parts = _Parts(config, model, vectors, texts, item_text, first_ts)
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
-    asked = cases(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
+    asked = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     held_out = _held_out(asked, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
     if data.judged_only:
@@ -149,7 +149,7 @@ class _Parts:
 
 
 def examples(
-    asked: Cases,
+    asked: EvalRequests,
     retriever: Retriever,
     ranking_features: RankingFeatures,
     sequences: Sequences,
@@ -183,7 +183,7 @@ def examples(
     )
 
 
-def shown_items(asked: Cases, sequences: Sequences, row: int) -> NDArray[np.int32]:
+def shown_items(asked: EvalRequests, sequences: Sequences, row: int) -> NDArray[np.int32]:
     """Items that the log says were shown in answer to a request: until another query is named, or for a while."""
     part = slice(int(asked.end[row]), int(sequences.offsets[asked.user[row] + 1]))
     query, own, now = sequences.query_idx[part], asked.query_idx[row], asked.now_us[row]
@@ -230,7 +230,7 @@ def _attempts(
     data: PreparedData,
     retriever: Retriever,
     ranking_features: RankingFeatures,
-    asked: Cases,
+    asked: EvalRequests,
     held_out: NDArray[np.bool_],
     progress: Progress,
 ) -> Iterator[list["_Trial"]]:
@@ -239,8 +239,8 @@ def _attempts(
     asked_for = [(data, asked), *earlier]
     hides = data.meta.num_queries > 0 and sum(searches_for_new(*part) for part in asked_for) < MIN_EXAMPLES
 
-    def learnable(window: PreparedData, some: Cases) -> Examples:
-        hidden = hidden_products(window, seed) if hides else None
+    def learnable(window: PreparedData, some: EvalRequests) -> Examples:
+        hidden = simulated_cold_items(window, seed) if hides else None
         found = parts.before(window, Split.VALIDATION, retriever.fusion, hidden)
         return examples(some, *found, window.sequences, cfg.num_candidates, progress)
 
@@ -271,7 +271,9 @@ class _Trial:
         return ranker, epochs, decide(cfg.mode, ranked, retrieved)
 
 
-def _fit_fusion(retriever: Retriever, asked: Cases, use: NDArray[np.bool_], seed: int, progress: Progress) -> Fusion:
+def _fit_fusion(
+    retriever: Retriever, asked: EvalRequests, use: NDArray[np.bool_], seed: int, progress: Progress
+) -> Fusion:
     rows = np.flatnonzero(use)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:4_000])
     found: list[Candidates] = []
@@ -281,7 +283,7 @@ def _fit_fusion(retriever: Retriever, asked: Cases, use: NDArray[np.bool_], seed
     return fit_fusion(found, [asked.truth.of(int(row)) for row in rows], retriever.names, seed)
 
 
-def _retrieve(retriever: Retriever, asked: Cases, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
+def _retrieve(retriever: Retriever, asked: EvalRequests, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
     names = retriever.query_encoder.names
     size = len(retriever.dense.vectors)
     retrieval_queries = []
@@ -297,7 +299,7 @@ def _retrieve(retriever: Retriever, asked: Cases, rows: NDArray[np.int64], top_k
     return retriever.retrieve(retrieval_queries)
 
 
-def _held_out(asked: Cases, seed: int) -> NDArray[np.bool_]:
+def _held_out(asked: EvalRequests, seed: int) -> NDArray[np.bool_]:
     """Marks the latest requests; of those made at the first instant or without a time, a random share of the users'."""
     users, place = np.unique(asked.user, return_inverse=True)
     drawn = (np.random.default_rng(seed).random(len(users)) < HELD_OUT_FRAC)[place]

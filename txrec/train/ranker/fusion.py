@@ -1,4 +1,4 @@
-"""How much each candidate source is trusted: fusion weights by coordinate ascent on NDCG@10 of held-out requests."""
+"""Fusion weights of candidate sources by coordinate ascent on NDCG@10 of held-out requests."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Fits the ranker on judged pairs, where people graded products for queries and there is no log.
+"""Ranker training on graded relevance judgments, for data without an event log.
 
 A query's judged products are one candidate set. Two losses are added: pairwise, which orders a set, and pointwise, the
 cross-entropy of each product's grade as a share, which makes scores of different queries comparable. The linear reading
@@ -21,7 +21,7 @@ from torch import Tensor
 from txrec.config import RankerConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
-from txrec.evals.judged import asked, by_query, graded_ndcg
+from txrec.evals.judged import by_query, graded_ndcg, judged_requests
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision
@@ -29,7 +29,7 @@ from txrec.recommender.ranking import batch as candidate_batch
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.retriever import Retriever
 from txrec.schema import Split
-from txrec.train.ranker.loop import METRIC, Reached, decide, fit_linear, in_order, learn, scores_of, sizes
+from txrec.train.ranker.loop import METRIC, ValidationScore, decide, fit_linear, in_order, learn, scores_of, sizes
 
 HELD_OUT_FRAC = 0.3
 """Share of the validation queries that decide."""
@@ -63,7 +63,7 @@ def candidate_sets(
     width = max(len(rows) for rows in rows_of)
     shape = (len(rows_of), width)
     parts, share, grade, place = [], np.zeros(shape, np.float32), np.zeros(shape, np.float32), 0
-    for part, retrieval_queries in asked(given, data, ranking_features.catalogue):
+    for part, retrieval_queries in judged_requests(given, data, ranking_features.catalogue):
         found = retriever.retrieve(retrieval_queries)
         parts.append(candidate_batch(found, ranking_features, width).padded(width))
         for rows, one in zip(part, found, strict=True):
@@ -120,12 +120,12 @@ def train(
     ranker = Ranker(cfg, sizes(training.batch), graded=True)
     ranker.fit_scaling(training.batch)
     fit_linear(ranker, training, loss)
-    return ranker, learn(ranker, training, deciding, loss, _reached, num_epochs, progress)
+    return ranker, learn(ranker, training, deciding, loss, _validation_score, num_epochs, progress)
 
 
-def _reached(ranker: Ranker, deciding: Sets) -> Reached:
+def _validation_score(ranker: Ranker, deciding: Sets) -> ValidationScore:
     scores = scores_of(ranker, deciding.batch)
-    return Reached(-float(loss(scores, deciding)), float(ndcg(scores, deciding).mean()))
+    return ValidationScore(-float(loss(scores, deciding)), float(ndcg(scores, deciding).mean()))
 
 
 def loss(scores: Tensor, given: Sets) -> Tensor:

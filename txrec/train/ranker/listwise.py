@@ -1,4 +1,4 @@
-"""Trains a ranker on candidate sets whose right items are known.
+"""Listwise ranker training on candidate sets with known relevant items.
 
 The loss is listwise over the candidates, hard negatives all. Where the log has impressions, what was shown and passed
 over counts twice: half of the loss is then over the shown candidates alone. The linear reading is fitted to its optimum
@@ -14,7 +14,7 @@ from torch import Tensor
 from txrec.config import RankerConfig
 from txrec.model.ranker import CandidateBatch, Ranker, log_odds
 from txrec.progress import Progress, silent
-from txrec.train.ranker.loop import Reached, fit_linear, learn, scores_of, sizes
+from txrec.train.ranker.loop import ValidationScore, fit_linear, learn, scores_of, sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def train(
     ranker = Ranker(cfg, sizes(training.batch), by_vectors=not dropped_columns)
     ranker.fit_scaling(useful.batch, dropped_columns)
     fit_linear(ranker, useful, _loss)
-    return ranker, learn(ranker, useful, held_out, _loss, _reached, num_epochs, progress)
+    return ranker, learn(ranker, useful, held_out, _loss, _validation_score, num_epochs, progress)
 
 
 def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
@@ -88,9 +88,9 @@ def _loss(scores: Tensor, given: Examples) -> Tensor:
     return listwise_loss(scores, given.positive, given.offered)
 
 
-def _reached(ranker: Ranker, held_out: Examples) -> Reached:
+def _validation_score(ranker: Ranker, held_out: Examples) -> ValidationScore:
     ndcg = float(ndcg_at_10(scores_of(ranker, held_out.batch), held_out).mean())
-    return Reached(ndcg, ndcg)
+    return ValidationScore(ndcg, ndcg)
 
 
 def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training a ranker on candidate sets, whatever is known of them: passes, early stopping, whether it is kept."""
+"""Ranker training loop over candidate sets: linear scorer, epochs, early stopping, decision to keep it."""
 
 import copy
 import math
@@ -45,7 +45,7 @@ Sets = TypeVar("Sets", bound=CandidateSets)
 
 
 @dataclass(frozen=True)
-class Reached:
+class ValidationScore:
     """How good a ranker is by sets that it was not trained on."""
 
     value: float
@@ -93,7 +93,7 @@ def learn(
     training: Sets,
     deciding: Sets | None,
     loss: Callable[[Tensor, Sets], Tensor],
-    reached: Callable[[Ranker, Sets], Reached],
+    reached: Callable[[Ranker, Sets], ValidationScore],
     num_epochs: int,
     progress: Progress = silent,
 ) -> int:

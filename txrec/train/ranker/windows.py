@@ -1,4 +1,4 @@
-"""The log as it stood before earlier windows, from which a ranker's examples come: what was known then."""
+"""Earlier training windows of the ranker: the log cut before each, and simulated cold items."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import PAD, Split
@@ -44,12 +44,12 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
     return data.altered(meta, items=data.items, queries=data.queries, sequences=cut)
 
 
-def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, Cases]]:
+def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, EvalRequests]]:
     """The windows before the validation part with what was asked in them, latest first, at most `limit` in all."""
-    found: list[tuple[PreparedData, Cases]] = []
+    found: list[tuple[PreparedData, EvalRequests]] = []
     for window in earlier_windows(data, NUM_WINDOWS):
         left = limit - sum(len(asked) for _, asked in found)
-        asked = cases(window, Split.VALIDATION, config.evaluate)
+        asked = eval_requests(window, Split.VALIDATION, config.evaluate)
         if left <= 0 or not len(asked):
             break
         found.append((window, asked.sample(left, config.seed)))
@@ -82,13 +82,13 @@ def known_vectors(
     return known
 
 
-def searches_for_new(data: PreparedData, asked: Cases) -> int:
+def searches_for_new(data: PreparedData, asked: EvalRequests) -> int:
     """Right answers of searches that had no event before the validation part."""
     new = np.bincount(EventLog.before(data, Split.VALIDATION).item_idx, minlength=data.meta.num_items + 1) == 0
     return int((new[asked.truth.items] & (asked.query_idx != PAD)[asked.truth.case]).sum())
 
 
-def hidden_products(data: PreparedData, seed: int) -> NDArray[np.bool_]:
+def simulated_cold_items(data: PreparedData, seed: int) -> NDArray[np.bool_]:
     """(N + 1,) the products made new to the examples of a window, `HIDDEN_FRAC` of all."""
     rng = np.random.default_rng([seed, data.meta.validation_start_ts])
     hidden: NDArray[np.bool_] = rng.random(data.meta.num_items + 1) < HIDDEN_FRAC

@@ -1,8 +1,8 @@
-"""Steps on a GPU as CUDA graphs: one launch a step instead of one a kernel.
+"""CUDA graphs of training steps: one launch per step instead of one per kernel.
 
 A step of a small model is hundreds of kernels, each of which takes less time than its launch does. A graph is recorded
 for every shape of batch and replayed with what changes copied in; batches come in few shapes for that
-(`txrec.train.ranker.examples`), and nothing in a step may depend on values that the host would have to read.
+(`txrec.train.retrieval.examples`), and nothing in a step may depend on values that the host would have to read.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Training of large item tables: gradients of the rows that a batch used, and a moment a row instead of two a number.
+"""Row-wise Adam for large item embedding tables: sparse gradients, one second moment per row.
 
 AdamW reads and writes three numbers for every number of the table at every step. With a sampled loss a step uses a
 few thousand rows: `nn.Embedding(sparse=True)` gives gradients of those alone, and `RowwiseAdam` moves nothing else.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from txrec.config import TrainConfig
 from txrec.errors import TrainingError
 from txrec.model.sharded_table import ShardedTable
-from txrec.train.distributed import World
+from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval.objective import NextItem
 
 ROWWISE_ROWS = 50_000
@@ -51,7 +51,7 @@ class RowwiseAdam(torch.optim.Optimizer):
 class ItemTable:
     """The item table of a model in training, where its gradients are sparse: kept out of DDP and of AdamW."""
 
-    def __init__(self, objective: NextItem, cfg: TrainConfig, world: World) -> None:
+    def __init__(self, objective: NextItem, cfg: TrainConfig, world: DistributedContext) -> None:
         """Makes the table's gradients sparse and, if asked for, spreads its rows over the processes."""
         encoder = objective.model.encoder
         assert isinstance(encoder.ids, nn.Embedding)
@@ -64,7 +64,7 @@ class ItemTable:
         self.optimizer = RowwiseAdam(self.weight, lr, cfg.betas[1])
 
     @classmethod
-    def of(cls, objective: NextItem, cfg: TrainConfig, world: World) -> "ItemTable | None":
+    def of(cls, objective: NextItem, cfg: TrainConfig, world: DistributedContext) -> "ItemTable | None":
         """The table, or None where it is trained like everything else.
 
         Raises:

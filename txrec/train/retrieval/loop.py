@@ -1,4 +1,4 @@
-"""The training loop: plain torch, one process or one of several.
+"""Retrieval training loop in plain torch, for one process or one of several workers.
 
 Everything random at a step follows from (seed, step, rank), so a run that was interrupted after any epoch and resumed
 from its checkpoint ends with the same bits as one that was not. Losses are summed and divided by the number of targets
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from txrec.config import TrainConfig
 from txrec.errors import TrainingError
-from txrec.evals.protocol import Cases
+from txrec.evals.protocol import EvalRequests
 from txrec.model.batch import Batch
 from txrec.progress import Progress, silent
 from txrec.train import checkpoint, optimizer
-from txrec.train.distributed import World
-from txrec.train.ranker.examples import Step
+from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval import validation
 from txrec.train.retrieval.cuda_graphs import StepGraphs
+from txrec.train.retrieval.examples import Step
 from txrec.train.retrieval.item_table import WEIGHT, ItemTable
 from txrec.train.retrieval.objective import NextItem
 
@@ -81,12 +81,12 @@ class Trainer:
         self,
         objective: NextItem,
         examples: Source,
-        cases: Cases,
+        cases: EvalRequests,
         cfg: TrainConfig,
         seed: int,
         device: str = "cpu",
     ) -> None:
-        self.world = World.current()
+        self.world = DistributedContext.current()
         self.objective = objective.to(device)
         objective.fixed_shapes = torch.device(device).type == "cuda"
         self.table = ItemTable.of(objective, cfg, self.world)

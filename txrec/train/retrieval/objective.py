@@ -1,4 +1,4 @@
-"""`NextItem`: a batch in, the summed next-item loss out; the module that DDP wraps.
+"""Next-item objective: a batch to the summed loss; the module that DDP wraps.
 
 Positions without a target (searches that led nowhere, padding, the last event) are dropped before the loss, which is
 where most of the arithmetic is; on an accelerator, which would have to be asked how many they are, they stay and count

@@ -1,4 +1,4 @@
-"""Everything that a configuration says about training the history model, put together: model, examples, validation."""
+"""Retrieval training set-up from a configuration: model, examples, validation requests."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from txrec.config import Config
 from txrec.data.judgments import judged_sequences
 from txrec.data.prepared import PreparedData
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.schema import Split
-from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Source, Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
 from txrec.train.retrieval.stream import StreamedExamples, pieces_of, sampled_cases, streams
@@ -42,13 +42,17 @@ def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, devic
     return Trainer(objective, examples, shown, config.train, config.seed, device)
 
 
-def _in_memory(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+def _in_memory(
+    config: Config, data: PreparedData, query_vectors: Tensor | None, device: str
+) -> tuple[Source, EvalRequests]:
     sequences = judged_sequences(data) if data.judged_only else data.sequences
     examples = Examples.of(sequences, query_vectors, config.model, config.train, device)
-    return examples, cases(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
+    return examples, eval_requests(data, Split.VALIDATION, config.evaluate).sample(MAX_VALIDATION_CASES, config.seed)
 
 
-def _streamed(config: Config, data: PreparedData, query_vectors: Tensor | None, device: str) -> tuple[Source, Cases]:
+def _streamed(
+    config: Config, data: PreparedData, query_vectors: Tensor | None, device: str
+) -> tuple[Source, EvalRequests]:
     vectors = None if query_vectors is None else query_vectors.to(device)
     examples = StreamedExamples(pieces_of(data), vectors, config.model, config.train, device)
     shown = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)

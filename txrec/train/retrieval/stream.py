@@ -1,4 +1,4 @@
-"""Training examples that pass by in loads, for sequences larger than memory.
+"""Streaming training examples: shuffle buffers of row groups, for sequences larger than memory.
 
 Pieces are the row groups of the prepared Parquet files. Every epoch goes through them in another order and takes as
 many at a time as memory allows: a load, within which windows are mixed as if it were all there is. Where one load holds
@@ -21,10 +21,10 @@ from txrec import schema
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.errors import TrainingError
-from txrec.evals.protocol import Cases, Truth, cases
+from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.model.history_features import History
 from txrec.schema import Split
-from txrec.train.ranker.examples import NOTHING_TO_LEARN, Examples, Step
+from txrec.train.retrieval.examples import NOTHING_TO_LEARN, Examples, Step
 
 BYTES_PER_EVENT = 160
 """Most memory that an event takes while a load is built: the table, flat arrays, positions and what lies between."""
@@ -153,14 +153,14 @@ class _Loaded(PreparedData):
 
 def sampled_cases(
     data: PreparedData, split: Split, cfg: EvaluateConfig, train: TrainConfig, num: int, seed: int
-) -> Cases:
+) -> EvalRequests:
     """A seeded sample of at most `num` cases of a split; holds their histories alone and one load at a time."""
     pieces = pieces_of(data)
     most = memory_bytes(train) // BYTES_PER_EVENT
-    kept: Cases | None = None
+    kept: EvalRequests | None = None
     keys = np.empty(0)
     for number, load in enumerate(_filled(np.arange(len(pieces)), [piece.num_events for piece in pieces], most)):
-        found = cases(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
+        found = eval_requests(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
         drawn = np.random.default_rng([seed, number]).random(len(found))
         few = np.sort(np.argsort(drawn, kind="stable")[:num])
         found, drawn = _compact(found.select(few)), drawn[few]
@@ -171,7 +171,7 @@ def sampled_cases(
     return kept
 
 
-def _compact(asked: Cases) -> Cases:
+def _compact(asked: EvalRequests) -> EvalRequests:
     """The same cases over their own events alone; whose they are is no longer known."""
     lengths = asked.end - asked.start
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
@@ -181,7 +181,7 @@ def _compact(asked: Cases) -> Cases:
     return replace(asked, events=few, user=np.full(len(asked), -1), start=offsets[:-1], end=offsets[1:])
 
 
-def _joined(one: Cases, other: Cases) -> Cases:
+def _joined(one: EvalRequests, other: EvalRequests) -> EvalRequests:
     """The cases of both, which are compact."""
     moved = len(one.events.item_idx)
     events = History(
@@ -190,11 +190,11 @@ def _joined(one: Cases, other: Cases) -> Cases:
             for name in ("item_idx", "query_idx", "event", "ts")
         )
     )
-    truth = Truth(
+    truth = GroundTruth(
         np.append(one.truth.offsets, other.truth.offsets[1:] + len(one.truth.items)),
         np.concatenate([one.truth.items, other.truth.items]),
     )
-    return Cases(
+    return EvalRequests(
         events=events,
         user=np.append(one.user, other.user),
         start=np.append(one.start, other.start + moved),

@@ -1,4 +1,4 @@
-"""Validation during training: the whole catalogue ranked for every case, NDCG and recall.
+"""Validation during retrieval training: NDCG and recall with the whole catalogue ranked.
 
 A case is a request of the validation part: a history, possibly a query, and the items that count as right answers.
 The catalogue passes by in parts, each compared with all cases, so that neither all scores nor all item vectors are in
@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from txrec.evals.protocol import Cases
+from txrec.evals.protocol import EvalRequests
 from txrec.model import history_features
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import PAD
 
 BATCH = 256
-"""Cases encoded together."""
+"""EvalRequests encoded together."""
 
 
 @torch.no_grad()
 def measure(
     model: RetrievalModel,
-    cases: Cases,
+    cases: EvalRequests,
     query_vectors: Tensor | None,
     k: int = 10,
     least_cases: int = 0,
@@ -67,7 +67,7 @@ def figures(totals: Tensor, k: int = 10) -> dict[str, float]:
 class _Questions:
     """A batch of cases and the best items for them among those seen so far."""
 
-    cases: Cases
+    cases: EvalRequests
     states: Tensor  # (B, D)
     row: Tensor  # (X,) together with `item`: what may not be answered
     item: Tensor  # (X,)
@@ -85,7 +85,7 @@ class _Questions:
         self.best = torch.cat([self.best, top.indices + first], dim=1).gather(1, place)
 
 
-def _ask(model: RetrievalModel, cases: Cases, query_vectors: Tensor | None) -> _Questions:
+def _ask(model: RetrievalModel, cases: EvalRequests, query_vectors: Tensor | None) -> _Questions:
     device = model.encoder.id_row.device
     histories = cases.histories()
     batch = history_features.collate(histories, query_vectors, model.cfg, cases.query_idx, cases.now_us).to(device)
@@ -108,7 +108,7 @@ def _indices(parts: list[NDArray[np.int64]]) -> Tensor:
     return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
 
-def _gains(top: NDArray[np.int64], cases: Cases, k: int) -> tuple[float, float]:
+def _gains(top: NDArray[np.int64], cases: EvalRequests, k: int) -> tuple[float, float]:
     discounts = 1 / np.log2(np.arange(2, k + 2))
     ndcg = recall = 0.0
     for place, row in enumerate(top):

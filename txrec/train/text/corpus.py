@@ -1,4 +1,4 @@
-"""What text pre-training may read: texts and pairs of the training part.
+"""Text training corpus: texts and (query, product) pairs of the training part.
 
 Where there is a log, its products and queries, the clicks that queries led to, and products that a user took one after
 the other. Where people judged pairs and there is no log, the judged pairs: those graded above the middle go together.

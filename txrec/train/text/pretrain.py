@@ -1,4 +1,4 @@
-"""Teaching the text encoder: masked tokens first, then queries and the products clicked for them.
+"""Text encoder training: masked-token modelling, then contrastive learning of queries and clicked products.
 
 1. *Masked-token modelling* (Devlin et al. 2019) on the texts of trained products and training queries: the Transformer
    learns which words go together. Only for `SubwordEncoder`; a Hugging Face checkpoint has that behind it.

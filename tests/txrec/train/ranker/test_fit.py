@@ -9,7 +9,7 @@ from tests.judged import judged_data
 from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
 from txrec.data.prepared import Sequences
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
@@ -21,7 +21,7 @@ from txrec.train.ranker.windows import earlier_windows
 CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
 
 
-def log_with_impressions() -> tuple[Cases, Sequences]:
+def log_with_impressions() -> tuple[EvalRequests, Sequences]:
     """A user searches (query 1), is shown items 3 and 4, clicks 4; then searches for query 2, is shown 5, clicks 6."""
     minute = 60_000_000
     rows = [
@@ -47,7 +47,7 @@ def log_with_impressions() -> tuple[Cases, Sequences]:
     )
     meta = SimpleNamespace(split_kind="global_time", validation_start_ts=int(sequences.ts[0]))
     data = SimpleNamespace(sequences=sequences, meta=meta, judged_only=False)
-    return cases(data, Split.VALIDATION, EvaluateConfig()), sequences
+    return eval_requests(data, Split.VALIDATION, EvaluateConfig()), sequences
 
 
 def test_what_was_shown_for_a_search_ends_with_the_next_search_or_half_an_hour_later() -> None:
@@ -66,7 +66,7 @@ def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
         data = data.altered(meta, sequences=silent, queries=data.queries.slice(0, 0))
     asked_for: list[bool] = []
     monkeypatch.setattr(ranker_module, "searches_for_new", lambda *_: num_new)
-    monkeypatch.setattr(ranker_module, "hidden_products", lambda *_: asked_for.append(True))
+    monkeypatch.setattr(ranker_module, "simulated_cold_items", lambda *_: asked_for.append(True))
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
     fit_ranker(config, data, RetrievalModel.for_data(config.model, data, None), None)
     assert bool(asked_for) == hides

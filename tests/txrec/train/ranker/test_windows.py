@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from txrec.config import EvaluateConfig, ModelConfig
-from txrec.evals.protocol import cases
+from txrec.evals.protocol import eval_requests
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import PAD, Split
-from txrec.train.ranker.windows import HIDDEN_FRAC, earlier_windows, hidden_products, known_vectors, searches_for_new
+from txrec.train.ranker.windows import (
+    HIDDEN_FRAC,
+    earlier_windows,
+    known_vectors,
+    searches_for_new,
+    simulated_cold_items,
+)
 
 
 def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny) -> None:
@@ -43,16 +49,16 @@ def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
 
 def test_the_products_made_new_to_examples_are_others_in_every_window(tiny) -> None:
     windows = [tiny, *earlier_windows(tiny, 2)]
-    drawn = [hidden_products(window, 0) for window in windows]
+    drawn = [simulated_cold_items(window, 0) for window in windows]
     assert len({tuple(hidden) for hidden in drawn}) == len(windows)
-    assert np.array_equal(drawn[0], hidden_products(tiny, 0))
+    assert np.array_equal(drawn[0], simulated_cold_items(tiny, 0))
     assert not any(hidden[PAD] for hidden in drawn)
     many = SimpleNamespace(meta=tiny.meta.model_copy(update={"num_items": 20_000}))
-    assert hidden_products(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
+    assert simulated_cold_items(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
 
 
 def test_searches_for_what_was_new_are_counted(tiny) -> None:
-    asked = cases(tiny, Split.VALIDATION, EvaluateConfig())
+    asked = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
     assert searches_for_new(tiny, asked) == 0
     sequences = tiny.sequences
     trained = (sequences.split == Split.TRAIN) & (sequences.item_idx == 7)

@@ -6,7 +6,7 @@ import torch
 from tests.txrec.train.retrieval.test_loop import MODEL, TRAIN, trainer
 from txrec.config import TrainConfig
 from txrec.data.prepared import PreparedData
-from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

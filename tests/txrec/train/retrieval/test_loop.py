@@ -14,12 +14,12 @@ from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.judgments import judged_sequences
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.errors import TrainingError
-from txrec.evals.protocol import Cases, Truth, cases
+from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.model.history_features import collate
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import Split
 from txrec.train.optimizer import lr_at
-from txrec.train.ranker.examples import Examples
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.objective import NextItem
 from txrec.train.retrieval.validation import figures, measure
@@ -45,7 +45,7 @@ def trainer(data: PreparedData, model: ModelConfig = MODEL, train: TrainConfig =
     examples = Examples.of(sequences, None, model, train)
     counts = torch.from_numpy(data.items["train_count"].to_numpy()[: data.meta.num_trained_items].copy())
     objective = NextItem(RetrievalModel.for_data(model, data, None), train, counts)
-    shown = cases(data, Split.VALIDATION, EvaluateConfig())
+    shown = eval_requests(data, Split.VALIDATION, EvaluateConfig())
     return Trainer(objective, examples, shown.select(np.flatnonzero(shown.user < users)), train, seed=1)
 
 
@@ -149,7 +149,7 @@ def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows
     run = trainer(tiny, MODEL.model_copy(update={"max_length": 7}))
     plain = [step.batch for epoch in range(3) for step in run.examples.steps(0, epoch)]
     monkeypatch.setattr(Examples, "_few_shapes", True)
-    monkeypatch.setattr("txrec.train.ranker.examples.WIDTH_STEP", 4)
+    monkeypatch.setattr("txrec.train.retrieval.examples.WIDTH_STEP", 4)
     few = [
         step.batch
         for epoch in range(3)
@@ -213,7 +213,7 @@ def test_judged_pairs_are_learned_where_there_are_no_events(tmp_path: Path) -> N
 def test_ndcg_and_recall_of_a_hand_made_ranking(tiny: PreparedData) -> None:
     run = trainer(tiny, users=2)
     third = _third_best(run.objective.model.eval(), run.cases)
-    answers = Truth(np.arange(len(third) + 1), np.array(third, np.int32))
+    answers = GroundTruth(np.arange(len(third) + 1), np.array(third, np.int32))
     totals = measure(run.objective.model, replace(run.cases, truth=answers), None)
     assert figures(totals) == pytest.approx({"ndcg@10": 1 / 2, "recall@10": 1.0})  # 1 / log2(1 + 3)
 
@@ -230,7 +230,7 @@ def test_the_catalogue_in_parts_ranks_as_in_one(tiny: PreparedData, monkeypatch:
 
 
 @torch.no_grad()
-def _third_best(model: RetrievalModel, asked: Cases) -> list[int]:
+def _third_best(model: RetrievalModel, asked: EvalRequests) -> list[int]:
     batch = collate(asked.histories(), None, model.cfg, asked.query_idx, asked.now_us)
     scores = model.last_state(batch) @ model.item_vectors().T
     scores[:, 0] = -9

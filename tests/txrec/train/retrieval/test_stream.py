@@ -13,9 +13,9 @@ from tests.txrec.train.retrieval.test_loop import MODEL, TRAIN
 from txrec.config import Config, EvaluateConfig, ModelConfig, TextConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.schema import Split
-from txrec.train.ranker.examples import Examples, Step
+from txrec.train.retrieval.examples import Examples, Step
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.retrieval.stream import BYTES_PER_EVENT, StreamedExamples, pieces_of, sampled_cases, streams
@@ -126,7 +126,7 @@ def test_the_size_decides(pieces: PreparedData) -> None:
     assert not streams(TRAIN, pieces)
 
 
-def asked(found: Cases) -> list[tuple[object, ...]]:
+def asked(found: EvalRequests) -> list[tuple[object, ...]]:
     return sorted(
         (found.history(c).item_idx.tolist(), int(found.query_idx[c]), int(found.now_us[c]), found.truth.of(c).tolist())
         for c in range(len(found))
@@ -135,7 +135,7 @@ def asked(found: Cases) -> list[tuple[object, ...]]:
 
 def test_a_sample_of_all_cases_is_all_cases_and_a_smaller_one_is_some_of_them(pieces: PreparedData) -> None:
     cfg = EvaluateConfig()
-    wanted = asked(cases(pieces, Split.VALIDATION, cfg))
+    wanted = asked(eval_requests(pieces, Split.VALIDATION, cfg))
     everything = sampled_cases(pieces, Split.VALIDATION, cfg, limited(pieces, 1_000), 10**6, 0)
     assert asked(everything) == wanted
     few = sampled_cases(pieces, Split.VALIDATION, cfg, limited(pieces, 1_000), 12, 0)

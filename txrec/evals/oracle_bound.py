@@ -1,4 +1,4 @@
-"""How much of what can be known a recommender has learned, where the truth is known: on the generated shop."""
+"""Oracle upper bound on the generated shop: NDCG of a ranking by the true preferences, beside the recommender's."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from txrec.config import ShopConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
 from txrec.evals.metrics import Floats
-from txrec.evals.protocol import Cases
+from txrec.evals.protocol import EvalRequests
 from txrec.progress import Progress, silent
 from txrec.schema import PAD
 from txrec.simulator import Shop
@@ -20,23 +20,23 @@ BATCH = 512
 
 
 def ceiling(
-    shop: ShopConfig, data: PreparedData, asked: Cases, reached: Floats, progress: Progress = silent
+    shop: ShopConfig, data: PreparedData, requests: EvalRequests, reached: Floats, progress: Progress = silent
 ) -> dict[str, Any]:
     """NDCG@10 of the true ranking on the same cases, and the share of it that was reached.
 
     Args:
         shop: what the shop was generated from.
         data: the prepared data set of that shop.
-        asked: C cases.
+        requests: C cases.
         reached: (C,) the recommender's NDCG@10 of each.
         progress: told after every batch.
     """
     oracle = Oracle.of(Shop.generate(shop))
     users = data.sequences.user_id
-    known = np.array([_is_known(oracle, asked, users, case) for case in range(len(asked))], bool)
+    known = np.array([_is_known(oracle, requests, users, case) for case in range(len(requests))], bool)
     rows = np.flatnonzero(known)
-    best = metrics.ndcg(_hits(oracle, data, asked, rows, progress), asked.truth.counts[rows], K)
-    searched = asked.query_idx[rows] != PAD
+    best = metrics.ndcg(_hits(oracle, data, requests, rows, progress), requests.truth.counts[rows], K)
+    searched = requests.query_idx[rows] != PAD
     whole = np.ones(len(rows), bool)
     found: dict[str, Any] = {"num_cases": len(rows)}
     for name, part in (("all", whole), ("with_query", searched), ("without_query", ~searched)):
@@ -46,15 +46,15 @@ def ceiling(
     return found
 
 
-def _is_known(oracle: Oracle, asked: Cases, users: NDArray[np.object_], case: int) -> bool:
-    user = str(users[asked.user[case]])
-    if asked.query_idx[case] == PAD:
+def _is_known(oracle: Oracle, requests: EvalRequests, users: NDArray[np.object_], case: int) -> bool:
+    user = str(users[requests.user[case]])
+    if requests.query_idx[case] == PAD:
         return user in oracle.user_index
-    return oracle.has_search(user, int(asked.now_us[case]))
+    return oracle.has_search(user, int(requests.now_us[case]))
 
 
 def _hits(
-    oracle: Oracle, data: PreparedData, asked: Cases, rows: NDArray[np.int64], progress: Progress
+    oracle: Oracle, data: PreparedData, requests: EvalRequests, rows: NDArray[np.int64], progress: Progress
 ) -> NDArray[np.bool_]:
     """(R, K) hits of the true ranking."""
     dense = {key: item_id for item_id, key in enumerate(data.items.column("item_id").to_pylist(), start=1)}
@@ -62,21 +62,21 @@ def _hits(
     top = np.zeros((len(rows), K), np.int32)
     done = 0
     for searched in (True, False):
-        kind = np.flatnonzero((asked.query_idx[rows] != PAD) == searched)
+        kind = np.flatnonzero((requests.query_idx[rows] != PAD) == searched)
         for start in range(0, len(kind), BATCH):
             part = kind[start : start + BATCH]
-            scores = _scores(oracle, data, asked, rows[part], searched)
+            scores = _scores(oracle, data, requests, rows[part], searched)
             scores[:, column == PAD] = -np.inf  # products that preparation dropped cannot be right
             top[part] = column[np.argsort(-scores, axis=1, kind="stable")[:, :K]]
             done += len(part)
             progress("oracle", done, len(rows))
-    return metrics.hits(top, asked.truth.select(rows))
+    return metrics.hits(top, requests.truth.select(rows))
 
 
 def _scores(
-    oracle: Oracle, data: PreparedData, asked: Cases, rows: NDArray[np.int64], searched: bool
+    oracle: Oracle, data: PreparedData, requests: EvalRequests, rows: NDArray[np.int64], searched: bool
 ) -> NDArray[np.float32]:
-    users = [str(user) for user in data.sequences.user_id[asked.user[rows]]]
+    users = [str(user) for user in data.sequences.user_id[requests.user[rows]]]
     if searched:
-        return oracle.searches(users, asked.now_us[rows].tolist())
-    return oracle.window(users, int(asked.now_us[rows[0]]))
+        return oracle.searches(users, requests.now_us[rows].tolist())
+    return oracle.window(users, int(requests.now_us[rows[0]]))

@@ -1,4 +1,4 @@
-"""Training examples: windows of positions whose targets lie in the training part, and how they are batched.
+"""Retrieval training examples: windows of positions with targets in the training part, batched by length.
 
 A window is at most `max_length` positions. Users with longer histories give several windows, cut at other places
 every epoch. Batches hold windows of like length and about the same number of tokens, so that little is padding.

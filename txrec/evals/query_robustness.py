@@ -1,4 +1,4 @@
-"""Whether a search is understood that is spelled as people spell: hit rates by kind of spelling, on the generated shop.
+"""Query robustness: hit rates by kind of misspelling or variant, on the generated shop.
 
 A hit is a product among the first ten that fits everything the query names (`txrec.simulator.queries`), whether it
 is available or not.
@@ -19,7 +19,7 @@ from txrec.text import normalise
 K = 10
 NUM_QUERIES = 800
 LONG = 10_000
-"""Characters of the longest query asked."""
+"""Characters of the longest query requests."""
 BATCH = 64
 
 Search = Callable[[Sequence[str]], list[list[str]]]
@@ -28,7 +28,7 @@ Search = Callable[[Sequence[str]], list[list[str]]]
 
 def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = silent) -> dict[str, Any]:
     """Hit rates of a recommender and of its BM25 alone, over queries of every kind and over two extreme ones."""
-    asked = simulator.robust_queries(cfg, NUM_QUERIES)
+    requests = simulator.robust_queries(cfg, NUM_QUERIES)
 
     def search(texts: Sequence[str]) -> list[list[str]]:
         found = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)
@@ -36,24 +36,24 @@ def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = s
         keys = recommender.catalogue.item_ids
         return [[str(keys[i]) for i in one.item_idx[to.order[:K]]] for one, to in zip(found, ranked, strict=True)]
 
-    found: dict[str, Any] = {"txrec": hit_rates(asked, search, progress)}
+    found: dict[str, Any] = {"txrec": hit_rates(requests, search, progress)}
     if "lexical" in recommender.retriever.sources:
-        found["bm25"] = hit_rates(asked, _by_words(recommender), progress)
-    endless = (asked[0].query + " ") * (LONG // (len(asked[0].query) + 1) + 1)
+        found["bm25"] = hit_rates(requests, _by_words(recommender), progress)
+    endless = (requests[0].query + " ") * (LONG // (len(requests[0].query) + 1) + 1)
     extremes = search(["", endless[:LONG]])
     return found | {"answered": {"empty": len(extremes[0]), f"{LONG:,} characters": len(extremes[1])}}
 
 
-def hit_rates(asked: Sequence[RobustQuery], search: Search, progress: Progress = silent) -> dict[str, float]:
+def hit_rates(requests: Sequence[RobustQuery], search: Search, progress: Progress = silent) -> dict[str, float]:
     """Kind of spelling = share of its queries with a hit among the first K; `all` over all of them."""
     hits: dict[str, list[bool]] = {}
-    for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
+    for start in range(0, len(requests), BATCH):
+        part = requests[start : start + BATCH]
         for case, ids in zip(part, search([case.query for case in part]), strict=True):
             hit = not case.targets.isdisjoint(ids[:K])
             hits.setdefault(case.corruption, []).append(hit)
             hits.setdefault("all", []).append(hit)
-        progress("robustness", min(start + BATCH, len(asked)), len(asked))
+        progress("robustness", min(start + BATCH, len(requests)), len(requests))
     return {kind: sum(found) / len(found) for kind, found in hits.items()}
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from txrec.config import EvaluateConfig, ShopConfig
 from txrec.data.prepared import Sequences
-from txrec.evals.ceiling import ceiling
-from txrec.evals.protocol import Cases, cases
+from txrec.evals.oracle_bound import ceiling
+from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.schema import EVENT_CODES, Split
 from txrec.simulator import Shop
 from txrec.simulator.files import START, user_id
@@ -52,17 +52,17 @@ def data() -> _Data:
 
 
 @pytest.fixture(scope="module")
-def asked(data: _Data) -> Cases:
-    return cases(data, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
+def asked(data: _Data) -> EvalRequests:
+    return eval_requests(data, Split.TEST, EvaluateConfig())  # type: ignore[arg-type]
 
 
-def test_the_truth_is_known_for_every_request_of_a_clean_log(data: _Data, asked: Cases) -> None:
+def test_the_truth_is_known_for_every_request_of_a_clean_log(data: _Data, asked: EvalRequests) -> None:
     found = ceiling(SHOP, data, asked, np.zeros(len(asked)))  # type: ignore[arg-type]
     assert found["num_cases"] == len(asked)
     assert {"all", "with_query", "without_query"} <= set(found)
 
 
-def test_the_truth_answers_searches_far_better_than_popularity(data: _Data, asked: Cases) -> None:
+def test_the_truth_answers_searches_far_better_than_popularity(data: _Data, asked: EvalRequests) -> None:
     from txrec.evals import metrics
 
     counts = np.bincount(data.sequences.item_idx[data.sequences.split == Split.TRAIN], minlength=121)
@@ -74,7 +74,7 @@ def test_the_truth_answers_searches_far_better_than_popularity(data: _Data, aske
     assert found["all"]["ndcg@10"] > 0.3
 
 
-def test_users_that_the_shop_does_not_know_are_left_out(data: _Data, asked: Cases) -> None:
+def test_users_that_the_shop_does_not_know_are_left_out(data: _Data, asked: EvalRequests) -> None:
     renamed = np.array([f"stranger-{row}" for row in range(SHOP.num_users)], dtype=object)
     renamed[asked.user[0]] = data.sequences.user_id[asked.user[0]]
     other = object.__new__(_Data)
