@@ -47,7 +47,7 @@ cluster.set_environment()  # as `txrec serve` does, before anything imports Ray
 
 from ray import serve as ray_serve  # noqa: E402
 
-from serve.service import Model  # noqa: E402
+from serve.types import Model  # noqa: E402
 from txrec import schema  # noqa: E402
 from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig, TrainConfig  # noqa: E402
 from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
@@ -283,7 +283,7 @@ def over_http(bundle: Path, num_users: int, seconds: float) -> dict[str, float]:
     """The deployed application and the same composition without work."""
     from pipelines import cluster
     from serve import app
-    from serve.service import open_bundle
+    from serve.opening import open_bundle
 
     users = [f"u{user:06d}" for user in range(num_users)]
     figures: dict[str, float] = {}

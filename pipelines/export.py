@@ -39,7 +39,7 @@ def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSum
     store = open_history(state)
     try:
         events = _write(store.export(), out)
-        shown = _write(store.shown(), impressions) if impressions else 0
+        shown = _write(store.impressions(), impressions) if impressions else 0
     finally:
         store.close()
     return ExportSummary(out, events, impressions, shown)

@@ -1,4 +1,4 @@
-"""Bodies of the HTTP API: everything that goes in or comes out, with limits and examples, in one place.
+"""Bodies of the HTTP API: requests and replies, with limits and examples.
 
 Ids are the shop's own strings. Bodies are closed: an unknown field is an error that names it, so that a misspelt
 `filter` is never ignored. Limits that an operator sets (`serve.max_top_k`, `serve.max_query_chars`) are checked by the
@@ -16,6 +16,9 @@ Id = Annotated[str, Field(min_length=1, max_length=256)]
 """A user, item, event or request id."""
 EventName = Literal["search", "impression", "view", "click", "cart", "purchase", "rate"]
 """Labels of `txrec.schema.EventKind`."""
+
+USER, ITEMS, NEW_ITEM, QUERY = "u00042", ("SKU100013", "SKU100026", "SKU100039"), "SKU900001", "blue jeans"
+"""Of the examples: a user and products of the generated shop of `configs/demo.toml`, so that examples run there."""
 
 MAX_SESSION_EVENTS = 500
 MAX_IDS = 10_000
@@ -37,10 +40,10 @@ class Reply(BaseModel):
 
 
 class SessionEvent(Body):
-    """One thing that a user did. Either an item or, for a search, a query."""
+    """An event of a user: with an item or, for a search, a query."""
 
     event: EventName = Field(examples=["click"])
-    """What was done."""
+    """Kind of the event."""
     item_id: Id | None = None
     """The product; absent for a search."""
     query: str | None = Field(None, max_length=10_000)
@@ -52,10 +55,10 @@ class SessionEvent(Body):
 
 
 class SlateRequest(Body):
-    """What every question for a slate may carry."""
+    """Fields of every request for a slate."""
 
     top_k: int = Field(25, ge=1)
-    """Items wanted."""
+    """Items of the slate."""
     filters: Filters | None = None
     """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
     explain: bool = False
@@ -65,10 +68,10 @@ class SlateRequest(Body):
 
 
 class PersonalRequest(SlateRequest):
-    """A question on behalf of somebody."""
+    """Fields of a personal request for a slate."""
 
-    user_id: Id | None = Field(None, examples=["u000042"])
-    """Whose history to use; absent or unknown = nobody's."""
+    user_id: Id | None = Field(None, examples=[USER])
+    """Whose history to use; absent or unknown = no history."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
     """What the user has done since, oldest first; it follows the stored history."""
     items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
@@ -82,13 +85,13 @@ class PersonalRequest(SlateRequest):
 
 
 class RecommendRequest(PersonalRequest):
-    """What to show to this user now."""
+    """Recommendations for a user."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"user_id": "u000042", "top_k": 10},
-                {"session": [{"event": "click", "item_id": "p000017"}], "top_k": 10, "explain": True},
+                {"user_id": USER, "top_k": 10},
+                {"session": [{"event": "click", "item_id": ITEMS[0]}], "top_k": 10, "explain": True},
             ]
         }
     )
@@ -98,10 +101,10 @@ class RecommendRequest(PersonalRequest):
 
 
 class SearchRequest(PersonalRequest):
-    """What to show for this search."""
+    """Products for a search."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "blue jeans", "top_k": 10, "filters": {"price": {"max": 50}}}]}
+        json_schema_extra={"examples": [{"query": QUERY, "top_k": 10, "filters": {"price": {"max": 50}}}]}
     )
 
     query: str = Field(min_length=1)
@@ -109,9 +112,9 @@ class SearchRequest(PersonalRequest):
 
 
 class SimilarRequest(SlateRequest):
-    """What resembles this product."""
+    """Products similar to one."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": "p000017", "top_k": 10}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": ITEMS[0], "top_k": 10}]})
 
     item_id: Id
     """The product to start from."""
@@ -120,9 +123,7 @@ class SimilarRequest(SlateRequest):
 class RankRequest(Body):
     """The caller's own list, put in order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": ["p000017", "p000018", "p000019"], "query": "lamp"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": list(ITEMS), "query": "lamp"}]})
 
     items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_RANKED)
     """Products to order."""
@@ -137,10 +138,10 @@ class RankRequest(Body):
 
 
 class LiveEvent(SessionEvent):
-    """Something that a user just did, to be remembered."""
+    """An event of a user, to be logged."""
 
-    user_id: Id = Field(examples=["u000042"])
-    """Who."""
+    user_id: Id = Field(examples=[USER])
+    """The user."""
     event_id: Id | None = Field(None, examples=["0b7c6a52f1"])
     """Sent again with the same id, an event counts once. Absent = the server makes one up."""
     session_id: Id | None = None
@@ -149,21 +150,21 @@ class LiveEvent(SessionEvent):
     """Of the slate that the event came from."""
 
 
-def _one_or_many(most: int, example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Makes the schema of a list say that its only element may also come bare."""
+def _one_or_many(max_items: int, example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Changes the schema of a list so that a single element may also come without it."""
 
     def either(schema: dict[str, Any]) -> None:
         one = schema.pop("items")
         schema.pop("type")
-        schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}]
+        schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 1, "maxItems": max_items}]
         schema["examples"] = [example]
 
     return either
 
 
-def _as_many(body: Any, most: int, what: str) -> Any:
-    if isinstance(body, list) and not 1 <= len(body) <= most:
-        raise ValueError(f"{len(body)} {what}; expected 1 to {most}")
+def _as_many(body: Any, max_items: int, noun: str) -> Any:
+    if isinstance(body, list) and not 1 <= len(body) <= max_items:
+        raise ValueError(f"{len(body)} {noun}; expected 1 to {max_items}")
     return [body] if isinstance(body, dict) else body
 
 
@@ -173,7 +174,7 @@ class EventsRequest(RootModel[tuple[LiveEvent, ...]]):
     model_config = ConfigDict(
         frozen=True,
         json_schema_extra=_one_or_many(
-            MAX_EVENTS, {"user_id": "u000042", "event": "click", "item_id": "p000017", "event_id": "0b7c6a52f1"}
+            MAX_EVENTS, {"user_id": USER, "event": "click", "item_id": ITEMS[0], "event_id": "0b7c6a52f1"}
         ),
     )
 
@@ -184,14 +185,14 @@ class EventsRequest(RootModel[tuple[LiveEvent, ...]]):
 
 
 class LiveItem(Body):
-    """A product as it is from now on. Fields that are left out stay as they are, null takes a value away."""
+    """A product from now on. Fields that are left out stay as they are, null removes a value."""
 
-    item_id: Id = Field(examples=["p000017"])
-    """Which product; an id that is not known yet is a new one."""
+    item_id: Id = Field(examples=[ITEMS[0]])
+    """The product; an unknown id adds a new one."""
     title: str | None = Field(None, max_length=2_000, examples=["Reading lamp, brass"])
     """Name."""
     description: str | None = Field(None, max_length=20_000)
-    """Anything else that a search may find it by."""
+    """Further text that searches match."""
     category: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=20)
     """Path, broadest first."""
     brand: str | None = Field(None, max_length=256)
@@ -199,11 +200,12 @@ class LiveItem(Body):
     price: float | None = Field(None, ge=0, le=1e9)
     """In the shop's currency."""
     available: bool | None = None
-    """false takes it out of every slate, but for those that a filter asks for, until it is true or null again."""
+    """false takes it out of every slate, except where a filter asks for unavailable products, until it is true or
+    null."""
     attributes: dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=2_000)]] | None = Field(
         None, max_length=100
     )
-    """What filters ask for, e.g. colour."""
+    """Values for filters, e.g. colour."""
 
 
 class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
@@ -212,7 +214,7 @@ class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
     model_config = ConfigDict(
         frozen=True,
         json_schema_extra=_one_or_many(
-            MAX_ITEMS, {"item_id": "p000017", "title": "Reading lamp, brass", "price": 49.9, "available": True}
+            MAX_ITEMS, {"item_id": ITEMS[0], "title": "Reading lamp, brass", "price": 49.9, "available": True}
         ),
     )
 
@@ -223,12 +225,12 @@ class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
 
 
 class ActivateRequest(Body):
-    """What a version is to be used for."""
+    """The role that a version gets."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"role": "canary", "share": 0.1}]})
 
     role: Literal["production", "canary", "shadow"] = "production"
-    """production answers, canary answers a share of the users, shadow answers too but only the log sees it."""
+    """production answers; canary answers a share of the users; the answers of shadow go to the log only."""
     share: float | None = Field(None, gt=0, le=1)
     """Of the users that a canary answers; absent for other roles."""
 
@@ -270,7 +272,7 @@ class ProductReply(Reply):
     title: str | None
     """Name."""
     description: str | None
-    """Anything else that a search finds it by."""
+    """Further text that searches match."""
     category: list[str] | None
     """Path, broadest first."""
     brand: str | None
@@ -280,7 +282,7 @@ class ProductReply(Reply):
     available: bool | None
     """As the shop says."""
     attributes: dict[str, str | None]
-    """What filters ask for."""
+    """Values for filters."""
     on_sale: bool
     """Whether it may be in a slate."""
 
@@ -295,7 +297,7 @@ class ItemReply(Reply):
     title: str | None
     """As the catalogue has it."""
     source: str
-    """The candidate source that placed it best."""
+    """The candidate source that ranked it highest."""
     sources: dict[str, float]
     """Every source that proposed it, with that source's own score."""
     reasons: list[str]
@@ -316,7 +318,7 @@ class SlateReply(Reply):
                     "fallback": None,
                     "items": [
                         {
-                            "item_id": "p000017",
+                            "item_id": ITEMS[0],
                             "score": 0.41,
                             "title": "Reading lamp, brass",
                             "source": "dense",
@@ -337,27 +339,27 @@ class SlateReply(Reply):
     model_version: str
     """Version of the bundle that answered."""
     variant: str
-    """What the model that answered is served as: `production` or `canary`."""
+    """Role of the model that answered: `production` or `canary`."""
     took_ms: float
     """Time in the server, milliseconds."""
     fallback: str | None
-    """null, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`, `history_unavailable`."""
+    """null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`."""
     items: list[ItemReply]
     """The slate, best first."""
     candidates: list[ItemReply]
-    """Candidates before ranking, if they were asked for."""
+    """Candidates before ranking, as many as `candidates` of the request."""
     notes: list[str]
-    """What was ignored, e.g. unknown products in the session."""
+    """Ignored parts of the request, e.g. unknown products in the session."""
     timings_ms: dict[str, float]
     """Stage = milliseconds, for the whole batch the request was in; empty unless `explain`. `retriever_call` and
-    `ranker_call` are the ways to other processes and back, with what is done there."""
+    `ranker_call` are calls of other processes, their work included."""
 
 
 class HistoryEvent(Reply):
     """One event of a user's history."""
 
     event: str
-    """What was done."""
+    """Kind of the event."""
     item_id: str | None
     """The product."""
     title: str | None
@@ -371,16 +373,16 @@ class HistoryEvent(Reply):
 
 
 class UserReply(Reply):
-    """What is known about a user."""
+    """The known events of a user."""
 
     user_id: str
     """Raw id."""
     events: list[HistoryEvent]
-    """His history, oldest first, as far back as the model looks."""
+    """The user's history, oldest first, as far back as the model looks."""
 
 
 class OverlapReply(Reply):
-    """How much a shadow agrees with what was shown."""
+    """Agreement of a shadow's slates with those that were shown."""
 
     num_requests: int
     """Requests compared."""
@@ -394,24 +396,24 @@ class ModelReply(Reply):
     version: str
     """Version of the bundle."""
     variant: str | None
-    """What it is served as: `production`, `canary` or `shadow`; null = registered only."""
+    """Its role: `production`, `canary` or `shadow`; null = registered only."""
     share: float
     """Of the users that it answers, 0 to 1."""
     overlap: OverlapReply | None
-    """Of a shadow, what it would have shown beside what was shown; null for the others."""
+    """Agreement of a shadow with production; null for the other roles."""
     created: str | None
     """When it was made, ISO 8601."""
     num_items: int
     """Products in its catalogue."""
     metrics: dict[str, float]
-    """What it scored on its test events before it was published."""
+    """Metrics on its test events."""
 
 
 class ModelsReply(Reply):
     """All models of the registry, oldest first; the only one where the server was started without a registry."""
 
     models: list[ModelReply]
-    """One entry a model."""
+    """One entry per model."""
 
 
 class HealthReply(Reply):
@@ -424,18 +426,18 @@ class HealthReply(Reply):
 
 
 class Problem(Reply):
-    """What was wrong."""
+    """Description of an error."""
 
     field: str | None = Field(examples=["top_k"])
-    """Dotted path of the offending field; `body` for a body that is no JSON object; null where no field is to blame."""
+    """Dotted path of the offending field; `body` for a body that is not a JSON object; null = no single field."""
     message: str = Field(examples=["10000 is more than the 1000 items that a slate may have"])
-    """What was found and what is expected."""
+    """The value found and the value expected."""
 
 
 class ErrorReply(Reply):
-    """Any answer that is not 2xx."""
+    """Every reply that is not 2xx."""
 
     error: Problem
-    """What was wrong."""
+    """Description of an error."""
     request_id: str
     """Also in the header `X-Request-ID` and in the server's log."""

@@ -1,4 +1,4 @@
-"""The application: which deployments there are, how many of each, and how they are bound together.
+"""Ray Serve application: the deployments, their numbers of replicas, and how they are bound.
 
     serve run serve.app:build bundle=PATH            PATH is a bundle, or a registry (then its production bundle)
     serve run serve.app:build bundle=PATH console=false num_retrievers=2
@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import Field
 from ray import serve as ray_serve
 from ray.serve import Application, Deployment
@@ -22,8 +21,9 @@ from ray.serve.schema import LoggingConfig
 
 from serve.deployments import Ingress, Ranker, Retriever
 from serve.keys import VARIABLE, Keys
-from serve.models import RegistryShelf, Source
-from serve.service import open_bundle
+from serve.models import BundleSource, RegistrySource
+from serve.opening import open_bundle
+from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConfigError
 from txrec.recommender import bundle as bundles
@@ -51,20 +51,22 @@ def build(args: AppArgs) -> Application:
         BundleError: there is no bundle.
     """
     path = resolve(Path(args.bundle))
-    given = Path(args.bundle).expanduser().absolute()
+    named = Path(args.bundle).expanduser().absolute()
     config = ServeConfig(
         **args.model_dump(exclude={"bundle", "state"}), state=args.state or str(registry.state_file(path))
     )
-    registered = not (given / bundles.MANIFEST).is_file()
-    return bind(RegistryShelf(str(given)) if registered else partial(open_bundle, str(path)), config)
+    registered = not (named / bundles.MANIFEST).is_file()
+    return bind(RegistrySource(str(named)) if registered else partial(open_bundle, str(path)), config)
 
 
-def bind(source: Source, config: ServeConfig) -> Application:
-    """Binds the deployments around the models of a shelf, or the one model that a function opens."""
+def bind(source: BundleSource, config: ServeConfig) -> Application:
+    """Binds the deployments around a model source, or the one model that a function opens."""
     ranker = _replicated(Ranker, config.num_rankers).bind(source, config) if config.num_rankers else None
     retriever = _replicated(Retriever, config.num_retrievers).bind(source, ranker, config)
-    registry = source.path if isinstance(source, RegistryShelf) else ""
-    keys = Keys.read(config.keys_file, os.environ.get(VARIABLE, ""))  # bad ones are to be said here
+    registry = source.path if isinstance(source, RegistrySource) else ""
+    keys = Keys.read(
+        config.keys_file, os.environ.get(VARIABLE, "")
+    )  # bad ones are reported here, before anything starts
     return _replicated(Ingress, config.num_ingresses).bind(retriever, config, registry, keys)
 
 
@@ -113,7 +115,7 @@ def launch(application: Application, config: ServeConfig) -> str:
 
 
 def stop() -> None:
-    """Takes the application off; Ray Serve's own actors end with Ray, as they may serve others too."""
+    """Deletes the application; Ray Serve's own actors end with Ray, as they may serve other applications."""
     ray_serve.delete(NAME)
 
 
@@ -143,14 +145,14 @@ def _require_free(config: ServeConfig) -> None:
 
 def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            reply = httpx.get(f"{url}/health/ready", timeout=10)
-            if reply.status_code == 200:
+    with Client(url, timeout_s=10, retry=Retry(attempts=1)) as client:
+        while True:
+            try:
+                client.ready()
                 return
-            last = f"{reply.status_code} {reply.text[:200]}"
-        except httpx.HTTPError as error:
-            last = str(error)
-        if time.monotonic() > deadline:
-            raise BundleError(f"the server did not become ready within {START_TIMEOUT_S:g} s: {last}")
-        time.sleep(0.1)
+            except ApiError as error:
+                if time.monotonic() > deadline:
+                    raise BundleError(
+                        f"the server did not become ready within {START_TIMEOUT_S:g} s: {error}"
+                    ) from None
+            time.sleep(0.1)

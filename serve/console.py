@@ -1,6 +1,6 @@
-"""The console: a page for people who want to see what the recommender does and why.
+"""Console: a page that shows slates, candidates and histories, with the reasons of each.
 
-It is a client of the HTTP API and nothing more: whatever it shows, a program can ask for as well. Gradio's queue is
+It is a client of the HTTP API and nothing more: a program can request everything that it shows. Gradio's queue is
 off, so an action is one HTTP request and any replica of the ingress can answer it. Nothing is loaded from elsewhere:
 fonts are the system's, and Gradio's analytics are off.
 """
@@ -81,12 +81,14 @@ def blocks(client: AsyncClient) -> gr.Blocks:
         status = gr.HTML(elem_id="status", padding=False)
         with gr.Row(elem_id="answer"):
             history = gr.HTML(
-                _panel("History", "", _empty("Whose slate is it? Name a user.")), elem_id="history", padding=False
+                _panel("History", "", _empty("Enter a user id to see their history.")), elem_id="history", padding=False
             )
             before = gr.HTML(
-                _panel("Before ranking", "", _empty("Ask for something.")), elem_id="before", padding=False
+                _panel("Before ranking", "", _empty("Enter a query or a user.")), elem_id="before", padding=False
             )
-            after = gr.HTML(_panel("After ranking", "", _empty("Ask for something.")), elem_id="after", padding=False)
+            after = gr.HTML(
+                _panel("After ranking", "", _empty("Enter a query or a user.")), elem_id="after", padding=False
+            )
         inputs, outputs = [query, user, top_k, diversity, unseen], [status, history, before, after]
         for trigger in (button.click, query.submit, user.submit):
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
@@ -97,9 +99,12 @@ def blocks(client: AsyncClient) -> gr.Blocks:
 async def title(client: AsyncClient) -> str:
     """The page's head, with the model that answers."""
     try:
-        (model,) = (await client.models())["models"]
+        models = (await client.models())["models"]
     except ApiError as error:
         return _header("", str(error))
+    model = next((model for model in models if model["variant"] == "production"), None)
+    if model is None:
+        return _header("", "no model in production")
     return _header(model["version"], f"{model['num_items']:,} products")
 
 
@@ -176,7 +181,7 @@ def _empty(message: str) -> str:
 
 def _events(events: list[Json], user: str) -> str:
     if not events:
-        return _empty(f"Nothing is known about {user}." if user else "Nobody in particular.")
+        return _empty(f"Nothing is known about {user}." if user else "No user.")
     rows = "".join(_event(event) for event in reversed(events[-MAX_HISTORY:]))
     more = len(events) - MAX_HISTORY
     return f"<ol class='tx-events'>{rows}</ol>" + (_empty(f"and {more} before") if more > 0 else "")

@@ -1,14 +1,14 @@
-"""What users were shown, logged off the request path: a slate waits in memory, and a batch goes to the store at a time.
+"""Impression log, off the request path: answered slates wait in memory and go to the store in batches.
 
-An impression is worth less than an answer: while the store is away, or slower than the slates come, the oldest ones are
-dropped and counted, and nobody waits.
+No request waits for it: while the store is unavailable, or slower than slates come, the oldest impressions are dropped
+and counted.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from serve.logs import concern, log
+from serve.logs import bind_request_ids, log
 from txrec.errors import UnavailableError
 from txrec.online.history import HistoryStore, Impression
 from txrec.schema import DAY_US
@@ -18,13 +18,13 @@ MAX_WAITING = 10_000
 
 
 class Impressions:
-    """The log of one process.
+    """Impression log of one process.
 
     Args:
-        store: where they go.
-        keep_days: they are dropped when they are older, 0 = nothing is logged.
+        store: where impressions are kept.
+        keep_days: retention, days; 0 = nothing is logged.
         clock: seconds since 1970 UTC.
-        max_waiting: longest queue in memory.
+        max_waiting: impressions that may wait in memory.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Impressions:
             self._flushing = asyncio.create_task(self._flush_soon())
 
     async def flush(self) -> None:
-        """Writes what waits."""
+        """Writes the waiting impressions."""
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not batch:
             return
         keep_since = int(self._clock() * 1e6) - self._keep_days * DAY_US
         try:
-            await asyncio.to_thread(self._store.show, batch, keep_since)
+            await asyncio.to_thread(self._store.log_impressions, batch, keep_since)
         except UnavailableError as error:
             self.num_dropped += len(batch)
-            concern(impression.request_id for impression in batch)
+            bind_request_ids(impression.request_id for impression in batch)
             log.warning("%d impressions are lost, %d so far: %s", len(batch), self.num_dropped, error)
 
     async def _flush_soon(self) -> None:

@@ -21,7 +21,7 @@ class Listener:
     """Serves an application on an address that other processes of this machine may serve too.
 
     Args:
-        app: whose lifespan is somebody else's concern.
+        app: whose lifespan is the caller's.
         host: address.
         port: TCP port.
 

@@ -1,6 +1,6 @@
-"""The log of the three deployments: JSON lines on standard error, each with the ids of the requests that it concerns.
+"""JSON logging of the deployments: lines on standard error, each with the ids of its requests.
 
-A line says who asked for what and how it went: never a body, a key or a query, which are the shop's and its users' own.
+A line holds method, route, status and duration: never a body, a key or a query, which are private.
 """
 
 import json
@@ -13,20 +13,20 @@ from typing import Any
 
 NAME = "txrec.serve"
 REQUEST_IDS: ContextVar[tuple[str, ...]] = ContextVar("request_ids", default=())
-"""Of the requests that are being answered: one in the ingress, a batch behind it."""
+"""Ids of the requests that are being answered: one in the ingress, a batch behind it."""
 
 log = logging.getLogger(NAME)
 
 
-def concern(request_ids: Iterable[str]) -> None:
-    """Puts these ids on all lines that follow in this asyncio task and in what it starts."""
+def bind_request_ids(request_ids: Iterable[str]) -> None:
+    """Binds request ids to the log lines of this asyncio task and of the tasks that it starts."""
     REQUEST_IDS.set(tuple(request_ids))
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, logger, deployment, request id, message, and what is given as `extra`.
+    """One JSON object a record: time, level, logger, deployment, request id, message, and the fields of `extra`.
 
-    A line that concerns several requests has `request_ids` in place of `request_id`; one that concerns none has null.
+    A line of several requests has `request_ids` instead of `request_id`; a line of no request has null.
     """
 
     _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

@@ -1,6 +1,6 @@
-"""What a monitoring system reads at `/metrics`, in Prometheus' text format.
+"""Prometheus metrics of an ingress replica, served at `/metrics`.
 
-Figures are those of one ingress replica, which the label `replica` names; sums over replicas are the scraper's part.
+The label `replica` names the replica; sums over replicas are made by the queries of the monitoring system.
 """
 
 import os
@@ -8,7 +8,7 @@ import socket
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serve.service import Answer
+from serve.types import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -40,7 +40,7 @@ class Metrics:
         )
         self._fallbacks = Counter(
             "txrec_fallbacks",
-            "Slates that were simpler than asked for.",
+            "Slates with a fallback.",
             ["replica", "reason"],
             registry=self._registry,
         )
@@ -53,16 +53,16 @@ class Metrics:
         )
         self._batches = Histogram(
             "txrec_batch_size",
-            "Slates asked for, or event reports written, together.",
+            "Calls in a batch: slates, or reports of events.",
             ["replica", "kind"],
             buckets=_SIZES,
             registry=self._registry,
         )
         self._hits = Counter(
-            "txrec_cache_hits", "Lookups that found their value.", ["replica", "cache"], registry=self._registry
+            "txrec_cache_hits", "Cache lookups that hit.", ["replica", "cache"], registry=self._registry
         )
         self._misses = Counter(
-            "txrec_cache_misses", "Lookups whose value had to be made.", ["replica", "cache"], registry=self._registry
+            "txrec_cache_misses", "Cache lookups that missed.", ["replica", "cache"], registry=self._registry
         )
         self._model = Gauge(
             "txrec_model_info", "1 for the model that answered last.", ["replica", "version"], registry=self._registry
@@ -79,15 +79,14 @@ class Metrics:
             self._stages.labels(self._replica, stage).observe(ms / 1000)
         if fallback:
             self._fallbacks.labels(self._replica, fallback).inc()
-        at_hand, encoded = answer.lookups
-        self._hits.labels(self._replica, "query_vectors").inc(at_hand)
-        self._misses.labels(self._replica, "query_vectors").inc(encoded)
+        self._hits.labels(self._replica, "query_vectors").inc(answer.query_vectors.hits)
+        self._misses.labels(self._replica, "query_vectors").inc(answer.query_vectors.misses)
         self._slates.labels(self._replica, answer.model_version, answer.variant).inc()
         self._model.clear()
         self._model.labels(self._replica, answer.model_version).set(1)
 
     def batch(self, kind: str, size: int) -> None:
-        """Counts what travels together."""
+        """Observes the size of a batch."""
         self._batches.labels(self._replica, kind).observe(size)
 
     def events(self, stored: int, repeated: int) -> None:

@@ -1,8 +1,9 @@
-"""The models that one replica holds, kept in line with what is to be served and with the shop's latest changes.
+"""Models of one replica, kept in line with the rollout and with the shop's latest catalogue changes.
 
-A replica looks at the rollout and at the journal of changed products twice a second, outside requests. What is new is
-opened and tried, or applied, first and then takes the place of what was there in one assignment; requests on their way
-finish with what they began with. A version that leaves stays for a while, because other replicas may still ask for it.
+A replica reads the rollout and the item journal twice per second, outside requests. A new version is opened and tried,
+and changes are applied, before they replace the present state in one assignment; requests under way finish with the
+state that they began with. A version that leaves the rollout stays loaded for a while: other replicas may still send
+its candidates.
 """
 
 import threading
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from serve.logs import log
-from serve.service import Model, SupportsRecommend, open_bundle
+from serve.opening import open_bundle
+from serve.types import Model, SupportsRecommend
 from txrec.errors import BundleError, TxrecError, UnavailableError
 from txrec.online.journal import ItemJournal
 from txrec.recommender.catalogue import ItemChange
@@ -24,15 +26,15 @@ Opener = Callable[[], tuple[SupportsRecommend, Model]]
 """Opens the recommender of a replica; importable, so that replicas can do it themselves."""
 
 POLL_S = 0.5
-LINGER_S = 30.0
-"""A version that is not wanted any more stays open for so long, seconds."""
+UNLOAD_DELAY_S = 30.0
+"""A version that left the rollout stays loaded for this long, seconds."""
 
 
-class Shelf(Protocol):
-    """Where a replica finds what it serves. Picklable."""
+class ModelSource(Protocol):
+    """Where a replica finds the bundles that it serves. Picklable."""
 
     def rollout(self) -> Rollout:
-        """What is to be served."""
+        """Versions and their roles."""
         ...
 
     def open(self, version: str) -> tuple[SupportsRecommend, Model]:
@@ -40,13 +42,17 @@ class Shelf(Protocol):
         ...
 
     def report(self, serial: int, report: Report) -> None:
-        """Tells whoever changed the rollout how it went."""
+        """Reports whether this replica is ready for the rollout of a number."""
+        ...
+
+    def heartbeat(self, serial: int, replica: str) -> None:
+        """Renews the report of a live replica."""
         ...
 
 
 @dataclass(frozen=True)
-class OneBundle:
-    """A shelf with one model on it, for good."""
+class StaticSource:
+    """One bundle for good."""
 
     opener: Opener
 
@@ -54,22 +60,25 @@ class OneBundle:
         """Always the same."""
         return Rollout("")
 
-    def open(self, version: str) -> tuple[SupportsRecommend, Model]:  # noqa: ARG002 - there is just one
-        """Opens it."""
+    def open(self, version: str) -> tuple[SupportsRecommend, Model]:  # noqa: ARG002 - there is one version
+        """Opens the bundle."""
         return self.opener()
 
     def report(self, serial: int, report: Report) -> None:
-        """Nobody asks."""
+        """Does nothing: the rollout never changes."""
+
+    def heartbeat(self, serial: int, replica: str) -> None:
+        """Does nothing: the rollout never changes."""
 
 
 @dataclass(frozen=True)
-class RegistryShelf:
+class RegistrySource:
     """The versions of a registry folder."""
 
     path: str
 
     def rollout(self) -> Rollout:
-        """Production and the trials beside it."""
+        """Production, canary and shadow of the registry."""
         return Rollouts(Path(self.path)).read()
 
     def open(self, version: str) -> tuple[SupportsRecommend, Model]:
@@ -80,17 +89,21 @@ class RegistryShelf:
         return recommender, model
 
     def report(self, serial: int, report: Report) -> None:
-        """Leaves a file."""
+        """Writes a report file into the registry."""
         Rollouts(Path(self.path)).report(serial, report)
 
+    def heartbeat(self, serial: int, replica: str) -> None:
+        """Marks the report as that of a live replica."""
+        Rollouts(Path(self.path)).heartbeat(serial, replica)
 
-Source = Opener | OneBundle | RegistryShelf
-"""What a replica serves from: a shelf, or a function that opens the only bundle there is."""
+
+BundleSource = Opener | StaticSource | RegistrySource
+"""A model source, or a function that opens the only bundle there is."""
 
 
-def as_shelf(source: Source) -> Shelf:
-    """A shelf with the only bundle on it, where that is all there is."""
-    return source if isinstance(source, OneBundle | RegistryShelf) else OneBundle(source)
+def as_model_source(source: BundleSource) -> ModelSource:
+    """The model source; a function becomes a static one."""
+    return source if isinstance(source, StaticSource | RegistrySource) else StaticSource(source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +112,7 @@ class Served:
 
     Attributes:
         model: identity.
-        recommender: with the shop's changes applied.
+        recommender: with the shop's catalogue changes applied.
         catalogue: number of the last change that is applied.
     """
 
@@ -112,19 +125,19 @@ class Models:
     """The models of one replica.
 
     Args:
-        shelf: where models come from.
+        source: where models come from.
         journal: changes of products.
         kind: of the replica, for reports.
-        clock: seconds, for how long a version lingers.
+        clock: seconds, for the delay before a version is unloaded.
 
     Raises:
         BundleError: the version in production cannot be served.
     """
 
     def __init__(
-        self, shelf: Shelf, journal: ItemJournal, kind: str, clock: Callable[[], float] = time.monotonic
+        self, source: ModelSource, journal: ItemJournal, kind: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._shelf = shelf
+        self._source = source
         self._journal = journal
         self._kind = kind
         self._clock = clock
@@ -133,10 +146,10 @@ class Models:
         self._changing = threading.Lock()
         self._served: dict[str, Served] = {}
         self._failed: dict[str, str] = {}
-        self._last_wanted: dict[str, float] = {}
+        self._last_needed: dict[str, float] = {}
         self._reported = -1
-        self._blind = False
-        self._rollout = shelf.rollout()
+        self._journal_unavailable = False
+        self._rollout = source.rollout()
         self._production = self._rollout.production
         self._served[self._production] = self._opened(self._production)
         self.reconcile()
@@ -146,7 +159,7 @@ class Models:
         threading.Thread(target=self._follow, name="models", daemon=True).start()
 
     def choose(self, key: str) -> tuple[Variant, Served]:
-        """Who answers a user or a request, given by its key."""
+        """The variant and the model that answer a user or request, by its key."""
         rollout, served = self._rollout, self._served
         if rollout.canary and rollout.canary in served and rollout.variant(key) == "canary":
             return "canary", served[rollout.canary]
@@ -154,32 +167,32 @@ class Models:
 
     @property
     def production(self) -> Served:
-        """What answers everybody who is in no trial."""
+        """The model that answers everyone outside the canary."""
         return self._served[self._production]
 
     @property
     def shadow(self) -> Served | None:
-        """What answers too, unseen."""
+        """The shadow model, if any."""
         return self._served.get(self._rollout.shadow or " ")
 
     def get(self, version: str) -> Served | None:
-        """A model by its version; None = this replica does not have it."""
+        """A loaded model by its version; None = this replica has not loaded it."""
         return next((served for served in self._served.values() if served.model.version == version), None)
 
     def reconcile(self) -> None:
-        """Opens what is wanted, applies what changed, closes what nobody needs, and reports."""
+        """Opens new versions, applies catalogue changes, unloads old versions, and reports readiness."""
         with self._reconciling:
-            rollout = self._shelf.rollout()
-            self._open_wanted(rollout)
+            rollout = self._source.rollout()
+            self._open_new(rollout)
             self.catch_up()
             if rollout.production in self._served:
                 self._production = rollout.production
             self._rollout = rollout
-            self._close_unwanted(rollout)
+            self._unload_old(rollout)
             self._report(rollout)
 
     def catch_up(self) -> None:
-        """Applies the changes of products that are not applied yet; nothing where they cannot be read now."""
+        """Applies the catalogue changes that are not applied yet; none where the journal is unavailable."""
         with self._changing:
             self._served = {name: self._caught_up(served) for name, served in self._served.items()}
 
@@ -191,7 +204,7 @@ class Models:
             except Exception as error:
                 log.warning("models are not kept up to date: %s", error)
 
-    def _open_wanted(self, rollout: Rollout) -> None:
+    def _open_new(self, rollout: Rollout) -> None:
         if rollout.serial != self._reported:
             self._failed = {}
         for version in rollout.versions:
@@ -199,37 +212,37 @@ class Models:
                 continue
             try:
                 served = self._opened(version)
-            except Exception as error:  # whatever is wrong with a bundle must not stop what is served
-                self._failed[version] = str(error) if isinstance(error, TxrecError) else _described(error)
+            except Exception as error:  # a bad bundle must not stop the models that serve
+                self._failed[version] = str(error) if isinstance(error, TxrecError) else _opening_error(error)
                 log.warning("%s cannot be served: %s", version, self._failed[version])
                 continue
             with self._changing:
                 self._served = {**self._served, version: served}
 
     def _opened(self, version: str) -> Served:
-        recommender, model = self._shelf.open(version)
+        recommender, model = self._source.open(version)
         return self._caught_up(Served(model, recommender))
 
     def _caught_up(self, served: Served) -> Served:
         try:
-            found = self._journal.since(served.catalogue)
-            if self._blind:
-                log.warning("changes of products are seen again")
-            self._blind = False
+            changes = self._journal.since(served.catalogue)
+            if self._journal_unavailable:
+                log.warning("the item journal is available again")
+            self._journal_unavailable = False
         except UnavailableError as error:
-            if not self._blind:
-                log.warning("changes of products are not seen: %s", error)
-            self._blind = True
+            if not self._journal_unavailable:
+                log.warning("the item journal is unavailable: %s", error)
+            self._journal_unavailable = True
             return served
-        if not found.items:
+        if not changes.items:
             return served
-        changed = _applied(served.recommender, found.items)
-        return Served(replace(served.model, num_items=len(changed.catalogue.idx_of)), changed, found.version)
+        changed = _applied(served.recommender, changes.items)
+        return Served(replace(served.model, num_items=len(changed.catalogue.idx_of)), changed, changes.version)
 
-    def _close_unwanted(self, rollout: Rollout) -> None:
+    def _unload_old(self, rollout: Rollout) -> None:
         now = self._clock()
-        self._last_wanted.update(dict.fromkeys((*rollout.versions, self._production), now))
-        gone = {name for name in self._served if now - self._last_wanted[name] > LINGER_S}
+        self._last_needed.update(dict.fromkeys((*rollout.versions, self._production), now))
+        gone = {name for name in self._served if now - self._last_needed[name] > UNLOAD_DELAY_S}
         if gone:
             with self._changing:
                 self._served = {name: served for name, served in self._served.items() if name not in gone}
@@ -237,12 +250,14 @@ class Models:
     def _report(self, rollout: Rollout) -> None:
         if rollout.serial != self._reported:
             error = self._failed.get(rollout.staged or "")
-            self._shelf.report(rollout.serial, Report(self._replica, self._kind, error))
+            self._source.report(rollout.serial, Report(self._replica, self._kind, error))
             self._reported = rollout.serial
+        else:
+            self._source.heartbeat(rollout.serial, self._replica)
 
 
 def _applied(recommender: SupportsRecommend, changes: Sequence[ItemChange]) -> SupportsRecommend:
-    """A recommender with changes; one that breaks it is left out, the others must not suffer."""
+    """A recommender with changes applied; a change that breaks it is left out."""
     try:
         return recommender.with_changes(changes)
     except Exception:
@@ -255,5 +270,5 @@ def _applied(recommender: SupportsRecommend, changes: Sequence[ItemChange]) -> S
     return recommender
 
 
-def _described(error: Exception) -> str:
+def _opening_error(error: Exception) -> str:
     return f"does not open with this version of txrec: {type(error).__name__}: {str(error)[:300]}"

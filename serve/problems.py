@@ -1,6 +1,6 @@
-"""Every answer that is not 2xx: one shape, `api.ErrorReply`, that names the field to blame.
+"""Error responses: one shape, `api.ErrorReply`, for every answer that is not 2xx; it names the offending field.
 
-400  the body is no JSON                    409  the present state does not allow it, e.g. a damaged model
+400  the body is not JSON                   409  the present state does not allow it, e.g. a damaged model
 401  no API key, or an unknown one          413  the body is too large
 403  a key that may not do this             422  a field is missing or out of range
 404  no such product, user, model or path   429  more requests than this caller may make
@@ -23,7 +23,7 @@ _STATUS: dict[type[RequestError], int] = {UnknownItemError: 404, UnknownVersionE
 
 
 def install(app: FastAPI) -> None:
-    """Makes an application answer its errors in this shape."""
+    """Registers the handlers of all errors with an application."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
@@ -32,18 +32,19 @@ def install(app: FastAPI) -> None:
 def problem(
     request: Request, status: int, field: str | None, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer that says what was wrong."""
+    """The error response."""
     request_id = getattr(request.state, "request_id", "")
     reply = api.ErrorReply(error=api.Problem(field=field, message=message), request_id=request_id)
     return JSONResponse(reply.model_dump(), status, dict(headers or {}))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+    if not isinstance(error, RequestValidationError):
+        raise error
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         detail = first.get("ctx", {}).get("error", first["msg"])
-        return problem(request, 400, "body", f"is no JSON: {detail}")
+        return problem(request, 400, "body", f"is not JSON: {detail}")
     where = [str(part) for part in first["loc"]]
     place = where[1:] if where and where[0] in ("body", "path", "query", "header") else where
     if isinstance(error.body, dict) and place[:1] == ["0"]:  # one event, read as a list of one
@@ -53,22 +54,24 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestError)
+    if not isinstance(error, RequestError):
+        raise error
     if isinstance(error, UnavailableError):
         return problem(request, 503, error.field or None, str(error), {"Retry-After": str(RETRY_AFTER_S)})
     return problem(request, _STATUS.get(type(error), 422), error.field, str(error))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     headers = dict(error.headers or {})
     field = headers.pop("X-Field", "body" if error.status_code == 400 else None)
     return problem(request, error.status_code, field, str(error.detail), headers)
 
 
-def defect(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that ran into a bug, which goes to the log with its traceback."""
-    logs.log.error("a defect", exc_info=error)
+def internal_error(request: Request, error: Exception) -> JSONResponse:
+    """The response to a request that hit a bug, whose traceback goes to the log."""
+    logs.log.error("internal error", exc_info=error)
     return problem(
         request, 500, None, f"the server failed ({type(error).__name__}); the request id finds it in its log"
     )

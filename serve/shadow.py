@@ -1,60 +1,61 @@
-"""A shadow model: it answers what production answered, after the answer has gone, and only the log sees it."""
+"""Shadow model: it answers the requests that production answered, after their answers are sent, for the log only."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 
+from serve.history import with_history
 from serve.impressions import Impressions
 from serve.logs import log
 from serve.models import Models, Served
-from serve.service import Answer, Asked, with_history
+from serve.types import Answer, ServingRequest
 from txrec.errors import RequestError
 from txrec.online.history import Impression
 
 
 class Shadow:
-    """Asks the shadow model, one batch at a time; what comes while it is busy is not compared."""
+    """Runs the shadow model, one batch at a time; requests that come while it is busy are not compared."""
 
     def __init__(self, models: Models, impressions: Impressions) -> None:
         self._models = models
         self._impressions = impressions
         self._running: asyncio.Task[None] | None = None
 
-    def follow(self, batch: Sequence[Asked], answers: Sequence[Answer | RequestError]) -> None:
-        """Compares answers that are about to go with those of the shadow, where there is one."""
+    def compare(self, batch: Sequence[ServingRequest], answers: Sequence[Answer | RequestError]) -> None:
+        """Starts the comparison of answers with those of the shadow model, where there is one."""
         shadow = self._models.shadow
         if shadow is None or (self._running is not None and not self._running.done()):
             return
-        pairs = [(asked, one) for asked, one in zip(batch, answers, strict=True) if isinstance(one, Answer)]
+        pairs = [(request, one) for request, one in zip(batch, answers, strict=True) if isinstance(one, Answer)]
         self._running = asyncio.create_task(self._compare(shadow, pairs))
 
-    async def _compare(self, shadow: Served, pairs: list[tuple[Asked, Answer]]) -> None:
+    async def _compare(self, shadow: Served, pairs: list[tuple[ServingRequest, Answer]]) -> None:
         try:
-            found = await asyncio.to_thread(_answers, shadow, pairs)
-        except Exception as error:  # a shadow may break without anybody noticing but the log
-            log.warning("the shadow %s gives no answer: %s", shadow.model.version, error)
+            impressions = await asyncio.to_thread(_impressions, shadow, pairs)
+        except Exception as error:  # a broken shadow model must not affect answers
+            log.warning("the shadow model %s failed: %s", shadow.model.version, error)
             return
-        for impression in found:
+        for impression in impressions:
             self._impressions.add(impression)
 
 
-def _answers(shadow: Served, pairs: list[tuple[Asked, Answer]]) -> list[Impression]:
-    requests = [with_history(shadow.recommender, asked.request) for asked, _ in pairs]
+def _impressions(shadow: Served, pairs: list[tuple[ServingRequest, Answer]]) -> list[Impression]:
+    requests = [with_history(shadow.recommender, request) for request, _ in pairs]
     slates = shadow.recommender.recommend(requests)
     return [
         Impression(
-            request_id=asked.request_id,
+            request_id=request.request_id,
             ts=time.time_ns() // 1000,
             variant="shadow",
             model_version=shadow.model.version,
             item_ids=tuple(item.item_id for item in slate.items),
             scores=tuple(item.score for item in slate.items),
-            user_id=asked.request.user_id,
-            query=asked.request.query,
+            user_id=request.request.user_id,
+            query=request.request.query,
             fallback=slate.fallback,
             overlap=overlap([item.item_id for item in slate.items], [item.item_id for item in answer.slate.items]),
         )
-        for (asked, answer), slate in zip(pairs, slates, strict=True)
+        for (request, answer), slate in zip(pairs, slates, strict=True)
     ]
 
 

@@ -1,11 +1,12 @@
-"""Changing which models are served: stage, wait until every replica has opened and tried it, then let it in.
+"""Changes of the served models: a version is staged, opened and tried by every live replica, then activated.
 
-Until the last step nothing that is served changes, so a bundle that is damaged, of another format or without answers
-never takes traffic: the replicas say why, and the caller is told.
+Until the last step the served models stay the same, so a bundle that is damaged, of another format or without answers
+never takes traffic: the replicas report why, and the caller is told.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +15,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve.service import Model, describe
+from serve.opening import describe
+from serve.types import Model
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConflictError, UnavailableError
 from txrec.recommender.bundle import Bundle
 from txrec.registry.rollout import Rollout, Rollouts, Variant
 
 POLL_S = 0.1
-WHY = "activated over HTTP"
+REASON = "activated over HTTP"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Listed:
 
     Attributes:
         model: identity.
-        roles: what it is used for; empty = registered only.
+        roles: of the version; empty = registered only.
         share: of the users that it answers, 0 to 1.
     """
 
@@ -44,18 +46,25 @@ class Switch:
 
     Args:
         registry: folder; None where the server has one bundle and no registry.
-        config: how many replicas there are to wait for, and how long.
+        config: numbers of replicas to wait for, and the longest wait.
         clock: seconds, for the longest wait.
+        rollouts_clock: seconds since 1970 UTC, for the heartbeats of replicas.
     """
 
-    def __init__(self, registry: Path | None, config: ServeConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rollouts = Rollouts(registry) if registry else None
-        self._replicas = config.num_retrievers + config.num_rankers
+    def __init__(
+        self,
+        registry: Path | None,
+        config: ServeConfig,
+        clock: Callable[[], float] = time.monotonic,
+        rollouts_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._rollouts = Rollouts(registry, rollouts_clock) if registry else None
+        self._replicas = {"retriever": config.num_retrievers, "ranker": config.num_rankers}
         self._timeout_s = config.activation_timeout_s
         self._clock = clock
 
     def listed(self, production: Model) -> list[Listed]:
-        """All versions, oldest first; `production` is what answers now."""
+        """All versions, oldest first; `production` is the model that answers now."""
         if self._rollouts is None:
             return [Listed(production, ("production",), 1.0)]
         rollout, registry = self._rollouts.read(), self._rollouts.registry
@@ -73,17 +82,17 @@ class Switch:
 
         Raises:
             UnknownVersionError: it is not registered.
-            ConflictError: a replica refuses it, somebody else is changing the models, or there is no registry.
+            ConflictError: a replica refuses it, another change is under way, or there is no registry.
             UnavailableError: the replicas were not ready in time.
         """
         rollouts = self._required()
         rollouts.require(version)
-        with rollouts.alone() as now:
-            wanted = now.giving(role, version, share)
+        with rollouts.locked() as now:
+            target = now.assign(role, version, share)
             await self._stage(rollouts, now, version)
             if role == "production" and version != now.production:
-                await self._point(rollouts, now, version, partial(rollouts.registry.activate, version, WHY))
-            return await self._adopted(rollouts, wanted)
+                await self._point(rollouts, now, version, partial(rollouts.registry.activate, version, REASON))
+            return await self._adopted(rollouts, target)
 
     async def rollback(self) -> Rollout:
         """Puts the version back into production that was there before the present one.
@@ -93,14 +102,14 @@ class Switch:
             UnavailableError: the replicas were not ready in time.
         """
         rollouts = self._required()
-        with rollouts.alone() as now:
+        with rollouts.locked() as now:
             try:
                 version = rollouts.registry.previous()
             except BundleError as error:
                 raise ConflictError("version", str(error)) from None
             await self._stage(rollouts, now, version)
             await self._point(rollouts, now, version, rollouts.registry.rollback)
-            return await self._adopted(rollouts, now.giving("production", version))
+            return await self._adopted(rollouts, now.assign("production", version))
 
     async def deactivate(self, version: str) -> Rollout:
         """Ends a canary or a shadow.
@@ -111,41 +120,41 @@ class Switch:
         """
         rollouts = self._required()
         rollouts.require(version)
-        with rollouts.alone() as now:
+        with rollouts.locked() as now:
             if version == now.production:
                 raise ConflictError("version", f"{version} is in production; activate another one, or roll back")
             if not now.roles(version):
                 raise ConflictError("version", f"{version} is neither canary nor shadow")
-            return await self._adopted(rollouts, now.without(version))
+            return await self._adopted(rollouts, now.unassign(version))
 
     async def _stage(self, rollouts: Rollouts, now: Rollout, version: str) -> None:
         staged = rollouts.write(replace(now, staged=version))
         try:
-            errors = await self._said(rollouts, staged.serial)
+            errors = await self._errors(rollouts, staged.serial)
         except UnavailableError:
             rollouts.write(now)
             raise
         if errors:
             rollouts.write(now)
-            raise ConflictError("version", f"{version} is refused, {now.production} serves on: {errors[0]}")
+            raise ConflictError("version", f"{version} is refused, {now.production} stays: {errors[0]}")
 
     async def _adopted(self, rollouts: Rollouts, rollout: Rollout) -> Rollout:
         written = rollouts.write(rollout)
-        await self._said(rollouts, written.serial)
+        await self._errors(rollouts, written.serial)
         return written
 
-    async def _said(self, rollouts: Rollouts, serial: int) -> list[str]:
-        """What replicas have against a rollout, once one has something or all have nothing."""
+    async def _errors(self, rollouts: Rollouts, serial: int) -> list[str]:
+        """Errors that replicas report; awaits the first one, or enough live replicas of each kind that are ready."""
         deadline = self._clock() + self._timeout_s
         while True:
             reports = rollouts.reports(serial)
             errors = [report.error for report in reports if report.error]
-            if errors or len(reports) >= self._replicas:
+            ready = Counter(report.kind for report in reports)
+            if errors or all(ready[kind] >= needed for kind, needed in self._replicas.items()):
                 return errors
             if self._clock() > deadline:
-                raise UnavailableError(
-                    "", f"{len(reports)} of {self._replicas} replicas were ready within {self._timeout_s:g} s"
-                )
+                numbers = " and ".join(f"{ready[kind]} of {needed} {kind}s" for kind, needed in self._replicas.items())
+                raise UnavailableError("", f"{numbers} were ready within {self._timeout_s:g} s")
             await asyncio.sleep(POLL_S)
 
     async def _point(self, rollouts: Rollouts, now: Rollout, version: str, move: Callable[[], object]) -> None:
@@ -154,7 +163,7 @@ class Switch:
             await asyncio.to_thread(move)
         except BundleError as error:
             rollouts.write(now)
-            raise ConflictError("version", f"{version} is refused, {now.production} serves on: {error}") from None
+            raise ConflictError("version", f"{version} is refused, {now.production} stays: {error}") from None
 
     def _required(self) -> Rollouts:
         if self._rollouts is None:
@@ -169,7 +178,7 @@ def _share(rollout: Rollout, version: str) -> float:
 
 
 def _registered(path: Path) -> Model:
-    """A version as it lies there; a damaged one is listed by its name alone."""
+    """A registered version; a damaged one is listed by its name alone."""
     try:
         model = describe(Bundle.open(path, verify=False).manifest)
         return replace(model, version=path.name, num_items=pq.read_metadata(path / "items.parquet").num_rows)

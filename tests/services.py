@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis as redis_client
 from moto.server import ThreadedMotoServer
 
 
@@ -59,12 +60,13 @@ def _postgres_in(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def redis(folder: Path | None = None, port: int = 0) -> Iterator[str]:
+def redis(folder: Path | None = None, port: int = 0, cluster: bool = False) -> Iterator[str]:
     """Runs a Redis server that writes every command to disk before it answers; yields its URL.
 
     Args:
         folder: holds its data; without, they are gone in the end.
         port: 0 = any.
+        cluster: makes it a Redis Cluster of one node that holds all slots.
     """
     program = shutil.which("redis-server")
     if program is None:
@@ -72,14 +74,28 @@ def redis(folder: Path | None = None, port: int = 0) -> Iterator[str]:
     port = port or _free_port()
     with tempfile.TemporaryDirectory(prefix="txrec-redis-") as own:
         options = ["--bind", "127.0.0.1", "--dir", str(folder or own), "--appendonly", "yes", "--appendfsync", "always"]
+        if cluster:
+            options += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
         command = [str(program), "--port", str(port), *options]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _wait_for_port(port, server)
+            if cluster:
+                _assign_all_slots(port)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             server.terminate()
             server.wait(timeout=30)
+
+
+def _assign_all_slots(port: int) -> None:
+    node = redis_client.Redis(port=port, decode_responses=True)
+    node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+    deadline = time.monotonic() + 30
+    while "cluster_state:ok" not in str(node.execute_command("CLUSTER", "INFO")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    node.close()
 
 
 def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:

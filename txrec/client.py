@@ -7,8 +7,8 @@
 
 A call that failed because the server was out of reach, overloaded or starting is tried again after a random wait that
 grows (full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/) or that the server names.
-Every endpoint but the rollback may be called twice without harm: reads change nothing, events carry ids, and products
-and models are said as they shall be.
+Every endpoint except the rollback is idempotent: reads change nothing, events carry ids, and changes of products and
+models state the result.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import random
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -27,6 +27,8 @@ import httpx
 from txrec.errors import TxrecError
 
 Json = dict[str, Any]
+Outcome = httpx.Response | httpx.TransportError
+"""Of one attempt."""
 R = TypeVar("R")
 SWITCH_TIMEOUT_S = 180.0
 """Least timeout of a call that changes models: it is answered when every replica has opened the version."""
@@ -63,7 +65,7 @@ class Retry:
     first_wait_s: float = 0.1
     max_wait_s: float = 5.0
 
-    def wait_s(self, attempt: int, outcome: httpx.Response | httpx.TransportError, chance: float) -> float | None:
+    def wait_s(self, attempt: int, outcome: Outcome, chance: float) -> float | None:
         """Seconds until the next attempt, None = no other one.
 
         Args:
@@ -73,12 +75,12 @@ class Retry:
         """
         if attempt >= self.attempts:
             return None
-        if isinstance(outcome, httpx.Response) and not _passes(outcome):
+        if isinstance(outcome, httpx.Response) and not _is_temporary(outcome):
             return None
         bound = min(self.max_wait_s, self.first_wait_s * 2.0 ** (attempt - 1))
         if isinstance(outcome, httpx.Response):
             named = outcome.headers.get("retry-after", "")
-            if named.isdigit():  # nobody comes back at the same moment
+            if named.isdigit():  # jitter: callers do not return at the same moment
                 return min(self.max_wait_s, float(named)) + chance * bound
         return chance * bound
 
@@ -94,7 +96,7 @@ class Endpoints(ABC, Generic[R]):
         """Makes one call, again where that may help and does no harm."""
 
     def recommend(self, **fields: Any) -> R:
-        """What to show to a user now."""
+        """Recommendations for a user."""
         return self._send("POST", "/v1/recommend", fields)
 
     def search(self, query: str, **fields: Any) -> R:
@@ -102,7 +104,7 @@ class Endpoints(ABC, Generic[R]):
         return self._send("POST", "/v1/search", {"query": query, **fields})
 
     def similar(self, item_id: str, **fields: Any) -> R:
-        """Products like this one."""
+        """Products similar to one."""
         return self._send("POST", "/v1/similar", {"item_id": item_id, **fields})
 
     def rank(self, items: list[str], **fields: Any) -> R:
@@ -110,28 +112,28 @@ class Endpoints(ABC, Generic[R]):
         return self._send("POST", "/v1/rank", {"items": items, **fields})
 
     def log(self, *events: Json) -> R:
-        """What users did; an event without an `event_id` gets one here, so that a repeated call counts once."""
+        """Logs events of users; an event without an `event_id` gets one here, so that a repeated call counts once."""
         return self._send("POST", "/v1/events", [{"event_id": uuid.uuid4().hex, **event} for event in events])
 
     def forget(self, user_id: str) -> R:
         """Removes a user."""
-        return self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}")
+        return self._send("DELETE", f"/v1/users/{path_id(user_id)}")
 
     def user(self, user_id: str) -> R:
         """A user's history."""
-        return self._send("GET", f"/v1/users/{quote(user_id, safe='')}")
+        return self._send("GET", f"/v1/users/{path_id(user_id)}")
 
     def put_items(self, *items: Json) -> R:
-        """Adds or changes products; what an item leaves out stays, None takes a value away."""
+        """Adds or changes products; fields that are left out stay, None removes a value."""
         return self._send("PUT", "/v1/items", list(items))
 
     def retire(self, item_id: str) -> R:
         """Takes a product out of sale."""
-        return self._send("DELETE", f"/v1/items/{quote(item_id, safe='')}")
+        return self._send("DELETE", f"/v1/items/{path_id(item_id)}")
 
     def item(self, item_id: str) -> R:
         """A product."""
-        return self._send("GET", f"/v1/items/{quote(item_id, safe='')}")
+        return self._send("GET", f"/v1/items/{path_id(item_id)}")
 
     def models(self) -> R:
         """Models, served or registered."""
@@ -140,14 +142,14 @@ class Endpoints(ABC, Generic[R]):
     def activate(self, version: str, role: str = "production", share: float | None = None) -> R:
         """Serves a version: `production`, `canary` (with the share of users that it answers) or `shadow`."""
         body = {"role": role} if share is None else {"role": role, "share": share}
-        return self._send("POST", f"/v1/models/{quote(version, safe='')}:activate", body, SWITCH_TIMEOUT_S)
+        return self._send("POST", f"/v1/models/{path_id(version)}:activate", body, SWITCH_TIMEOUT_S)
 
     def deactivate(self, version: str) -> R:
         """Ends a canary or a shadow."""
-        return self._send("POST", f"/v1/models/{quote(version, safe='')}:deactivate", None, SWITCH_TIMEOUT_S)
+        return self._send("POST", f"/v1/models/{path_id(version)}:deactivate", None, SWITCH_TIMEOUT_S)
 
     def rollback(self) -> R:
-        """Puts the version back into production that was there before; tried once, for twice goes back two steps."""
+        """Puts the version before the present one into production; tried once: twice would go back two versions."""
         return self._send("POST", "/v1/models:rollback", None, SWITCH_TIMEOUT_S, once=True)
 
     def ready(self) -> R:
@@ -189,20 +191,21 @@ class Client(Endpoints[Json]):
         self._http.close()
 
     def _send(self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False) -> Json:
-        attempt, timeout_s = 0, max(self._timeout_s, least_timeout_s)
+        attempts = _attempts(self._retry, once)
+        wait_s = next(attempts)
         while True:
-            attempt += 1
+            time.sleep(wait_s)
+            outcome: Outcome
             try:
-                outcome: httpx.Response | httpx.TransportError = self._http.request(
-                    method, path, json=body, timeout=timeout_s
-                )
+                timeout_s = max(self._timeout_s, least_timeout_s)
+                outcome = self._http.request(method, path, json=body, timeout=timeout_s)
             except httpx.TransportError as error:
                 outcome = error
-            chance = random.random()  # noqa: S311 - jitter is no secret
-            wait_s = None if once else self._retry.wait_s(attempt, outcome, chance)
-            if wait_s is None:
-                return _decoded(outcome)
-            time.sleep(wait_s)
+            try:
+                wait_s = attempts.send(outcome)
+            except StopIteration as end:
+                reply: Json = end.value
+                return reply
 
 
 class AsyncClient(Endpoints[Awaitable[Json]]):
@@ -235,24 +238,51 @@ class AsyncClient(Endpoints[Awaitable[Json]]):
     async def _send(
         self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False
     ) -> Json:
-        attempt, timeout_s = 0, max(self._timeout_s, least_timeout_s)
+        attempts = _attempts(self._retry, once)
+        wait_s = next(attempts)
         while True:
-            attempt += 1
+            await asyncio.sleep(wait_s)
+            outcome: Outcome
             try:
-                outcome: httpx.Response | httpx.TransportError = await self._http.request(
-                    method, path, json=body, timeout=timeout_s
-                )
+                timeout_s = max(self._timeout_s, least_timeout_s)
+                outcome = await self._http.request(method, path, json=body, timeout=timeout_s)
             except httpx.TransportError as error:
                 outcome = error
-            chance = random.random()  # noqa: S311 - jitter is no secret
-            wait_s = None if once else self._retry.wait_s(attempt, outcome, chance)
-            if wait_s is None:
-                return _decoded(outcome)
-            await asyncio.sleep(wait_s)
+            try:
+                wait_s = attempts.send(outcome)
+            except StopIteration as end:
+                reply: Json = end.value
+                return reply
 
 
-def _passes(outcome: httpx.Response) -> bool:
-    """Whether a refusal may be over soon: the server says so, or a proxy whose replica died gave a bare 500."""
+def _attempts(retry: Retry, once: bool) -> Generator[float, Outcome, Json]:
+    """Protocol of one call, for both clients: yields the seconds to wait before each attempt and is sent its outcome.
+
+    Returns:
+        The decoded reply.
+
+    Raises:
+        ApiError: the last attempt failed.
+    """
+    attempt, wait_s = 0, 0.0
+    while True:
+        outcome = yield wait_s
+        attempt += 1
+        chance = random.random()  # noqa: S311 - jitter is not a secret
+        following = None if once else retry.wait_s(attempt, outcome, chance)
+        if following is None:
+            return _decoded(outcome)
+        wait_s = following
+
+
+def path_id(raw_id: str) -> str:
+    """An id as one path segment: `/` escaped, and dots where URL normalisation would read them as folders."""
+    escaped = quote(raw_id, safe="")
+    return escaped.replace(".", "%2E") if not escaped.strip(".") else escaped
+
+
+def _is_temporary(outcome: httpx.Response) -> bool:
+    """Whether a later attempt may succeed: the server says so, or a proxy whose replica died answered a bare 500."""
     bare = not outcome.headers.get("content-type", "").startswith("application/json")
     return outcome.status_code in RETRIED_STATUS or (outcome.status_code == 500 and bare)
 
@@ -261,7 +291,7 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _decoded(outcome: httpx.Response | httpx.TransportError) -> Json:
+def _decoded(outcome: Outcome) -> Json:
     """The reply's body.
 
     Raises:

@@ -468,6 +468,9 @@ class ServeConfig(Section):
     """Longest wait until every replica has opened and tried a version that is to be served, seconds."""
     impression_days: int = Field(30, ge=0)
     """Slates that were answered are kept this many days, to be joined with the events that followed; 0 = not at all."""
+    event_days: int = Field(0, ge=0)
+    """Events that arrived over HTTP are kept this many days; 0 = until their user is forgotten. Export
+    them for the next training before they are removed."""
     max_top_k: int = Field(1_000, ge=1)
     """Largest slate a caller may ask for."""
     max_query_chars: int = Field(512, ge=1)

@@ -26,7 +26,7 @@ def logged(folder: Path) -> Path:
         Event("purchase", "p2", None, NOON + 60_000_000, 19.5),
     ]
     store.append([LoggedEvent(f"e{place}", "anna", event, "s1", "r1") for place, event in enumerate(done)])
-    store.show([Impression("r1", NOON, "production", "v1", ("p1", "p2"), (0.5, 0.25), "anna", "Blue lamp")])
+    store.log_impressions([Impression("r1", NOON, "production", "v1", ("p1", "p2"), (0.5, 0.25), "anna", "Blue lamp")])
     store.close()
     return file
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.service import Model
+from serve.types import Model
 from txrec.errors import UnknownItemError
 from txrec.index.filters import Filters
 from txrec.model.history_features import History
@@ -45,7 +45,7 @@ class FakeCatalogue:
 
 
 class FakeRecommender:
-    """Implements what `serve.service.SupportsRecommend` asks for."""
+    """Implements what `serve.types.SupportsRecommend` asks for."""
 
     def __init__(self, catalogue: FakeCatalogue | None = None) -> None:
         self.catalogue = catalogue or FakeCatalogue(TITLES)

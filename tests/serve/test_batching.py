@@ -1,10 +1,11 @@
 """Batches form by themselves: one runs, the rest waits and goes together."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from serve.batching import COMPANY_FRAC, MAX_COMPANY_S, Batcher
+from serve.batching import BATCH_WAIT_FRAC, MAX_BATCH_WAIT_S, Batcher, BatchSizeError
 from txrec.errors import UnavailableError
 
 
@@ -148,7 +149,7 @@ async def beside_three(doubler: Doubler, count: int) -> tuple[Batcher[int, int],
     """A batcher with a batch of three that runs until the gate is opened, and what is left of `count` waiting."""
     batcher = Batcher(doubler, max_size=3, max_running=2)
     tasks = await started(count, batcher)
-    await asyncio.sleep(MAX_COMPANY_S / COMPANY_FRAC)  # what the first two take
+    await asyncio.sleep(MAX_BATCH_WAIT_S / BATCH_WAIT_FRAC)  # what the first two take
     before, doubler.gate = doubler.gate, asyncio.Event()
     before.set()
     await asyncio.gather(*tasks[:2])
@@ -174,7 +175,7 @@ def test_a_request_beside_a_larger_batch_goes_alone_if_nobody_comes() -> None:
     async def scenario() -> None:
         doubler = Doubler()
         batcher, tasks = await beside_three(doubler, 6)
-        await asyncio.sleep(10 * MAX_COMPANY_S)
+        await asyncio.sleep(10 * MAX_BATCH_WAIT_S)
         assert doubler.batches[3:] == [[5]]
         doubler.gate.set()
         await asyncio.gather(*tasks)
@@ -182,9 +183,41 @@ def test_a_request_beside_a_larger_batch_goes_alone_if_nobody_comes() -> None:
         tasks = await started(6, batcher)  # and the next one does again
         before, doubler.gate = doubler.gate, asyncio.Event()
         before.set()
-        await asyncio.sleep(10 * MAX_COMPANY_S)
+        await asyncio.sleep(10 * MAX_BATCH_WAIT_S)
         assert doubler.batches[4:] == [[0], [1], [2, 3, 4], [5]]
         doubler.gate.set()
         await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+async def answers_nothing(numbers: list[int]) -> list[int]:
+    return []
+
+
+async def is_cancelled(numbers: list[int]) -> list[int]:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(("function", "error"), [(answers_nothing, BatchSizeError), (is_cancelled, UnavailableError)])
+def test_no_caller_hangs_where_the_function_gives_no_results(function: Any, error: type[Exception]) -> None:
+    async def scenario() -> list[Any]:
+        batcher: Batcher[int, int] = Batcher(function, max_size=4)
+        calls = asyncio.gather(*(batcher(number) for number in range(3)), return_exceptions=True)
+        return await asyncio.wait_for(calls, timeout=5)
+
+    outcomes = asyncio.run(scenario())
+    assert [type(outcome) for outcome in outcomes] == [error] * 3
+
+
+def test_no_caller_hangs_where_the_observer_fails() -> None:
+    def observe(size: int) -> None:
+        raise LookupError("metrics")
+
+    async def scenario() -> None:
+        doubler = Doubler()
+        doubler.gate.set()
+        with pytest.raises(LookupError):
+            await asyncio.wait_for(Batcher(doubler, max_size=4, observe=observe)(1), timeout=5)
 
     asyncio.run(scenario())

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.ingress import create_app
-from serve.service import LocalService
+from serve.ingress import Components, create_app
+from serve.local import LocalService
 from tests.serve.fake import open_fake
 from txrec.online.sqlite_journal import SqliteJournal
 
@@ -15,7 +15,7 @@ from txrec.online.sqlite_journal import SqliteJournal
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     journal = SqliteJournal()
-    app = create_app(LocalService(*open_fake(), journal), journal=journal)
+    app = create_app(LocalService(*open_fake(), journal), components=Components(journal=journal))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from serve import console
 from serve.ingress import create_app
-from serve.service import LocalService
+from serve.local import LocalService
 from tests.serve.fake import open_fake
 from txrec.client import AsyncClient
 
@@ -61,3 +61,17 @@ def test_the_page_is_mounted_beside_the_api_and_loads_nothing_from_elsewhere() -
         assert page.status_code == 200
         assert "fonts.googleapis" not in page.text
         assert "/console" not in client.get("/openapi.json").json()["paths"]
+
+
+def titled(*models: dict[str, object]) -> str:
+    reply = {"models": list(models)}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=reply))
+    return asyncio.run(console.title(AsyncClient("http://console", transport=transport)))
+
+
+def test_the_title_names_the_model_in_production_among_several_versions() -> None:
+    old, new = {"version": "v1", "variant": None, "num_items": 5}, {"version": "v2", "variant": "production"}
+    head = titled(old, {**new, "num_items": 1_234}, {"version": "v3", "variant": "canary", "num_items": 9})
+    assert "model v2" in head
+    assert "1,234 products" in head
+    assert "no model in production" in titled(old)

@@ -3,7 +3,9 @@
 from fastapi.testclient import TestClient
 
 from serve.ingress import create_app
-from serve.service import LocalService
+from serve.local import LocalService
+from serve.middleware import MAX_BODY_BYTES
+from serve.types import Answer, ServingRequest
 from tests.serve.fake import open_fake
 from txrec.config import ServeConfig
 
@@ -38,3 +40,22 @@ def test_a_listed_origin_may_call_with_a_key_and_read_the_request_id() -> None:
 def test_an_origin_that_is_not_listed_stays_out() -> None:
     reply = client(SHOP).post("/v1/recommend", json={}, headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in reply.headers
+
+
+class Defective(LocalService):
+    async def recommend(self, request: ServingRequest) -> Answer:
+        raise ZeroDivisionError
+
+
+def test_a_page_can_read_refusals_of_the_request_middleware_too() -> None:
+    config = ServeConfig(cors_origins=(SHOP,), rate_limit_per_s=0.001)
+    limited = TestClient(create_app(LocalService(*open_fake()), config))
+    limited.post("/v1/recommend", json={}, headers={"Origin": SHOP})
+    too_many = limited.post("/v1/recommend", json={}, headers={"Origin": SHOP})
+    too_large = client(SHOP).post("/v1/recommend", content=b" " * (MAX_BODY_BYTES + 1), headers={"Origin": SHOP})
+    app = create_app(Defective(*open_fake()), ServeConfig(cors_origins=(SHOP,)))
+    broken = TestClient(app, raise_server_exceptions=False).post("/v1/recommend", json={}, headers={"Origin": SHOP})
+    assert [reply.status_code for reply in (too_many, too_large, broken)] == [429, 413, 500]
+    for reply in (too_many, too_large, broken):
+        assert reply.headers["access-control-allow-origin"] == SHOP
+        assert "Retry-After" in reply.headers["access-control-expose-headers"]

@@ -11,15 +11,16 @@ from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from serve import logs
-from serve.calls import NotHereError
-from serve.deployments import DeployedService, Retriever
-from serve.service import Answer, Asked
+from serve.calls import ModelNotLoadedError
+from serve.deployed import DeployedService
+from serve.deployments import Retriever
+from serve.types import Answer, ServingRequest
 from tests.serve.fake import FakeRecommender, open_fake
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError, UnknownItemError
 from txrec.recommender.types import Request
 
-LAMP = Asked(Request(query="lamp", explain=True), num_candidates=2, request_id="r1")
+LAMP = ServingRequest(Request(query="lamp", explain=True), num_candidates=2, request_id="r1")
 
 
 def handle(**methods: Callable[..., Awaitable[Any]]) -> Any:
@@ -102,10 +103,10 @@ def test_a_dead_ranker_is_left_alone_for_a_while() -> None:
 def test_a_ranker_that_lacks_the_model_is_asked_again_the_next_time() -> None:
     calls = 0
 
-    async def refuses(*_: object, **__: object) -> NotHereError:
+    async def refuses(*_: object, **__: object) -> ModelNotLoadedError:
         nonlocal calls
         calls += 1
-        return NotHereError("no such model")
+        return ModelNotLoadedError("no such model")
 
     async def scenario() -> None:
         tested = retriever(refuses)
@@ -126,7 +127,7 @@ class Picky(FakeRecommender):
 
 def test_a_bad_request_spoils_no_other_of_its_batch() -> None:
     tested = retriever(ranks, lambda: (Picky(), open_fake()[1]))
-    good, bad = asyncio.run(tested.recommend([LAMP, Asked(Request(query="bad"))], request_ids=("r1",)))
+    good, bad = asyncio.run(tested.recommend([LAMP, ServingRequest(Request(query="bad"))], request_ids=("r1",)))
     assert keys(good) == ["p9", "p6", "p3"]
     assert isinstance(bad, RequestError)
     assert bad.field == "query"
@@ -175,7 +176,7 @@ def test_a_defect_stays_a_defect() -> None:
 def test_a_call_carries_the_ids_of_the_requests_that_it_is_made_for() -> None:
     seen: list[Any] = []
 
-    async def recommend(batch: list[Asked], request_ids: Any) -> list[Answer]:
+    async def recommend(batch: list[ServingRequest], request_ids: Any) -> list[Answer]:
         seen.append(request_ids)
         await asyncio.sleep(0.01)  # what comes meanwhile is the next batch
         return [Answer(FakeRecommender().recommend([asked.request])[0], "v1") for asked in batch]

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from serve.ingress import create_app
-from serve.service import LocalService
+from serve.local import LocalService
 from tests.serve.fake import open_fake
 from txrec.config import ServeConfig
 

@@ -5,8 +5,8 @@ import asyncio
 from fastapi.testclient import TestClient
 
 from serve.impressions import Impressions
-from serve.ingress import create_app
-from serve.service import LocalService
+from serve.ingress import Components, create_app
+from serve.local import LocalService
 from serve.shadow import overlap
 from tests.serve.fake import open_fake
 from txrec.config import ServeConfig
@@ -19,13 +19,13 @@ SHOWN = Impression("r1", 5, "production", "v1", ("p1",), (0.5,))
 
 def test_every_slate_is_logged_with_its_variant_and_joins_by_request() -> None:
     store = SqliteHistory()
-    app = create_app(LocalService(*open_fake()), store=store, clock=lambda: 1_700_000_000.0)
+    app = create_app(LocalService(*open_fake()), components=Components(store=store, clock=lambda: 1_700_000_000.0))
     with TestClient(app) as client:
         search = client.post("/v1/search", json={"query": "lamp", "user_id": "u1", "top_k": 2}).json()
         client.post("/v1/similar", json={"item_id": "p1", "top_k": 1})
         client.post("/v1/rank", json={"items": ["p2"], "user_id": "u2"})
         client.portal.call(app.state.impressions.flush)
-    rows = {row["request_id"]: row for row in store.shown().to_pylist()}
+    rows = {row["request_id"]: row for row in store.impressions().to_pylist()}
     assert len(rows) == 3
     row = rows[search["request_id"]]
     assert row["item_ids"] == [item["item_id"] for item in search["items"]]
@@ -34,7 +34,7 @@ def test_every_slate_is_logged_with_its_variant_and_joins_by_request() -> None:
 
 
 class Away(SqliteHistory):
-    def show(self, impressions: object, keep_since_us: int = 0) -> None:
+    def log_impressions(self, impressions: object, keep_since_us: int = 0) -> None:
         raise UnavailableError("", "away")
 
 
@@ -55,18 +55,18 @@ def test_memory_is_bounded_and_the_oldest_go_first() -> None:
         for number in range(5):
             log.add(Impression(f"r{number}", number, "production", "v1", (), ()))
         await log.flush()
-        return log.num_dropped, store.shown()["request_id"].to_pylist()
+        return log.num_dropped, store.impressions()["request_id"].to_pylist()
 
     assert asyncio.run(scenario()) == (3, ["r3", "r4"])
 
 
 def test_zero_days_log_nothing() -> None:
     store = SqliteHistory()
-    app = create_app(LocalService(*open_fake()), ServeConfig(impression_days=0), store)
+    app = create_app(LocalService(*open_fake()), ServeConfig(impression_days=0), Components(store))
     with TestClient(app) as client:
         client.post("/v1/search", json={"query": "lamp"})
         client.portal.call(app.state.impressions.flush)
-    assert store.shown().num_rows == 0
+    assert store.impressions().num_rows == 0
 
 
 def test_overlap_is_the_share_of_the_longer_slate() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.ingress import MAX_BODY_BYTES, create_app
-from serve.service import Asked, LocalService, Model
+from serve.ingress import Components, create_app
+from serve.local import LocalService
+from serve.middleware import MAX_BODY_BYTES
+from serve.types import Model, ServingRequest
 from tests.serve.fake import TITLES, FakeRecommender, open_fake
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
@@ -120,7 +122,7 @@ def test_a_forgotten_user_is_unknown_though_the_bundle_knows_him(client: TestCli
 
 def test_without_the_event_store_answers_go_on_and_events_are_refused_for_later() -> None:
     store = SqliteHistory()
-    client = TestClient(create_app(LocalService(*open_fake()), store=store))
+    client = TestClient(create_app(LocalService(*open_fake()), components=Components(store=store)))
     store.close()
     answer = client.post("/v1/recommend", json={"user_id": "u1"})
     assert ids(answer)
@@ -261,12 +263,12 @@ def test_wrong_paths_and_methods_have_the_same_shape(client: TestClient) -> None
 
 
 class Overloaded(LocalService):
-    async def recommend(self, asked: Asked) -> Any:
+    async def recommend(self, request: ServingRequest) -> Any:
         raise UnavailableError("", "too many requests")
 
 
 class Defective(LocalService):
-    async def recommend(self, asked: Asked) -> Any:
+    async def recommend(self, request: ServingRequest) -> Any:
         raise ZeroDivisionError("a secret")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.ingress import create_app
+from serve.ingress import Components, create_app
 from serve.keys import Keys
-from serve.service import LocalService
+from serve.local import LocalService
 from tests.serve.fake import open_fake
 from txrec.errors import ConfigError
 
@@ -28,7 +28,7 @@ def key_file(folder: Path) -> str:
 
 @pytest.fixture
 def client(tmp_path: Path) -> TestClient:
-    return TestClient(create_app(LocalService(*open_fake()), keys=Keys.read(key_file(tmp_path))))
+    return TestClient(create_app(LocalService(*open_fake()), components=Components(keys=Keys.read(key_file(tmp_path)))))
 
 
 def status(client: TestClient, method: str, path: str, key: str, body: object = None) -> int:

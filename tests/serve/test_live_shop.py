@@ -188,9 +188,8 @@ def test_a_canary_answers_its_share_of_users_and_a_shadow_nobody(shop: Shop, cli
     (shadow,) = (model for model in client.models()["models"] if model["variant"] == "shadow")
     assert shadow["overlap"]["num_requests"] > 0
     assert shadow["overlap"]["mean"] == 1.0, "the same weights give the same slates"
-    rows = {
-        row["request_id"]: row for row in SqliteHistory(shop.state).shown().to_pylist() if row["variant"] != "shadow"
-    }
+    logged = SqliteHistory(shop.state).impressions().to_pylist()
+    rows = {row["request_id"]: row for row in logged if row["variant"] != "shadow"}
     for slate in served.values():
         row = rows[slate["request_id"]]
         assert (row["variant"], row["model_version"]) == (slate["variant"], slate["model_version"])
@@ -205,7 +204,7 @@ def test_a_forgotten_user_leaves_neither_events_nor_impressions(shop: Shop, clie
     client.forget("gone")
     time.sleep(1.0)  # what still waited in memory is written by now
     store = SqliteHistory(shop.state)
-    assert "gone" not in store.shown()["user_id"].to_pylist()
+    assert "gone" not in store.impressions()["user_id"].to_pylist()
     assert "gone" not in store.export()["user_id"].to_pylist()
 
 

@@ -13,9 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve import logs
-from serve.ingress import create_app
+from serve.ingress import Components, create_app
 from serve.keys import Keys
-from serve.service import Asked, LocalService
+from serve.local import LocalService
+from serve.types import ServingRequest
 from tests.serve.fake import open_fake
 from tests.serve.test_keys import key_lines
 
@@ -37,7 +38,8 @@ def read(lines: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_every_request_leaves_a_line_that_says_who_asked_for_what_and_how_it_went(lines: io.StringIO) -> None:
-    client = TestClient(create_app(LocalService(*open_fake()), keys=Keys.read("", key_lines()[2] + ":shop")))
+    keys = Components(keys=Keys.read("", key_lines()[2] + ":shop"))
+    client = TestClient(create_app(LocalService(*open_fake()), components=keys))
     reply = client.post(
         "/v1/search", json={"query": "hush lamp", "user_id": "jane"}, headers={"Authorization": "Bearer admin-key"}
     )
@@ -55,7 +57,7 @@ def test_every_request_leaves_a_line_that_says_who_asked_for_what_and_how_it_wen
 
 
 class Defective(LocalService):
-    async def recommend(self, asked: Asked) -> Any:
+    async def recommend(self, request: ServingRequest) -> Any:
         raise ZeroDivisionError("inner detail")
 
 
@@ -78,7 +80,7 @@ def test_lines_that_belong_to_no_request_say_so(lines: io.StringIO) -> None:
 def test_a_line_of_a_batch_has_the_ids_of_all_its_requests(lines: io.StringIO) -> None:
     def say() -> None:
         for ids in (("one",), ("one", "two"), ()):
-            logs.concern(ids)
+            logs.bind_request_ids(ids)
             logs.log.warning("ranked")
 
     contextvars.copy_context().run(say)

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.metrics import Metrics
-from serve.service import Answer
+from serve.types import Answer, CacheStats
 from txrec.recommender.types import Slate
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
@@ -20,7 +20,7 @@ SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
 def metrics() -> Metrics:
     metrics = Metrics()
     metrics.request("/v1/search", 200, 0.012)
-    metrics.slate(Answer(Slate((), timings_ms={"rank": 3.0}), "v1", "canary", (3, 1)), "unknown_user")
+    metrics.slate(Answer(Slate((), timings_ms={"rank": 3.0}), "v1", "canary", CacheStats(3, 1)), "unknown_user")
     metrics.events(2, 1)
     metrics.batch("slates", 5)
     return metrics
@@ -42,7 +42,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
     return found
 
 
-def test_slates_batches_and_lookups_are_counted(metrics: Metrics) -> None:
+def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_slates_total", version="v1", variant="canary") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
     assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3

@@ -3,10 +3,10 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.ingress import create_app
+from serve.ingress import Components, create_app
 from serve.keys import Keys
+from serve.local import LocalService
 from serve.rate import MAX_CALLERS, RateLimit
-from serve.service import LocalService
 from tests.serve.fake import open_fake
 from tests.serve.test_keys import key_lines
 from txrec.config import ServeConfig
@@ -68,7 +68,7 @@ def test_a_caller_over_the_limit_is_told_when_to_come_back_and_probes_are_not_li
 
 def test_every_key_has_its_own_limit_and_unknown_ones_share_that_of_their_address() -> None:
     keys = Keys.read("", ",".join(key_lines()))
-    app = create_app(LocalService(*open_fake()), ServeConfig(rate_limit_per_s=0.001), keys=keys)
+    app = create_app(LocalService(*open_fake()), ServeConfig(rate_limit_per_s=0.001), Components(keys=keys))
     client = TestClient(app)
 
     def status(key: str) -> int:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from serve.ingress import STORE_PAUSE_S, create_app
-from serve.service import LocalService
+from serve.event_log import STORE_COOLDOWN_S
+from serve.ingress import Components, create_app
+from serve.local import LocalService
 from tests import services
 from tests.serve.fake import open_fake
 from txrec.online.redis_history import RedisHistory
@@ -25,7 +26,8 @@ def click(item_id: str) -> dict[str, str]:
 def test_without_redis_slates_go_on_and_events_wait_with_the_caller(tmp_path: Path) -> None:
     clock = Clock()
     with services.redis(tmp_path) as url:
-        client = TestClient(create_app(LocalService(*open_fake()), store=RedisHistory(url), clock=clock))
+        parts = Components(store=RedisHistory(url), clock=clock)
+        client = TestClient(create_app(LocalService(*open_fake()), components=parts))
         assert client.post("/v1/events", json=click("p1")).status_code == 202
         assert client.post("/v1/recommend", json={"user_id": "visitor"}).json()["notes"] == ["1 events"]
     for _ in range(3):
@@ -37,7 +39,7 @@ def test_without_redis_slates_go_on_and_events_wait_with_the_caller(tmp_path: Pa
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
     with services.redis(tmp_path, int(url.split(":")[2].split("/")[0])):
-        clock.now_s += STORE_PAUSE_S
+        clock.now_s += STORE_COOLDOWN_S
         assert client.post("/v1/events", json=click("p2")).json()["stored"] == 1
         assert client.post("/v1/events", json=click("p1")).json()["repeated"] == 1
         slate = client.post("/v1/recommend", json={"user_id": "visitor"})

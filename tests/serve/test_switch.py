@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from serve.service import Model
 from serve.switch import Switch
+from serve.types import Model
 from txrec.config import ServeConfig
 from txrec.errors import ConflictError, UnavailableError, UnknownVersionError
 from txrec.registry.registry import POINTER, Registry
-from txrec.registry.rollout import Report, Rollout, Rollouts
+from txrec.registry.rollout import HEARTBEAT_TTL_S, Report, Rollout, Rollouts
 
 CONFIG = ServeConfig(num_retrievers=2, num_rankers=1)
+KINDS = ("retriever", "retriever", "ranker")
 Replica = Callable[[Rollout], str | None]
 
 
@@ -25,6 +26,16 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / POINTER).symlink_to("v1")
     monkeypatch.setattr(Registry, "activate", lambda self, version, why: self._point(version, why))  # no real bundles
     return tmp_path
+
+
+class Ticking:
+    """A clock that moves on by 30 s with every look."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 30.0
+        return self.now_s
 
 
 def ready(_: Rollout) -> str | None:
@@ -42,8 +53,8 @@ async def follow(registry: Path, replicas: tuple[Replica, ...]) -> None:
         rollout = rollouts.read()
         if rollout.serial != answered:
             answered = rollout.serial
-            for place, replica in enumerate(replicas):
-                rollouts.report(rollout.serial, Report(f"r{place}", "any", replica(rollout)))
+            for place, (replica, kind) in enumerate(zip(replicas, KINDS, strict=True)):
+                rollouts.report(rollout.serial, Report(f"r{place}", kind, replica(rollout)))
         await asyncio.sleep(0.01)
 
 
@@ -69,17 +80,50 @@ def test_a_version_goes_into_production_when_all_replicas_are_ready(registry: Pa
 
 
 def test_one_replica_that_refuses_keeps_the_old_one(registry: Path) -> None:
-    with pytest.raises(ConflictError, match=r"v2 is refused, v1 serves on: v2/items\.parquet: damaged"):
+    with pytest.raises(ConflictError, match=r"v2 is refused, v1 stays: v2/items\.parquet: damaged"):
         run(registry, ("activate", "v2", "production"), replicas=(ready, refuses_v2, ready))
     assert Rollouts(registry).read().versions == ("v1",)
 
 
 def test_replicas_that_are_not_ready_in_time_keep_the_old_one(registry: Path) -> None:
-    now = iter(range(0, 10_000, 30))
-    switch = Switch(registry, CONFIG, clock=lambda: float(next(now)))
-    with pytest.raises(UnavailableError, match="0 of 3 replicas"):
+    switch = Switch(registry, CONFIG, clock=Ticking())
+    with pytest.raises(UnavailableError, match="0 of 2 retrievers and 0 of 1 rankers"):
         asyncio.run(switch.activate("v2", "production"))
     assert Rollouts(registry).read().versions == ("v1",)
+
+
+def test_the_report_of_a_replica_that_died_does_not_count_for_its_successor(registry: Path) -> None:
+    now_s = 1_000.0
+    rollouts = Rollouts(registry, clock=lambda: now_s)
+    switch = Switch(registry, CONFIG, clock=Ticking(), rollouts_clock=lambda: now_s)
+
+    async def scenario() -> None:
+        nonlocal now_s
+        activation = asyncio.create_task(switch.activate("v2", "production"))
+        await asyncio.sleep(0)
+        staged = rollouts.read().serial
+        for replica, kind in (("dead", "retriever"), ("first", "retriever"), ("ranker", "ranker")):
+            if replica == "dead":
+                rollouts.report(staged, Report(replica, kind))
+                now_s += HEARTBEAT_TTL_S + 1.0
+            else:
+                rollouts.report(staged, Report(replica, kind))
+        await activation
+
+    with pytest.raises(UnavailableError, match="1 of 2 retrievers and 1 of 1 rankers"):
+        asyncio.run(scenario())
+
+
+def test_two_rankers_do_not_stand_in_for_a_retriever(registry: Path) -> None:
+    async def scenario() -> None:
+        activation = asyncio.create_task(Switch(registry, CONFIG, clock=Ticking()).activate("v2", "production"))
+        await asyncio.sleep(0)
+        for replica, kind in (("a", "retriever"), ("b", "ranker"), ("c", "ranker")):
+            Rollouts(registry).report(Rollouts(registry).read().serial, Report(replica, kind))
+        await activation
+
+    with pytest.raises(UnavailableError, match="1 of 2 retrievers"):
+        asyncio.run(scenario())
 
 
 def test_trials_begin_end_and_give_way(registry: Path) -> None:

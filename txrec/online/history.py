@@ -117,11 +117,15 @@ class HistoryStore(Protocol):
         """Removes a user's events and impressions and marks them as forgotten; the number of removed events."""
         ...
 
-    def show(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
+    def prune(self, keep_since_us: int) -> int:
+        """Removes every user's events from before a time, microseconds since 1970 UTC; the number of removed events."""
+        ...
+
+    def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
         """Stores impressions, those of forgotten users excepted, and drops those from before a time."""
         ...
 
-    def shown(self, since_us: int = 0) -> pa.Table:
+    def impressions(self, since_us: int = 0) -> pa.Table:
         """All impressions from a time on as IMPRESSIONS, in time order."""
         ...
 

@@ -1,17 +1,21 @@
-"""The history store for many nodes: a `HistoryStore` in Redis, which all replicas share.
+"""Redis history store: a `HistoryStore` that the replicas of all nodes share.
 
 An acknowledged event is as durable as the server is set up to be: run it with `appendonly yes` and
 `appendfsync always` (and replicas with `WAIT`, where a node may be lost) for what `SqliteHistory` gives on one machine.
 
-    PREFIX:user:USER         sorted set, score = time, member = sequence number and the event as JSON
-    PREFIX:ids               hash, event id = user
-    PREFIX:users             set of users with events
-    PREFIX:forgotten         set of forgotten users
-    PREFIX:seq               counter
-    PREFIX:days              set of days with impressions
-    PREFIX:shown:DAY         hash, request id and variant = the impression as JSON
-    PREFIX:shown-to:USER     set of `DAY REQUEST VARIANT`
-    PREFIX:overlap:VERSION   hash, number and sum of a shadow model's overlaps
+All keys carry the same hash tag, `{PREFIX}`, so that on a Redis Cluster they lie in one slot: the scripts and
+transactions below touch several keys at once, which a cluster allows within a slot only. The scripts name every key
+that they touch in KEYS.
+
+    {PREFIX}:user:USER         sorted set, score = time, member = sequence number and the event as JSON
+    {PREFIX}:ids               hash, event id = user
+    {PREFIX}:users             set of users with events
+    {PREFIX}:forgotten         set of forgotten users
+    {PREFIX}:seq               counter
+    {PREFIX}:days              set of days with impressions
+    {PREFIX}:shown:DAY         hash, request id and variant = the impression as JSON
+    {PREFIX}:shown-to:USER     set of `DAY REQUEST VARIANT`
+    {PREFIX}:overlap:VERSION   hash, number and sum of a shadow model's overlaps
 """
 
 import json
@@ -29,28 +33,39 @@ from txrec.online.history import MAX_EVENTS, Impression, LiveHistory, LoggedEven
 from txrec.recommender.types import Event
 
 _APPEND = """
-local prefix, stored = KEYS[1], 0
+local ids, seq, users = KEYS[1], KEYS[2], KEYS[3]
+local stored = 0
 for place = 1, #ARGV, 4 do
     local id, user, ts, event = ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
-    if redis.call('HSETNX', prefix .. ':ids', id, user) == 1 then
-        local seq = redis.call('INCR', prefix .. ':seq')
-        redis.call('ZADD', prefix .. ':user:' .. user, ts, string.format('%015d', seq) .. event)
-        redis.call('SADD', prefix .. ':users', user)
+    if redis.call('HSETNX', ids, id, user) == 1 then
+        local number = redis.call('INCR', seq)
+        local key = KEYS[3 + (place + 3) / 4]
+        redis.call('ZADD', key, ts, string.format('%015d', number) .. event)
+        redis.call('SADD', users, user)
         stored = stored + 1
     end
 end
 return stored
 """
 _FORGET = """
-local prefix, user = KEYS[1], ARGV[1]
-local key = prefix .. ':user:' .. user
+local ids, users, forgotten, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local members = redis.call('ZRANGE', key, 0, -1)
 for _, member in ipairs(members) do
-    redis.call('HDEL', prefix .. ':ids', cjson.decode(string.sub(member, 16))['event_id'])
+    redis.call('HDEL', ids, cjson.decode(string.sub(member, 16))['event_id'])
 end
 redis.call('DEL', key)
-redis.call('SREM', prefix .. ':users', user)
-redis.call('SADD', prefix .. ':forgotten', user)
+redis.call('SREM', users, ARGV[1])
+redis.call('SADD', forgotten, ARGV[1])
+return #members
+"""
+_PRUNE = """
+local ids, users, key = KEYS[1], KEYS[2], KEYS[3]
+local members = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. ARGV[2])
+for _, member in ipairs(members) do
+    redis.call('HDEL', ids, cjson.decode(string.sub(member, 16))['event_id'])
+end
+redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. ARGV[2])
+if redis.call('EXISTS', key) == 0 then redis.call('SREM', users, ARGV[1]) end
 return #members
 """
 _SEQUENCE_DIGITS = 15
@@ -61,36 +76,39 @@ class RedisHistory:
 
     Args:
         url: `redis://host:port/db` or `rediss://...`.
-        prefix: of all keys.
+        prefix: of all keys; it becomes their hash tag.
         timeout_s: a server that does not answer within this time is unavailable.
     """
 
     def __init__(self, url: str, prefix: str = "txrec", timeout_s: float = 0.5) -> None:
-        self._prefix = prefix
+        self._prefix = hash_tag(prefix)
         self._redis = connect(url, timeout_s)
         self._append = self._redis.register_script(_APPEND)
         self._forget = self._redis.register_script(_FORGET)
+        self._prune = self._redis.register_script(_PRUNE)
 
     def append(self, *batches: Sequence[LoggedEvent]) -> list[int]:
         """Stores batches of events, all or none, before it returns; how many of each were new."""
         with available(), self._redis.pipeline(transaction=True) as pipeline:
             for batch in batches:
                 arguments = [part for event in batch for part in _arguments(event)]
-                self._append(keys=[self._prefix], args=arguments, client=pipeline)
+                users = [self._user_key(event.user_id) for event in batch]
+                self._append(keys=[*self._keys("ids", "seq", "users"), *users], args=arguments, client=pipeline)
             return [int(count) for count in pipeline.execute()]
 
     def recent(self, user_id: str, limit: int = MAX_EVENTS) -> LiveHistory:
         """A user's latest events."""
         with available(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrange(f"{self._prefix}:user:{user_id}", -limit, -1)
+            pipeline.zrange(self._user_key(user_id), -limit, -1)
             pipeline.sismember(f"{self._prefix}:forgotten", user_id)
             members, gone = pipeline.execute()
         return LiveHistory(tuple(_logged(member).event for member in members), bool(gone))
 
     def forget(self, user_id: str) -> int:
-        """Removes a user's events and impressions and marks him as forgotten."""
+        """Removes a user's events and impressions and marks them as forgotten."""
         with available():
-            removed = int(self._forget(keys=[self._prefix], args=[user_id]))
+            keys = [*self._keys("ids", "users", "forgotten"), self._user_key(user_id)]
+            removed = int(self._forget(keys=keys, args=[user_id]))
             known = f"{self._prefix}:shown-to:{user_id}"
             for place in self._redis.smembers(known):
                 day, _, name = place.partition(" ")
@@ -100,32 +118,40 @@ class RedisHistory:
 
     def export(self, since_us: int = 0) -> pa.Table:
         """All events from a time on as schema.EVENTS."""
-        found: list[tuple[int, str, LoggedEvent]] = []
+        rows: list[tuple[int, str, LoggedEvent]] = []
         with available():
             for user in self._redis.sscan_iter(f"{self._prefix}:users"):
-                members = self._redis.zrangebyscore(f"{self._prefix}:user:{user}", since_us, "+inf")
-                found.extend((_logged(one).event.ts or 0, one[:_SEQUENCE_DIGITS], _logged(one)) for one in members)
-        found.sort(key=lambda entry: entry[:2])
-        return pa.Table.from_pylist([_exported(logged) for _, _, logged in found], schema=schema.EVENTS)
+                members = self._redis.zrangebyscore(self._user_key(user), since_us, "+inf")
+                rows.extend((_logged(one).event.ts or 0, one[:_SEQUENCE_DIGITS], _logged(one)) for one in members)
+        rows.sort(key=lambda entry: entry[:2])
+        return pa.Table.from_pylist([_exported(logged) for _, _, logged in rows], schema=schema.EVENTS)
 
-    def show(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
+    def prune(self, keep_since_us: int) -> int:
+        """Removes the events from before a time; the number of removed events."""
+        with available():
+            return sum(
+                int(self._prune(keys=[*self._keys("ids", "users"), self._user_key(user)], args=[user, keep_since_us]))
+                for user in self._redis.sscan_iter(f"{self._prefix}:users")
+            )
+
+    def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
         """Stores impressions; whole days from before a time are dropped."""
         with available():
             gone = self._forgotten({one.user_id for one in impressions if one.user_id is not None})
             with self._redis.pipeline(transaction=True) as pipeline:
                 for one in impressions:
                     if one.user_id not in gone:
-                        self._show(pipeline, one, keep_since_us)
+                        self._log_impression(pipeline, one, keep_since_us)
                 for day in self._days():
                     if (day + 1) * schema.DAY_US <= keep_since_us:
                         pipeline.delete(f"{self._prefix}:shown:{day}").srem(f"{self._prefix}:days", day)
                 pipeline.execute()
 
-    def shown(self, since_us: int = 0) -> pa.Table:
+    def impressions(self, since_us: int = 0) -> pa.Table:
         """All impressions from a time on as IMPRESSIONS."""
         with available():
-            found = [one for day in self._days() for one in self._redis.hvals(f"{self._prefix}:shown:{day}")]
-        rows = [row for row in map(json.loads, found) if row["ts"] >= since_us]
+            texts = [one for day in self._days() for one in self._redis.hvals(f"{self._prefix}:shown:{day}")]
+        rows = [row for row in map(json.loads, texts) if row["ts"] >= since_us]
         return as_table(sorted(rows, key=lambda row: (row["ts"], row["request_id"], row["variant"])))
 
     def overlap(self, model_version: str) -> Overlap:
@@ -138,7 +164,13 @@ class RedisHistory:
         """Closes the connections."""
         self._redis.close()
 
-    def _show(self, pipeline: Any, one: Impression, keep_since_us: int) -> None:
+    def _keys(self, *names: str) -> list[str]:
+        return [f"{self._prefix}:{name}" for name in names]
+
+    def _user_key(self, user_id: str) -> str:
+        return f"{self._prefix}:user:{user_id}"
+
+    def _log_impression(self, pipeline: Any, one: Impression, keep_since_us: int) -> None:
         day, name = one.ts // schema.DAY_US, f"{one.request_id} {one.variant}"
         pipeline.sadd(f"{self._prefix}:days", day)
         pipeline.hsetnx(f"{self._prefix}:shown:{day}", name, json.dumps(asdict(one)))
@@ -154,9 +186,14 @@ class RedisHistory:
         return sorted(int(day) for day in self._redis.smembers(f"{self._prefix}:days"))
 
     def _forgotten(self, users: set[str]) -> set[str]:
-        asked = sorted(users)
-        answers = self._redis.smismember(f"{self._prefix}:forgotten", asked) if asked else []
-        return {user for user, gone in zip(asked, answers, strict=True) if gone}
+        names = sorted(users)
+        flags = self._redis.smismember(f"{self._prefix}:forgotten", names) if names else []
+        return {user for user, forgotten in zip(names, flags, strict=True) if forgotten}
+
+
+def hash_tag(prefix: str) -> str:
+    """A key prefix as a Redis Cluster hash tag: `txrec` -> `{txrec}`."""
+    return prefix if "{" in prefix else f"{{{prefix}}}"
 
 
 def connect(url: str, timeout_s: float) -> Any:

@@ -1,8 +1,8 @@
-"""The journal of changed products for many nodes: an `ItemJournal` in Redis, which all replicas share.
+"""Redis item journal: live catalogue changes that the replicas of all nodes share.
 
-PREFIX:items         hash, item id = the change as JSON, with its number
-PREFIX:items-order   sorted set of item ids, score = number of the last change
-PREFIX:items-seq     counter
+{PREFIX}:items         hash, item id = the change as JSON, with its number
+{PREFIX}:items-order   sorted set of item ids, score = number of the last change
+{PREFIX}:items-seq     counter
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from txrec.online.journal import Changes, merged, retired
-from txrec.online.redis_history import available, connect
+from txrec.online.redis_history import available, connect, hash_tag
 from txrec.recommender.catalogue import ItemChange
 
 
@@ -20,12 +20,14 @@ class RedisJournal:
 
     Args:
         url: `redis://host:port/db` or `rediss://...`.
-        prefix: of all keys.
+        prefix: of all keys; it becomes their hash tag.
         timeout_s: a server that does not answer within this time is unavailable.
     """
 
     def __init__(self, url: str, prefix: str = "txrec", timeout_s: float = 0.5) -> None:
-        self._items, self._order, self._seq = (f"{prefix}:{name}" for name in ("items", "items-order", "items-seq"))
+        self._items, self._order, self._seq = (
+            f"{hash_tag(prefix)}:{name}" for name in ("items", "items-order", "items-seq")
+        )
         self._redis = connect(url, timeout_s)
 
     def put(self, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -87,9 +89,9 @@ class RedisJournal:
             return int(self._redis.transaction(attempt, self._seq, value_from_callable=True))
 
     def _known(self, client: Any, ids: Sequence[str]) -> dict[str, ItemChange]:
-        asked = list(dict.fromkeys(ids))
-        texts = client.hmget(self._items, asked) if asked else []
-        return {item_id: _read(json.loads(text)) for item_id, text in zip(asked, texts, strict=True) if text}
+        item_ids = list(dict.fromkeys(ids))
+        texts = client.hmget(self._items, item_ids) if item_ids else []
+        return {item_id: _read(json.loads(text)) for item_id, text in zip(item_ids, texts, strict=True) if text}
 
 
 def _read(entry: Mapping[str, Any]) -> ItemChange:

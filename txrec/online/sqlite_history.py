@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS events (
     value REAL
 );
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id, ts, seq);
+CREATE INDEX IF NOT EXISTS events_in_time ON events (ts);
 CREATE TABLE IF NOT EXISTS forgotten (user_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS impressions (
     request_id TEXT NOT NULL,
@@ -52,12 +53,12 @@ _EXPORT = """
 SELECT user_id, ts, event, item_id, query, session_id, request_id, value FROM events WHERE ts >= ? ORDER BY ts, seq
 """
 
-_SHOW = """
+_LOG_IMPRESSION = """
 INSERT OR IGNORE INTO impressions
 SELECT :request_id, :variant, :ts, :user_id, :model_version, :query, :fallback, :item_ids, :scores, :overlap
 WHERE :user_id IS NULL OR :user_id NOT IN (SELECT user_id FROM forgotten)
 """
-_SHOWN = """
+_IMPRESSIONS_SINCE = """
 SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap
 FROM impressions WHERE ts >= ? ORDER BY ts, request_id, variant
 """
@@ -106,16 +107,21 @@ class SqliteHistory:
         names = schema.EVENTS.names
         return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema.EVENTS)
 
-    def show(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
+    def prune(self, keep_since_us: int) -> int:
+        """Removes the events from before a time; the number of removed events."""
+        with self._file.writing() as db:
+            return int(db.execute("DELETE FROM events WHERE ts < ?", (keep_since_us,)).rowcount)
+
+    def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
         """Stores impressions and drops those from before a time."""
         with self._file.writing() as db:
-            db.executemany(_SHOW, [_shown(one) for one in impressions])
+            db.executemany(_LOG_IMPRESSION, [_impression_row(one) for one in impressions])
             db.execute("DELETE FROM impressions WHERE ts < ?", (keep_since_us,))
 
-    def shown(self, since_us: int = 0) -> pa.Table:
+    def impressions(self, since_us: int = 0) -> pa.Table:
         """All impressions from a time on as IMPRESSIONS."""
         with self._file.reading() as db:
-            rows = db.execute(_SHOWN, (since_us,)).fetchall()
+            rows = db.execute(_IMPRESSIONS_SINCE, (since_us,)).fetchall()
         named = [dict(zip(IMPRESSIONS.names, row, strict=True)) for row in rows]
         return as_table([{**row, **{name: json.loads(row[name]) for name in ("item_ids", "scores")}} for row in named])
 
@@ -129,7 +135,7 @@ class SqliteHistory:
         self._file.close()
 
 
-def _shown(impression: Impression) -> dict[str, Any]:
+def _impression_row(impression: Impression) -> dict[str, Any]:
     lists = {name: json.dumps(getattr(impression, name)) for name in ("item_ids", "scores")}
     return {**impression.__dict__, **lists}
 

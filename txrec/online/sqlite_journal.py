@@ -38,7 +38,7 @@ class SqliteJournal:
         with self._file.writing() as db:
             version = _last(db)
             for version, row in enumerate(rows, start=version + 1):  # noqa: B020 - goes on from the last one
-                change = merged(_found(db, str(row["item_id"])), row, version)
+                change = merged(_change_of(db, str(row["item_id"])), row, version)
                 db.execute(_WRITE, _written(change, version))
         return version
 
@@ -46,13 +46,13 @@ class SqliteJournal:
         """Takes a product out of sale, durably."""
         with self._file.writing() as db:
             version = _last(db) + 1
-            db.execute(_WRITE, _written(retired(_found(db, item_id), item_id), version))
+            db.execute(_WRITE, _written(retired(_change_of(db, item_id), item_id), version))
         return version
 
     def get(self, item_id: str) -> ItemChange | None:
         """What was said about a product."""
         with self._file.reading() as db:
-            return _found(db, item_id)
+            return _change_of(db, item_id)
 
     def since(self, version: int) -> Changes:
         """What was changed after a number."""
@@ -69,7 +69,7 @@ def _last(db: Any) -> int:
     return int(db.execute("SELECT coalesce(max(seq), 0) FROM items").fetchone()[0])
 
 
-def _found(db: Any, item_id: str) -> ItemChange | None:
+def _change_of(db: Any, item_id: str) -> ItemChange | None:
     row = db.execute(f"{_COLUMNS} WHERE item_id = ?", (item_id,)).fetchone()
     return _read(row) if row else None
 

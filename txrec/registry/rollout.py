@@ -1,22 +1,25 @@
-"""Which versions answer, and whom: production, a canary for a share of the users, a shadow that nobody sees.
+"""Rollout of versions: production, a canary for a share of the users, a shadow whose answers only the log sees.
 
-Production is where the registry's pointer points, so that a server, a restart and `txrec models` agree. The trials
-beside it stand in a file of the registry folder, and so do the reports of the replicas that follow it:
+Production is where the registry's pointer points, so that a server, a restart and `txrec models` agree. Canary and
+shadow stand in a file of the registry folder, and so do the reports of the replicas that follow it:
 
     registry/
     ├── serving.json          canary, share, shadow, and a version that is being tried before it is let in
-    └── .reports/SERIAL/      one file a replica: what it says to the serving.json of this number
+    └── .reports/SERIAL/      one file per replica: ready for the serving.json of this number, or why not;
+                              its time of modification is the replica's heartbeat
 
-A `Rollout` is a plain value; who gets what is a function of it, the same in every process.
+A `Rollout` is a plain value; the variant of a user is a function of it, the same in every process.
 """
 
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,11 +30,13 @@ from txrec.registry.registry import Registry
 Variant = Literal["production", "canary", "shadow"]
 FILE = "serving.json"
 REPORTS = ".reports"
+HEARTBEAT_TTL_S = 5.0
+"""A report that its replica has not renewed for this long, seconds, is that of a dead replica and does not count."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is to be served.
+    """Versions and their roles.
 
     Attributes:
         production: version that answers everybody else.
@@ -52,18 +57,18 @@ class Rollout:
     @property
     def versions(self) -> tuple[str, ...]:
         """Every version that a replica holds, production first."""
-        wanted = (self.production, self.canary, self.shadow, self.staged)
-        return tuple(dict.fromkeys(version for version in wanted if version))
+        names = (self.production, self.canary, self.shadow, self.staged)
+        return tuple(dict.fromkeys(version for version in names if version))
 
     def variant(self, key: str) -> Variant:
-        """Who answers a user (or, for somebody anonymous, a request): the same key, the same answer, everywhere."""
+        """The variant that answers a user (or an anonymous request): a function of key and rollout alone."""
         if self.canary is None:
             return "production"
         place = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2.0**64
         return "canary" if place < self.share else "production"
 
     def roles(self, version: str) -> tuple[Variant, ...]:
-        """What a version is used for."""
+        """The roles of a version."""
         held: dict[Variant, str | None] = {
             "production": self.production,
             "canary": self.canary,
@@ -71,20 +76,20 @@ class Rollout:
         }
         return tuple(variant for variant, name in held.items() if name == version)
 
-    def giving(self, role: Variant, version: str, share: float = 0.0) -> "Rollout":
+    def assign(self, role: Variant, version: str, share: float = 0.0) -> "Rollout":
         """The rollout with a version in a role; a version has one role, so it leaves the one that it had.
 
         Raises:
             ConflictError: the version is in production and would leave it.
         """
         if role == "production":
-            return replace(self.without(version), production=version)
+            return replace(self.unassign(version), production=version)
         if version == self.production:
             raise ConflictError("version", f"{version} is in production; it cannot be a {role} at the same time")
-        left = self.without(version)
+        left = self.unassign(version)
         return replace(left, canary=version, share=share) if role == "canary" else replace(left, shadow=version)
 
-    def without(self, version: str) -> "Rollout":
+    def unassign(self, version: str) -> "Rollout":
         """The rollout with a version neither canary nor shadow."""
         kept = replace(self, canary=None, share=0.0) if version == self.canary else self
         return replace(kept, shadow=None) if version == kept.shadow else kept
@@ -92,7 +97,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Report:
-    """What a replica says to a rollout: ready, or why not."""
+    """Readiness of a replica for a rollout: ready, or why not."""
 
     replica: str
     kind: str
@@ -100,9 +105,11 @@ class Report:
 
 
 class Rollouts:
-    """The rollout of a registry, read by every replica and changed by one at a time."""
+    """The rollout of a registry: every replica reads it, one caller at a time changes it."""
 
-    def __init__(self, registry: Path) -> None:
+    def __init__(self, registry: Path, clock: Callable[[], float] = time.time) -> None:
+        """Takes the registry's folder, and the clock of heartbeats in seconds since 1970 UTC."""
+        self._clock = clock
         self.registry = Registry(registry)
         self._file = registry / FILE
         self._reports = registry / REPORTS
@@ -118,11 +125,11 @@ class Rollouts:
         rollout = Rollout(**{**trials, "production": production})
         for version in (rollout.canary, rollout.shadow):
             if version and (version == production or not (self.registry.path / version).is_dir()):
-                rollout = rollout.without(version)
+                rollout = rollout.unassign(version)
         return rollout
 
     def write(self, rollout: Rollout) -> Rollout:
-        """Makes a rollout the present one, production apart, inside `alone`; returns it with its number."""
+        """Makes a rollout the present one, production apart, inside `locked`; returns it with its number."""
         numbered = replace(rollout, serial=self.read().serial + 1)
         shutil.rmtree(self._reports, ignore_errors=True)
         fresh = self._file.with_name(f".{FILE}.{uuid.uuid4().hex}")
@@ -132,11 +139,11 @@ class Rollouts:
         return numbered
 
     @contextmanager
-    def alone(self) -> Iterator[Rollout]:
-        """Keeps others from changing the rollout; yields the present one, without what a dead one left staged.
+    def locked(self) -> Iterator[Rollout]:
+        """Excludes other changes of the rollout; yields the present one, with nothing staged.
 
         Raises:
-            ConflictError: somebody is changing it now.
+            ConflictError: another change is under way.
         """
         with (self.registry.path / ".rollout.lock").open("w") as lock:
             try:
@@ -153,14 +160,24 @@ class Rollouts:
             raise UnknownVersionError("version", str(error)) from None
 
     def report(self, serial: int, report: Report) -> None:
-        """Stores what a replica says to the rollout of a number."""
+        """Stores a replica's readiness for the rollout of a number."""
         folder = self._reports / str(serial)
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{report.replica}"
         fresh.write_text(json.dumps(asdict(report)), encoding="utf-8")
+        os.utime(fresh, (self._clock(),) * 2)
         fresh.replace(folder / f"{report.replica}.json")
 
+    def heartbeat(self, serial: int, replica: str) -> None:
+        """Renews a report: its replica is alive. Does nothing once the rollout has moved on."""
+        with suppress(FileNotFoundError):
+            os.utime(self._reports / str(serial) / f"{replica}.json", (self._clock(),) * 2)
+
     def reports(self, serial: int) -> list[Report]:
-        """What replicas have said to the rollout of a number."""
-        files = sorted((self._reports / str(serial)).glob("*.json"))
-        return [Report(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        """Reports of live replicas on the rollout of a number, by replica."""
+        reports = []
+        for file in sorted((self._reports / str(serial)).glob("*.json")):
+            with suppress(FileNotFoundError):  # the rollout moved on meanwhile
+                if file.stat().st_mtime >= self._clock() - HEARTBEAT_TTL_S:
+                    reports.append(Report(**json.loads(file.read_text(encoding="utf-8"))))
+        return reports

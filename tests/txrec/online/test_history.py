@@ -27,11 +27,19 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    """A Redis Cluster of one node: it refuses a script or transaction whose keys lie in several slots."""
+    with services.redis(cluster=True) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
 def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
     store: HistoryStore
-    if request.param == "redis":
-        store = RedisHistory(request.getfixturevalue("redis_url"), prefix=request.node.name)
+    if request.param != "sqlite":
+        url = request.getfixturevalue(f"{request.param}_url")
+        store = RedisHistory(url, prefix=request.node.name.partition("[")[0])
     else:
         store = SqliteHistory(tmp_path / "state" / "history.sqlite")
     yield store
@@ -152,32 +160,41 @@ def shown(number: int, user: str | None = "u1", variant: str = "production", **m
 
 
 def test_impressions_are_kept_once_and_exported_in_time_order(store: HistoryStore) -> None:
-    store.show([shown(2), shown(1, user=None, fallback="unknown_user")])
-    store.show([shown(2)])
-    table = store.shown()
+    store.log_impressions([shown(2), shown(1, user=None, fallback="unknown_user")])
+    store.log_impressions([shown(2)])
+    table = store.impressions()
     assert table.schema == IMPRESSIONS
     assert table["request_id"].to_pylist() == ["r1", "r2"]
     assert table["item_ids"].to_pylist()[0] == ["p1", "p2"]
     assert table["fallback"].to_pylist() == ["unknown_user", None]
-    assert store.shown(since_us=2).num_rows == 1
+    assert store.impressions(since_us=2).num_rows == 1
 
 
 def test_impressions_of_a_forgotten_user_go_and_do_not_come_back(store: HistoryStore) -> None:
-    store.show([shown(1), shown(2, user="u2")])
+    store.log_impressions([shown(1), shown(2, user="u2")])
     store.forget("u1")
-    store.show([shown(3), shown(4, user="u2")])
-    assert store.shown()["request_id"].to_pylist() == ["r2", "r4"]
+    store.log_impressions([shown(3), shown(4, user="u2")])
+    assert store.impressions()["request_id"].to_pylist() == ["r2", "r4"]
 
 
 def test_old_impressions_are_dropped(store: HistoryStore) -> None:
     day = 86_400_000_000
-    store.show([shown(1), shown(3 * day)])
-    store.show([], keep_since_us=2 * day)
-    assert store.shown()["request_id"].to_pylist() == [f"r{3 * day}"]
+    store.log_impressions([shown(1), shown(3 * day)])
+    store.log_impressions([], keep_since_us=2 * day)
+    assert store.impressions()["request_id"].to_pylist() == [f"r{3 * day}"]
+
+
+def test_events_from_before_a_time_are_pruned_and_their_ids_with_them(store: HistoryStore) -> None:
+    store.append([click(1), click(5), click(2, user="u2")])
+    assert store.prune(keep_since_us=5) == 2
+    assert store.export()["item_id"].to_pylist() == ["p5"]
+    assert store.recent("u2").events == ()
+    assert store.append([click(1)]) == [1]
+    assert store.prune(keep_since_us=0) == 0
 
 
 def test_the_overlap_of_a_shadow_is_the_mean_of_its_slates(store: HistoryStore) -> None:
     assert store.overlap("v1") == Overlap(0, None)
-    store.show([shown(1), *(shown(number, variant="shadow", overlap=number / 4) for number in (1, 2, 3))])
+    store.log_impressions([shown(1), *(shown(number, variant="shadow", overlap=number / 4) for number in (1, 2, 3))])
     assert store.overlap("v1") == Overlap(3, 0.5)
     assert store.overlap("v2") == Overlap(0, None)

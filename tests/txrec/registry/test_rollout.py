@@ -32,25 +32,25 @@ def test_without_a_canary_everybody_gets_production() -> None:
 
 
 def test_a_version_has_one_role() -> None:
-    trials = Rollout("v1").giving("canary", "v2", 0.1).giving("shadow", "v3")
+    trials = Rollout("v1").assign("canary", "v2", 0.1).assign("shadow", "v3")
     assert trials.versions == ("v1", "v2", "v3")
-    assert trials.giving("shadow", "v2") == Rollout("v1", shadow="v2")
-    assert trials.giving("production", "v2") == Rollout("v2", shadow="v3")
-    assert trials.without("v3").roles("v3") == ()
+    assert trials.assign("shadow", "v2") == Rollout("v1", shadow="v2")
+    assert trials.assign("production", "v2") == Rollout("v2", shadow="v3")
+    assert trials.unassign("v3").roles("v3") == ()
     with pytest.raises(ConflictError, match="v1 is in production"):
-        trials.giving("canary", "v1", 0.1)
+        trials.assign("canary", "v1", 0.1)
 
 
 def test_what_is_written_is_read_by_others_and_survives(tmp_path: Path) -> None:
     first = registry(tmp_path, "v1", "v2", "v3")
-    with first.alone() as rollout:
-        written = first.write(rollout.giving("canary", "v2", 0.25).giving("shadow", "v3"))
+    with first.locked() as rollout:
+        written = first.write(rollout.assign("canary", "v2", 0.25).assign("shadow", "v3"))
     assert Rollouts(tmp_path).read() == written == Rollout("v1", "v2", 0.25, "v3", None, 1)
 
 
 def test_trials_of_versions_that_left_or_became_production_are_over(tmp_path: Path) -> None:
     rollouts = registry(tmp_path, "v1", "v2", "v3")
-    rollouts.write(rollouts.read().giving("canary", "v2", 0.25).giving("shadow", "v3"))
+    rollouts.write(rollouts.read().assign("canary", "v2", 0.25).assign("shadow", "v3"))
     (tmp_path / "v3").rmdir()
     (tmp_path / POINTER).unlink()
     (tmp_path / POINTER).symlink_to("v2")
@@ -59,9 +59,9 @@ def test_trials_of_versions_that_left_or_became_production_are_over(tmp_path: Pa
 
 def test_two_cannot_change_it_at_the_same_time(tmp_path: Path) -> None:
     rollouts = registry(tmp_path, "v1")
-    with rollouts.alone(), pytest.raises(ConflictError, match="under way"), Rollouts(tmp_path).alone():
+    with rollouts.locked(), pytest.raises(ConflictError, match="under way"), Rollouts(tmp_path).locked():
         pass
-    with Rollouts(tmp_path).alone():
+    with Rollouts(tmp_path).locked():
         pass
 
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from serve.turns import in_turns
+from serve.cooperative import run_cooperatively
 from txrec.recommender.resumable import Resumable
 
 
@@ -22,7 +22,7 @@ def test_work_and_whatever_else_is_ready_take_turns() -> None:
             await asyncio.sleep(0)
 
     async def both() -> str:
-        work = asyncio.create_task(in_turns(counting(order, 3), lambda: True))
+        work = asyncio.create_task(run_cooperatively(counting(order, 3), lambda: True))
         await asyncio.gather(work, message())
         return await work
 
@@ -37,4 +37,4 @@ def test_an_error_of_a_step_is_the_caller_s() -> None:
         raise LookupError("lost")
 
     with pytest.raises(LookupError, match="lost"):
-        asyncio.run(in_turns(broken(), lambda: False))
+        asyncio.run(run_cooperatively(broken(), lambda: False))

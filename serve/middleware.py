@@ -1,7 +1,8 @@
-"""What surrounds every request: its id, its caller, its share in the figures, its line in the log, and its limits.
+"""Request middleware: request id, API key, rate limit, body limits, metrics and one log line per request.
 
-A request is answered here, without the application, where the caller asks too often (429) or declares a body that is
-too large (413). A body that turns out too large or that does not arrive in time (408) is cut off while it is read.
+A request is refused here, before the application, where the caller is above the rate limit (429) or declares a body
+that is too large (413). A body that turns out too large or that does not arrive in time (408) is cut off while it is
+read.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ from txrec.config import ServeConfig
 MAX_BODY_BYTES = 1 << 20
 _TOO_LARGE = f"is larger than {MAX_BODY_BYTES} bytes"
 _PROBES = ("/health/live", "/health/ready")
-"""What watches the server is never told to come back later."""
+"""Health checks are exempt from the rate limit."""
 
 
-class Envelope:
-    """ASGI middleware around the whole application; sets `request_id`, `started` and `key` of the request's state."""
+class RequestMiddleware:
+    """ASGI middleware around the application; sets `request_id`, `started` and `key` of the request's state."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
         self._app = app
@@ -44,14 +45,14 @@ class Envelope:
         key = self._keys.find(_bearer(headers))
         state = scope.setdefault("state", {})
         state.update(request_id=uuid.uuid4().hex, started=time.perf_counter(), key=key)
-        logs.concern((state["request_id"],))
+        logs.bind_request_ids((state["request_id"],))
         answer = _Answer(send, state["request_id"])
         try:
             await self._answered(scope, headers, _limited(receive, self._body_timeout_s), answer)
         except Exception as error:
             if answer.status is not None:
-                raise  # half of the answer is on its way
-            await problems.defect(Request(scope), error)(scope, receive, answer)
+                raise  # part of the answer is sent
+            await problems.internal_error(Request(scope), error)(scope, receive, answer)
         finally:
             self._account(scope, key, answer)
 
@@ -59,7 +60,7 @@ class Envelope:
         wait_s = 0 if scope["path"] in _PROBES else self._rate.wait_s(_caller(scope))
         length = headers.get(b"content-length", b"0")
         if wait_s:
-            message = "you ask more often than you may; try again later"
+            message = f"rate limit exceeded; retry after {wait_s} s"
             reply = problems.problem(Request(scope), 429, None, message, {"Retry-After": str(wait_s)})
             await reply(scope, receive, send)
         elif length.isdigit() and int(length) > MAX_BODY_BYTES:
@@ -68,13 +69,13 @@ class Envelope:
             await self._app(scope, receive, send)
 
     def _account(self, scope: Scope, key: Key | None, answer: "_Answer") -> None:
-        route = getattr(scope.get("route"), "path", "other")  # unknown paths would be without number
+        route = getattr(scope.get("route"), "path_format", "other")  # unknown paths are unbounded in number
         ended = answer.began or time.perf_counter()
         seconds = ended - scope["state"]["started"]
         if answer.status:
             self._metrics.request(route, answer.status, seconds)
         logs.log.info(
-            "answered" if answer.status else "given up by the client",
+            "answered" if answer.status else "client disconnected",
             extra={
                 "method": scope["method"],
                 "route": route,
@@ -86,7 +87,7 @@ class Envelope:
 
 
 class _Answer:
-    """Passes the answer on with the request's id, and remembers how it went."""
+    """Sends the answer on with the request's id, and records its status and time."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -108,18 +109,18 @@ def _bearer(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _caller(scope: Scope) -> str:
-    """Who asks, as far as limits are concerned: a known key, or else a network address."""
+    """Subject of the rate limit: a known key, or else a network address."""
     key: Key | None = scope["state"]["key"]
     return key.sha256 if key and key.sha256 else str((scope.get("client") or ("",))[0])
 
 
 def _limited(receive: Receive, timeout_s: float) -> Receive:
-    """Counts a body as it arrives, and the time that it takes."""
+    """Limits the size of a body and the time in which it must arrive."""
     total, whole, deadline = 0, False, asyncio.get_running_loop().time() + timeout_s
 
     async def wrapped() -> Message:
         nonlocal total, whole
-        if whole:  # what comes now is the end of the connection
+        if whole:  # the next message is the end of the connection
             return await receive()
         try:
             async with asyncio.timeout_at(deadline):

@@ -1,0 +1,93 @@
+"""Service over the deployments of a Ray cluster: batches of requests in one call to a retriever."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serve import logs
+from serve.batching import Batcher
+from serve.calls import Calls
+from serve.metrics import Metrics
+from serve.types import Answer, HistoryItem, Model, Product, ServingRequest
+from txrec.config import ServeConfig
+from txrec.errors import UnavailableError
+from txrec.index.filters import Filters
+from txrec.recommender.types import Event, Slate
+
+
+def timed(slate: Slate, stage: str, started: float) -> Slate:
+    """The slate with the duration of a call, everything behind it included, among its timings."""
+    return replace(slate, timings_ms={**slate.timings_ms, stage: 1e3 * (time.perf_counter() - started)})
+
+
+class DeployedService:
+    """`serve.types.Service` over the deployments of a cluster."""
+
+    def __init__(self, retriever: DeploymentHandle[Any], config: ServeConfig, metrics: Metrics | None = None) -> None:
+        self._retriever = Calls(retriever)
+        self._timeout_s = config.request_timeout_s
+        self._recommend: Batcher[ServingRequest, Answer] = Batcher(
+            self._recommend_batch,
+            config.max_batch_size,
+            2 * config.num_retrievers,
+            config.max_waiting,
+            partial((metrics or Metrics()).batch, "slates"),
+        )
+
+    async def recommend(self, request: ServingRequest) -> Answer:
+        """Ranks what retrieval finds."""
+        return await self._recommend(request)
+
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
+        """Items like this one."""
+        answer: Answer = await self._call("similar", item_id, top_k, filters, key)
+        return answer
+
+    async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
+        """Orders the caller's own items."""
+        answer: Answer = await self._call("rank_items", item_ids, request)
+        return answer
+
+    async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
+        """Stored and live events of a user."""
+        events: tuple[HistoryItem, ...] = await self._call("history", user_id, live)
+        return events
+
+    async def item(self, item_id: str) -> Product | None:
+        """A product."""
+        product: Product | None = await self._call("item", item_id)
+        return product
+
+    async def model(self) -> Model:
+        """The bundle that answers."""
+        model: Model = await self._call("model")
+        return model
+
+    async def _recommend_batch(self, batch: list[ServingRequest]) -> list[Answer | BaseException]:
+        started = time.perf_counter()
+        logs.bind_request_ids(request.request_id for request in batch)
+        answers: list[Answer | BaseException] = await self._call("recommend", batch)
+        return [
+            replace(answer, slate=timed(answer.slate, "retriever_call", started))
+            if isinstance(answer, Answer)
+            else answer
+            for answer in answers
+        ]
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        """Awaits a retriever's answer; unavailability of the cluster becomes an `UnavailableError`."""
+        try:
+            return await self._retriever(method, self._timeout_s, *args)
+        except RayTaskError:  # a bug of the replica
+            raise
+        except TimeoutError:
+            raise UnavailableError("", f"no answer within {self._timeout_s:g} s; try again in a moment") from None
+        except (RayError, RayServeException) as error:
+            logs.log.warning("retriever unavailable: %s", type(error).__name__)
+            raise UnavailableError("", "the recommender is restarting; try again in a moment") from None

@@ -1,0 +1,78 @@
+"""Service over a recommender in this process, without Ray, and the lookups that every service shares."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from serve.history import history_items, with_history
+from serve.types import Answer, HistoryItem, Model, Product, ServingRequest, SupportsRecommend
+from txrec.index.filters import Filters
+from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.types import Event, Slate
+
+T = TypeVar("T")
+
+
+def trim(slate: Slate, num_candidates: int) -> Slate:
+    """The slate with at most `num_candidates` candidates: they outweigh the items many times."""
+    return replace(slate, candidates=slate.candidates[:num_candidates])
+
+
+def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
+    """A product as a recommender knows it."""
+    catalogue = recommender.catalogue
+    item_idx = catalogue.idx_of.get(item_id)
+    if item_idx is None:
+        return None
+    return Product(catalogue.row(item_id), catalogue.on_sale is None or bool(catalogue.on_sale[item_idx]))
+
+
+class LocalService:
+    """A recommender in this process. One request at a time: for tests, notebooks and small shops without Ray."""
+
+    def __init__(self, recommender: SupportsRecommend, model: Model, journal: ItemJournal | None = None) -> None:
+        """Takes what answers, and the changes of products that it is to follow."""
+        self._recommender = recommender
+        self._model = model
+        self._journal = journal or SqliteJournal()
+        self._journal_version = 0
+        self._busy = asyncio.Lock()
+
+    async def recommend(self, request: ServingRequest) -> Answer:
+        """Ranks what retrieval finds."""
+        slate = await self._run(lambda known: known.recommend([with_history(known, request)])[0])
+        return Answer(trim(slate, request.num_candidates), self._model.version)
+
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:  # noqa: ARG002
+        """Items like this one."""
+        return Answer(await self._run(lambda known: known.similar(item_id, top_k, filters)), self._model.version)
+
+    async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
+        """Orders the caller's own items."""
+        slate = await self._run(lambda known: known.rank_items(item_ids, with_history(known, request)))
+        return Answer(slate, self._model.version)
+
+    async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
+        """Stored and live events of a user."""
+        return await self._run(lambda known: history_items(known, user_id, live))
+
+    async def item(self, item_id: str) -> Product | None:
+        """A product."""
+        return await self._run(lambda known: product(known, item_id))
+
+    async def model(self) -> Model:
+        """The bundle that answers."""
+        return self._model
+
+    async def _run(self, call: Callable[[SupportsRecommend], T]) -> T:
+        async with self._busy:
+            return await asyncio.to_thread(self._ask, call)
+
+    def _ask(self, call: Callable[[SupportsRecommend], T]) -> T:
+        changes = self._journal.since(self._journal_version)
+        if changes.items:
+            self._recommender = self._recommender.with_changes(changes.items)
+            self._journal_version = changes.version
+        return call(self._recommender)

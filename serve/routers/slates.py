@@ -1,0 +1,175 @@
+"""Endpoints that answer with a slate: recommend, search, similar, rank."""
+
+import time
+
+from fastapi import APIRouter, Request
+
+from serve import api
+from serve.access import requires
+from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
+from serve.event_log import EventLog, check_event
+from serve.responses import ERRORS, UNKNOWN_ITEM
+from serve.types import Answer, Service, ServingRequest
+from txrec.config import ServeConfig
+from txrec.errors import RequestError, UnavailableError
+from txrec.online.history import Impression, LiveHistory
+from txrec.recommender import types
+
+router = APIRouter(prefix="/v1", tags=["slates"], responses=ERRORS, dependencies=[requires("read")])
+
+
+@router.post("/recommend", summary="Recommendations for a user")
+async def recommend(
+    body: api.RecommendRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> api.SlateReply:
+    """Uses the user's history, the session, the cart and, where there is one, the search.
+
+    An unknown user without session or query gets popular products and `fallback: "unknown_user"`.
+    """
+    check_limits(config, body.query, body.top_k)
+    return await _personal(body, request, service, event_log)
+
+
+@router.post("/search", summary="Products for a search")
+async def search(
+    body: api.SearchRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> api.SlateReply:
+    """The same as `recommend` with a query, which is required here."""
+    if not body.query.strip():
+        raise RequestError("query", "is blank; expected a search text")
+    check_limits(config, body.query, body.top_k)
+    return await _personal(body, request, service, event_log)
+
+
+async def _personal(
+    body: api.RecommendRequest | api.SearchRequest, request: Request, service: Service, event_log: EventLog
+) -> api.SlateReply:
+    live, fallback = await _live_history(event_log, body)
+    serving = ServingRequest(
+        types.Request(
+            user_id=None if live.forgotten else body.user_id,
+            events=_session(body.session),
+            query=body.query,
+            cart=body.items,
+            top_k=body.top_k,
+            filters=body.filters,
+            exclude=frozenset(body.exclude),
+            exclude_seen=body.exclude_seen,
+            diversity=body.diversity,
+            explain=body.explain or body.candidates > 0,
+        ),
+        live.events,
+        body.candidates,
+        key=_rollout_key(body.user_id, request),
+        request_id=request.state.request_id,
+    )
+    reply = _reply(await service.recommend(serving), request, body.explain, fallback)
+    return _log_impression(reply, request, body.user_id, body.query)
+
+
+@router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
+async def similar(body: api.SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> api.SlateReply:
+    """By users' behaviour and by text."""
+    check_limits(config, None, body.top_k)
+    answer = await service.similar(body.item_id, body.top_k, body.filters, _rollout_key(None, request))
+    return _log_impression(_reply(answer, request, body.explain), request)
+
+
+@router.post("/rank", summary="The caller's own list in order")
+async def rank(
+    body: api.RankRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> api.SlateReply:
+    """Orders the given products for a user, a search or both; unknown products are left out and noted."""
+    check_limits(config, body.query, len(body.items))
+    live, fallback = await _live_history(event_log, body)
+    serving = ServingRequest(
+        types.Request(
+            user_id=None if live.forgotten else body.user_id,
+            events=_session(body.session),
+            query=body.query,
+            top_k=len(body.items),
+            explain=body.explain,
+        ),
+        live.events,
+        key=_rollout_key(body.user_id, request),
+        request_id=request.state.request_id,
+    )
+    reply = _reply(await service.rank(body.items, serving), request, body.explain, fallback)
+    return _log_impression(reply, request, body.user_id, body.query)
+
+
+def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
+    """Raises a `RequestError` for a query or a slate above the operator's limits."""
+    if query is not None and len(query) > config.max_query_chars:
+        raise RequestError("query", f"has {len(query)} characters; a query may have at most {config.max_query_chars}")
+    if top_k > config.max_top_k:
+        raise RequestError("top_k", f"{top_k} is more than the {config.max_top_k} items that a slate may have")
+
+
+async def _live_history(
+    event_log: EventLog, body: api.PersonalRequest | api.RankRequest
+) -> tuple[LiveHistory, str | None]:
+    """The user's logged events, and the fallback where they cannot be read."""
+    try:
+        return await event_log.recent(body.user_id), None
+    except UnavailableError:
+        return LiveHistory(), "history_unavailable"
+
+
+def _session(session: tuple[api.SessionEvent, ...]) -> tuple[types.Event, ...]:
+    for place, event in enumerate(session):
+        check_event(event, f"session.{place}.")
+    return tuple(types.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
+
+
+def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> api.SlateReply:
+    slate = answer.slate
+    fallback = fallback or slate.fallback
+    request.app.state.metrics.slate(answer, fallback)
+    return api.SlateReply(
+        request_id=request.state.request_id,
+        model_version=answer.model_version,
+        variant=answer.variant,
+        took_ms=round((time.perf_counter() - request.state.started) * 1000, 3),
+        fallback=fallback,
+        items=[_item(item) for item in slate.items],
+        candidates=[_item(item) for item in slate.candidates],
+        notes=list(slate.notes),
+        timings_ms=dict(slate.timings_ms) if explain else {},
+    )
+
+
+def _rollout_key(user_id: str | None, request: Request) -> str:
+    """Key that assigns a request to production or canary."""
+    return user_id or str(request.state.request_id)
+
+
+def _log_impression(
+    reply: api.SlateReply, request: Request, user_id: str | None = None, query: str | None = None
+) -> api.SlateReply:
+    """Logs the slate that is about to be answered, and returns it."""
+    request.app.state.impressions.add(
+        Impression(
+            request_id=reply.request_id,
+            ts=request.app.state.event_log.now_us(),
+            variant=reply.variant,
+            model_version=reply.model_version,
+            item_ids=tuple(item.item_id for item in reply.items),
+            scores=tuple(item.score for item in reply.items),
+            user_id=user_id,
+            query=query,
+            fallback=reply.fallback,
+        )
+    )
+    return reply
+
+
+def _item(item: types.SlateItem) -> api.ItemReply:
+    return api.ItemReply(
+        item_id=item.item_id,
+        score=item.score,
+        title=item.title,
+        source=item.source,
+        sources=dict(item.sources),
+        reasons=list(item.reasons),
+    )

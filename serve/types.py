@@ -1,0 +1,203 @@
+"""Value types and protocols of the server: what travels between the HTTP application and whatever answers it.
+
+`Service` is the boundary: the HTTP application knows nothing else, so it runs over the deployments of a Ray cluster
+(`serve.deployed.DeployedService`) and over a recommender in this process (`serve.local.LocalService`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.index.filters import Filters
+from txrec.index.source import Mask
+from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.resumable import Resumable
+from txrec.recommender.types import Candidates, Event, Request, Slate
+from txrec.registry.rollout import Variant
+
+
+@dataclass(frozen=True)
+class Model:
+    """Identity of a served bundle.
+
+    Attributes:
+        version: of the bundle.
+        created: ISO 8601, or None where the bundle does not say.
+        num_items: products in the catalogue.
+        metrics: name = value on the bundle's test events.
+    """
+
+    version: str
+    created: str | None = None
+    num_items: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServingRequest:
+    """A request as it travels from the ingress to whatever answers it.
+
+    Attributes:
+        request: the question; its `events` are those of the session.
+        live: the user's logged events; they follow the stored history and come before the session.
+        num_candidates: candidates before ranking to return.
+        key: decides whether the canary answers: the user, or for an anonymous user the request.
+        request_id: of the answer; ties a shadow's slate to it.
+    """
+
+    request: Request
+    live: tuple[Event, ...] = ()
+    num_candidates: int = 0
+    key: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """Lookups in a cache.
+
+    Attributes:
+        hits: lookups that were answered from it.
+        misses: lookups whose value had to be computed.
+    """
+
+    hits: int = 0
+    misses: int = 0
+
+    def __add__(self, other: "CacheStats") -> "CacheStats":
+        return CacheStats(self.hits + other.hits, self.misses + other.misses)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A slate, the version of the model that made it, and what that model is served as.
+
+    Attributes:
+        query_vectors: the answering replica's lookups of query vectors since its last answer; for the metrics.
+    """
+
+    slate: Slate
+    model_version: str
+    variant: Variant = "production"
+    query_vectors: CacheStats = CacheStats()
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """One event of a stored history with its product's title."""
+
+    event: Event
+    title: str | None
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product as the model in production knows it.
+
+    Attributes:
+        fields: columns of schema.ITEMS.
+        on_sale: whether it may be shown.
+    """
+
+    fields: Mapping[str, Any]
+    on_sale: bool
+
+
+class Service(Protocol):
+    """Everything that the HTTP application needs. Methods raise `txrec.errors.RequestError` and its kinds."""
+
+    async def recommend(self, request: ServingRequest) -> Answer:
+        """Ranks what retrieval finds for a user, a query or both."""
+        ...
+
+    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
+        """Items like this one."""
+        ...
+
+    async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
+        """Orders the caller's own items."""
+        ...
+
+    async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
+        """A user's stored events (None = none) joined with `live` ones, oldest first."""
+        ...
+
+    async def item(self, item_id: str) -> Product | None:
+        """A product of the model in production; None for one that it does not know."""
+        ...
+
+    async def model(self) -> Model:
+        """The bundle that answers."""
+        ...
+
+
+class Products(Protocol):
+    """The part of `txrec.recommender.catalogue.Catalogue` that serving uses."""
+
+    @property
+    def idx_of(self) -> Mapping[str, int]:
+        """item_id -> item_idx."""
+        ...
+
+    @property
+    def titles(self) -> NDArray[np.object_]:
+        """(N + 1,) titles by item_idx."""
+        ...
+
+    @property
+    def on_sale(self) -> Mask:
+        """(N + 1,) products that may be shown; None = all of them."""
+        ...
+
+    def row(self, key: str) -> dict[str, Any]:
+        """What is known of a product; empty for an unknown one."""
+        ...
+
+
+class SupportsRecommend(Protocol):
+    """The part of `txrec.recommender.recommender.Recommender` that serving uses; see there."""
+
+    @property
+    def catalogue(self) -> Products:
+        """The products."""
+        ...
+
+    def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:
+        """Candidates of every request, step by step."""
+        ...
+
+    def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
+        """The candidates that can be in a slate."""
+        ...
+
+    def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
+        """Slates from candidates; in retrieval order without the ranker."""
+        ...
+
+    @property
+    def num_encoded_queries(self) -> int:
+        """Query texts so far that had to be encoded."""
+        ...
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Slates of every request."""
+        ...
+
+    def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
+        """Items like this one."""
+        ...
+
+    def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
+        """The given items in order."""
+        ...
+
+    def history(self, user_id: str) -> tuple[Event, ...]:
+        """A known user's stored events, oldest first."""
+        ...
+
+    def with_changes(self, changes: Sequence[ItemChange]) -> "SupportsRecommend":
+        """A recommender to which changes of products apply."""
+        ...
