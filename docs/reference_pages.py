@@ -157,7 +157,7 @@ def http() -> str:
 
 def _openapi() -> dict[str, Any]:
     from serve.ingress import create_app
-    from serve.service import Service
+    from serve.types import Service
 
     return create_app(cast(Service, None)).openapi()
 

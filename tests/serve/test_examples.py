@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from serve import api
-from txrec.config import ShopConfig, load
+from txrec.config import ShopConfig
+from txrec.config_loader import load
 from txrec.simulator import catalogue, files
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.toml"
