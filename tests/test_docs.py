@@ -17,7 +17,8 @@ import typer.main
 
 from pipelines.__main__ import app
 from tests.documents import DOCUMENTS, ROOT, Block, all_blocks, http_request, shell_commands
-from txrec.config import Config, Section, load, parse
+from txrec.config import Config, Section
+from txrec.config_loader import load, parse
 from txrec.errors import ConfigError
 
 SHELL = ("", "sh", "bash", "shell")
