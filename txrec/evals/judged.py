@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.arrays import dcg_discounts
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
@@ -95,7 +96,7 @@ def lines(figures: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def graded_ndcg(scores: NDArray[Any], given: Judgments) -> Floats:
     """(Q,) graded NDCG@10 of each judged query, in the order of their ids."""
-    gains, discounts = 2.0**given.grade - 1.0, 1.0 / np.log2(np.arange(2, K + 2))
+    gains, discounts = 2.0**given.grade - 1.0, dcg_discounts(K)
     found = []
     for rows in by_query(given):
         gain, places = gains[rows], np.zeros(len(rows))

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from txrec.arrays import ndcg
 from txrec.evals.protocol import GroundTruth
 from txrec.schema import PAD
 
@@ -40,14 +41,6 @@ def recall(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: int) -> Floa
     """(C,) share of the right items that are among the first k."""
     found: Floats = hit[:, :k].sum(axis=1) / np.maximum(num_right, 1)
     return found
-
-
-def ndcg(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: int) -> Floats:
-    """(C,) discounted gain of the first k places over the best possible (Järvelin and Kekäläinen, 2002)."""
-    discount = 1.0 / np.log2(np.arange(2, k + 2))
-    best = np.append(0.0, np.cumsum(discount))[np.minimum(num_right, k)]
-    gain = hit[:, :k] @ discount[: hit[:, :k].shape[1]]
-    return np.asarray(np.divide(gain, best, out=np.zeros(len(hit)), where=best > 0))
 
 
 def reciprocal_rank(hit: NDArray[np.bool_], k: int) -> Floats:

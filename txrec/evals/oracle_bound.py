@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.arrays import ndcg
 from txrec.config import ShopConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
@@ -35,7 +36,7 @@ def ceiling(
     users = data.sequences.user_id
     known = np.array([_is_known(oracle, requests, users, case) for case in range(len(requests))], bool)
     rows = np.flatnonzero(known)
-    best = metrics.ndcg(_hits(oracle, data, requests, rows, progress), requests.truth.counts[rows], K)
+    best = ndcg(_hits(oracle, data, requests, rows, progress), requests.truth.counts[rows], K)
     searched = requests.query_idx[rows] != PAD
     whole = np.ones(len(rows), bool)
     found: dict[str, Any] = {"num_cases": len(rows)}

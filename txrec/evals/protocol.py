@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.arrays import ragged_gather
 from txrec.config import EvaluateConfig
 from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData, Sequences
@@ -55,8 +56,7 @@ class GroundTruth:
         """The truth of some of the cases, in the order of `rows`."""
         counts = self.counts[rows]
         offsets = np.append(0, np.cumsum(counts)).astype(np.int64)
-        at = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts) + np.repeat(self.offsets[:-1][rows], counts)
-        return GroundTruth(offsets, self.items[at])
+        return GroundTruth(offsets, self.items[ragged_gather(self.offsets[:-1][rows], counts)])
 
     @classmethod
     def group(cls, case: NDArray[np.int64], items: NDArray[np.int32], num_cases: int) -> "GroundTruth":

@@ -44,7 +44,7 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
         rows = np.flatnonzero(query == asked)
         found = scores(int(asked))
         ranks[rows] = [_rank(found, item[row] - 1) for row in rows]
-    gains = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
+    gains = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)  # DCG of one relevant product; tied ranks are halves
     return TextQuality(len(ranks), float((1 / ranks).mean()), float(gains.mean()))
 
 

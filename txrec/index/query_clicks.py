@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.arrays import ragged_gather
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
 from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
@@ -168,7 +169,7 @@ class QueryClicks:
         counts = np.zeros((len(ids), NUM_TIME_DECAYS), np.float32)
         starts, ends = self.clicks.indptr[rows], self.clicks.indptr[rows + 1]
         lengths = ends - starts
-        at = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
+        at = ragged_gather(starts, lengths)
         clicks = self._counts_by_decay[at] * np.repeat(weights, lengths)[:, None]
         order = np.argsort(ids)
         place = np.minimum(np.searchsorted(ids, self.clicks.indices[at], sorter=order), len(ids) - 1)

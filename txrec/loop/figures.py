@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtri
 
+from txrec.arrays import dcg_discounts
 from txrec.loop.attribution import HOUR_US, Windows
 
 FIGURES: dict[str, tuple[str, str]] = {
@@ -133,7 +134,7 @@ def slate_outcomes(
     frame = frame.with_columns(
         query_text=pl.when(searched).then(query), searches=searched.cast(pl.Float64), slates=pl.lit(1.0)
     )
-    best = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, 2 + max(int(frame["clicks"].max() or 0), 1))))])
+    best = np.concatenate([[0.0], np.cumsum(dcg_discounts(max(int(frame["clicks"].max() or 0), 1)))])
     ideal_gain = pl.Series("ideal", best)
     frame = frame.with_columns(
         ideal=pl.col("clicks").cast(pl.Int64).replace_strict(range(len(best)), ideal_gain, return_dtype=pl.Float64)

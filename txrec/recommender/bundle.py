@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from txrec import schema
+from txrec.arrays import ragged_gather
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import Meta, PreparedData, Sequences
 from txrec.errors import BundleError
@@ -296,7 +297,7 @@ def _last_events(sequences: Sequences, count: int) -> pa.Table:
     ends = sequences.offsets[1:]
     starts = np.maximum(sequences.offsets[:-1], ends - count)
     lengths = ends - starts
-    take = np.repeat(starts - np.append(0, np.cumsum(lengths)[:-1]), lengths) + np.arange(lengths.sum())
+    take = ragged_gather(starts, lengths)
     offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
     columns: dict[str, pa.Array] = {"user_id": pa.array(sequences.user_id, pa.string())}
     for name in schema.SEQUENCES.names[1:]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.arrays import ndcg
 from txrec.simulator import Shop
 from txrec.simulator.files import START, user_id
 from txrec.simulator.log import DAY_S
@@ -142,11 +143,8 @@ def _counts(shop: Shop, before: float) -> NDArray[np.float64]:
 def _ndcg(scores: NDArray[np.floating], truths: list[NDArray[np.int64]], k: int) -> NDArray[np.float64]:
     """NDCG@k with binary relevance, one value a row."""
     top = np.argsort(-scores, axis=1)[:, :k]
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    gains = np.array([np.isin(row, truth) @ discount for row, truth in zip(top, truths, strict=True)])
-    ideal = np.array([discount[: len(truth)].sum() for truth in truths])
-    result: NDArray[np.float64] = gains / ideal
-    return result
+    hit = np.array([np.isin(row, truth) for row, truth in zip(top, truths, strict=True)])
+    return ndcg(hit, np.array([len(truth) for truth in truths]), k)
 
 
 def _batches(cases: list[Case]) -> list[list[Case]]:

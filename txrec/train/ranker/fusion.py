@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.arrays import dcg_discounts
 from txrec.index.fuse import Fusion, combine
 from txrec.recommender.types import Candidates
 
@@ -71,7 +72,7 @@ def _arrays(
     for row, (one, truth) in enumerate(zip(candidates, truths, strict=True)):
         order = np.argsort(one.item_idx)  # ties must not be broken by the order that is being replaced
         ranks[row, : len(one)] = one.ranks[order]
-        ideal = (1 / np.log2(np.arange(2, 2 + min(len(truth), 10)))).sum()
+        ideal = dcg_discounts(min(len(truth), 10)).sum()
         gains[row, : len(one)] = np.isin(one.item_idx[order], truth) / ideal
     return ranks, gains
 
@@ -81,5 +82,4 @@ def _ndcg(ranks: NDArray[np.int32], gains: NDArray[np.float32], weights: NDArray
     k = min(10, fused.shape[1])
     top = np.argpartition(-fused, k - 1, axis=1)[:, :k]
     top = np.take_along_axis(top, np.argsort(-np.take_along_axis(fused, top, 1), axis=1, kind="stable"), 1)
-    discounts = 1 / np.log2(np.arange(2, 2 + k))
-    return float((np.take_along_axis(gains, top, 1) * discounts).sum(axis=1).mean())
+    return float((np.take_along_axis(gains, top, 1) * dcg_discounts(k)).sum(axis=1).mean())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from txrec.arrays import ndcg
 from txrec.config import RankerConfig
 from txrec.model.ranker import CandidateBatch, Ranker, log_odds
 from txrec.progress import Progress, silent
@@ -95,12 +96,8 @@ def _validation_score(ranker: Ranker, held_out: Examples) -> ValidationScore:
 
 def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:
     """(n,) NDCG@10 of the orders by (n, K) scores; right items that were not retrieved count as missed."""
-    k = min(10, scores.shape[1])
-    discounts = 1 / torch.log2(torch.arange(2, 12, dtype=torch.float64))
-    top = scores.topk(k, dim=1).indices
-    gains = given.positive.gather(1, top) * discounts[:k]
-    ideal = torch.cumsum(discounts, 0)[given.num_right.clamp(1, 10) - 1]
-    return gains.sum(1) / ideal
+    top = scores.topk(min(10, scores.shape[1]), dim=1).indices
+    return torch.from_numpy(ndcg(given.positive.gather(1, top).numpy(), given.num_right.numpy(), 10))
 
 
 def calibrate(ranker: Ranker, held_out: Examples) -> None:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from txrec.arrays import ragged_gather
 from txrec.config import ModelConfig, TrainConfig
 from txrec.data.prepared import Sequences
 from txrec.errors import TrainingError
@@ -80,7 +81,7 @@ class Examples:
             last - first > length, rng.integers(1, length + 1, len(users)), length
         )  # of the latest window
         counts = 1 + np.maximum(-(-(last - first - latest) // length), 0)
-        rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 0 = latest window
+        rank = ragged_gather(np.zeros_like(counts), counts)  # 0 = latest window
         first, last, latest = (np.repeat(a, counts) for a in (first, last, latest))
         ends = np.where(rank > 0, last - latest - (rank - 1) * length, last)
         starts = np.where(rank > 0, ends - length, last - latest)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from txrec import schema
+from txrec.arrays import ragged_gather
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.errors import TrainingError
@@ -175,7 +176,7 @@ def _compact(asked: EvalRequests) -> EvalRequests:
     """The same cases over their own events alone; whose they are is no longer known."""
     lengths = asked.end - asked.start
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
-    at = np.arange(offsets[-1]) + np.repeat(asked.start - offsets[:-1], lengths)
+    at = ragged_gather(asked.start, lengths)
     events = asked.events
     few = History(events.item_idx[at], events.query_idx[at], events.event[at], events.ts[at])
     return replace(asked, events=few, user=np.full(len(asked), -1), start=offsets[:-1], end=offsets[1:])

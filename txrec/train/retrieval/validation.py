@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from txrec.arrays import ndcg
 from txrec.evals.protocol import EvalRequests
 from txrec.model import history_features
 from txrec.model.retrieval import RetrievalModel
@@ -109,12 +110,7 @@ def _indices(parts: list[NDArray[np.int64]]) -> Tensor:
 
 
 def _gains(top: NDArray[np.int64], cases: EvalRequests, k: int) -> tuple[float, float]:
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    ndcg = recall = 0.0
-    for place, row in enumerate(top):
-        answers = cases.truth.of(place)
-        hits = np.isin(row, answers)
-        possible = min(len(answers), k)
-        ndcg += float((hits * discounts[: len(row)]).sum() / discounts[:possible].sum())
-        recall += float(hits.sum() / possible)
-    return ndcg, recall
+    """Sums over the requests of NDCG@k and of recall@k, a share of the k best possible."""
+    relevant = cases.truth.counts
+    hit = np.array([np.isin(row, cases.truth.of(case)) for case, row in enumerate(top)]).reshape(top.shape)
+    return float(ndcg(hit, relevant, k).sum()), float((hit.sum(axis=1) / np.minimum(relevant, k)).sum())
