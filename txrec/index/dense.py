@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best, bound
+from txrec.torch_compat import int8_matmul
 
 EXACT_LIMIT = 50_000
 """Catalogues up to this size are always scanned; 100,000 x 64 take .3 ms, and .2 ms in cells around clusters."""
@@ -122,7 +123,7 @@ class Dense:
         vectors decide about the rest.
         """
         (items, item_step), (asked, step) = self._bytes, _as_bytes(states, STATE_LEVELS)
-        coarse = torch._int_mm(asked, items.T).numpy()
+        coarse = int8_matmul(asked, items.T).numpy()
         doubt = round(QUANTIZATION_MARGIN * ((step**-2 + item_step**-2) / 12) ** 0.5)  # rounding errors are uniform
         for mask in _distinct(allowed):
             if mask is not None:

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from txrec.config import ModelConfig
 from txrec.model.dropout import Dropout
+from txrec.torch_compat import softmax_backward
 
 CHUNK_FLOATS = 2**18
 """Attention weights in float32 at once: about a core's cache."""
@@ -52,7 +53,7 @@ class _BiasedSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         (weights,) = ctx.saved_tensors
-        grad = torch.ops.aten._softmax_backward_data(grads[0], weights, -1, weights.dtype)
+        grad = softmax_backward(grads[0], weights)
         return grad, (grad.sum(0) if ctx.shared else grad).float()
 
 

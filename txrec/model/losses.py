@@ -7,6 +7,7 @@ chunk's exponentials are still in cache. `SampledSoftmax` and `GeneralisedBCE` s
 All of them return the *sum* over the M states, so that gradients of unequal batches add up right.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -131,51 +132,64 @@ class Negatives(nn.Module):
         return torch.cat([uniform, popular])
 
 
-def sampled_softmax(
-    states: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    hit: Tensor,
-    log_expected: Tensor,
-    temperature: float,
-    counts: Tensor | None = None,
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class SampledLogits:
+    """Cosines over the temperature of M states with their targets and with S negatives that all of them share."""
+
+    positive: Tensor  # (M,)
+    negative: Tensor  # (M, S)
+    hit: Tensor  # (M, S) bool, True where a negative is the state's own target: left out
+    counts: Tensor | None = None  # (M,) bool, False = a state without a target, left out; None = all of them count
+
+    @classmethod
+    def of(
+        cls,
+        states: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        hit: Tensor,
+        temperature: float,
+        counts: Tensor | None = None,
+    ) -> "SampledLogits":
+        """Logits from vectors.
+
+        Args:
+            states: (M, D) L2-normalised.
+            positive: (M, D) vectors of the targets.
+            negative: (S, D) vectors of the shared negatives.
+            hit: (M, S) bool, True where a negative is the state's own target.
+            temperature: of the cosine.
+            counts: (M,) bool, False = a state without a target; None = all of them count.
+        """
+        return cls((states * positive).sum(-1) / temperature, states @ negative.T / temperature, hit, counts)
+
+
+def sampled_softmax(logits: SampledLogits, log_expected: Tensor) -> Tensor:
     """Sum over states of the sampled softmax loss with logQ correction.
 
     Args:
-        states: (M, D) L2-normalised.
-        positive: (M, D) vectors of the targets.
-        negative: (S, D) vectors of the shared negatives.
-        hit: (M, S) bool, True where a negative is the state's own target: left out.
+        logits: of the states.
         log_expected: (S,) log of the expected number of draws of each negative.
-        temperature: of the cosine.
-        counts: (M,) bool, False = a state without a target, left out; None = all of them count.
     """
-    right = (states * positive).sum(-1, keepdim=True) / temperature
-    wrong = states @ negative.T / temperature - log_expected
-    logits = torch.cat([right, wrong.masked_fill(hit, float("-inf"))], dim=1)
-    first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    return _counted(F.cross_entropy(logits, first, reduction="none"), counts).sum()
+    wrong = (logits.negative - log_expected).masked_fill(logits.hit, float("-inf"))
+    both = torch.cat([logits.positive[:, None], wrong], dim=1)
+    first = torch.zeros(len(both), dtype=torch.int64, device=both.device)
+    return _counted(F.cross_entropy(both, first, reduction="none"), logits.counts).sum()
 
 
-def generalised_bce(
-    states: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    hit: Tensor,
-    num_items: int,
-    calibration: float,
-    temperature: float,
-    counts: Tensor | None = None,
-) -> Tensor:
+def generalised_bce(logits: SampledLogits, num_items: int, calibration: float) -> Tensor:
     """Sum over states of gBCE, binary cross-entropy that corrects the overconfidence of few negatives.
 
     The positive's probability is raised to β = α (t (1 - 1/α) + 1/α), α = S / (C - 1), t the calibration
-    (gSASRec, https://arxiv.org/abs/2308.07192, equation 8). Other arguments as in `sampled_softmax`.
+    (gSASRec, https://arxiv.org/abs/2308.07192, equation 8).
+
+    Args:
+        logits: of the states.
+        num_items: C, size of the catalogue that negatives are drawn from.
+        calibration: t, 0 = plain binary cross-entropy, 1 = as if all items were negatives.
     """
-    rate = min(len(negative) / max(num_items - 1, 1), 1.0)
+    num_negatives = logits.negative.shape[1]
+    rate = min(num_negatives / max(num_items - 1, 1), 1.0)
     power = rate * (calibration * (1 - 1 / rate) + 1 / rate)
-    right = (states * positive).sum(-1) / temperature
-    wrong = states @ negative.T / temperature
-    pushed = F.logsigmoid(-wrong).masked_fill(hit, 0.0).sum(-1)
-    return -_counted(power * F.logsigmoid(right) + pushed, counts).sum() / (len(negative) + 1)
+    pushed = F.logsigmoid(-logits.negative).masked_fill(logits.hit, 0.0).sum(-1)
+    return -_counted(power * F.logsigmoid(logits.positive) + pushed, logits.counts).sum() / (num_negatives + 1)

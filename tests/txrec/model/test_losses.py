@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from txrec.model.losses import FullSoftmax, Negatives, generalised_bce, sampled_softmax
+from txrec.model.losses import FullSoftmax, Negatives, SampledLogits, generalised_bce, sampled_softmax
 
 
 def problem(num_states: int = 50, num_items: int = 30, dim: int = 8) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,11 +39,15 @@ def test_states_that_do_not_count_change_neither_the_loss_nor_a_gradient(tempera
 
     def by_sampling(states: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
         hit, expected = rows == target[:, None], negatives.log_expected[rows]
-        return sampled_softmax(states, vectors[target], vectors[rows], hit, expected, temperature, counts)
+        return sampled_softmax(
+            SampledLogits.of(states, vectors[target], vectors[rows], hit, temperature, counts), expected
+        )
 
     def by_gbce(states: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
         hit = rows == target[:, None]
-        return generalised_bce(states, vectors[target], vectors[rows], hit, 30, 0.5, temperature, counts)
+        return generalised_bce(
+            SampledLogits.of(states, vectors[target], vectors[rows], hit, temperature, counts), 30, 0.5
+        )
 
     for loss in (lambda s, t, c: full(s, vectors, t, c), by_sampling, by_gbce):
         kept, few = loss(states, target, counts), loss(states[counts], target[counts], None)
@@ -61,7 +65,9 @@ def test_the_logits_are_never_whole_in_memory() -> None:
 
 def sampled(states: Tensor, vectors: Tensor, target: Tensor, negatives: Negatives, rows: Tensor) -> Tensor:
     hit = rows == target[:, None]
-    return sampled_softmax(states, vectors[target], vectors[rows], hit, negatives.log_expected[rows], 0.1)
+    return sampled_softmax(
+        SampledLogits.of(states, vectors[target], vectors[rows], hit, 0.1), negatives.log_expected[rows]
+    )
 
 
 def test_sampled_softmax_over_the_whole_catalogue_is_the_full_one() -> None:
@@ -105,7 +111,7 @@ def test_gbce_without_calibration_is_binary_cross_entropy() -> None:
     states, vectors, target = problem()
     rows = torch.tensor([0, 1, 2, 3])
     hit = torch.zeros(50, 4, dtype=torch.bool)
-    loss = generalised_bce(states, vectors[target], vectors[rows], hit, 30, 0.0, 0.5)
+    loss = generalised_bce(SampledLogits.of(states, vectors[target], vectors[rows], hit, 0.5), 30, 0.0)
     right, wrong = (states * vectors[target]).sum(1) / 0.5, states @ vectors[rows].T / 0.5
     naive = (F.softplus(-right).sum() + F.softplus(wrong).sum()) / 5
     torch.testing.assert_close(loss, naive)
@@ -115,7 +121,7 @@ def test_gbce_with_calibration_equals_its_definition_in_value_and_gradient() -> 
     states, vectors, target = problem()
     rows = torch.tensor([0, 1, 2, 3])
     hit = rows == target[:, None]
-    loss = generalised_bce(states, vectors[target], vectors[rows], hit, 30, 0.75, 0.5)
+    loss = generalised_bce(SampledLogits.of(states, vectors[target], vectors[rows], hit, 0.5), 30, 0.75)
     rate = 4 / 29
     power = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
     right, wrong = (states * vectors[target]).sum(1) / 0.5, states @ vectors[rows].T / 0.5

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from txrec.config import TrainConfig
 from txrec.errors import TrainingError
 from txrec.model.sharded_table import ShardedTable
+from txrec.torch_compat import sparse_rows
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval.objective import NextItem
 
@@ -127,11 +128,11 @@ def fixed_size_coalesced(gradient: Tensor) -> Tensor:
 
     How many rows are distinct only a GPU knows, and a step must not wait for it. Row 0 must be padding.
     """
-    rows, order = gradient._indices()[0].sort()
+    unsorted, values = sparse_rows(gradient)
+    rows, order = unsorted.sort()
     first = torch.ones_like(rows, dtype=torch.bool)
     first[1:] = rows[1:] != rows[:-1]
     place = first.cumsum(0) - 1
-    values = gradient._values()
     summed = torch.zeros_like(values).index_add_(0, place, values[order])
     distinct = torch.zeros_like(rows).scatter_(0, place, rows)
     return torch.sparse_coo_tensor(distinct[None], summed, gradient.shape, check_invariants=False, is_coalesced=True)

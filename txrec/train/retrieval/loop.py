@@ -21,6 +21,7 @@ from txrec.errors import TrainingError
 from txrec.evals.protocol import EvalRequests
 from txrec.model.batch import Batch
 from txrec.progress import Progress, silent
+from txrec.torch_compat import exclude_from_ddp
 from txrec.train import checkpoint, optimizer
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval import validation
@@ -158,8 +159,7 @@ class Trainer:
     def _distributed(self) -> nn.Module:
         parallel = nn.parallel.DistributedDataParallel
         if self.table is not None:  # its gradients are few rows of many; `ItemTable` brings them together
-            ignore = parallel._set_params_and_buffers_to_ignore_for_model
-            ignore(self.objective, [f"model.{WEIGHT}"])  # type: ignore[no-untyped-call]
+            exclude_from_ddp(self.objective, [f"model.{WEIGHT}"])
         # a batch without a query leaves the query encoder out; the buffers are the catalogue's features, the same
         # everywhere and too many to be sent at every step
         has_queries = self.objective.model.decoder.query is not None

@@ -1,9 +1,8 @@
 """Next-item objective: a batch to the summed loss; the module that DDP wraps.
 
 Positions without a target (searches that led nowhere, padding, the last event) are dropped before the loss, which is
-where most of the arithmetic is; on an accelerator, which would have to be asked how many they are, they stay and count
-for nothing. Only trained items compete: a cold item that never could have been the target must
-not be pushed away.
+where most of the arithmetic is; on an accelerator, where counting them would make the host wait, they stay with weight
+0. Only trained items compete: a cold item that never could have been the target must not be pushed away.
 """
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from txrec.config import TrainConfig
 from txrec.model.batch import Batch
 from txrec.model.item_encoder import normalise
-from txrec.model.losses import FullSoftmax, Negatives, generalised_bce, sampled_softmax
+from txrec.model.losses import FullSoftmax, Negatives, SampledLogits, generalised_bce, sampled_softmax
 from txrec.model.retrieval import RetrievalModel
 
 MAX_FULL_ITEMS = 50_000
@@ -50,24 +49,22 @@ class NextItem(nn.Module):
 
     def _full(self, batch: Batch) -> Tensor:
         items = self.model.encoder.all()
-        states, target, counts = self._asked(self.model.states(batch, items), batch.target)
+        states, target, counts = self._with_targets(self.model.states(batch, items), batch.target)
         candidates = normalise(items[1 : self.model.sizes.num_competing + 1])
         return self.full(states.float(), candidates.float(), (target - 1).clamp_min(0), counts)
 
     def _sampled(self, batch: Batch) -> Tensor:
-        states, target, counts = self._asked(self.model.states(batch), batch.target)
+        states, target, counts = self._with_targets(self.model.states(batch), batch.target)
         drawn = self.negatives()
         positive = normalise(self.model.encoder(target))
         negative = normalise(self.model.encoder(drawn + 1))
         hit = drawn + 1 == target[:, None]
-        temperature = self.model.cfg.temperature
+        logits = SampledLogits.of(states, positive, negative, hit, self.model.cfg.temperature, counts)
         if self.loss == "sampled":
-            expected = self.negatives.log_expected[drawn]
-            return sampled_softmax(states, positive, negative, hit, expected, temperature, counts)
-        size = self.model.sizes.num_competing
-        return generalised_bce(states, positive, negative, hit, size, self.cfg.gbce_calibration, temperature, counts)
+            return sampled_softmax(logits, self.negatives.log_expected[drawn])
+        return generalised_bce(logits, self.model.sizes.num_competing, self.cfg.gbce_calibration)
 
-    def _asked(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _with_targets(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """(M, D) states, (M,) targets, and (M,) which of them count where all positions are kept."""
         wanted = target != 0
         if not self.fixed_shapes:
