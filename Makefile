@@ -4,7 +4,10 @@
 #   make demo ONCE=1                the same, but stops after one answered request
 #   make demo CONFIG=configs/bestbuy.toml DATA=DIR    on real data; DIR is the folder above the data sets
 #   make test                       the whole test suite
+#   make test-fast                  without Ray, servers, browsers and slow tests
+#   make coverage                   the whole test suite, with branch coverage
 #   make lint type fmt              what CI checks; fmt rewrites
+#   make audit                      known vulnerabilities of the pinned versions (part of lint)
 #   make docs                       the documentation, as a web site in site/
 #   make bench                      every benchmark, small sizes
 
@@ -16,7 +19,7 @@ CONFIG ?= configs/demo.toml
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type fmt bench docs
+.PHONY: help demo test test-fast coverage lint audit type fmt bench docs
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,8 +42,18 @@ demo: $(BIN)/txrec
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/dev
+test-fast: $(VENV)/dev
+	@$(BIN)/python -m pytest -m "not ray and not server and not browser and not data and not slow"
+
+coverage: $(VENV)/dev
+	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest; status=$$?; \
+	 $(BIN)/coverage combine -q && $(BIN)/coverage xml -q && $(BIN)/coverage report --skip-covered; exit $$status
+
+lint: $(VENV)/dev audit
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
+
+audit: $(VENV)/dev
+	@$(BIN)/python .ci/audit.py
 
 type: $(VENV)/dev
 	@$(BIN)/mypy

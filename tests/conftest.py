@@ -15,6 +15,22 @@ hypothesis.settings.register_profile("txrec", deadline=None)  # first calls impo
 hypothesis.settings.load_profile("txrec")
 
 
+MARKERS = {
+    **dict.fromkeys(("ray_cluster", "fake_server"), "ray"),
+    **dict.fromkeys(("redis", "cluster", "redis_url", "cluster_url", "plain_server"), "server"),
+}
+"""Marker of the tests that use a fixture, or a parameter, of this name."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by the fixtures and parameters that they use, so that none can lack its marker."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
+        for name in {*getattr(item, "fixturenames", ()), *parameters} & MARKERS.keys():
+            item.add_marker(MARKERS[name])
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     """The tiny prepared data set, shared: do not write into it."""

@@ -45,6 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_holds_every_page(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         path = page.relative_to(ROOT / "docs").with_suffix("")
@@ -52,6 +53,7 @@ def test_the_site_builds_without_a_warning_and_holds_every_page(site: Path) -> N
         assert (folder / "index.html").is_file(), page
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     start = (site / "index.html").read_text()
     navigation = start.split('class="md-nav md-nav--primary', 1)[1].split("md-content", 1)[0]
@@ -60,6 +62,7 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     assert pages <= linked | {"assets"}, pages - linked
 
 
+@pytest.mark.slow
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
     for page in site.rglob("*.html"):
         fetched = re.findall(r'<(?:script|img|iframe)[^>]*src="(https?://[^"]*)"', page.read_text())

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from txrec.data.prepared import PreparedData
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "gpu.py"
@@ -16,6 +18,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_it_measures_every_part_and_ends_with_one_json_object(tiny: PreparedData) -> None:
     arguments = ["--device", "cpu", "--small", "--prepared", str(tiny.path), "train.max_epochs=1"]
     command = [sys.executable, "-c", WITHOUT_RAY, str(SCRIPT), *arguments]

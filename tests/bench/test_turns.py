@@ -25,6 +25,7 @@ def fail(_: Progress) -> None:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_rates_are_those_of_own_turns_and_nothing_runs_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "WARM_S", 0.2)
     highest = 0
@@ -46,6 +47,7 @@ def test_rates_are_those_of_own_turns_and_nothing_runs_between(monkeypatch: pyte
     assert not any(map(psutil.pid_exists, pids))
 
 
+@pytest.mark.slow
 def test_work_that_ends_before_its_first_step_is_an_error() -> None:
     with pytest.raises(EOFError), turns.Runner(fail):
         pass

@@ -55,6 +55,7 @@ def test_a_missing_configuration_ends_with_code_2() -> None:
     assert "demo.toml" in shown.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_source_file_is_named_before_any_work(tmp_path: Path) -> None:
     config = tmp_path / "shop.toml"
     config.write_text(f'name = "shop"\nruns_root = "{tmp_path}/runs"\n[[data.events]]\npath = "nosuch.csv"\n')

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from serve.event_log import STORE_COOLDOWN_S
@@ -23,6 +24,7 @@ def click(item_id: str) -> dict[str, str]:
     return {"user_id": "visitor", "event": "click", "item_id": item_id, "event_id": f"click-{item_id}"}
 
 
+@pytest.mark.server
 def test_without_redis_slates_go_on_and_events_wait_with_the_caller(tmp_path: Path) -> None:
     clock = Clock()
     with services.redis(tmp_path) as url:

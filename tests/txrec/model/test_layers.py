@@ -51,6 +51,7 @@ def test_attention_over_nothing_is_nothing() -> None:
     assert attention(empty, empty, empty, torch.zeros(2, 7, 7)).shape == empty.shape
 
 
+@pytest.mark.slow
 def test_eight_blocks_train_stably(tiny: PreparedData) -> None:
     torch.set_num_threads(1)
     run = trainer(tiny, MODEL.model_copy(update={"num_layers": 8}), TRAIN.model_copy(update={"max_epochs": 25}))

@@ -127,6 +127,7 @@ for number in range(1_000_000):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_has_lost_no_acknowledged_event(tmp_path: Path) -> None:
     file = tmp_path / "history.sqlite"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE, text=True)

@@ -36,6 +36,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: P
     assert digests["a"] == digests["b"] != digests["c"]
 
 
+@pytest.mark.slow
 def test_the_default_shop_has_the_promised_size(default: Shop) -> None:
     assert len(default.catalogue) >= 2_000
     assert len(np.unique(default.log.user)) >= 5_000
@@ -43,6 +44,7 @@ def test_the_default_shop_has_the_promised_size(default: Shop) -> None:
     assert 59 < (default.log.second.max() - default.log.second.min()) / 86_400 < 60
 
 
+@pytest.mark.slow
 def test_the_default_shop_is_written_within_seconds(tmp_path: Path) -> None:
     started = time.process_time()
     simulator.write(ShopConfig(), tmp_path)
@@ -72,12 +74,14 @@ def test_events_are_in_time_order_and_no_product_is_touched_before_its_launch(sm
     assert (launch * 86_400 <= log.second[with_item]).all()
 
 
+@pytest.mark.slow
 def test_some_products_are_launched_only_in_the_last_days_and_are_seen_then(default: Shop) -> None:
     late = default.catalogue.launch_day > ShopConfig().days - 7
     assert 20 <= late.sum() <= 100
     assert np.isin(np.flatnonzero(late), default.log.item).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_products_are_told_apart_by_model_number_and_some_have_chinese_titles(default: Shop) -> None:
     products = default.catalogue.products
     assert len({product.model for product in products}) == len(products)
@@ -86,6 +90,7 @@ def test_products_are_told_apart_by_model_number_and_some_have_chinese_titles(de
     assert len({product.category for product in products}) == len(TYPES)
 
 
+@pytest.mark.slow
 def test_activity_is_heavy_tailed_and_popularity_modest(default: Shop) -> None:
     activity = np.sort(np.bincount(default.log.user))
     assert activity[-500:].sum() > 0.25 * activity.sum()
@@ -113,6 +118,7 @@ def test_accessories_and_next_volumes_follow_often(small: Shop) -> None:
     assert 0.4 < follows.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_knowing_the_user_pays_ten_times_more_than_popularity(default: Shop) -> None:
     best = Oracle.of(default).ndcg()
     assert best["search"] > 0.5

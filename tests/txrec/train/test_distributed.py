@@ -37,6 +37,7 @@ def worker(rank: int, data: PreparedData, folder: Path, choices: dict[str, dict[
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_item_table(
     tiny: PreparedData, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_ite
         )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_sharded_table_goes_on_in_one_process(tiny: PreparedData, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     mp.spawn(worker, (tiny, tmp_path, {"short": {**SHARDED, "max_epochs": 2}}), nprocs=2)
