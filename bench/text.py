@@ -28,7 +28,6 @@ from txrec.errors import ConfigError
 from txrec.evals import text_quality
 from txrec.evals.query_robustness import robustness
 from txrec.index.lexical import Lexical
-from txrec.index.tokens import words
 from txrec.recommender.recommender import Recommender
 from txrec.schema import Split
 from txrec.train.text import pretrain
@@ -103,11 +102,13 @@ def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[t
 
 def bm25(data: PreparedData) -> Scores:
     index = bm25s.BM25()
-    index.index([words(text) for text in data.items["text"].to_pylist()], show_progress=False)
+    index.index([data.analyser.tokens(text) for text in data.items["text"].to_pylist()], show_progress=False)
     queries = data.queries["query"].to_pylist()
 
     def scores(query_idx: int) -> np.ndarray:
-        known = [token for token in dict.fromkeys(words(queries[query_idx - 1])) if token in index.vocab_dict]
+        known = [
+            token for token in dict.fromkeys(data.analyser.tokens(queries[query_idx - 1])) if token in index.vocab_dict
+        ]
         return index.get_scores(known) if known else np.zeros(data.meta.num_items, np.float32)
 
     return scores

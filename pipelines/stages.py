@@ -82,7 +82,9 @@ def key(config: Config, stage: Stage) -> str:
     if stage.after is None:
         from txrec.data.sources import source_fingerprint
 
-        return fingerprint(txrec.__version__, settings, source_fingerprint(config.data))
+        synonyms = config.text.synonyms
+        changed = synonyms.stat().st_mtime_ns if synonyms is not None and synonyms.is_file() else 0
+        return fingerprint(txrec.__version__, settings, source_fingerprint(config.data), changed)
     return fingerprint(txrec.__version__, settings, key(config, STAGES[stage.after]))
 
 

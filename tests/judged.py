@@ -9,10 +9,11 @@ import torch
 from tests.tiny import _tokenizer
 from txrec import schema
 from txrec.config import Config, ModelConfig, RankerConfig, TextConfig
-from txrec.data.prepared import Meta, PreparedData
+from txrec.data.prepared import Meta, PreparedData, training_queries
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender import bundle
 from txrec.schema import Split
+from txrec.text import Analyser
 from txrec.train.ranker.fit import fit_ranker
 
 CONFIG = Config(
@@ -55,6 +56,7 @@ def judged_data(path: Path) -> PreparedData:
     counts = dict.fromkeys((f"num_{name}" for name in names), 0) | {"num_items": 3, "num_queries": 2}
     times = dict.fromkeys(("validation_start_ts", "test_start_ts", "end_ts"), 0)
     meta = Meta(fingerprint="judged", has_time=False, split_kind="global_time", **counts, **times)
+    Analyser.of_catalogue(TextConfig(), items, training_queries(queries)).save(path / "analyser.json")
     (path / "meta.json").write_text(meta.model_dump_json(), encoding="utf-8")
     return PreparedData.open(path)
 

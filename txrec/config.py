@@ -200,6 +200,12 @@ class TextConfig(Section):
 
     encoder: str = "transformer"
     """`transformer` (pre-trained here), `none` (ids only), or `hf:PATH` (a local Hugging Face checkpoint)."""
+    languages: tuple[str, ...] = ()
+    """Languages of the shop's texts as ISO 639-1 codes (`["de", "en"]`), for stems and compounds; empty = told from
+    the titles."""
+    synonyms: Path | None = None
+    """Text file of the shop's own synonyms, one group per line (`sofa, couch`; `tv => television`); none = no such
+    file. Relative to the working directory."""
     vocab_size: int = Field(8_192, ge=100)
     """Most subword tokens."""
     max_tokens: int = Field(32, ge=4, le=512)

@@ -5,6 +5,7 @@
     ├── items.parquet        schema.PREPARED_ITEMS; row i holds item_idx i + 1; trained items first
     ├── queries.parquet      schema.PREPARED_QUERIES; row i holds query_idx i + 1
     ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row a user, his events oldest first
+    ├── analyser.json        the text analyser: languages, the shop's words, its synonyms
     ├── tokenizer.json       fitted on training text (absent where there is no text)
     ├── judgments.parquet    schema.JUDGMENTS and `split` (absent without judgments)
     └── rejected/*.parquet   schema.REJECTED
@@ -20,12 +21,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from txrec import schema
+from txrec.config import TextConfig
 from txrec.errors import StageError
+from txrec.text import Analyser
+from txrec.text.analyser import FILE as ANALYSER_FILE
 
 
 class Meta(BaseModel):
@@ -138,10 +143,25 @@ class PreparedData:
         """Whether there are judged pairs and no log."""
         return not self.meta.num_events and (self.path / "judgments.parquet").is_file()
 
+    @cached_property
+    def analyser(self) -> Analyser:
+        """The shop's text analyser.
+
+        Raises:
+            BundleError: its file is missing or of another version.
+        """
+        return Analyser.open(self.path / ANALYSER_FILE)
+
     @property
     def tokenizer_path(self) -> Path:
         """The fitted tokenizer (`tokenizers` JSON); may be absent."""
         return self.path / "tokenizer.json"
+
+
+def training_queries(queries: pa.Table) -> list[str]:
+    """Queries of schema.PREPARED_QUERIES that the training part has."""
+    texts: list[str] = queries.filter(pc.greater(queries.column("train_count"), 0)).column("query").to_pylist()
+    return texts
 
 
 def write(
@@ -152,6 +172,7 @@ def write(
     pq.write_table(items.cast(schema.PREPARED_ITEMS), path / "items.parquet")
     pq.write_table(queries.cast(schema.PREPARED_QUERIES), path / "queries.parquet")
     pq.write_table(sequences.cast(schema.SEQUENCES), path / "sequences" / "part-00000.parquet")
+    Analyser.of_catalogue(TextConfig(), items, training_queries(queries)).save(path / ANALYSER_FILE)
     if tokenizer_json is not None:
         (path / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     (path / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")

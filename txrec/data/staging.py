@@ -28,8 +28,11 @@ from txrec import schema
 from txrec.config import Config
 from txrec.data import clean, facts, sequences, sources, split, vocab
 from txrec.data.canonical import EVENT_COLUMNS, ORIGIN_SHIFT, QUARANTINE, canonical
+from txrec.data.prepared import training_queries
 from txrec.data.sources import Block, Chunk, Plan
 from txrec.schema import EVENT_CODES, ITEM_EVENTS, Split
+from txrec.text import Analyser
+from txrec.text.analyser import FILE as ANALYSER_FILE
 
 _ITEM_CODES = [EVENT_CODES[name] for name in ITEM_EVENTS]
 _ROW_MASK = (1 << ORIGIN_SHIFT) - 1
@@ -297,7 +300,7 @@ def _encoded(events: pl.DataFrame) -> pa.Table:
 
 
 def build_vocabulary(job: Job) -> dict[str, Any]:
-    """Writes items.parquet, queries.parquet, tokenizer.json and judgments.parquet; returns sizes and counts."""
+    """Writes items, queries and judgments, the text analyser and the tokenizer; returns sizes and counts."""
     config, out = job.config, Path(job.config.data_dir)
     judged = _judged(job)
     rows, again = vocab.catalogue(_catalogue_rows(job))
@@ -314,6 +317,8 @@ def build_vocabulary(job: Job) -> dict[str, Any]:
     if judged.height:
         table = _arrow(judged.select(*schema.JUDGMENTS.names, "split"))
         pq.write_table(table.cast(schema.JUDGMENTS.append(pa.field("split", pa.int8()))), out / "judgments.parquet")
+    analyser = Analyser.of_catalogue(config.text, items, training_queries(queries))
+    analyser.save(out / ANALYSER_FILE)
     tokenizer = vocab.build_tokenizer(items, queries, config) if config.text.encoder != "none" else None
     if tokenizer is not None:
         tokenizer.save(str(out / "tokenizer.json"))

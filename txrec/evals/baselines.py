@@ -127,7 +127,7 @@ def fit(data: PreparedData, split: Split) -> dict[str, Answers]:
         found["ease"] = Ease(log, data.meta.num_users, num_items)
     if data.meta.num_queries:
         found["most_clicked"] = MostClicked(log, data.queries.column("query").to_pylist(), num_items)
-        found["bm25"] = lexical = Lexical.fit(data.items)
+        found["bm25"] = lexical = Lexical.fit(data.items, data.analyser)
         clicks = QueryClicks.fit(log, data.queries, num_items, HEURISTIC_DAYS)
         found["query_heuristic"] = QueryHeuristic(clicks, lexical)
     return found

@@ -165,7 +165,7 @@ def by_query(given: Judgments) -> list[NDArray[np.int64]]:
 
 def by_words(data: PreparedData, given: Judgments) -> NDArray[np.float32]:
     """(J,) BM25 of each judged product for its query."""
-    lexical, texts = Lexical.fit(data.items), data.queries["query"].to_pylist()
+    lexical, texts = Lexical.fit(data.items, data.analyser), data.queries["query"].to_pylist()
     scores = np.zeros(len(given), np.float32)
     for rows in by_query(given):
         scores[rows] = lexical.scores(texts[given.query[rows[0]] - 1])[given.item[rows] - 1]

@@ -43,7 +43,7 @@ def fit_sources(
     size, half_life = data.meta.num_items, cfg.half_life_days
     fits: dict[str, Callable[[], Source]] = {
         "dense": lambda: Dense.fit(vectors),
-        "lexical": lambda: Lexical.fit(data.items),
+        "lexical": lambda: Lexical.fit(data.items, data.analyser),
         "query_clicks": lambda: QueryClicks.fit(log, data.queries, size, half_life),
         "covisitation": lambda: Covisitation.fit(log, size, half_life),
         "new_items": lambda: NewItems.fit(log, vectors, texts, absent),

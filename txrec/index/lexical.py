@@ -1,12 +1,12 @@
-"""Lexical source: BM25 over the words of a product's text and the character trigrams of its title.
+"""BM25 source over product texts: words, character trigrams of titles, and article numbers.
 
-Index and scoring are bm25s (eagerly scored sparse columns). Words carry precision, the title's trigrams, which weigh
-less, carry typos. Products that came after the
+Index and weights are those of bm25s (eagerly scored sparse columns); a term of a query counts by the best of its
+alternative tokens. Words carry precision; trigrams, which weigh less, tolerate typos. Products that came after the
 index was built are scored beside it with the index's own document frequencies.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,28 +14,23 @@ from typing import NamedTuple
 import bm25s
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from txrec.config import TextConfig
 from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
-from txrec.index.tokens import MAX_CHARS, word_trigrams, words
-from txrec.text import normalise
+from txrec.text import Analyser, QueryTerm, Synonyms, normalise
+from txrec.text.article_numbers import ArticleNumbers, Match
 
 K1, B = 1.2, 0.75
-TRIGRAM_WEIGHT = 0.2
-"""A trigram beside a word: a word has as many trigrams as letters, which together should not outweigh it."""
-
-MIN_ID_LENGTH = 5
-"""Shorter ids are no words of a query: `12` is not asked for as an article number."""
-PLACEHOLDER_WORD = "\n"
-"""The only token of a catalogue without texts; no query contains it."""
+PLACEHOLDER = "\n"
+"""Token of every product of a catalogue without texts; no query has it."""
 NUM_TERM_MATCH = 6
-
-QueryTokens = tuple[tuple[tuple[str, ...], float], ...]
-"""Groups of tokens and their weights."""
+_NUMBERS = "article_numbers.parquet"
 
 
 class Title(NamedTuple):
-    """What a product is called, cut as queries are."""
+    """Title of a product, analysed like queries."""
 
     words: frozenset[str]
     trigrams: frozenset[str]
@@ -43,6 +38,7 @@ class Title(NamedTuple):
 
 Posting = tuple[NDArray[np.int32], NDArray[np.float32]]
 """(n,) dense indices of the products that hold a token, and (n,) how often each does."""
+NO_NUMBERS = ArticleNumbers((), (), np.empty(0, np.int32))
 NO_POSTING: Posting = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -53,26 +49,42 @@ class Added:
     Attributes:
         documents: dense index = tokens.
         postings: token = the products that hold it.
+        numbers: article numbers of all that were added or changed.
+        numbered: dense indices of those.
     """
 
     documents: Mapping[int, Sequence[str]] = field(default_factory=dict)
     postings: Mapping[str, Posting] = field(default_factory=dict)
+    numbers: ArticleNumbers = NO_NUMBERS
+    numbered: frozenset[int] = frozenset()
 
-    def joined(self, new: Mapping[int, Sequence[str]]) -> "Added":
-        """Takes n products in, in place of those with the same ids; costs as much as their tokens are common."""
-        old = [item_id for item_id in new if item_id in self.documents]
+    def joined(self, new: Mapping[int, Sequence[str]], numbered: NDArray[np.int32], numbers: ArticleNumbers) -> "Added":
+        """Takes products in, in place of those with the same indices; costs as much as their tokens are common.
+
+        Args:
+            new: tokens of products whose texts are new or changed.
+            numbered: all products that are new or changed.
+            numbers: their article numbers.
+        """
+        old = [item_idx for item_idx in new if item_idx in self.documents]
         touched: dict[str, Counter[int]] = {token: Counter() for one in old for token in self.documents[one]}
-        for item_id, document in new.items():
+        for item_idx, document in new.items():
             for token in document:
-                touched.setdefault(token, Counter())[item_id] += 1
+                touched.setdefault(token, Counter())[item_idx] += 1
         postings = {token: self._posting(token, counts, old) for token, counts in touched.items()}
-        return Added({**self.documents, **new}, {**self.postings, **postings})
+        changed = numbered.tolist()
+        return Added(
+            {**self.documents, **new},
+            {**self.postings, **postings},
+            self.numbers.joined(numbers, changed),
+            self.numbered.union(changed),
+        )
 
     def _posting(self, token: str, counts: Mapping[int, int], gone: Sequence[int]) -> Posting:
-        ids, frequencies = self.postings.get(token, NO_POSTING)
-        kept = ~np.isin(ids, gone)
+        item_idx, frequencies = self.postings.get(token, NO_POSTING)
+        kept = ~np.isin(item_idx, gone)
         return (
-            np.append(ids[kept], np.fromiter(counts, np.int32, len(counts))),
+            np.append(item_idx[kept], np.fromiter(counts, np.int32, len(counts))),
             np.append(frequencies[kept], np.fromiter(counts.values(), np.float32, len(counts))),
         )
 
@@ -80,27 +92,46 @@ class Added:
 class Lexical:
     """A BM25 index over the catalogue, dense index = row + 1."""
 
-    def __init__(self, index: bm25s.BM25, added: Added | None = None) -> None:
-        """Takes the built index and what came since."""
+    def __init__(
+        self, index: bm25s.BM25, analyser: Analyser, numbers: ArticleNumbers, added: Added | None = None
+    ) -> None:
+        """Takes the built index and products that came since.
+
+        Args:
+            index: over the tokens that `analyser` makes.
+            analyser: of documents and queries.
+            numbers: article numbers of the indexed products.
+            added: products that came since the index was built.
+        """
         self._index = index
+        self.analyser = analyser
+        self.numbers = numbers
         self._added = added or Added()
         self._num_docs = int(index.scores["num_docs"])
         ids = np.fromiter(self._added.documents, np.int64, len(self._added.documents))
-        self._num_items = max(self._num_docs, int(ids.max(initial=0)))
-        self._outdated = ids[ids <= self._num_docs] - 1  # rows of the index that say what is true no more
-        self._df = np.diff(index.scores["indptr"])
+        self._num_items = max([self._num_docs, *self._added.numbered])
+        self._outdated = ids[ids <= self._num_docs] - 1  # rows of the index whose texts have changed
+        self._indptr, self._indices, self._data = (index.scores[name] for name in ("indptr", "indices", "data"))
+        self._df = np.diff(self._indptr)
 
     @classmethod
-    def fit(cls, items: pa.Table) -> "Lexical":
-        """Indexes `title` and `text` of a table like schema.PREPARED_ITEMS."""
+    def fit(cls, items: pa.Table, analyser: Analyser | None = None) -> "Lexical":
+        """Indexes a catalogue.
+
+        Args:
+            items: `item_id`, `title`, `text` and, if there are any, `attributes`, like schema.PREPARED_ITEMS.
+            analyser: the shop's; None = one fitted on these products.
+        """
+        analyser = analyser or Analyser.of_catalogue(TextConfig(), items)
         index = bm25s.BM25(k1=K1, b=B, method="lucene")
-        cut = documents(items)
-        # an index of no token at all cannot be built: a catalogue without texts gets a placeholder
-        index.index(cut if any(cut) else [[PLACEHOLDER_WORD] for _ in cut], show_progress=False)
-        return cls(index)
+        tokens = documents(items, analyser)
+        # bm25s cannot index documents without any token at all
+        index.index(tokens if any(tokens) else [[PLACEHOLDER] for _ in tokens], show_progress=False)
+        numbers = ArticleNumbers.fit(items, np.arange(1, items.num_rows + 1, dtype=np.int32), "item_id")
+        return cls(index, analyser, numbers)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
-        """BM25 of the query text; nothing for requests without one."""
+        """BM25 of the query text, products named by their article number first; nothing without a text."""
         rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
         return Hits.stack(rows, k)
 
@@ -110,110 +141,151 @@ class Lexical:
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """(N,) BM25 of all products that were indexed for a normalised text."""
-        found = self._scores(query_tokens(text))
-        return np.zeros(self._num_docs, np.float32) if found is None else found
+        scores = self._indexed_scores(self.analyser.query_terms(text))
+        return np.zeros(self._num_docs, np.float32) if scores is None else scores
+
+    def with_synonyms(self, synonyms: Synonyms) -> "Lexical":
+        """The same index searched with other synonyms."""
+        return Lexical(self._index, self.analyser.with_synonyms(synonyms), self.numbers, self._added)
 
     def term_match(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32]:
         """(K, NUM_TERM_MATCH) how K titles meet the words of a query, for the ranker.
 
-        Columns: share of the words by their rarity, rarity of the rarest word missed, whether the last word (what the
-        thing is, in English) is there, and the share of the trigrams met of the last word, of the worst word and of all
+        Columns: share of the words by their rarity, rarity of the rarest word missed, whether the last word (the kind
+        of thing, in English) is there, and the share of the trigrams met of the last word, of the worst word and of all
         words on average.
         """
-        asked = list(dict.fromkeys(words(text[:MAX_CHARS])))
-        if not asked:
+        terms = list(dict.fromkeys(self.analyser.terms(text)))
+        if not terms:
             return np.zeros((len(titles), NUM_TERM_MATCH), np.float32)
-        rarity = [self._rarity(word) for word in asked]
-        grams = [frozenset(word[i : i + 3] for i in range(len(word) - 2)) for word in asked]
+        rarity = [self._rarity(term[0][0]) for term in terms]
+        grams = [_grams(term[0][0]) for term in terms]
+        alternatives = [frozenset(token for token, _ in term) for term in terms]
         rows = []
         for title in titles:
-            met = [word in title.words for word in asked]
+            met = [not tokens.isdisjoint(title.words) for tokens in alternatives]
             missed = [rare for rare, has in zip(rarity, met, strict=True) if not has]
             spelled = [_met(own, title.trigrams, has) for own, has in zip(grams, met, strict=True)]
             share = 1.0 - sum(missed) / sum(rarity)
             rows.append(
-                (share, max(missed, default=0.0), met[-1], spelled[-1], min(spelled), sum(spelled) / len(asked))
+                (share, max(missed, default=0.0), met[-1], spelled[-1], min(spelled), sum(spelled) / len(terms))
             )
         return np.array(rows, np.float32).reshape(-1, NUM_TERM_MATCH)
 
-    def _rarity(self, word: str) -> float:
+    def _rarity(self, token: str) -> float:
         """Inverse document frequency."""
-        row = self._index.vocab_dict.get(word)
+        row = self._index.vocab_dict.get(token)
         df = int(self._df[row]) if row is not None else 0
         return float(np.log1p((self._num_docs - df + 0.5) / (df + 0.5)))
 
     def with_items(self, update: CatalogueUpdate) -> "Lexical":
-        """An index that also knows the products of an update whose texts are new or changed."""
+        """An index that also knows the products of an update: new and changed texts, and all article numbers."""
         changed = update.text_changed
-        added = documents(update.items.filter(pa.array(changed)))
-        new = dict(zip(update.item_idx[changed].tolist(), added, strict=True))
-        return Lexical(self._index, self._added.joined(new))
+        texts = documents(update.items.filter(pa.array(changed)), self.analyser)
+        new = dict(zip(update.item_idx[changed].tolist(), texts, strict=True))
+        numbers = ArticleNumbers.fit(update.items, update.item_idx, "item_id")
+        return Lexical(self._index, self.analyser, self.numbers, self._added.joined(new, update.item_idx, numbers))
 
     def save(self, path: Path) -> None:
-        """bm25s's own files (NumPy arrays and JSON, no pickles)."""
+        """bm25s's own files (NumPy arrays and JSON, no pickles) and article numbers; the analyser is saved apart."""
         path.mkdir(parents=True, exist_ok=True)
         self._index.save(str(path), show_progress=False)
+        pq.write_table(self.numbers.to_table(), path / _NUMBERS)
 
     @classmethod
-    def open(cls, path: Path) -> "Lexical":
-        """Reads what `save` wrote."""
-        return cls(bm25s.BM25.load(str(path), show_progress=False))
+    def open(cls, path: Path, analyser: Analyser) -> "Lexical":
+        """Reads the files that `save` wrote, to be searched with the analyser that they were made with."""
+        numbers = ArticleNumbers.from_table(pq.read_table(path / _NUMBERS))
+        return cls(bm25s.BM25.load(str(path), show_progress=False), analyser, numbers)
+
+    def named(self, text: str) -> dict[int, Match]:
+        """Dense indices of the products whose article numbers a normalised text names, and how closely it does."""
+        if not text:
+            return {}
+        outdated, more = self._added.numbered, self._added.numbers.find(text)
+        return {idx: match for idx, match in self.numbers.find(text).items() if idx not in outdated} | more
 
     def _search_one(self, text: str, k: int, mask: Mask) -> Scored:
-        asked = query_tokens(text)
-        scores = self._scores(asked)
+        terms = self.analyser.query_terms(text)
+        scores = self._indexed_scores(terms)
         if self._added.documents:
-            scores = self._with_added(scores, asked)
+            scores = self._with_added(scores, terms)
+        named = self.named(text)
+        if named:
+            scores = self._with_named(scores, named)
         if scores is None:
             return best(*NO_ITEMS, k, mask)
-        found = np.flatnonzero(scores).astype(np.int32)
-        return best(found + 1, scores[found], k, mask)
+        rows = np.flatnonzero(scores).astype(np.int32)
+        return best(rows + 1, scores[rows], k, mask)
 
-    def _scores(self, asked: QueryTokens) -> NDArray[np.float32] | None:
+    def _indexed_scores(self, terms: Iterable[QueryTerm]) -> NDArray[np.float32] | None:
         """(N,) BM25 of all indexed products; None if none of the tokens is known."""
-        total = None
-        for tokens, weight in asked:
-            known = [self._index.vocab_dict[token] for token in tokens if token in self._index.vocab_dict]
-            if known:
-                scores = weight * self._index.get_scores_from_ids(known)
-                total = scores if total is None else total + scores
-        return total
+        total, vocabulary = np.zeros(self._num_docs, np.float32), self._index.vocab_dict
+        any_known = False
+        for term in terms:
+            known = [(vocabulary[token], weight) for token, weight in term if token in vocabulary]
+            any_known |= bool(known)
+            if len(known) == 1:
+                ((column, weight),) = known
+                place = slice(self._indptr[column], self._indptr[column + 1])
+                total[self._indices[place]] += self._data[place] * np.float32(weight)
+            elif known:
+                total += self._best_of(known)
+        return total if any_known else None
 
-    def _with_added(self, indexed: NDArray[np.float32] | None, asked: QueryTokens) -> NDArray[np.float32]:
+    def _best_of(self, columns: Iterable[tuple[int, float]]) -> NDArray[np.float32]:
+        """(N,) highest weighted score of some tokens."""
+        highest = np.zeros(self._num_docs, np.float32)
+        for column, weight in columns:
+            place = slice(self._indptr[column], self._indptr[column + 1])
+            rows = self._indices[place]
+            highest[rows] = np.maximum(highest[rows], self._data[place] * np.float32(weight))
+        return highest
+
+    def _with_added(self, indexed: NDArray[np.float32] | None, terms: Iterable[QueryTerm]) -> NDArray[np.float32]:
         """(N + more,) scores of all products. Those that came later are taken to be of average length."""
         scores = np.zeros(self._num_items, np.float32)
         if indexed is not None:
             scores[: self._num_docs] = indexed
             scores[self._outdated] = 0.0
-        for token, weight in _weighted(asked):
-            ids, frequencies = self._added.postings.get(token, NO_POSTING)
-            if len(ids):
-                scores[ids - 1] += weight * self._rarity(token) * frequencies / (frequencies + np.float32(K1))
+        for term in terms:
+            known = [
+                (*self._added.postings[token], token, weight) for token, weight in term if token in self._added.postings
+            ]
+            values = [
+                np.float32(weight * self._rarity(token)) * frequencies / (frequencies + np.float32(K1))
+                for _, frequencies, token, weight in known
+            ]
+            if len(known) == 1:
+                scores[known[0][0] - 1] += values[0]
+            elif known:
+                highest = np.zeros(self._num_items, np.float32)
+                for (item_idx, *_), value in zip(known, values, strict=True):
+                    highest[item_idx - 1] = np.maximum(highest[item_idx - 1], value)
+                scores += highest
         return scores
 
+    def _with_named(self, scores: NDArray[np.float32] | None, named: Mapping[int, Match]) -> NDArray[np.float32]:
+        """Scores with products that the query names by article number before all others, the closest match first.
 
-def _weighted(asked: QueryTokens) -> Iterator[tuple[str, float]]:
-    return ((token, weight) for tokens, weight in asked for token in tokens)
-
-
-def documents(items: pa.Table) -> list[list[str]]:
-    """Tokens of every product: words of the whole text, trigrams of the title's words, its id if people may type it."""
-    columns = (items.column(name).to_pylist() for name in ("item_id", "text", "title"))
-    return [
-        [*words(text or ""), *word_trigrams(normalise(title or "")), *_id_token(normalise(str(key)))]
-        for key, text, title in zip(*columns, strict=True)
-    ]
-
-
-def _id_token(key: str) -> list[str]:
-    """A product's id as a token: people paste article numbers into the search box."""
-    return [key] if len(key) >= MIN_ID_LENGTH and key.isalnum() else []
+        A number that is only a part of the query counts like one more rare word.
+        """
+        found = np.zeros(self._num_items, np.float32) if scores is None else scores
+        top, rare = float(found.max(initial=0.0)), self._rarity(PLACEHOLDER)
+        for item_idx, match in named.items():
+            own = found[item_idx - 1]
+            found[item_idx - 1] = own + rare if match is Match.PART else top + match * rare + own / (1.0 + own)
+        return found
 
 
-def query_tokens(text: str) -> QueryTokens:
-    """Words and trigrams of a normalised query, each once, with what they weigh."""
-    text = text[:MAX_CHARS]
-    return (tuple(dict.fromkeys(words(text))), 1.0), (tuple(dict.fromkeys(word_trigrams(text))), TRIGRAM_WEIGHT)
+def documents(items: pa.Table, analyser: Analyser) -> list[list[str]]:
+    """Index tokens of every product."""
+    columns = (items.column(name).to_pylist() for name in ("text", "title"))
+    return [analyser.document_tokens(text or "", normalise(title or "")) for text, title in zip(*columns, strict=True)]
+
+
+def _grams(word: str) -> frozenset[str]:
+    return frozenset(word[i : i + 3] for i in range(len(word) - 2))
 
 
 def _met(grams: frozenset[str], title: frozenset[str], whole: bool) -> float:

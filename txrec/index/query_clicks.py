@@ -21,7 +21,8 @@ from txrec.arrays import ragged_gather
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
 from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
-from txrec.index.tokens import MAX_CHARS, trigrams
+from txrec.text import trigrams
+from txrec.text.analyser import MAX_CHARS
 
 MIN_SIMILARITY = 0.35
 """Queries spelled less alike than this do not vote."""

@@ -6,10 +6,10 @@ vectors with subword information"). The bag's rows are initialised as random dir
 n-gram: texts that share rare trigrams are close before any training.
 """
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,13 +24,11 @@ from txrec.config import TextConfig
 from txrec.model.dropout import Dropout
 from txrec.model.text_encoder import TextEncoder
 from txrec.text import CLS_TOKEN, PAD_TOKEN, tokenize
+from txrec.text.folding import fold
+from txrec.text.segmentation import clusters, is_unspaced, words
 
 _WEIGHTS, _TOKENIZER = "model.safetensors", "tokenizer.json"
 _CHARS_PER_TOKEN = 8  # a text is cut to `max_tokens` times as many characters before anything looks at it
-_WORD = re.compile(r"\w+")
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-)  # Thai to Hangul
 
 
 class SubwordEncoder(TextEncoder):
@@ -119,8 +117,8 @@ class SubwordEncoder(TextEncoder):
         return torch.as_tensor(self.ngram(flat, lengths.cumsum(0)))  # (n, Dt)
 
     def _ngrams(self, text: str) -> list[int]:
-        words = _WORD.findall(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
-        return [bucket for word in words for bucket in _buckets(word, self.cfg.ngram_buckets)]
+        found = words(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
+        return [bucket for word in found for bucket in _buckets(fold(word), self.cfg.ngram_buckets)]
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
@@ -172,6 +170,7 @@ def _buckets(word: str, num_buckets: int) -> tuple[int, ...]:
     """
     padded = f" {word} "
     grams = [padded, *(padded[i : i + 3] for i in range(len(padded) - 2))]
-    if _UNSPACED.search(word):
-        grams += [word[i : i + 2] for i in range(len(word) - 1)]
+    if is_unspaced(word):
+        letters = clusters(word)
+        grams += [first + second for first, second in pairwise(letters)]
     return tuple(zlib.crc32(gram.encode()) % num_buckets for gram in grams)

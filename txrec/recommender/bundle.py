@@ -6,6 +6,7 @@
     ├── text/              text encoder and vectors (absent where text.encoder = "none")
     ├── items.parquet      schema.PREPARED_ITEMS
     ├── queries.parquet    schema.PREPARED_QUERIES
+    ├── analyser.json      the shop's text analyser: languages, words, synonyms
     ├── users.parquet      schema.SEQUENCES, each user's last events
     ├── meta.json          sizes of the data set
     ├── index/NAME/        candidate sources
@@ -49,11 +50,12 @@ from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.recommender.ranking_features import Activity
 from txrec.recommender.retriever import QueryEncoder
+from txrec.text import Analyser
+from txrec.text.analyser import FILE as ANALYSER_FILE
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 _OPENERS: dict[str, Callable[[Path], Source]] = {
-    "lexical": Lexical.open,
     "query_clicks": QueryClicks.open,
     "covisitation": Covisitation.open,
     "popularity": Popularity.open,
@@ -198,10 +200,16 @@ class Bundle:
             vectors = self.model.item_vectors().numpy()
         openers: dict[str, Callable[[Path], Source]] = {
             **_OPENERS,
+            "lexical": lambda folder: Lexical.open(folder, self.analyser),
             "dense": lambda folder: Dense.open(folder, vectors),
             "new_items": lambda folder: NewItems.open(folder, vectors, self.item_text),
         }
         return {name: openers[name](self.path / "index" / name) for name in source_names(self.config.retrieval)}
+
+    @cached_property
+    def analyser(self) -> Analyser:
+        """The shop's text analyser."""
+        return Analyser.open(self.path / ANALYSER_FILE)
 
     @cached_property
     def fusion(self) -> Fusion:
@@ -289,6 +297,7 @@ def _write_data(path: Path, config: Config, data: PreparedData) -> None:
     pq.write_table(data.items, path / "items.parquet")
     pq.write_table(data.queries, path / "queries.parquet")
     pq.write_table(_last_events(data.sequences, 4 * config.model.max_length), path / "users.parquet")
+    data.analyser.save(path / ANALYSER_FILE)
     (path / "meta.json").write_text(data.meta.model_dump_json(indent=2), encoding="utf-8")
 
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.index.filters import FilterIndex, Filters, restrict
 from txrec.index.source import ChangedItems, Mask
-from txrec.index.tokens import trigrams, words
-from txrec.text import normalise
+from txrec.text import Analyser, normalise, trigrams
 
 TEXT_COLUMNS = ("text", "title")
 VECTOR_COLUMNS = ("text", "category_idx", "brand_idx", "price_bucket")
@@ -51,11 +50,13 @@ class Catalogue:
         items: schema.PREPARED_ITEMS, row i holds dense index i + 1.
         retired: dense indices taken out of sale, whatever a request asks for.
         updated_from: the bundle's catalogue, whose vocabulary every update uses; None = this one.
+        analyser: of titles; the one that the lexical source searches with.
     """
 
     items: pa.Table
     retired: frozenset[int] = field(default_factory=frozenset)
     updated_from: "Catalogue | None" = None
+    analyser: Analyser = field(default_factory=Analyser)
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
@@ -96,9 +97,10 @@ class Catalogue:
         """Masks by condition."""
         return FilterIndex(self.items)
 
-    def words(self, item_idx: int) -> frozenset[str]:
-        """Words of an item's title."""
-        return _words(self.titles[item_idx] or "")
+    def title_tokens(self, item_idx: int) -> frozenset[str]:
+        """Index tokens of an item's title."""
+        tokens: frozenset[str] = self.analyser.title_tokens(self.titles[item_idx] or "")
+        return tokens
 
     def trigrams(self, item_idx: int) -> frozenset[str]:
         """Character trigrams of an item's title."""
@@ -150,7 +152,7 @@ class Catalogue:
         source[ids[known] - 1] = len(self) + np.flatnonzero(known)
         source = np.append(source, len(self) + np.flatnonzero(~known))
         items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
-        catalogue = Catalogue(items, self.retired - set(ids.tolist()), self.base)
+        catalogue = Catalogue(items, self.retired - set(ids.tolist()), self.base, self.analyser)
         differs = [self._differs(ids, table, columns) for columns in (TEXT_COLUMNS, VECTOR_COLUMNS)]
         return catalogue, ChangedItems(len(catalogue), ids, table, *differs)
 
@@ -229,10 +231,5 @@ class Catalogue:
 
 
 @lru_cache(maxsize=200_000)  # by title, so that it outlives every change of the catalogue
-def _words(title: str) -> frozenset[str]:
-    return frozenset(words(normalise(title)))
-
-
-@lru_cache(maxsize=200_000)
 def _trigrams(title: str) -> frozenset[str]:
     return frozenset(trigrams(normalise(title)))

@@ -6,7 +6,6 @@ from txrec import schema
 from txrec.index.covisitation import HISTORY, Covisitation
 from txrec.index.new_items import NAME as NEW_ITEMS
 from txrec.index.query_clicks import QueryClicks
-from txrec.index.tokens import words
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.retriever import Retriever
 from txrec.recommender.types import Candidates
@@ -36,8 +35,12 @@ class Explainer:
         return tuple(found)
 
     def _by_query(self, item: int) -> list[str]:
-        own = self._catalogue.words(item)
-        shared = [word for word in self._candidates.query.split() if any(part in own for part in words(word))]
+        own, analyser = self._catalogue.title_tokens(item), self._catalogue.analyser
+        shared = [
+            word
+            for word in self._candidates.query.split()
+            if any(token in own for term in analyser.terms(word) for token, _ in term)
+        ]
         return [f"matches {' '.join(shared)!r}"] if shared else []
 
     def _by_clicks(self, item: int) -> list[str]:

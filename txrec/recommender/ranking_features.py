@@ -21,10 +21,10 @@ from txrec.index.lexical import NUM_TERM_MATCH, Lexical, Title
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Source
-from txrec.index.tokens import trigrams, words
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.types import Candidates
 from txrec.schema import DAY_US, EventKind
+from txrec.text import trigrams
 
 BY_VECTORS = ("dense", "new_items")
 """Sources that compare trained vectors."""
@@ -340,13 +340,14 @@ class RankingFeatures:
     def _text_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
         """(K, 4) how much products' texts have of the query."""
         cosine = np.zeros(len(ids)) if self.item_text is None else self.item_text[ids] @ candidates.query_vector
-        asked, grams = frozenset(words(candidates.query)), frozenset(trigrams(candidates.query))
-        titles = [self.catalogue.words(int(item)) for item in ids]
-        shared = np.array([len(asked & title) for title in titles], dtype=np.float64)
+        query_terms, grams = self.catalogue.analyser.terms(candidates.query), frozenset(trigrams(candidates.query))
+        terms = list({frozenset(token for token, _ in term) for term in query_terms})
+        titles = [self.catalogue.title_tokens(int(item)) for item in ids]
+        shared = np.array([sum(not term.isdisjoint(title) for term in terms) for title in titles], dtype=np.float64)
         lengths = np.array([len(title) for title in titles])
         spelled = [self.catalogue.trigrams(int(item)) for item in ids]
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
-        return np.stack([cosine, shared / max(len(asked), 1), shared / np.maximum(lengths, 1), covered], axis=1)
+        return np.stack([cosine, shared / max(len(terms), 1), shared / np.maximum(lengths, 1), covered], axis=1)
 
     def _term_match(self, sets: _Sets) -> list[NDArray[Any]]:
         return [*sets.of_searches(1 + NUM_TERM_MATCH, self._term_match_of).T]
@@ -358,7 +359,7 @@ class RankingFeatures:
         if isinstance(lexical, Lexical):
             scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
             found[:, 0] = np.nan_to_num(scores)
-            titles = [Title(self.catalogue.words(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
+            titles = [Title(self.catalogue.title_tokens(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
             found[:, 1:] = lexical.term_match(candidates.query, titles)
         return found
 

@@ -46,7 +46,7 @@ class Recommender:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.config = bundle.config
-        self.catalogue = Catalogue(bundle.items)
+        self.catalogue = Catalogue(bundle.items, analyser=bundle.analyser)
         self.ranker = bundle.ranker
         self.retriever = Retriever(
             bundle.model,

@@ -129,7 +129,7 @@ def test_lexical_finds_a_product_by_the_id_that_is_typed_or_pasted() -> None:
     items = products(["Red Lamp", "Green Lamp"]).set_column(0, "item_id", pa.array(["2622037", "AB-12"]))
     hits = Lexical.fit(items).search(asking("2622037", "lamp 2622037", "ab-12"), 2, [None] * 3)
     assert hits.item_idx[:2, 0].tolist() == [1, 1]
-    assert hits.item_idx[2].tolist() == [0, 0]
+    assert hits.item_idx[2].tolist() == [2, 0]
 
 
 def test_the_words_of_a_query_outweigh_the_trigrams_of_its_longest_word() -> None:
@@ -146,8 +146,9 @@ def test_lexical_answers_an_empty_query_with_nothing_and_an_endless_one_like_its
 
 
 def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tmp_path) -> None:
-    Lexical.fit(products([None, None])).save(tmp_path)
-    assert Lexical.open(tmp_path).search(asking("lamp", ""), 3, [None, None]).item_idx.tolist() == [
+    source = Lexical.fit(products([None, None]))
+    source.save(tmp_path)
+    assert Lexical.open(tmp_path, source.analyser).search(asking("lamp", ""), 3, [None, None]).item_idx.tolist() == [
         [0, 0, 0],
         [0, 0, 0],
     ]
@@ -232,7 +233,7 @@ def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> 
     asked = SourceQuery(["lamp", ""], vectors[[3, 4]], [np.array([1, 2], np.int32)] * 2)
     for name, source in sources.items():
         source.save(tmp_path / name)
-        over = {"dense": (vectors,), "new_items": (vectors, vectors)}.get(name, ())
+        over = {"dense": (vectors,), "new_items": (vectors, vectors), "lexical": (tiny.analyser,)}.get(name, ())
         opened = type(source).open(tmp_path / name, *over)
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.item_idx.tolist() == after.item_idx.tolist(), name

@@ -143,9 +143,8 @@ class _Parts:
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
-        return retriever, RankingFeatures(
-            Catalogue(data.items), activity, vectors, self.item_text, sources, data.judged_only
-        )
+        catalogue = Catalogue(data.items, analyser=data.analyser)
+        return retriever, RankingFeatures(catalogue, activity, vectors, self.item_text, sources, data.judged_only)
 
 
 def examples(

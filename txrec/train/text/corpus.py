@@ -123,7 +123,7 @@ def _mined(
     """(M, 2) rows of a query and of a product that BM25 ranks among the first for it, but nobody clicked."""
     if not (cfg.hard_negatives and len(searched)):
         return np.empty((0, 2), np.int64)
-    lexical, found = Lexical.fit(data.items), []
+    lexical, found = Lexical.fit(data.items, data.analyser), []
     for start in range(0, len(queries), _SEARCH_BATCH):
         texts = queries[start : start + _SEARCH_BATCH]
         ids = lexical.first(texts, MINED)

@@ -1,0 +1,36 @@
+"""Text analysis: the one analyser behind BM25, trigrams, query statistics and the text encoder.
+
+normal_form.py       one normal form of every text
+segmentation.py      words and runs of words, marks kept; n-grams where a script separates no words
+folding.py           spellings without accents, marks and case
+stemming.py          stems per language
+languages.py         the languages of a shop's texts
+quantities.py        numbers with a unit
+article_numbers.py   products by article number, whole or by beginning
+vocabulary.py        the shop's words: joined and split spellings, compounds, beginnings
+synonyms.py          the shop's own synonyms
+analyser.py          all of them together: index tokens of a document, search terms of a query
+subwords.py          the subword tokenizer of the text encoder
+"""
+
+from txrec.text.analyser import Analyser, QueryTerm, trigrams, word_trigrams
+from txrec.text.normal_form import normalise, normalise_column
+from txrec.text.subwords import CLS_TOKEN, MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNK_TOKEN, fit_tokenizer, tokenize
+from txrec.text.synonyms import Synonyms
+
+__all__ = [
+    "CLS_TOKEN",
+    "MASK_TOKEN",
+    "PAD_TOKEN",
+    "SPECIAL_TOKENS",
+    "UNK_TOKEN",
+    "Analyser",
+    "QueryTerm",
+    "Synonyms",
+    "fit_tokenizer",
+    "normalise",
+    "normalise_column",
+    "tokenize",
+    "trigrams",
+    "word_trigrams",
+]
