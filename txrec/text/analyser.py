@@ -359,13 +359,11 @@ class _Query:
         """Alternatives of a single word: split as titles do, parts of a compound, longer words that hold it."""
         analyser, folded = self._analyser, fold(surface)
         vocabulary = analyser.vocabulary
-        parts = vocabulary.split(folded)
-        if parts:
-            place.add([analyser.forms(part) for part in parts], JOINED_WEIGHT)
-        else:
-            parts = analyser.compound_parts(surface)
-            if parts:
-                place.add([analyser.forms(part) for part in parts], PART_WEIGHT)
+        halves = vocabulary.split(folded)
+        if halves is not None:
+            place.add([analyser.forms(part) for part in halves], JOINED_WEIGHT)
+        elif parts := analyser.compound_parts(surface):
+            place.add([analyser.forms(part) for part in parts], PART_WEIGHT)
         if folded in vocabulary or len(folded) < MIN_COMPLETED:
             return
         longer = []

@@ -132,7 +132,7 @@ class Vocabulary:
 
 def _beginning_so(words: Sequence[str], beginning: str) -> list[str]:
     found = islice(words, bisect_left(words, beginning), None)
-    result = []
+    result: list[str] = []
     for word in found:
         if not word.startswith(beginning) or len(result) == MAX_COMPLETIONS:
             break
