@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from serve.impressions import DAY_US
 from serve.logs import log
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
 from txrec.online.history import HistoryStore
+from txrec.schema import DAY_US
 
 INTERVAL_S = 3_600.0
 

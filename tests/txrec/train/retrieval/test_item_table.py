@@ -27,7 +27,7 @@ def test_only_rows_with_a_gradient_move_and_by_the_formula() -> None:
     optimizer = RowwiseAdam(table, lr=0.1, beta2=0.9, eps=0.0)
     for scale in (1.0, 3.0):
         gradient = torch.tensor([[scale, 2 * scale, 0.0], [4.0, 4.0, 4.0]])
-        table.grad = torch.sparse_coo_tensor(torch.tensor([[2, 0]]), gradient, (4, 3))
+        table.grad = torch.sparse_coo_tensor(torch.tensor([[2, 0]]), gradient, (4, 3), check_invariants=True)
         optimizer.step()
     assert torch.equal(table[[1, 3]], before[[1, 3]])
     torch.testing.assert_close(table[0], before[0] - 2 * 0.1)  # equal gradients: steps of the learning rate
