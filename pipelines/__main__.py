@@ -183,6 +183,24 @@ def export_events(
     Console(highlight=False).print(export.run(cfg, out, impressions).headline())
 
 
+@app.command()
+def monitor(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    impressions: Annotated[
+        Path | None, typer.Option(help="Exported slates (Parquet file or folder); default: the server's store.")
+    ] = None,
+    events: Annotated[Path | None, typer.Option(help="Exported events; belongs to --impressions.")] = None,
+) -> None:
+    """Join served slates with the events that followed; write monitor.html and monitor.json, decide experiments."""
+    from pipelines import monitor as job
+    from pipelines.display import Display
+    from pipelines.runner import show
+
+    cfg = load(config, overrides or [])
+    show("monitor", Display(), lambda progress: job.run(cfg, impressions, events, progress))
+
+
 def _show(name: str, job: Callable[[Progress], Any]) -> None:
     """Runs a job that is no stage on Ray, under the display."""
     from pipelines.display import Display

@@ -539,6 +539,130 @@ class DataConfig(Section):
     """Graded (query, item) sources."""
 
 
+class MonitorConfig(Section):
+    """Attribution of events to served slates, and the figures that follow."""
+
+    view_h: float = Field(1.0, gt=0)
+    """Hours after a slate in which a view is credited to it."""
+    click_h: float = Field(1.0, gt=0)
+    """Hours after a slate in which a click is credited to it."""
+    cart_h: float = Field(24.0, gt=0)
+    """Hours after a slate in which an addition to the cart is credited to it."""
+    purchase_h: float = Field(168.0, gt=0)
+    """Hours after a slate in which a purchase is credited to it."""
+    attribution: Literal["last_touch", "shared"] = "last_touch"
+    """Events without a request id belong to the latest slate that showed their product, or to all in equal parts."""
+    reformulation_s: float = Field(300.0, gt=0)
+    """A search without a click followed by another query within this time counts as reformulated, seconds."""
+    head_share: float = Field(0.2, gt=0, le=1)
+    """Share of the distinct queries, most frequent first, that make up the head."""
+    live_h: float = Field(24.0, gt=0)
+    """Hours that the server's live figures cover."""
+    partitions: int = Field(0, ge=0)
+    """Parts in which an export is attributed; 0 = one per 200,000 rows."""
+
+
+class FigureConfig(Section):
+    """A figure per user that an experiment is judged by."""
+
+    name: Literal["clicks", "carts", "purchases", "revenue", "slates", "fallbacks", "empty_slates", "latency_ms"] = (
+        "clicks"
+    )
+    """Sum per user within the window; `latency_ms` is the user's mean."""
+    window_h: float = Field(24.0, gt=0)
+    """Hours after a user first took part in which the figure is counted."""
+    higher_is_better: bool = True
+    """Direction."""
+    margin: float = Field(0.0, ge=0)
+    """Primary figure: least gain for a promotion. Guard: largest loss that is allowed. In the figure's unit."""
+
+
+class VariantConfig(Section):
+    """One of the alternatives of an experiment."""
+
+    name: str
+    """Name in reports; unique within the experiment."""
+    weight: float = Field(1.0, gt=0)
+    """Share of the experiment's users, relative to the other weights."""
+    version: str = ""
+    """Version of the bundle that answers; empty = the one in production."""
+
+
+class RampConfig(Section):
+    """A step of a ramp-up."""
+
+    after_h: float = Field(0.0, ge=0)
+    """Hours after the start."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the experiment's segment that takes part from then on."""
+
+
+class ExperimentConfig(Section):
+    """An experiment: who takes part, and what decides."""
+
+    name: str
+    """Unique name."""
+    variants: tuple[VariantConfig, ...] = Field(min_length=2)
+    """The first one is the control."""
+    layer: str = "default"
+    """Experiments of one layer exclude each other."""
+    start: float = Field(0.0, ge=0, lt=1)
+    """Beginning of the segment of the layer, 0 to 1."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Length of the segment, 0 to 1."""
+    begins: str = ""
+    """Instant of the beginning, ISO 8601; empty = always."""
+    ramp: tuple[RampConfig, ...] = ()
+    """Ramp-up; empty = the whole segment at once."""
+
+
+class ExperimentsConfig(Section):
+    """Experiments that decide themselves by always-valid tests."""
+
+    running: tuple[ExperimentConfig, ...] = ()
+    """The experiments; a canary is one too, and needs no entry."""
+    primary: FigureConfig = FigureConfig()
+    """The figure that decides."""
+    guards: tuple[FigureConfig, ...] = (
+        FigureConfig(name="fallbacks", window_h=1.0, higher_is_better=False, margin=0.05),
+        FigureConfig(name="empty_slates", window_h=1.0, higher_is_better=False, margin=0.05),
+    )
+    """Figures that must not become worse than their margins."""
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """Chance of a false decision on the primary figure, over all looks."""
+    guard_alpha: float = Field(0.01, gt=0, lt=1)
+    """Chance of a false stop per guard, over all looks."""
+    min_users: int = Field(100, ge=2)
+    """Users per variant before anything decides."""
+    max_users: int = Field(0, ge=0)
+    """Users of control and variant together at which an experiment ends without a difference; 0 = never."""
+    expected_users: float = Field(10_000.0, gt=0)
+    """Users of both at which the intervals are narrowest."""
+    past_h: float = Field(168.0, ge=0)
+    """Hours of each user's past that take noise out of the primary figure; 0 = none."""
+
+
+class ExplorationConfig(Section):
+    """Exploration with known propensities, within the shop's bounds."""
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of the slates that are drawn instead of sorted; 0 = none."""
+    first_place: int = Field(0, ge=0)
+    """First place that may change, from 0."""
+    num_places: int = Field(5, ge=1)
+    """Places that may change."""
+    pool: int = Field(20, ge=1)
+    """Products that a draw chooses from."""
+    temperature: float = Field(1.0, gt=0)
+    """Of the scores; higher = more equal chances."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Least odds of a product relative to the best one; a floor of quality."""
+    bonus: float = Field(0.0, ge=0)
+    """Added to the log odds of a product that nobody has seen yet."""
+    bonus_views: float = Field(20.0, gt=0)
+    """Views after which half of the bonus is left."""
+
+
 class Config(Section):
     """The whole tree."""
 
@@ -574,6 +698,12 @@ class Config(Section):
     """The demonstration's request."""
     tune: TuneConfig = TuneConfig()
     """Hyperparameter search."""
+    monitor: MonitorConfig = MonitorConfig()
+    """Attribution and live figures."""
+    experiments: ExperimentsConfig = ExperimentsConfig()
+    """Experiments on served traffic."""
+    exploration: ExplorationConfig = ExplorationConfig()
+    """Exploration in served slates."""
 
     @model_validator(mode="before")
     @classmethod

@@ -73,7 +73,9 @@ class Difference:
 
     def interval(self, alpha: float, tuned_for: float) -> tuple[Floats, Floats]:
         """Lower and upper end of the confidence sequence at level 1 - alpha; infinite without two users per variant."""
-        width = radius(self.n, self.variance * self.n, alpha, tuned_for)
+        with np.errstate(invalid="ignore"):
+            spread = self.variance * self.n
+        width = radius(self.n, spread, alpha, tuned_for)
         return self.value - width, self.value + width
 
 

@@ -1,0 +1,219 @@
+"""`txrec monitor`: served slates joined with the events that followed; writes reports/monitor.html and monitor.json.
+
+The rows come from the server's store or from exported Parquet files. A large export streams through Ray Data: rows are
+dealt by user, each part is attributed on its own, and only sums come back to this process.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines import cluster
+from txrec.config import Config
+from txrec.errors import DataError, StageError
+from txrec.loop import settings
+from txrec.loop.attribution import events_of, slates_of
+from txrec.loop.experiments import ExperimentDecision
+from txrec.loop.figures import add, rates
+from txrec.loop.live import TABLE, table_of
+from txrec.loop.monitor import Monitor, decisions
+from txrec.online.stores import open_history
+from txrec.progress import Progress, silent
+from txrec.registry.registry import state_file
+from txrec.registry.rollout import FILE
+
+LOCAL_ROWS = 500_000
+"""Rows up to which one process does it."""
+ROWS_PER_PARTITION = 200_000
+_SLATES = {
+    "request_id": pl.String,
+    "variant": pl.String,
+    "ts": pl.Int64,
+    "user_id": pl.String,
+    "model_version": pl.String,
+    "query": pl.String,
+    "fallback": pl.String,
+    "item_ids": pl.List(pl.String),
+    "sources": pl.List(pl.String),
+    "placement": pl.String,
+    "took_ms": pl.Float64,
+}
+_EVENTS = {
+    "user_id": pl.String,
+    "ts": pl.Int64,
+    "event": pl.String,
+    "item_id": pl.String,
+    "request_id": pl.String,
+    "value": pl.Float64,
+}
+Attribute = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
+
+
+def run(
+    config: Config,
+    impressions: Path | None = None,
+    events: Path | None = None,
+    progress: Progress = silent,
+    clock: Callable[[], float] = time.time,
+) -> Monitor:
+    """Attributes, counts and writes the report.
+
+    Args:
+        config: of the run.
+        impressions: exported slates, a Parquet file or folder; None = from the server's store.
+        events: exported events; both or none.
+        progress: told what is done.
+        clock: seconds since 1970 UTC; users whose window is not over by then are left out of experiments.
+
+    Raises:
+        StageError: no server of this configuration has kept any state yet.
+        DataError: a file is missing or is not an export.
+    """
+    progress("reading slates and events", 0, None)
+    shown, happened = (_in_micros(frame) for frame in _log(config, impressions, events))
+    heads = _head_queries(shown, config.monitor.head_share)
+    attribute = partial(table_of, windows=settings.windows(config.monitor), items=_items(config), head_queries=heads)
+    rows = sum(int(frame.select(pl.len()).collect().item()) for frame in (shown, happened))
+    progress("attributing events to slates", 0, None)
+    if rows <= LOCAL_ROWS or impressions is None or events is None:
+        table = attribute(shown.collect(), happened.collect())
+    else:
+        parts = config.monitor.partitions or math.ceil(rows / ROWS_PER_PARTITION)
+        table = on_ray(impressions, events, parts, attribute)
+    span = shown.select(first=pl.col("ts").min(), last=pl.col("ts").max()).collect().row(0)
+    monitor = Monitor(
+        name=config.name,
+        figures=rates(table),
+        decisions=_decisions(config, shown, happened, round(clock() * 1e6)),
+        since_us=int(span[0] or 0),
+        until_us=int(span[1] or 0),
+        folder=config.reports_dir,
+    )
+    monitor.write()
+    return monitor
+
+
+def on_ray(impressions: Path, events: Path, parts: int, attribute: Attribute) -> pl.DataFrame:
+    """Sums of a large export: rows stream through Ray Data, dealt by user into parts that are attributed apart."""
+    with cluster.connect():
+        import ray.data
+
+        dealt = [
+            ray.data.read_parquet(str(path)).map_batches(
+                partial(deal, slates=slates, parts=parts), batch_format="pyarrow", zero_copy_batch=True
+            )
+            for path, slates in ((impressions, True), (events, False))
+        ]
+        tables = (
+            dealt[0]
+            .union(dealt[1])
+            .repartition(parts, keys=["part"])
+            .map_batches(partial(attribute_parts, attribute=attribute), batch_format="pyarrow", batch_size=None)
+        )
+        return add([pl.DataFrame(pl.from_arrow(batch)) for batch in tables.iter_batches(batch_format="pyarrow")])
+
+
+def deal(batch: pa.Table, slates: bool, parts: int) -> pa.Table:
+    """Rows of both tables with the columns of both and the part that they belong to.
+
+    All rows of a user are in one part, a slate of somebody anonymous in that of its request. An event with a request id
+    is in the parts of its user and of its request, which are two unless the hashes agree: only one holds its slate.
+    """
+    frame = _shaped(pl.DataFrame(pl.from_arrow(batch)), _SLATES if slates else _EVENTS)
+    user, request = (
+        pl.when(pl.col(name).is_not_null()).then((mark + pl.col(name)).hash(0) % parts)
+        for mark, name in (("u:", "user_id"), ("r:", "request_id"))
+    )
+    rows = frame.with_columns(part=pl.coalesce(user, request).cast(pl.Int64), is_slate=pl.lit(slates))
+    if not slates:
+        answered = frame.with_columns(part=request.cast(pl.Int64), is_slate=pl.lit(value=False))
+        elsewhere = answered.filter(request.is_not_null() & (request != user))
+        rows = pl.concat([rows, elsewhere])
+    whole = {"part": pl.Int64, "is_slate": pl.Boolean, **_SLATES, **_EVENTS}
+    return _shaped(rows, whole).to_arrow()
+
+
+def attribute_parts(batch: pa.Table, attribute: Attribute) -> pa.Table:
+    """Sums of the parts in one block."""
+    rows = pl.DataFrame(pl.from_arrow(batch))
+    found = [
+        attribute(one.filter("is_slate").select(*_SLATES), one.filter(~pl.col("is_slate")).select(*_EVENTS))
+        for one in rows.partition_by("part")
+    ]
+    return (add(found) if found else pl.DataFrame(schema=TABLE)).to_arrow()
+
+
+def _shaped(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
+    """The columns of a schema, missing ones as nulls, times as microseconds."""
+    if "ts" in frame.columns and not frame.schema["ts"].is_integer():
+        frame = frame.with_columns(pl.col("ts").dt.epoch("us"))
+    return frame.select(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema.items()
+    )
+
+
+def _log(config: Config, impressions: Path | None, events: Path | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    if (impressions is None) != (events is None):
+        raise DataError("txrec monitor: --impressions and --events belong together; name both or none")
+    if impressions is not None and events is not None:
+        return _scan(impressions), _scan(events)
+    state = config.serve.state or str(state_file(config.registry_dir))
+    if "://" not in state and not Path(state).is_file():
+        raise StageError(f"{state}: no slates are kept here; run `txrec serve CONFIG` and send requests to it")
+    store = open_history(state)
+    try:
+        shown, happened = (pl.DataFrame(pl.from_arrow(table)) for table in (store.shown(), store.export()))
+    finally:
+        store.close()
+    return shown.lazy(), happened.lazy()
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `txrec export-events CONFIG --impressions FILE` writes it")
+    return pl.scan_parquet(path)
+
+
+def _in_micros(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Times as microseconds since 1970 UTC."""
+    integer = frame.collect_schema()["ts"].is_integer()
+    return frame if integer else frame.with_columns(pl.col("ts").dt.epoch("us"))
+
+
+def _head_queries(shown: pl.LazyFrame, share: float) -> tuple[str, ...]:
+    """The most frequent share of the distinct queries, as the figures compare them."""
+    text = pl.col("query").str.strip_chars().str.to_lowercase()
+    counts = (
+        shown.select(query=text).filter(pl.col("query") != "").group_by("query").len().sort("len", "query").collect()
+    )
+    return tuple(counts["query"].reverse().head(math.ceil(share * counts.height)))
+
+
+def _items(config: Config) -> pl.DataFrame | None:
+    """Category and brand of the prepared products; None before the first preparation."""
+    file = config.data_dir / "items.parquet"
+    if not file.is_file():
+        return None
+    leaf = pl.col("category").list.first()
+    return pl.read_parquet(file, columns=["item_id", "category", "brand"]).with_columns(category=leaf)
+
+
+def _decisions(
+    config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame, now_us: int
+) -> tuple[ExperimentDecision, ...]:
+    """Decisions of experiments and of the canary; nothing is read where there are none."""
+    trials = config.registry_dir / FILE
+    canary = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else {}
+    share = float(canary.get("share") or 0.0) if canary.get("canary") else 0.0
+    if not config.experiments.running and not share:
+        return ()
+    slates, events = slates_of(shown.collect()), events_of(happened.collect())
+    return decisions(config.experiments, slates, events, now_us, share or None)

@@ -1,0 +1,154 @@
+"""`txrec monitor`: the report of served traffic, from the store, from files, and in parts on Ray."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from pipelines import monitor
+from pipelines.__main__ import app
+from tests.txrec.data.workbench import configured
+from tests.txrec.loop.test_attribution import WINDOWS, frames, log, sorted_rows
+from txrec.config import Config, ServeConfig
+from txrec.errors import DataError, StageError
+from txrec.loop.live import table_of
+from txrec.online.history import Impression, LoggedEvent
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.types import Event
+from txrec.registry.rollout import FILE
+
+NOON = 1_700_000_000_000_000
+HOUR = 3_600_000_000
+
+
+def served(folder: Path, better: float = 0.0, users: int = 600) -> Config:
+    """A server's store of an A/B test by canary: users with one slate each, and clicks."""
+    config = configured(folder).model_copy(update={"serve": ServeConfig(state=str(folder / "history.sqlite"))})
+    store = SqliteHistory(folder / "history.sqlite")
+    rng = np.random.default_rng(0)
+    slates, clicks = [], []
+    for user in range(users):
+        canary = user % 2 == 1
+        slate = Impression(f"r{user}", NOON + user, "production", "v1", ("p1", "p2"), (0.5, 0.2), f"u{user}", "lamp")
+        slates.append(replace(slate, variant="canary", model_version="v2") if canary else slate)
+        if rng.random() < 0.3 + better * canary:
+            event = Event("click", "p2", "lamp", NOON + user + 1_000)
+            clicks.append(LoggedEvent(f"e{user}", f"u{user}", event, None, f"r{user}"))
+    store.show(slates)
+    store.append(clicks)
+    store.close()
+    return config
+
+
+def canary(config: Config, share: float) -> None:
+    config.registry_dir.mkdir(parents=True, exist_ok=True)
+    (config.registry_dir / FILE).write_text(json.dumps({"canary": "v2", "share": share, "serial": 1}))
+
+
+def test_the_report_of_a_store_has_figures_by_variant_and_a_page(tmp_path: Path) -> None:
+    config = served(tmp_path)
+    found = monitor.run(config, clock=lambda: NOON / 1e6 + 86_400)
+    written = json.loads((config.reports_dir / "monitor.json").read_text())
+    variants = written["figures"]["variant"]
+    assert variants["production"]["click_rate"]["count"] == variants["canary"]["click_rate"]["count"] == 300
+    assert written["figures"]["place"]["0"]["click_rate"]["value"] == 0
+    assert written["figures"]["place"]["1"]["click_rate"]["value"] == pytest.approx(
+        written["figures"]["all"]["all"]["click_rate"]["value"]
+    )
+    assert written["figures"]["all"]["all"]["mrr"]["value"] == 0.5
+    assert written["decisions"] == []
+    page = (config.reports_dir / "monitor.html").read_text()
+    assert "By model version" in page
+    assert f"{found.figures['all']['all']['click_rate'].value:.4g}" in page
+    assert "600 slates of 600 users" in found.headline()
+
+
+def test_a_canary_that_is_surely_better_is_to_be_promoted(tmp_path: Path) -> None:
+    config = served(tmp_path, better=0.3, users=1_000)
+    canary(config, 0.5)
+    early = monitor.run(config, clock=lambda: NOON / 1e6 + 3_600)
+    assert [decision.action for decision in early.decisions] == ["continue"]  # nobody's day is over yet
+    late = monitor.run(config, clock=lambda: NOON / 1e6 + 2 * 86_400)
+    (decision,) = late.decisions
+    assert (decision.experiment, decision.action, decision.figure) == ("canary v2", "promote", "clicks")
+    assert str(decision) in (config.reports_dir / "monitor.html").read_text().replace("&gt;", ">")
+
+
+def test_a_canary_with_other_users_than_its_share_decides_nothing(tmp_path: Path) -> None:
+    config = served(tmp_path, better=0.3, users=1_000)
+    canary(config, 0.3)
+    (decision,) = monitor.run(config, clock=lambda: NOON / 1e6 + 2 * 86_400).decisions
+    assert decision.action == "invalid"
+
+
+def test_a_configured_experiment_is_judged_by_its_own_assignment(tmp_path: Path) -> None:
+    tree = served(tmp_path).model_dump(mode="python")
+    tree["experiments"]["running"] = [{"name": "texts", "variants": [{"name": "old"}, {"name": "new"}], "share": 0.5}]
+    (decision,) = monitor.run(Config.model_validate(tree), clock=lambda: NOON / 1e6 + 2 * 86_400).decisions
+    assert (decision.experiment, decision.action) == ("texts", "continue")
+    assert sum(decision.users) == pytest.approx(300, abs=60)
+
+
+def test_without_a_server_there_is_nothing_to_monitor(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="txrec serve"):
+        monitor.run(configured(tmp_path))
+
+
+def test_one_file_without_the_other_or_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    with pytest.raises(DataError, match="name both or none"):
+        monitor.run(config, impressions=tmp_path / "slates.parquet")
+    with pytest.raises(DataError, match=r"slates.parquet: no such file; `txrec export-events"):
+        monitor.run(config, tmp_path / "slates.parquet", tmp_path / "events.parquet")
+
+
+def test_the_command_prints_figures_and_where_the_page_is(tmp_path: Path) -> None:
+    config = served(tmp_path)
+    file = tmp_path / "shop.toml"
+    file.write_text(
+        f'name = "{config.name}"\nruns_root = "{config.runs_root}"\n[serve]\nstate = "{config.serve.state}"\n'
+    )
+    result = CliRunner().invoke(app, ["monitor", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "variant: canary" in result.output
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    shown, happened = frames(*log(11, users=40, slates=600, events=1_500))
+    paths = tmp_path / "slates.parquet", tmp_path / "events.parquet"
+    for frame, path in zip((shown, happened), paths, strict=True):
+        frame.write_parquet(path)
+    return paths
+
+
+def attribute(shown: pl.DataFrame, happened: pl.DataFrame) -> pl.DataFrame:
+    return table_of(shown, happened, WINDOWS)
+
+
+def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
+    rows, others = sorted_rows(found), sorted_rows(expected)
+    values = [np.array([row[3:] for row in table]) for table in (rows, others)]
+    return [row[:3] for row in rows] == [row[:3] for row in others] and np.allclose(*values)
+
+
+def test_parts_dealt_by_user_add_up_to_the_whole(files: tuple[Path, Path]) -> None:
+    shown, happened = (pl.read_parquet(path) for path in files)
+    whole = attribute(shown, happened)
+    for parts in (1, 3, 16):
+        dealt = [
+            pl.DataFrame(pl.from_arrow(monitor.deal(frame.to_arrow(), slates=slates, parts=parts)))
+            for frame, slates in ((shown, True), (happened, False))
+        ]
+        found = monitor.attribute_parts(pl.concat(dealt).to_arrow(), attribute)
+        assert same(pl.DataFrame(pl.from_arrow(found)), whole)
+
+
+@pytest.mark.ray
+def test_a_large_export_streams_through_ray_with_the_same_sums(files: tuple[Path, Path]) -> None:
+    found = monitor.on_ray(*files, 4, attribute)
+    assert same(found, attribute(*(pl.read_parquet(path) for path in files)))

@@ -1,0 +1,209 @@
+"""The monitor report: live figures by slice and decisions of experiments, as JSON, terminal table and HTML page."""
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from txrec.config import ExperimentsConfig
+from txrec.loop import settings
+from txrec.loop.confidence import Moments
+from txrec.loop.experiments import ExperimentDecision, Rules, decide
+from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
+from txrec.loop.outcomes import canary_exposures, exposures, moments
+from txrec.report.page import markup, render
+
+Figures = dict[str, dict[str, dict[str, Rate]]]
+SHOWN_PARTS = 40
+"""Parts of a slice in the HTML page, largest first; JSON holds all."""
+_HEAD = ("click_rate", "conversion", "revenue_per_slate", "ndcg", "no_result_rate", "fallback_rate")
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Figures of served traffic.
+
+    Attributes:
+        name: of the run.
+        figures: slice -> part -> figure -> `Rate`.
+        decisions: of experiments and of the canary.
+        since_us: time of the first slate, microseconds since 1970 UTC; 0 without slates.
+        until_us: time of the last one.
+        folder: of the reports.
+    """
+
+    name: str
+    figures: Figures
+    decisions: tuple[ExperimentDecision, ...]
+    since_us: int
+    until_us: int
+    folder: Path
+
+    def headline(self) -> str:
+        """One line: slates, users, click rate."""
+        whole = self.figures.get("all", {}).get("all", {}).get("click_rate")
+        if whole is None:
+            return "no slates were served"
+        rate = f"{whole.value:.3f} ({whole.low:.3f} to {whole.high:.3f})"
+        return f"{whole.count:,.0f} slates of {whole.users:,} users, click rate {rate}; {self.folder / 'monitor.html'}"
+
+    def render(self) -> RenderableType:
+        """Figures by variant and decisions for a terminal."""
+        table = Table("", *(name.replace("_", " ") for name in _HEAD), box=None)
+        for slice_ in ("all", "variant", "kind", "model_version"):
+            for part, figures in self.figures.get(slice_, {}).items():
+                table.add_row(
+                    f"{slice_}: {part}" if slice_ != "all" else "all", *(_cell(figures, one) for one in _HEAD)
+                )
+        return Group(table, *(str(decision) for decision in self.decisions))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As monitor.json holds it."""
+        return {
+            "since": _instant(self.since_us),
+            "until": _instant(self.until_us),
+            "figures": {
+                slice_: {part: {name: rate.to_dict() for name, rate in row.items()} for part, row in parts.items()}
+                for slice_, parts in self.figures.items()
+            },
+            "decisions": [decision.to_dict() for decision in self.decisions],
+        }
+
+    def write(self) -> None:
+        """Writes `monitor.json` and `monitor.html` below `folder`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=1)
+        for name, content in (("monitor.json", text), ("monitor.html", self.html())):
+            partial = self.folder / f"{name}.partial"
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(self.folder / name)
+
+    def html(self) -> str:
+        """The page."""
+        whole = self.figures.get("all", {}).get("all", {})
+        tiles = [(name.replace("_", " "), _cell(whole, name), _interval(whole.get(name))) for name in _HEAD]
+        sections = [
+            (slice_, list(figures), _rows(self.figures[slice_], list(figures)))
+            for slices, figures in ((SLICES, FIGURES), (PLACE_SLICES, PLACE_FIGURES))
+            for slice_ in slices
+            if slice_ in self.figures and slice_ != "hour"
+        ]
+        return render(
+            "monitor.html.j2",
+            report=self,
+            tiles=tiles,
+            plots=[(caption, _by_hour(self.figures.get("hour", {}), name)) for caption, name in _PLOTS],
+            sections=sections,
+        )
+
+
+_PLOTS = (
+    ("click rate per hour", "click_rate"),
+    ("revenue per slate and hour", "revenue_per_slate"),
+    ("searches without result per hour", "no_result_rate"),
+    ("fallbacks per hour", "fallback_rate"),
+)
+
+
+def decisions(
+    config: ExperimentsConfig,
+    slates: pl.DataFrame,
+    events: pl.DataFrame,
+    now_us: int,
+    canary_share: float | None = None,
+) -> tuple[ExperimentDecision, ...]:
+    """Decisions of all running experiments, and of the canary that is served now.
+
+    Args:
+        config: the experiments and what decides.
+        slates: as `attribution.slates_of` gives them.
+        events: as `attribution.events_of` gives them.
+        now_us: microseconds since 1970 UTC.
+        canary_share: share of the users that the canary answers; None = there is none.
+    """
+    rules = settings.rules(config)
+    found: list[ExperimentDecision] = []
+    for experiment in settings.experiments(config):
+        shares = {variant.name: variant.weight for variant in experiment.variants}
+        found += _decided(
+            experiment.name, rules, exposures(slates, experiment), (slates, events), shares, config, now_us
+        )
+    canary = slates.filter(pl.col("variant") == "canary").sort("ts")
+    if canary.height and canary_share:
+        version = str(canary["model_version"][-1])
+        exposed = canary_exposures(slates, version)
+        shares = {"production": 1 - canary_share, "canary": canary_share}
+        found += _decided(f"canary {version}", rules, exposed, (slates, events), shares, config, now_us)
+    return tuple(found)
+
+
+def _decided(
+    name: str,
+    rules: Rules,
+    exposed: pl.DataFrame,
+    log: tuple[pl.DataFrame, pl.DataFrame],
+    shares: dict[str, float],
+    config: ExperimentsConfig,
+    now_us: int,
+) -> tuple[ExperimentDecision, ...]:
+    counts = dict(exposed.group_by("variant").len().iter_rows())
+    assigned = {variant: int(counts.get(variant, 0)) for variant in shares}
+    none = Moments.of([])
+    figures = {}
+    for figure in (rules.primary, *rules.guards):
+        past = config.past_h if figure == rules.primary else 0.0
+        sums = moments(exposed, *log, figure, now_us, past)
+        figures[figure.name] = {variant: sums.get(variant, none) for variant in shares}
+    return decide(name, rules, figures, assigned, shares)
+
+
+def _instant(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat()
+
+
+def _cell(figures: dict[str, Rate], name: str) -> str:
+    rate = figures.get(name)
+    return "" if rate is None or not math.isfinite(rate.value) else f"{rate.value:.4g}"
+
+
+def _interval(rate: Rate | None) -> str:
+    return "" if rate is None else f"{rate.low:.4g} to {rate.high:.4g}"
+
+
+def _rows(parts: dict[str, dict[str, Rate]], names: list[str]) -> list[list[str]]:
+    """Parts, largest first, with their figures."""
+    size = {part: max((rate.count for rate in row.values()), default=0.0) for part, row in parts.items()}
+    largest = sorted(parts, key=lambda part: -size[part])[:SHOWN_PARTS]
+    return [[part, f"{size[part]:,.0f}", *(_cell(parts[part], name) for name in names)] for part in largest]
+
+
+def _by_hour(hours: dict[str, dict[str, Rate]], name: str) -> Any:
+    """A figure by hour with its interval, as SVG; empty where there is nothing to draw."""
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    rates = {np.datetime64(hour): row[name] for hour, row in sorted(hours.items()) if name in row}
+    if len(rates) < 2:
+        return ""
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "txrec", "font.size": 10}):
+        figure = Figure(figsize=(6.2, 2.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        times = np.array(list(rates))
+        low, high = ([getattr(rate, end) for rate in rates.values()] for end in ("low", "high"))
+        finite = np.isfinite(low) & np.isfinite(high)
+        axes.fill_between(times, np.where(finite, low, np.nan), np.where(finite, high, np.nan), alpha=0.2, lw=0)
+        axes.plot(times, [rate.value for rate in rates.values()])
+        axes.tick_params(axis="x", rotation=30)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return markup(text[text.index("<svg") :])
