@@ -1,5 +1,6 @@
 """Documentation: it builds, its links lead somewhere, its commands, settings and request bodies are valid."""
 
+import ast
 import json
 import os
 import re
@@ -148,6 +149,13 @@ def test_every_json_block_says_what_it_is_and_bodies_fit_the_api(block: Block, o
     if matched := re.fullmatch(r"(?:(\d{3}) )?(GET|POST|PUT|DELETE) (/\S+)", block.title):
         status, method, path = matched.groups()
         _validate(body, _body_schema(openapi, method, path, status), openapi)
+
+
+@pytest.mark.parametrize("block", all_blocks("python"), ids=lambda block: block.where)
+def test_every_python_block_compiles_and_imports_names_that_exist(block: Block) -> None:
+    tree = ast.parse(block.text)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), block.where, "exec"), {})
 
 
 def _body_schema(openapi: dict[str, Any], method: str, path: str, status: str | None) -> dict[str, Any] | None:
