@@ -5,7 +5,6 @@ record of the trials, and the three files that a search leaves in `reports/tune/
 takes; `trials.parquet`, one row a trial; `report.html`, which needs no network.
 """
 
-import html
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from pydantic import BaseModel
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.errors import ConfigError, TrainingError
+from txrec.report.page import markup, render
 
 SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")
 """What a trial can vary: everything between prepared data and validation."""
@@ -290,49 +290,34 @@ def write_report(search: Search, file: Path) -> None:
         )
         for index, (title, figure) in enumerate(figures.items())
     ]
-    file.write_text(_page(search, pictures), encoding="utf-8")
+    keys = [dimension.key for dimension in search.dimensions]
+    page = render(
+        "search.html.j2",
+        search=search,
+        lead=_lead(search),
+        settings=[(key, _shown(value)) for key, value in search.best.params.items()],
+        pictures=[markup(picture) for picture in pictures],
+        head=["trial", "state", search.metric, "epochs", "s", *keys],
+        trials=[(trial, _cells(search, trial)) for trial in sorted(search.trials, key=lambda t: -(t.score or 0.0))],
+    )
+    file.write_text(page, encoding="utf-8")
 
 
 _COLOUR = "#1f5fa8"
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;"
-    "text-align:left;font-variant-numeric:tabular-nums;white-space:nowrap}.scroll{overflow-x:auto}.failed{color:#b00020}.stopped{color:#777}"
-)
 
 
-def _page(search: Search, pictures: Sequence[str]) -> str:
-    best = search.best
-    title = f"Hyperparameter search: {search.metric} on validation"
+def _lead(search: Search) -> str:
     counts = ", ".join(f"{search.count(state)} {state}" for state in ("finished", "stopped", "failed"))
-    rows = "".join(_row(search, trial) for trial in sorted(search.trials, key=lambda t: -(t.score or 0.0)))
-    names = "".join(f"<th>{html.escape(d.key)}</th>" for d in search.dimensions)
-    head = f"<tr><th>trial</th><th>state</th><th>{html.escape(search.metric)}</th><th>epochs</th><th>s</th>{names}</tr>"
-    settings = "".join(
-        f"<tr><td>{html.escape(k)}</td><td>{html.escape(_shown(v))}</td></tr>" for k, v in best.params.items()
-    )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p>{len(search.trials)} trials: {counts}."
-        f" Best {best.score:.4f}, trial {html.escape(best.trial_id)}{_before(search)}:</p>"
-        f"<table>{settings}</table>{''.join(pictures)}"
-        f'<h2>Trials</h2><div class="scroll"><table>{head}{rows}</table></div></body></html>'
-    )
+    best, own = search.best, search.as_configured
+    configured = "" if own is None or own.score is None else f"; the configuration as it stood {own.score:.4f}"
+    return f"{len(search.trials)} trials: {counts}. Best {best.score:.4f}, trial {best.trial_id}{configured}:"
 
 
-def _before(search: Search) -> str:
-    own = search.as_configured
-    return "" if own is None or own.score is None else f"; the configuration as it stood {own.score:.4f}"
-
-
-def _row(search: Search, trial: Trial) -> str:
+def _cells(search: Search, trial: Trial) -> list[str]:
     score = "-" if trial.score is None else f"{trial.score:.4f}"
     name = "as configured" if trial is search.as_configured else trial.trial_id
-    cells = [name, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}"]
-    cells += [_shown(trial.params.get(dimension.key)) for dimension in search.dimensions]
-    row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-    reason = f'<tr class="failed"><td></td><td colspan="{len(cells) - 1}">{html.escape(trial.error)}</td></tr>'
-    return f'<tr class="{trial.state}">{row}</tr>' + (reason if trial.error else "")
+    params = [_shown(trial.params.get(dimension.key)) for dimension in search.dimensions]
+    return [name, trial.state, score, str(trial.epochs), f"{trial.seconds:.0f}", *params]
 
 
 def _shown(value: Any) -> str:

@@ -39,8 +39,12 @@ def test_only_rows_with_a_gradient_move_and_by_the_formula() -> None:
 
 def test_a_row_that_occurs_twice_in_a_batch_moves_once_by_the_sum() -> None:
     tables = [nn.Parameter(torch.ones(3, 2)) for _ in range(2)]
-    tables[0].grad = torch.sparse_coo_tensor(torch.tensor([[1, 1]]), torch.tensor([[1.0, 2.0], [3.0, 5.0]]), (3, 2))
-    tables[1].grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.tensor([[4.0, 7.0]]), (3, 2))
+    tables[0].grad = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1]]), torch.tensor([[1.0, 2.0], [3.0, 5.0]]), (3, 2), check_invariants=True
+    )
+    tables[1].grad = torch.sparse_coo_tensor(
+        torch.tensor([[1]]), torch.tensor([[4.0, 7.0]]), (3, 2), check_invariants=True
+    )
     for table in tables:
         RowwiseAdam(table, lr=0.1, beta2=0.9).step()
     torch.testing.assert_close(tables[0], tables[1])
