@@ -25,6 +25,7 @@ from txrec.evals.oracle_bound import ceiling
 from txrec.evals.plots import label
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.evals.query_robustness import robustness
+from txrec.evals.slice_warnings import SliceWarning
 from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
@@ -64,8 +65,14 @@ class EvaluateSummary:
     def render(self) -> RenderableType:
         """The recommender beside the baselines, and the slices."""
         extra = [*self._judged(), *self._robust()]
-        notes = [f"[yellow]{escape(self.note)}"] if self.note else []
+        notes = [*self._behind(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
+
+    def _behind(self) -> list[str]:
+        """A warning for every slice that is behind a baseline; those that may be chance are dim."""
+        found = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
+        lines = [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in found]
+        return [*lines, ""] if lines else []
 
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))

@@ -15,6 +15,7 @@ from txrec.errors import BundleError, StageError
 from txrec.evals import judged
 from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.evaluation import best_of, check_metric, deciding
+from txrec.evals.slice_warnings import SliceWarning
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender, Request
 from txrec.registry.registry import Decision, Registry
@@ -47,6 +48,8 @@ class PublishSummary:
                 table.add_row(f"of {name}", f"{value:.4f}  (same requests{_lead(made.version, over)})")
         if made.production_value is not None:
             table.add_row("margin", f"{made.margin:.1%}")
+        for warning in made.behind_baselines:
+            table.add_row("warning", str(warning))
         table.add_row("bundle", str(self.path))
         table.add_row("production", str(self.production) if self.production else "none")
         return table
@@ -153,5 +156,6 @@ def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -
         "interval": Interval(**interval) if interval else None,
         "baseline": best,
         "baseline_value": found["baselines"][best][metric],
+        "behind_baselines": tuple(SliceWarning.of(one) for one in figures.get("behind_baselines", ())),
         "over_baseline": Paired.of(over) if over and over["metric"] == metric else None,
     }

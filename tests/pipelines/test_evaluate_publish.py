@@ -18,8 +18,13 @@ from tests import judged
 from tests import tiny_bundle as bundles
 from txrec.config import Config
 from txrec.config_loader import with_overrides
+from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError, StageError
+from txrec.evals import evaluation, report
+from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.evaluation import PromotionMetric
+from txrec.evals.slice_warnings import SliceWarning
+from txrec.recommender.recommender import Recommender
 from txrec.registry.registry import Registry
 
 
@@ -66,6 +71,24 @@ def test_the_summary_names_the_figure_its_interval_and_the_best_baseline(summary
     text = shown(summary.render())
     assert "txrec" in text
     assert "tail item" in text
+
+
+def test_a_slice_behind_a_baseline_is_on_the_terminal_in_the_report_and_in_the_gates_record(
+    config: Config, summary: EvaluateSummary, tmp_path: Path
+) -> None:
+    behind = SliceWarning("tail_item", "ndcg@10", 50, 0.1, "bm25", 0.3, Paired(Interval(-0.2, -0.3, -0.1), 0.001))
+    figures = {**summary.figures, "behind_baselines": [behind.plain()]}
+    assert "warning: tail item: ndcg@10 0.1000 behind bm25 0.3000" in shown(replace(summary, figures=figures).render())
+    data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
+    measured = evaluation.evaluate(config, data, recommender)
+    measured.figures["behind_baselines"] = figures["behind_baselines"]
+    assert "tail item: ndcg@10 0.1000 behind bm25 0.3000" in report.page(config, measured)
+    moved = with_value(config, tmp_path)
+    file = moved.reports_dir / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"behind_baselines": figures["behind_baselines"]}))
+    made = publish.run(moved)
+    assert "behind a baseline in tail item" in made.headline()
+    assert "tail item: ndcg@10 0.1000 behind bm25 0.3000" in shown(made.render())
 
 
 def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSummary) -> None:

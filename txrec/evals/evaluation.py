@@ -18,6 +18,7 @@ from txrec.errors import ConfigError, StageError
 from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
+from txrec.evals.slice_warnings import SliceWarning, compared, in_order
 from txrec.evals.slices import slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Candidates, Event, Recommender, Request
@@ -79,6 +80,7 @@ def evaluate(
         "retrieval": metrics.means(per_case["retrieval"]),
         "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in OWN_SYSTEMS},
         "slices": _slice_figures(data, requests, systems, ks),
+        "behind_baselines": [one.plain() for one in behind_baselines(config, data, requests, systems)],
         "requests": _description(config, requests, split, recommender, lists),
     }
     if production is not None:
@@ -281,6 +283,24 @@ def _slice_figures(
             "baselines": others,
         }
     return found
+
+
+def behind_baselines(
+    config: Config, data: PreparedData, requests: EvalRequests, systems: Mapping[str, NDArray[np.int32]]
+) -> list[SliceWarning]:
+    """Slices in which a baseline is above the recommender, by the deciding figure."""
+    names = [name for name in systems if name not in OWN_SYSTEMS]
+    metric, unit, found = config.publish.metric, units(requests), []
+    for part in slices(data, requests):
+        per_case = {
+            name: metrics.per_case(systems[name][part.rows], part.truth, config.evaluate.ks)[metric]
+            for name in ("test", *names)
+        }
+        resamples = config.evaluate.bootstrap
+        warning = compared(part.name, metric, per_case, names, unit[part.rows], resamples, config.seed)
+        if warning is not None:
+            found.append(warning)
+    return in_order(found)
 
 
 def _description(

@@ -52,7 +52,7 @@ def page(config: Config, found: Evaluation) -> str:
         own=label("test"),
         lead=_lead(found),
         tiles=_tiles(found),
-        warnings=[],
+        warnings=[one["warning"] for one in found.figures["behind_baselines"]],
         judged=_judged(found),
         judged_only=found.data.judged_only,
         systems=_systems(found),

@@ -22,6 +22,7 @@ from typing import Any
 
 from txrec.errors import BundleError
 from txrec.evals.bootstrap import Interval, Paired
+from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender import bundle
 from txrec.recommender.bundle import Bundle, Manifest
 
@@ -60,6 +61,8 @@ class Decision:
     """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
     over_production: Paired | None = None
     """How far the new version lies above it."""
+    behind_baselines: tuple[SliceWarning, ...] = ()
+    """Slices of the test requests in which it is behind a baseline; they decide nothing."""
     unanswered: tuple[str, ...] = ()
     """Smoke queries that got no answer."""
     force: bool = False
@@ -104,6 +107,9 @@ class Decision:
             parts.append(f"95 % interval {self.interval.low:.4f} to {self.interval.high:.4f}")
         if self.baseline_value is not None:
             parts.append(f"best baseline {self.baseline} {self.baseline_value:.4f}")
+        certain = [one.slice.replace("_", " ") for one in self.behind_baselines if one.certain]
+        if certain:
+            parts.append("behind a baseline in " + ", ".join(certain))
         if self.unanswered:
             parts.append("no answer to " + ", ".join(repr(query) for query in self.unanswered))
         return f"{verb}{' by force' if self.forced else ''}: {'; '.join(parts)}"
@@ -111,7 +117,8 @@ class Decision:
     def plain(self) -> dict[str, Any]:
         """As the manifest holds it."""
         derived = ("required", "passed", "promote", "forced")
-        fields = {**asdict(self), "unanswered": list(self.unanswered)}
+        behind = [one.plain() for one in self.behind_baselines]
+        fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}
         return {**fields, **{name: getattr(self, name) for name in derived}, "decision": str(self)}
 
 

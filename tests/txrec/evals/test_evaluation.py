@@ -11,7 +11,8 @@ from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.evals import evaluation
-from txrec.evals.evaluation import Evaluation, evaluate
+from txrec.evals.evaluation import Evaluation, behind_baselines, evaluate
+from txrec.evals.slice_warnings import MIN_CASES
 from txrec.evals.slices import slices
 from txrec.recommender.recommender import Event, Recommender, Request
 from txrec.schema import EventKind, Split
@@ -85,6 +86,22 @@ def test_slices_of_requests_and_of_items_each_cover_everything_once(found: Evalu
     assert sum(lengths) == len(found.cases)
     kinds = [len(part.truth.items) for name, part in parts.items() if name.endswith("_item")]
     assert sum(kinds) == len(found.cases.truth.items)
+
+
+def test_every_slice_behind_its_best_baseline_is_warned_of_and_no_other(found: Evaluation) -> None:
+    metric, behind = found.metric, set()
+    for name, part in found.figures["slices"].items():
+        best = max(values[metric] for values in part["baselines"].values())
+        if part["num_cases"] >= MIN_CASES and part["test"][metric] < best:
+            behind.add(name)
+    assert {one["slice"] for one in found.figures["behind_baselines"]} == behind
+
+
+def test_a_recommender_that_finds_nothing_is_behind_wherever_a_baseline_finds_something(found: Evaluation) -> None:
+    nothing = {**found.systems, "test": np.zeros_like(found.systems["test"])}
+    warned = behind_baselines(CONFIG, found.data, found.cases, nothing)
+    assert {one.slice for one in warned} >= {"without_query", "head_item"}
+    assert all(one.value == 0.0 and one.baseline_value > 0.0 for one in warned)
 
 
 def test_a_slice_of_items_counts_only_its_own_items_as_right(found: Evaluation, data: PreparedData) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from txrec.errors import BundleError
-from txrec.evals.bootstrap import Interval
+from txrec.evals.bootstrap import Interval, Paired
+from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender.bundle import Bundle
 from txrec.registry.registry import Decision, Registry
 
@@ -39,6 +40,15 @@ def test_the_inequality_is_said_in_full() -> None:
     failed = verdict("v2", 0.12, production="v1", production_value=0.1314)
     assert not failed.promote
     assert str(failed) == "keep v1, not v2: ndcg@10 0.1200 < 0.1301 required"
+
+
+def test_slices_behind_a_baseline_are_in_the_record_and_decide_nothing() -> None:
+    behind = SliceWarning("cold_item", "ndcg@10", 50, 0.1, "bm25", 0.3, Paired(Interval(-0.2, -0.3, -0.1), 0.001))
+    chance = SliceWarning("tail_item", "ndcg@10", 50, 0.1, "bm25", 0.11, Paired(Interval(-0.01, -0.1, 0.1), 0.8))
+    found = verdict("v1", 0.2, behind_baselines=(behind, chance))
+    assert found.promote
+    assert str(found).endswith("behind a baseline in cold item")
+    assert [one["slice"] for one in found.plain()["behind_baselines"]] == ["cold_item", "tail_item"]
 
 
 def test_the_best_baseline_and_the_interval_are_told_and_hold_nobody_back() -> None:
