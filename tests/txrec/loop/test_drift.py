@@ -1,0 +1,173 @@
+"""Drift of daily figures and the data checks that are made of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from txrec.loop import checks
+from txrec.loop.checks import DAY_US, LAYOUT, check, days_of, profile
+from txrec.loop.drift import MIN_REFERENCE, Days, Layout, Ratio, Reference, psi
+
+ITEMS = pl.DataFrame(
+    {
+        "item_id": [f"p{number}" for number in range(20)],
+        "title": [f"product {number}" for number in range(20)],
+        "category": [["a"] if number < 15 else ["b"] for number in range(20)],
+        "price": [float(10 + number) for number in range(20)],
+    }
+)
+
+
+def log(days: int, seed: int = 0, users: int = 120) -> pl.DataFrame:
+    """A quiet shop: each day some users view, search, click, put into the cart and buy."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for day in range(days):
+        size = rng.poisson(700)
+        kind = rng.choice(["view", "search", "click", "cart", "purchase"], size, p=[0.3, 0.2, 0.3, 0.1, 0.1])
+        item = np.minimum(rng.geometric(0.15, size) - 1, 19)
+        rows.append(
+            pl.DataFrame(
+                {
+                    "user_id": [f"u{user}" for user in rng.integers(users, size=size)],
+                    "ts": 20_000 * DAY_US + day * DAY_US + np.sort(rng.integers(DAY_US, size=size)),
+                    "event": kind,
+                    "item_id": [
+                        None if one == "search" else f"p{number}" for one, number in zip(kind, item, strict=True)
+                    ],
+                    "query": [
+                        f"q{number % 7}" if one == "search" else None for one, number in zip(kind, item, strict=True)
+                    ],
+                    "value": np.where(kind == "purchase", 10.0 + item, np.nan),
+                }
+            ).with_columns(pl.col("value").fill_nan(None))
+        )
+    return pl.concat(rows)
+
+
+LOG = log(40)
+LAST = pl.col("ts") >= 20_039 * DAY_US
+
+
+@pytest.fixture(scope="module")
+def before() -> dict:
+    return profile(days_of(LOG.filter(~LAST), ITEMS))
+
+
+def test_psi_is_zero_for_the_same_mix_and_the_textbook_value_for_another() -> None:
+    assert psi(np.array([200.0, 800.0]), np.array([2e6, 8e6])) == pytest.approx(0, abs=1e-5)
+    expected = (0.3 - 0.2) * np.log(0.3 / 0.2) + (0.7 - 0.8) * np.log(0.7 / 0.8)
+    assert psi(np.array([3e6, 7e6]), np.array([2e6, 8e6])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_false_alarms_of_all_figures_together_are_as_rare_as_stated() -> None:
+    rng = np.random.default_rng(0)
+    layout = Layout(("a", "b"), {"share of b": Ratio("b", "a")}, {"mix": "m:"})
+    names = ("a", "b", "m:0", "m:1", "m:2", "m:3")
+    alarms = 0
+    for run in range(25):
+        level = np.exp(0.05 * rng.standard_normal((48, 1, 1)))
+        counts = rng.poisson(level * np.array([2.0, 0.5, 0.4, 0.4, 0.6, 0.6]), (48, 200, 6)).astype(float)
+        days = Days(names, counts, np.arange(48))
+        reference = Reference(days.take(slice(0, 28)), layout, seed=run)
+        alarms += sum(bool(reference.findings(day)) for day in days.totals[28:])
+    assert alarms <= 500 * 0.02
+
+
+def test_counts_of_a_day_are_those_of_its_rows() -> None:
+    days = days_of(LOG, ITEMS)
+    day = LOG.filter(LAST)
+    totals = dict(zip(days.names, days.totals[-1], strict=True))
+    assert totals["events"] == day.height
+    assert totals["users"] == day["user_id"].n_unique()
+    assert totals["purchase"] == day.filter(pl.col("event") == "purchase").height
+    assert totals["category:b"] == day["item_id"].is_in([f"p{number}" for number in range(15, 20)]).sum()
+    assert totals["squares"] == (day["user_id"].value_counts()["count"].cast(pl.Int64) ** 2).sum()
+    assert totals["value"] == pytest.approx(day["value"].sum())
+    assert totals["no_query"] == day["query"].null_count()
+    assert sum(value for name, value in totals.items() if name.startswith("hour:")) == day.height
+    assert sum(value for name, value in totals.items() if name.startswith("query:")) == day["query"].count()
+
+
+def test_a_quiet_day_passes(before: dict) -> None:
+    found = check(days_of(LOG, ITEMS), before)
+    assert (found.outcome, found.days) == ("pass", 1)
+    assert str(found) == "pass: 1 days look like those before"
+
+
+FAULTS = {
+    "volume of purchase": LOG.filter(~LAST | (pl.col("event") != "purchase")),
+    "mean value of a purchase": LOG.with_columns(value=pl.when(LAST).then(pl.col("value") * 100).otherwise("value")),
+    "share of events at the time of the user's last one": LOG.with_columns(
+        ts=pl.when(LAST).then(20_039 * DAY_US + 5).otherwise("ts")
+    ),
+    "mean squared events per user": pl.concat([LOG, LOG.filter(LAST).head(90).with_columns(user_id=pl.lit("u5"))]),
+    "share of events on products without a title": LOG.with_columns(
+        item_id=pl.when(LAST & (pl.int_range(pl.len()) % 3 == 0)).then(pl.lit("nobody knows")).otherwise("item_id")
+    ),
+}
+
+
+@pytest.mark.parametrize("figure", FAULTS)
+def test_a_fault_breaks_the_check_and_is_named(before: dict, figure: str) -> None:
+    found = check(days_of(FAULTS[figure], ITEMS), before)
+    assert found.outcome == "break"
+    assert figure in [finding.figure for _, finding in found.findings]
+    assert "2024-11-1" in str(found)
+    assert "deviation" in str(found)
+
+
+def test_another_taste_is_a_drift_and_not_a_break(before: dict) -> None:
+    last = LOG.filter(LAST)
+    wanted = "p" + (15 + pl.int_range(pl.len()) % 5).cast(pl.String)
+    changed = last.with_columns(item_id=pl.when(pl.col("item_id").is_not_null()).then(wanted))
+    found = check(days_of(pl.concat([LOG.filter(~LAST), changed]), ITEMS), before)
+    figures = {finding.figure for _, finding in found.findings}
+    assert "mix of category" in figures
+    assert figures <= checks.DRIFTS
+    assert found.outcome == "drift"
+
+
+def test_a_source_that_is_missing_from_all_days_is_found_in_the_known_ones(before: dict) -> None:
+    found = check(days_of(LOG.filter(pl.col("event") != "cart"), ITEMS), before)
+    assert found.outcome == "break"
+    assert found.missing[0].startswith("volume of cart on known days 0, ")
+
+
+def test_a_log_of_other_days_altogether_is_a_break(before: dict) -> None:
+    found = check(days_of(LOG.with_columns(pl.col("ts") - 400 * DAY_US), ITEMS), before)
+    assert found.missing == ("none of the days of the last preparation is there any more",)
+
+
+def test_without_a_last_preparation_the_end_is_checked_against_the_beginning() -> None:
+    assert check(days_of(LOG, ITEMS), None).outcome == "pass"
+    found = check(days_of(FAULTS["volume of purchase"], ITEMS), None)
+    assert found.outcome == "break"
+
+
+def test_too_few_days_are_not_judged() -> None:
+    short = LOG.filter(pl.col("ts") < (20_000 + MIN_REFERENCE) * DAY_US)
+    assert check(days_of(short, ITEMS), None).days == 0
+    with pytest.raises(ValueError, match="at least 8"):
+        Reference(days_of(short, ITEMS).take(slice(0, 3)), LAYOUT)
+
+
+def test_a_break_keeps_the_profile_of_the_last_good_preparation_until_it_is_accepted(tmp_path: Path) -> None:
+    good, bad = days_of(LOG.filter(~LAST), ITEMS), days_of(FAULTS["volume of purchase"], ITEMS)
+    checks.write(tmp_path, check(good, None), good)
+    first = checks.read(tmp_path)
+    assert first is not None
+    broken = check(bad, first["profile"])
+    checks.write(tmp_path, broken, bad)
+    second = checks.read(tmp_path)
+    assert second is not None
+    assert (second["outcome"], second["profile"]) == ("break", first["profile"])
+    checks.write(tmp_path, replace(broken, accepted="anna: the till was closed"), bad)
+    third = checks.read(tmp_path)
+    assert third is not None
+    assert third["accepted"] == "anna: the till was closed"
+    assert len(third["profile"]["days"]) == 40
+    assert check(bad, third["profile"]).days == 0
