@@ -73,7 +73,7 @@ def export(folder: Path, slates: int, users: int) -> tuple[Path, Path]:
                 "ts": ts,
                 "user_id": user,
                 "model_version": "v1",
-                "query": np.where(rng.random(num) < 0.4, names[items[:, 0] % 500], None),
+                "query": nullable(names[items[:, 0] % 500], rng.random(num) < 0.4),
                 "fallback": pl.Series([None] * num, dtype=pl.String),
                 "item_ids": names[items].tolist(),
             }
@@ -86,11 +86,16 @@ def export(folder: Path, slates: int, users: int) -> tuple[Path, Path]:
                 "ts": ts[row] + rng.integers(3_600_000_000, size=len(row)),
                 "event": rng.choice(["click", "cart", "purchase"], len(row), p=[0.8, 0.15, 0.05]),
                 "item_id": names[items[row, rng.integers(K, size=len(row))]],
-                "request_id": np.where(rng.random(len(row)) < 0.5, request[row], None),
+                "request_id": nullable(request[row], rng.random(len(row)) < 0.5),
                 "value": rng.random(len(row)),
             }
         ).write_parquet(folders[1] / f"{first}.parquet")
     return folders
+
+
+def nullable(values: np.ndarray, present: np.ndarray) -> pl.Series:
+    """Strings, null where they are not present."""
+    return pl.select(pl.when(pl.Series(present)).then(pl.Series(values))).to_series()
 
 
 if __name__ == "__main__":

@@ -68,7 +68,19 @@ def _run_through(name: str, config: Config, again: bool, **options: Any) -> None
         run_through(config, name, Display(), again, **options)
 
 
-_stage_command("prepare", "Read, validate, clean and split the log; write the prepared tables and the data report.")
+@app.command()
+def prepare(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    accept: Annotated[
+        str, typer.Option(metavar="REASON", help="Accept a log that differs from the last preparation; recorded.")
+    ] = "",
+    again: Again = False,
+) -> None:
+    """Read, validate, clean and split the log; write the prepared tables and the data report."""
+    _run_through("prepare", load(config, overrides or []), again or bool(accept), accept=accept)
+
+
 _stage_command("pretrain", "Pre-train the text encoder on catalogue and query text, then fine-tune it on clicks.")
 _stage_command("train", "Train the history model and the ranker; write a complete, unpublished bundle.")
 

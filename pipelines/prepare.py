@@ -20,19 +20,26 @@ import ray
 from pipelines import cluster
 from txrec.config import Config
 from txrec.data import preparation, sources, staging
+from txrec.data.prepared import PreparedData
 from txrec.data.report import Report, write_html
 from txrec.data.staging import Job, Read
 from txrec.errors import TxrecError
+from txrec.loop import preparation_check
 from txrec.progress import Progress, silent
 
 _LOOK_EVERY_S = 0.2
 
 
-def run(config: Config, progress: Progress = silent) -> Report:
-    """Reads, validates, cleans, splits and writes `config.data_dir` and the data report.
+def run(config: Config, progress: Progress = silent, accept: str = "") -> Report:
+    """Reads, validates, cleans, splits and writes `config.data_dir` and the data report; compares it with the last one.
+
+    Args:
+        config: of the run.
+        progress: told what is done.
+        accept: why a preparation that differs from the last one is accepted; empty = it is not.
 
     Raises:
-        DataError: a source cannot be used, or too much of it is rejected.
+        DataError: a source cannot be used, too much of it is rejected, or it differs from the last preparation.
     """
     if config.data.shop is not None:
         from txrec import simulator
@@ -42,6 +49,9 @@ def run(config: Config, progress: Progress = silent) -> Report:
     with cluster.connect():
         report = preparation.run(config, OnRay(), progress)
     write_html(report, config.reports_dir / "data.html")
+    if config.checks.compare:
+        progress("comparing with the last preparation", 0, None)
+        preparation_check.run(config, PreparedData.open(config.data_dir), accept)
     return report
 
 

@@ -562,6 +562,19 @@ class MonitorConfig(Section):
     """Parts in which an export is attributed; 0 = one per 200,000 rows."""
 
 
+class ChecksConfig(Section):
+    """Every preparation is compared with the last one of the same sources and settings."""
+
+    compare: bool = True
+    """Off = preparations are not compared."""
+    alpha: float = Field(0.005, gt=0, lt=1)
+    """Share of quiet days that may raise a false alarm."""
+    tolerance: float = Field(0.02, ge=0)
+    """Share by which the volumes of days that the last preparation held may differ from it."""
+    max_events: int = Field(500_000, ge=1)
+    """Events that are looked at; a larger log is judged by a part of its users."""
+
+
 class FigureConfig(Section):
     """A figure per user that an experiment is judged by."""
 
@@ -698,6 +711,8 @@ class Config(Section):
     """The demonstration's request."""
     tune: TuneConfig = TuneConfig()
     """Hyperparameter search."""
+    checks: ChecksConfig = ChecksConfig()
+    """Comparison of a preparation with the last one."""
     monitor: MonitorConfig = MonitorConfig()
     """Attribution and live figures."""
     experiments: ExperimentsConfig = ExperimentsConfig()

@@ -210,19 +210,19 @@ def check(days: Days, last: Mapping[str, Any] | None, alpha: float = ALPHA, tole
     return CheckDecision(outcome, found, missing, len(fresh))
 
 
-def profile(days: Days) -> dict[str, Any]:
-    """Volumes by day, as JSON holds them: the next preparation is compared with it."""
+def profile(days: Days, settings: str = "") -> dict[str, Any]:
+    """Volumes by day, as JSON holds them: the next preparation of the same settings is compared with it."""
     columns = [days.names.index(name) for name in LAYOUT.volumes]
     table = {str(int(day)): row[columns].tolist() for day, row in zip(days.days, days.totals, strict=True)}
-    return {"volumes": list(LAYOUT.volumes), "days": table}
+    return {"settings": settings, "volumes": list(LAYOUT.volumes), "days": table}
 
 
-def write(folder: Path, decision: CheckDecision, days: Days) -> None:
+def write(folder: Path, decision: CheckDecision, days: Days, settings: str = "") -> None:
     """Writes `checks.json`; the profile in it is replaced only where the preparation may be used."""
     file = folder / "checks.json"
     former = read(folder)
     usable = decision.outcome != "break" or decision.accepted
-    kept = profile(days) if usable else (former or {}).get("profile")
+    kept = profile(days, settings) if usable else (former or {}).get("profile")
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_name("checks.json.partial")
     text = {"checked": datetime.now(UTC).isoformat(), **decision.to_dict(), "profile": kept}

@@ -28,7 +28,7 @@ _MAD = 1.4826  # median absolute deviation to standard deviation of a normal var
 _FLOOR = 0.01  # least scale of a figure, in log units: smaller deviations are of no interest
 _PSI_PRIOR = 0.5  # count added to every bin
 _NOISE = 0.5  # share of a full resampling's noise: reference days have their own already, this makes them many
-_LEAST = 3.0  # least threshold, for figures that never differ among the reference days
+_LEAST = 4.0  # least threshold, for figures that never differ among the reference days
 
 
 @dataclass(frozen=True)
