@@ -27,6 +27,8 @@ from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender.recommender import Recommender
 from txrec.registry.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Config:

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from tests.txrec.data.workbench import HEADER, prepared, write
@@ -37,6 +38,7 @@ def test_the_terminal_shows_rows_by_reason(tmp_path: Path) -> None:
     assert report.headline().startswith("61 rows read, ")
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_network_and_draws_every_plot(tmp_path: Path) -> None:
     _log(tmp_path)
     report, _ = prepared(tmp_path)

@@ -131,6 +131,7 @@ assert (found.item_idx == right(items, items[5:13], 100)).all()
 """
 
 
+@pytest.mark.slow
 def test_a_scan_is_right_on_processors_whose_sums_of_bytes_saturate() -> None:
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", PLAIN], env=environment, capture_output=True, text=True, check=False)

@@ -232,6 +232,7 @@ def test_old_slates_leave_the_figures() -> None:
     assert sorted(live.figures()["hour"]) == ["1970-01-01T04"]
 
 
+@pytest.mark.slow
 def test_intervals_take_users_as_clusters() -> None:
     rng = np.random.default_rng(0)
     slate = {**SLATE, "variant": "production", "item_ids": ["p1"], "scores": [0.5]}

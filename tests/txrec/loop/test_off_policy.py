@@ -50,6 +50,7 @@ def logs() -> list[SlateLog]:
     return [SHOP.log(seed) for seed in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ALL)
 def test_the_interval_holds_the_true_value_as_often_as_it_says(logs: list[SlateLog], estimator: Estimator) -> None:
     runs = [estimate(log, estimator, Requirements(min_effective=30)) for log in logs]

@@ -80,6 +80,7 @@ def test_gradients_and_their_norm_equal_those_of_dense_training(tiny: PreparedDa
     torch.testing.assert_close(found[0], found[1])
 
 
+@pytest.mark.slow
 def test_it_learns_as_well_as_dense_training(tiny: PreparedData) -> None:
     best = {}
     for choice in ("adamw", "rowwise"):

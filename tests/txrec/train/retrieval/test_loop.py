@@ -53,6 +53,7 @@ def nothing(_: Trainer, __: EpochReport) -> None:
     """Keeps no record."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
 def test_it_overfits_eight_users(tiny: PreparedData, loss: str) -> None:
     settings = {"max_epochs": 200, "batch_size": 8, "lr": 1e-2, "loss": loss, "num_negatives": 57}
@@ -67,6 +68,7 @@ def test_it_overfits_eight_users(tiny: PreparedData, loss: str) -> None:
     assert (best == batch.target[wanted]).double().mean() > 0.8  # by chance: 1 in 60
 
 
+@pytest.mark.slow
 def test_it_learns_what_comes_next_and_not_only_what_is_popular(tiny: PreparedData) -> None:
     run = trainer(tiny, train=TRAIN.model_copy(update={"max_epochs": 60, "lr": 5e-3}))
     run.run(nothing)
@@ -130,6 +132,7 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(tiny: Pr
     assert figures(measure(run.objective.model, run.cases, None))["ndcg@10"] == pytest.approx(run.state.best)
 
 
+@pytest.mark.slow
 def test_a_compiled_decoder_trains_and_saves_as_the_plain_one(tiny: PreparedData, tmp_path: Path) -> None:
     runs = [trainer(tiny, train=TRAIN.model_copy(update={"compile": compiled})) for compiled in (False, True)]
     assert all(block._compiled_call_impl is not None for block in runs[1].objective.model.decoder.blocks)

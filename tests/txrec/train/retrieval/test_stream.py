@@ -146,6 +146,7 @@ def test_a_sample_of_all_cases_is_all_cases_and_a_smaller_one_is_some_of_them(pi
     assert asked(other) != asked(few)
 
 
+@pytest.mark.slow
 def test_training_streams_and_learns(pieces: PreparedData, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = Config(
