@@ -170,7 +170,7 @@ def _log(config: Config, impressions: Path | None, events: Path | None) -> tuple
         raise StageError(f"{state}: no slates are kept here; run `txrec serve CONFIG` and send requests to it")
     store = open_history(state)
     try:
-        shown, happened = (pl.DataFrame(pl.from_arrow(table)) for table in (store.shown(), store.export()))
+        shown, happened = (pl.DataFrame(pl.from_arrow(table)) for table in (store.impressions(), store.export()))
     finally:
         store.close()
     return shown.lazy(), happened.lazy()

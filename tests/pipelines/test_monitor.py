@@ -38,7 +38,7 @@ def served(folder: Path, better: float = 0.0, users: int = 600) -> Config:
         if rng.random() < 0.3 + better * canary:
             event = Event("click", "p2", "lamp", NOON + user + 1_000)
             clicks.append(LoggedEvent(f"e{user}", f"u{user}", event, None, f"r{user}"))
-    store.show(slates)
+    store.log_impressions(slates)
     store.append(clicks)
     store.close()
     return config
