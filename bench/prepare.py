@@ -5,8 +5,8 @@
 A generated log is streamed to disk, then prepared twice: by `pipelines.prepare` on a local Ray cluster and by
 `bench/peers/polars_prepare.py` in one process; both read the same files and validate, deduplicate, normalise, split
 and build user sequences. Times are those of the work itself; starting Ray and drawing the report's page, which the
-script has no counterpart of, are stated apart. Peak memory is the sum of
-the proportional set sizes (PSS) of all processes, so that shared memory counts once.
+script has no counterpart of, are stated apart. Peak memory is the sum of the proportional set sizes (PSS) of all
+processes, Ray's object store included: its shared memory counts once.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that either side may use")
     parser.add_argument("--skip-peer", action="store_true", help="measure txrec only")
     parser.add_argument("--folder", help="where the temporary folder goes; it needs about 60 bytes a row")
+    parser.add_argument("--stats", action="store_true", help="print Ray Data's statistics of its operators")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.small:
@@ -189,8 +189,11 @@ def _compare(folder: Path, rows: int, args: argparse.Namespace) -> dict[str, flo
         }
     for name, value in figures.items():
         print(f"{name:>24}  {value:>18,.2f}")
-    for phase, seconds in own.report["phases"].items():
-        print(f"{phase:>24}  {seconds:>18,.2f} s, {seconds / own.report['seconds']:.0%} of the time")
+    for step, seconds in own.report["timing"]["steps"].items():
+        print(f"{step:>40}  {seconds:>8,.2f} s, {seconds / own.report['seconds']:.0%} of the time")
+    if args.stats:
+        for step, text in own.report["timing"]["operators"].items():
+            print(f"\n== {step}\n{text}")
     return {name: round(value, 4) for name, value in figures.items()}
 
 
@@ -235,20 +238,6 @@ def _pss(process: psutil.Process) -> int:
         return 0  # it ended between listing and reading
 
 
-class _Phases:
-    """A progress that notes when each phase began."""
-
-    def __init__(self) -> None:
-        self._began: dict[str, float] = {}
-
-    def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:  # noqa: ARG002
-        self._began.setdefault(phase, time.perf_counter())
-
-    def seconds(self, end: float) -> dict[str, float]:
-        bounds = [*self._began.values(), end]
-        return {phase: after - began for phase, (began, after) in zip(self._began, pairwise(bounds), strict=True)}
-
-
 def _prepare_here(folder: Path, cores: int) -> None:
     """The child's part: runs the job and prints what it took as JSON."""
     sys.path.insert(0, str(ROOT))
@@ -259,18 +248,18 @@ def _prepare_here(folder: Path, cores: int) -> None:
     from txrec.data.prepared import PreparedData
     from txrec.data.report import write_html
 
-    config, phases = load(folder / "bench.toml"), _Phases()
+    config = load(folder / "bench.toml")
     started = time.perf_counter()
     with cluster.connect():
         connected = time.perf_counter()
-        report = preparation.run(config, prepare.OnRay(), phases)
+        report = preparation.run(config, prepare.RayData())
         done = time.perf_counter()
         write_html(report, config.reports_dir / "data.html")
         page_s = time.perf_counter() - done
     kept = PreparedData.open(config.data_dir).meta.num_events
     seconds, startup_s = done - connected, connected - started
     times = {"seconds": seconds, "startup_s": startup_s, "page_s": page_s}
-    print(json.dumps({**times, "kept": kept, "phases": phases.seconds(done)}))
+    print(json.dumps({**times, "kept": kept, "timing": vars(report.timing)}))
 
 
 if __name__ == "__main__":

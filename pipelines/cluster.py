@@ -14,7 +14,12 @@ _ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # 1.6 times the requests a second of the default
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # a second port that nobody uses, and 30 s of draining it at the end
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "20000",  # by default 1 s: every step would start its workers anew
 }
+
+# Ray Data keeps the map and the reduce tasks of an exchange in worker pools of their own by these variables. With both
+# set for every task they share one pool: a worker takes seconds and 150 MiB to start.
+_ONE_EXCHANGE_POOL = {"env_vars": {"RAY_DATA_SHUFFLE_MAP_WORKER": "1", "RAY_DATA_SHUFFLE_REDUCE_WORKER": "1"}}
 
 
 def set_environment() -> None:
@@ -54,9 +59,15 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     if dashboard:  # a trial brings several processes that only wait, which Ray warns of on small machines
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="auto", runtime_env=_ONE_EXCHANGE_POOL, log_to_driver=False, logging_level=logging.ERROR)
     else:
-        ray.init(address="local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            runtime_env=_ONE_EXCHANGE_POOL,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     _hush()
     try:
         yield

@@ -1,33 +1,48 @@
-"""The Ray job that turns raw files into prepared tables: chunks are read, partitions of users cleaned, in a stream.
+"""`txrec prepare`: the dataflow of `txrec.data.preparation` as Ray Data operators.
 
-Ray tasks do the pieces of the work and return their figures; the rows themselves go from worker to worker through the
-run's staging folder, dealt by a hash of the user, so that nothing larger than a block or a partition is ever in memory
-and nothing but figures reaches this process. Rows of a database come through Ray Data, which is imported for them only:
-it costs every worker that loads it more than a second. On a cluster the run's folder must be shared by its machines.
+    read       tasks of a Datasource, one per chunk of a source
+    exchange   `repartition(keys=...)`: Ray Data's hash shuffle, tasks that can be repeated on any machine
+    map        `map_batches` over whole Arrow blocks; the first after an exchange runs inside its reduce tasks
+    gather     `repartition(1)`
+    hold       `materialize`: blocks stay in the object store, which spills to disk
+
+Rows go from machine to machine through Ray's object store alone; machines share the run's storage and nothing else.
+A task that is lost with its worker or its machine is repeated and comes to the same rows.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import ray
+import ray.data
+from ray.data.block import BlockMetadata
+from ray.exceptions import RayTaskError
 
 from pipelines import cluster
 from txrec.config import Config
-from txrec.data import preparation, sources, staging
+from txrec.data import parcels, preparation
+from txrec.data.preparation import Tables
 from txrec.data.prepared import PreparedData
 from txrec.data.report import Report, write_html
-from txrec.data.staging import Job, Read
-from txrec.errors import TxrecError
+from txrec.data.sources import Chunk
+from txrec.errors import InvariantError, TxrecError
 from txrec.loop import preparation_check
 from txrec.progress import Progress, silent
 
-_LOOK_EVERY_S = 0.2
+BLOCK_BYTES = 32 << 20
+"""Blocks of rows before an exchange, and how many bytes of them one of its map tasks partitions."""
+_SETTINGS = {
+    "target_max_block_size": BLOCK_BYTES,
+    "shuffle_input_batch_bytes": BLOCK_BYTES,  # the default, 1 GiB, leaves all but one core idle
+    "shuffle_compression": "lz4",  # zstd, the default, takes twice the time of the exchange
+    "enable_progress_bars": False,
+    "print_on_execution_start": False,
+}
 
 
 def run(config: Config, progress: Progress = silent, accept: str = "") -> Report:
@@ -47,7 +62,7 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
         progress("generating the shop", 0, None)
         simulator.write(config.data.shop, Path(config.data.root))
     with cluster.connect():
-        report = preparation.run(config, OnRay(), progress)
+        report = preparation.run(config, RayData(), progress)
     write_html(report, config.reports_dir / "data.html")
     if config.checks.compare:
         progress("comparing with the last preparation", 0, None)
@@ -55,66 +70,122 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
     return report
 
 
-class OnRay:
-    """Runs the pieces as Ray tasks, one a CPU."""
+@dataclass(frozen=True)
+class RayData:
+    """Runs a dataflow on the Ray cluster that this process is connected to."""
 
-    def each(self, function: Callable[[Any], Any], tasks: Sequence[Any], done: Callable[[int], None]) -> list[Any]:
-        """Implements `Executor`."""
-        shared, call = ray.put(function), ray.remote(_call)
-        running = [call.remote(shared, task) for task in tasks]
-        waiting = running
-        try:
-            while waiting:
-                finished, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_LOOK_EVERY_S)
-                for _, error in ray.get(finished):
-                    if error is not None:
-                        raise error
-                if finished:
-                    done(len(running) - len(waiting))
-        finally:
-            for task in waiting:  # after an error
-                ray.cancel(task)
-        return [result for result, _ in ray.get(running)]
+    _statistics: dict[str, str] = field(default_factory=dict)
 
-    def read_sql(self, job: Job, chunk: sources.Chunk) -> Read:
-        """Implements `Executor`."""
-        import ray.data
+    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
+        """Implements `preparation.Engine`."""
+        with _settings():
+            source = ChunkSource(function, chunks)
+            return _Dataset(ray.data.read_datasource(source, override_num_blocks=len(chunks)), self._statistics)
 
-        source = sources.sources_of(job.config.data, chunk.table)[chunk.source]
-        address = sources.address_of(source)
-        context = ray.data.DataContext.get_current()
-        kept_order = context.execution_options.preserve_order
-        context.execution_options.preserve_order = True
-        try:
-            rows = ray.data.read_sql(source.sql, partial(sources.connect, address), override_num_blocks=1).map_batches(
-                _SqlStager,
-                fn_constructor_args=(job, chunk),
-                batch_format="pyarrow",
-                batch_size=None,
-                compute=ray.data.ActorPoolStrategy(size=1),
-                num_cpus=0,
+    def statistics(self) -> dict[str, str]:
+        """Implements `preparation.Engine`."""
+        return dict(self._statistics)
+
+
+class ChunkSource(ray.data.Datasource):
+    """The chunks of the declared sources as a Ray Data source: a read task for each."""
+
+    def __init__(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._function, self._chunks = function, chunks
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before reading: chunks may be packed files."""
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,  # noqa: ARG002
+        per_task_row_limit: int | None = None,
+        data_context: Any = None,  # noqa: ARG002
+    ) -> list[ray.data.ReadTask]:
+        """One task per chunk, whatever the parallelism asked for: rows are numbered within chunks."""
+        return [
+            ray.data.ReadTask(
+                partial(self._function, chunk),
+                BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=(chunk.path,)),
+                per_task_row_limit=per_task_row_limit,
             )
-            states = [Read(**json.loads(row["read"])) for row in rows.iter_rows()]
-        finally:
-            context.execution_options.preserve_order = kept_order
-        nothing = staging.Stager(job, chunk).result()
-        return max(states, key=lambda state: state.num_lines, default=nothing)
+            for chunk in self._chunks
+        ]
 
 
-def _call(function: Callable[[Any], Any], task: Any) -> tuple[Any, TxrecError | None]:
-    """One task; an error of the user's is a result, everything else fails the job."""
+@dataclass(frozen=True, eq=False)
+class _Dataset:
+    """`preparation.Tables` as a Ray Data dataset."""
+
+    dataset: ray.data.Dataset
+    statistics: dict[str, str]
+
+    def map(self, function: Callable[[pa.Table], pa.Table]) -> Tables:
+        return self._like(
+            self.dataset.map_batches(function, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+        )
+
+    def exchange(self, key: str, num_partitions: int) -> Tables:
+        return self._like(self.dataset.repartition(num_partitions, keys=[key]))
+
+    def gather(self) -> Tables:
+        return self._like(self.dataset.repartition(1))
+
+    def union(self, other: Tables) -> Tables:
+        if not isinstance(other, _Dataset):
+            raise TypeError(f"tables of two engines: {type(other).__name__}")
+        return self._like(self.dataset.union(other.dataset))
+
+    def hold(self, step: str) -> Tables:
+        return self._like(self._executed(step))
+
+    def collect(self, step: str) -> pa.Table:
+        blocks = ray.get(self._executed(step).to_arrow_refs())
+        return parcels.together(block for block in blocks if block.num_rows)
+
+    def _executed(self, step: str) -> ray.data.Dataset:
+        try:
+            with _settings():
+                executed: ray.data.Dataset = self.dataset.materialize()
+        except Exception as error:
+            raise _cause_of(error) from None
+        self._note(step, executed.stats())
+        return executed
+
+    def _note(self, step: str, text: str) -> None:
+        """Keeps the statistics of the operators of this execution; it repeats those of held datasets before it."""
+        known = {operator for noted in self.statistics.values() for operator in noted.split("\n\n")}
+        new = [operator.strip() for operator in text.split("\n\n")]
+        new = [operator for operator in new if operator not in known and "[execution cached]" not in operator]
+        self.statistics[step] = "\n\n".join(filter(None, [self.statistics.get(step), *new]))
+
+    def _like(self, dataset: ray.data.Dataset) -> Tables:
+        return _Dataset(dataset, self.statistics)
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Ray Data's settings for a preparation; others find theirs unchanged afterwards."""
+    context = ray.data.DataContext.get_current()
+    before = {name: getattr(context, name) for name in _SETTINGS}
+    for name, value in _SETTINGS.items():
+        setattr(context, name, value)
     try:
-        return function(task), None
-    except TxrecError as error:
-        return None, error
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
-class _SqlStager:
-    """Numbers and stages the rows of one statement; a single actor, so that they keep their order."""
-
-    def __init__(self, job: Job, chunk: sources.Chunk) -> None:
-        self._stager = staging.Stager(job, chunk)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        self._stager.add(sources.block_of(pl.DataFrame(pl.from_arrow(table)), self._stager.num_lines))
-        return pa.table({"read": [json.dumps(asdict(self._stager.result()))]})
+def _cause_of(error: BaseException) -> BaseException:
+    """The error that a function raised in a worker, out of Ray's wrapping; the same if there is none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RayTaskError):
+            seen = seen.cause
+        if isinstance(seen, TxrecError | InvariantError) and not isinstance(seen, RayTaskError):
+            return seen
+        seen = seen.__cause__ or seen.__context__ if seen is not None else None
+    return error

@@ -1,11 +1,15 @@
 """The preparation job on Ray, and on the real data sets."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 
 from pipelines import prepare
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, write
@@ -45,11 +49,53 @@ def test_ray_prepares_exactly_what_one_process_does(
     assert figures[0] == figures[1]
     assert dict(figures[0]["rejected"]) == {"wrong_field_count": 1, "missing_user": 1}
     assert (tmp_path / "ray" / "runs" / "bench" / "reports" / "data.html").stat().st_size > 10_000
-    assert not (tmp_path / "ray" / "runs" / "bench" / "staging").exists()
+    tables = [_contents(tmp_path / name / "runs" / "bench" / "data") for name in ("ray", "process")]
+    tables = [
+        {name: data for name, data in each.items() if "rejected" not in name} for each in tables
+    ]  # they name files
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 3
+    timing = json.loads((tmp_path / "ray" / "runs" / "bench" / "reports" / "data.json").read_text())["timing"]
+    assert "HashShuffleReduce" in timing["operators"]["reading, exchanging and cleaning"]
+    page = (tmp_path / "ray" / "runs" / "bench" / "reports" / "data.html").read_text()
+    assert "Where time went" in page
+    assert "MapBatches(_written)" in page
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Every prepared table by its path; the fingerprint in meta.json depends on the paths of the sources."""
+    tables = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "meta.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in tables}
 
 
 @pytest.mark.ray
-def test_an_error_in_a_worker_reaches_the_user_as_his(tmp_path: Path, ray_cluster: None) -> None:
+@pytest.mark.timeout(200)
+def test_three_nodes_write_the_same_bytes_as_one_process_though_a_worker_and_a_node_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "RANGE_BYTES", 20_000)
+    write(tmp_path, "events.csv", _log(6_000))
+    settings = {"split": {"kind": "global_time"}, "num_partitions": 6}
+    alone = configured(tmp_path, prepare=settings).model_copy(update={"runs_root": str(tmp_path / "alone")})
+    report = preparation.run(alone, preparation.InProcess())
+
+    spread = configured(tmp_path, prepare=settings)
+    config = tmp_path / "spread.toml"
+    config.write_text(tomli_w.dumps(spread.model_dump(mode="json", exclude_defaults=True)))
+    command = [sys.executable, "-m", "tests.pipelines.prepare_on_nodes", str(config), "20000"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ""}
+    done = subprocess.run(
+        command, cwd=CONFIGS.parent, env=environment, capture_output=True, text=True, check=False, timeout=190
+    )
+    assert done.returncode == 0, done.stderr
+    assert "killed worker ray::" in done.stdout
+    assert "killed node" in done.stdout
+    assert f"kept {report.total.kept}" in done.stdout
+    assert _contents(spread.data_dir) == _contents(alone.data_dir)
+
+
+@pytest.mark.ray
+def test_an_error_in_a_worker_reaches_the_user_as_raised(tmp_path: Path, ray_cluster: None) -> None:
     import gzip
 
     content = gzip.compress(_log(20_000).encode())
@@ -105,7 +151,7 @@ def _real(name: str, real_data: Path, folder: Path) -> tuple[Report, PreparedDat
 def test_best_buy_has_its_published_test_week(real_data: Path, tmp_path: Path) -> None:
     report, data = _real("bestbuy", real_data, tmp_path)
     assert report.row_counts["events"].as_json() == {"read": 30_933, "kept": 30_933, "rejected": {}}
-    assert report.facts.by_split["test"] == 4_162
+    assert report.statistics.by_split["test"] == 4_162
     assert data.meta.num_queries > 3_000
 
 
@@ -113,7 +159,7 @@ def test_best_buy_has_its_published_test_week(real_data: Path, tmp_path: Path) -
 def test_movielens_has_its_published_shape(real_data: Path, tmp_path: Path) -> None:
     report, data = _real("movielens-1m", real_data, tmp_path)
     assert (data.meta.num_users, data.meta.num_items, data.meta.num_events) == (6_040, 3_416, 999_611)
-    assert report.facts.by_split == {"train": 999_611 - 2 * 6_040, "validation": 6_040, "test": 6_040}
+    assert report.statistics.by_split == {"train": 999_611 - 2 * 6_040, "validation": 6_040, "test": 6_040}
     assert data.items["title"].null_count == 0
     first = data.sequences
     assert first.item_idx.min() >= 1

@@ -1,8 +1,7 @@
-"""Rules over whole histories: order, duplicates, robots, sessions, the search that led to a click, k-core.
+"""Cleaning rules over whole histories: order, duplicates, bots, sessions, queries of clicks, k-core.
 
-A frame here holds all events of some users. `in_order` sorts it and numbers its users; every other function expects
-that order. A rule is a function from the frame to the rows that it drops (a mask), so each can be read, tested and
-reported on its own.
+A frame holds all events of some users. `in_order` sorts it and numbers its users; every other function expects that
+order. A rule maps the frame to a mask of the rows that it drops, so each can be tested and reported by itself.
 """
 
 from collections.abc import Callable
@@ -47,18 +46,18 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def clean(events: pl.DataFrame, cfg: PrepareConfig, has_time: bool) -> tuple[pl.DataFrame, list[Dropped]]:
-    """Applies the rules in order; what is left plus what was dropped is what came in.
+    """Applies the rules in order; kept and dropped events together are the events given.
 
     Returns:
-        The kept events with their `session` and filled queries, and what each rule dropped.
+        The kept events with their `session` and filled queries, and the events dropped per rule.
     """
     rules: list[tuple[Reason, Callable[[pl.DataFrame], NDArray[np.bool_]]]] = []
     if cfg.drop_duplicates and has_time:
         rules.append((Reason.DUPLICATE, lambda frame: duplicates(frame, cfg.duplicate_window_s)))
     if cfg.robot_events_per_minute and has_time:
-        rules.append((Reason.ROBOT_RATE, lambda frame: of_fast_users(frame, cfg.robot_events_per_minute)))
+        rules.append((Reason.ROBOT_RATE, lambda frame: bot_users_by_rate(frame, cfg.robot_events_per_minute)))
     if cfg.robot_item_flood:
-        rules.append((Reason.ROBOT_FLOOD, lambda frame: of_flooding_users(frame, cfg.robot_item_flood)))
+        rules.append((Reason.ROBOT_FLOOD, lambda frame: bot_users_by_item(frame, cfg.robot_item_flood)))
     dropped = []
     for reason, rule in rules:
         mask = rule(events)
@@ -72,7 +71,7 @@ def clean(events: pl.DataFrame, cfg: PrepareConfig, has_time: bool) -> tuple[pl.
 def duplicates(events: pl.DataFrame, window_s: float) -> NDArray[np.bool_]:
     """Events that repeat an earlier one of the same user, item, kind and query within the window.
 
-    A repeat counts from the one before it, dropped or not: a stutter of any length leaves its first event.
+    The window starts at the previous repeat, dropped or not: a series of repeats of any length leaves its first event.
 
     Args:
         events: in order, with times.
@@ -94,8 +93,8 @@ def duplicates(events: pl.DataFrame, window_s: float) -> NDArray[np.bool_]:
     return mask
 
 
-def of_fast_users(events: pl.DataFrame, events_per_minute: float) -> NDArray[np.bool_]:
-    """All events of users that have more than so many events within some 60 seconds."""
+def bot_users_by_rate(events: pl.DataFrame, events_per_minute: float) -> NDArray[np.bool_]:
+    """(N,) Mask of all events of users with more than `events_per_minute` events within any 60 seconds."""
     user, ts = events["user"].to_numpy(), events["ts"].to_numpy()
     span = int(events_per_minute)  # event i and the one `span` later are span + 1 events
     fast = (user[span:] == user[:-span]) & (ts[span:] - ts[:-span] < _MINUTE_US)
@@ -103,8 +102,8 @@ def of_fast_users(events: pl.DataFrame, events_per_minute: float) -> NDArray[np.
     return mask
 
 
-def of_flooding_users(events: pl.DataFrame, num_events: int) -> NDArray[np.bool_]:
-    """All events of users that have more than so many events on one item."""
+def bot_users_by_item(events: pl.DataFrame, num_events: int) -> NDArray[np.bool_]:
+    """(N,) Mask of all events of users with more than `num_events` events on one item."""
     per_item = events.filter(pl.col("item_id").is_not_null()).group_by("user", "item_id").len()
     flooding = per_item.filter(pl.col("len") > num_events)["user"].unique()
     mask: NDArray[np.bool_] = events["user"].is_in(flooding.implode()).to_numpy()
@@ -143,10 +142,19 @@ def sessions(events: pl.DataFrame, gap_s: float) -> NDArray[np.int32]:
     return of_user
 
 
-def rare(events: pl.DataFrame, cfg: PrepareConfig, rare_items: pl.Series) -> list[tuple[Reason, NDArray[np.bool_]]]:
-    """One round of k-core: rows on rare items, then rows of users that are left with too few events."""
-    on_rare = events["item_id"].is_in(rare_items.implode()).fill_null(value=False).to_numpy()
-    user = events["user"].to_numpy()
+def rare(
+    user: NDArray[np.int32], on_rare: NDArray[np.bool_], min_user_events: int
+) -> list[tuple[Reason, NDArray[np.bool_]]]:
+    """One round of k-core: rows on rare items, then rows of users that are left with too few events.
+
+    Args:
+        user: (N,) code of the user of every event.
+        on_rare: (N,) whether the event's item is rare.
+        min_user_events: users with fewer events are dropped.
+
+    Returns:
+        (reason, (N,) mask of the dropped rows), the masks disjoint.
+    """
     counts = np.bincount(user[~on_rare], minlength=int(user.max(initial=-1)) + 1)
-    of_rare = ~on_rare & (counts[user] < cfg.min_user_events)
+    of_rare = ~on_rare & (counts[user] < min_user_events)
     return [(Reason.RARE_ITEM, on_rare), (Reason.RARE_USER, of_rare)]

@@ -1,270 +1,362 @@
-"""Preparation from beginning to end: plan, read, clean, split, fit, write, and the sums that must hold.
+"""Preparation of a data set: the dataflow from source files to prepared tables, and the sums that must hold.
 
-The pieces of `txrec.data.staging` do the work; this module says in which order, adds up their figures and asserts that
-rows in = kept + rejected. Where the pieces run is the executor's affair.
+    events     read ──▶ exchange by user ──▶ clean ─┬▶ (k-core rounds) ─┬▶ count ─▶ fit vocabulary ─┐
+    items, judgments   read ────────────────────────┘                   └▶ write sequences, rejected ◀┘
+
+Rows travel between the functions as Arrow tables (`reading.event_rows` before the exchange, parcels after it). An
+`Engine` runs the dataflow: in one process here, as Ray Data operators in `pipelines.prepare`. Only figures reach the
+process that runs it. Rows in = kept + rejected is checked on what was really written.
 """
 
 import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial, reduce
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
 
 import polars as pl
+import pyarrow as pa
 
 from txrec.config import Config, fingerprint
-from txrec.data import facts, sources, split, staging
+from txrec.data import event_statistics, fitting, histories, parcels, reading, sources, split, writing
+from txrec.data.event_statistics import EventStatistics
+from txrec.data.fitting import DatasetSizes
+from txrec.data.job import Job
 from txrec.data.prepared import Meta
-from txrec.data.report import Report, RowCounts
+from txrec.data.reading import ChunkFigures
+from txrec.data.report import Report, RowCounts, Timing
 from txrec.data.sources import Chunk
-from txrec.data.staging import Cleaned, Job, Read
-from txrec.errors import DataError
+from txrec.errors import DataError, InvariantError
 from txrec.progress import Progress, silent
 from txrec.schema import DAY_US, parse_instant
 
-_SQL_ROWS = 100_000
 _PARTITION_BYTES = 48 << 20
-_FILES_A_QUARANTINE_PART = 256
+_MOST_PARTITIONS = 4_096
 
 
-class Executor(Protocol):
-    """Where the pieces run: in this process, or on a cluster."""
+class Tables(Protocol):
+    """Arrow tables of one schema, spread over the machines of an engine."""
 
-    def each(self, function: Callable[[Any], Any], tasks: Sequence[Any], done: Callable[[int], None]) -> list[Any]:
-        """Results of a function for every task, in the order of the tasks.
+    def map(self, function: Callable[[pa.Table], pa.Table]) -> "Tables":
+        """A function of every table; picklable, without state."""
 
-        Args:
-            function: picklable; touches no state but files.
-            tasks: picklable.
-            done: to be called with the number of finished tasks.
+    def exchange(self, key: str, num_partitions: int) -> "Tables":
+        """Rows with equal `key` in one table: `num_partitions` tables, which hold blocks of rows in any order."""
+
+    def gather(self) -> "Tables":
+        """All rows in one table."""
+
+    def union(self, other: "Tables") -> "Tables":
+        """The tables of both."""
+
+    def hold(self, step: str) -> "Tables":
+        """The same, computed now and kept for several uses.
 
         Raises:
-            TxrecError: what a task raised.
+            TxrecError: raised by a function.
         """
 
-    def read_sql(self, job: Job, chunk: Chunk) -> Read:
-        """Stages all rows of a SQL source, in their order."""
+    def collect(self, step: str) -> pa.Table:
+        """All rows in this process, computed now: for figures.
+
+        Raises:
+            TxrecError: raised by a function.
+        """
 
 
+class Engine(Protocol):
+    """A place where a dataflow runs: this process, or a cluster."""
+
+    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
+        """The tables of every chunk."""
+
+    def statistics(self) -> dict[str, str]:
+        """Step = the engine's own statistics of its operators, as text."""
+
+
+@dataclass(frozen=True)
 class InProcess:
-    """Runs one piece after the other, here."""
+    """Runs a dataflow in this process, one function call after the other; for tests and small data."""
 
-    def each(self, function: Callable[[Any], Any], tasks: Sequence[Any], done: Callable[[int], None]) -> list[Any]:
-        """Implements `Executor`."""
-        results = []
-        for task in tasks:
-            results.append(function(task))
-            done(len(results))
-        return results
+    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
+        """Implements `Engine`."""
+        return _InMemory([table for chunk in chunks for table in function(chunk)])
 
-    def read_sql(self, job: Job, chunk: Chunk) -> Read:
-        """Implements `Executor`."""
-        source = sources.sources_of(job.config.data, chunk.table)[chunk.source]
-        stager = staging.Stager(job, chunk)
-        with closing(sources.connect(sources.address_of(source))) as connection:
-            for frame in pl.read_database(source.sql, connection, iter_batches=True, batch_size=_SQL_ROWS):
-                stager.add(sources.block_of(frame, stager.num_lines))
-        return stager.result()
+    def statistics(self) -> dict[str, str]:
+        """Implements `Engine`."""
+        return {}
 
 
-def run(config: Config, executor: Executor, progress: Progress = silent) -> Report:
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    """`Tables` as a list."""
+
+    tables: list[pa.Table]
+
+    def map(self, function: Callable[[pa.Table], pa.Table]) -> Tables:
+        return _InMemory([function(table) for table in self.tables])
+
+    def exchange(self, key: str, num_partitions: int) -> Tables:
+        if not self.tables:
+            return self
+        whole = pa.concat_tables(self.tables)
+        keys = pl.DataFrame({key: pl.Series(whole[key])})
+        part = keys.hash_rows(seed=0) % num_partitions
+        numbers = range(num_partitions)
+        return _InMemory([whole.filter(pa.array((part == number).to_numpy())) for number in numbers])
+
+    def gather(self) -> Tables:
+        return _InMemory([pa.concat_tables(self.tables)]) if self.tables else self
+
+    def union(self, other: Tables) -> Tables:
+        if not isinstance(other, _InMemory):
+            raise TypeError(f"tables of two engines: {type(other).__name__}")
+        return _InMemory([*self.tables, *other.tables])
+
+    def hold(self, step: str) -> Tables:  # noqa: ARG002
+        return self
+
+    def collect(self, step: str) -> pa.Table:  # noqa: ARG002
+        return parcels.together(self.tables)
+
+
+def run(config: Config, engine: Engine, progress: Progress = silent) -> Report:
     """Reads, validates, cleans, splits; writes `config.data_dir` and the report's data.json.
 
     Raises:
+        ConfigError: a time of the configuration that is not ISO 8601.
         DataError: a source cannot be used, or too much of it is rejected.
+        InvariantError: rows were lost on the way.
     """
     plan = sources.plan(config.data)
     if config.data.events and not plan.has_time and config.prepare.split.kind == "global_time":
         raise DataError('the events have no times; map a column to ts or set prepare.split.kind = "leave_one_out"')
     _clear(config)
-    job = Job(config, plan, str(config.run_dir / "staging"), _num_partitions(config, plan), _latest_us(config))
-    try:
-        return _run(job, executor, progress)
-    finally:
-        shutil.rmtree(job.folder, ignore_errors=True)
-
-
-def _run(job: Job, executor: Executor, progress: Progress) -> Report:
-    each = _Each(executor, progress)
-    reads = _read_all(job, executor, each, progress)
-    row_counts = _row_counts(job, reads)
-    _check_rejected(job, reads, row_counts, each)
-    job = replace(job, windows=_windows(job, reads))
-    has_events = any(chunk.table == "events" for chunk in job.plan.chunks)
-    partitions = range(job.num_partitions if has_events else 0)
-    if job.has_core:
-        cleaned = each(partial(staging.clean_partition, job), partitions, "cleaning")
-        _count_cleaned(row_counts, cleaned)
-        _core(job, partitions, row_counts, each)
-        whole = facts.total(each(partial(staging.split_partition, job), partitions, "splitting"))
-    else:
-        both = each(partial(staging.clean_and_split_partition, job), partitions, "cleaning and splitting")
-        _count_cleaned(row_counts, [cleaned for cleaned, _ in both])
-        whole = facts.total([part for _, part in both])
-    (sizes,) = each(staging.build_vocabulary, [job], "fitting the vocabulary")
-    _count_items(row_counts, sizes)
-    each(partial(staging.write_sequences, job), partitions, "writing sequences")
-    quarantined = _write_rejected(job, reads, each)
-    _check_sums(row_counts, quarantined, whole, sizes)
-    _check_rejected(job, reads, row_counts, each)  # rules over histories count too
-    return _finish(job, reads, row_counts, whole, sizes)
+    addresses = {
+        chunk.number: sources.address_of(sources.sources_of(config.data, chunk.table)[chunk.source])
+        for chunk in plan.chunks
+        if not chunk.path
+    }
+    job = Job(config, plan, _num_partitions(config, plan), _latest_us(config), addresses)
+    return _Preparation(job, engine, _Clock(progress)).run()
 
 
 def _clear(config: Config) -> None:
-    """Removes what an earlier run left; its meta.json goes first, so that half a result is never taken for one."""
+    """Removes the result of an earlier run; its meta.json goes first, so that half a result is never taken for one."""
     (config.data_dir / "meta.json").unlink(missing_ok=True)
     shutil.rmtree(config.data_dir, ignore_errors=True)
-    shutil.rmtree(config.run_dir / "staging", ignore_errors=True)
     config.data_dir.mkdir(parents=True)
     config.reports_dir.mkdir(parents=True, exist_ok=True)
 
 
 def _num_partitions(config: Config, plan: sources.Plan) -> int:
-    return config.prepare.num_partitions or max(1, min(4096, plan.num_event_bytes // _PARTITION_BYTES))
+    by_size = max(1, min(_MOST_PARTITIONS, plan.num_event_bytes // _PARTITION_BYTES))
+    return config.prepare.num_partitions or by_size
 
 
 def _latest_us(config: Config) -> int:
     text = config.prepare.latest_time
-    if not text:
-        return int(time.time() * 1e6) + DAY_US
-    return parse_instant(text, "prepare.latest_time") + DAY_US
+    return (parse_instant(text, "prepare.latest_time") if text else int(time.time() * 1e6)) + DAY_US
 
 
-@dataclass(frozen=True)
-class _Each:
-    """Runs tasks and reports how many are done."""
+class _Clock:
+    """Notes when each step began, and passes it on as progress."""
 
-    executor: Executor
-    progress: Progress
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: dict[str, float] = {}
 
-    def __call__(self, function: Callable[[Any], Any], tasks: Sequence[Any], phase: str) -> list[Any]:
-        self.progress(phase, 0, len(tasks))
-        return self.executor.each(function, tasks, lambda done: self.progress(phase, done, len(tasks)))
+    def __call__(self, step: str) -> str:
+        self._progress(step, 0, None)
+        self._began.setdefault(step, time.perf_counter())
+        return step
 
-
-def _read_all(job: Job, executor: Executor, each: _Each, progress: Progress) -> list[Read]:
-    from_files = [chunk for chunk in job.plan.chunks if chunk.path]
-    reads: list[Read] = each(partial(staging.read_chunk, job), from_files, "reading")
-    for chunk in job.plan.chunks:
-        if not chunk.path:
-            progress("reading the database", 0, None)
-            reads.append(executor.read_sql(job, chunk))
-    return reads
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every step, up to the beginning of the next or to now."""
+        bounds = [*self._began.values(), time.perf_counter()]
+        return {step: after - began for step, (began, after) in zip(self._began, pairwise(bounds), strict=True)}
 
 
-def _windows(job: Job, reads: Sequence[Read]) -> tuple[int, int]:
-    kind = job.config.prepare.split.kind
-    if kind != "global_time" or not any(read.last_us for read in reads):
+class _Preparation:
+    """One run of the dataflow."""
+
+    def __init__(self, job: Job, engine: Engine, clock: _Clock) -> None:
+        self._job, self._engine, self._clock = job, engine, clock
+        self._chunks: list[ChunkFigures] = []
+        self._rows: dict[str, RowCounts] = {}
+
+    def run(self) -> Report:
+        partitions = self._read()
+        self._check_rejected(partitions)
+        self._job = replace(self._job, windows=_windows(self._job, self._chunks))
+        if self._job.has_core:
+            partitions = self._core(partitions)
+        fitted = self._fit(partitions)
+        statistics = event_statistics.total(EventStatistics(**one) for one in parcels.figures(fitted, "events"))
+        (sizes,) = (DatasetSizes(**one) for one in parcels.figures(fitted, "sizes"))
+        if sizes.num_repeated_items:
+            self._rows["items"].drop({"duplicate": sizes.num_repeated_items})
+        written = parcels.together([fitted, self._write(partitions)])
+        self._check_sums(written, statistics, sizes)
+        self._check_rejected()  # cleaning rules and the catalogue's duplicates count too
+        return self._finish(statistics, sizes)
+
+    def _read(self) -> Tables:
+        """Reads everything and cleans the events; counts rows in and out."""
+        job, step = self._job, self._clock("reading, exchanging and cleaning")
+        sources_read: list[Tables] = []
+        if events := job.chunks("events"):
+            rows = self._engine.read(partial(reading.event_rows, job), events)
+            exchanged = rows.exchange("user_id", job.num_partitions)
+            sources_read.append(exchanged.map(partial(histories.clean_partition, job)))
+        if others := job.chunks("items", "judgments"):
+            sources_read.append(self._engine.read(partial(reading.other_parcels, job), others))
+        tables = reduce(lambda one, other: one.union(other), sources_read).hold(step)
+        figures = tables.map(_figures).collect(self._clock("adding up"))
+        self._chunks = [ChunkFigures(**one) for one in parcels.figures(figures, "chunk")]
+        self._count(parcels.figures(figures, "cleaned"))
+        return tables
+
+    def _count(self, cleaned: list[dict[str, dict[str, int]]]) -> None:
+        table_of = {chunk.number: chunk.table for chunk in self._job.plan.chunks}
+        if sorted(one.chunk for one in self._chunks) != sorted(table_of):
+            raise InvariantError(f"{len(table_of)} chunks to read, figures of {len(self._chunks)}")
+        for one in sorted(self._chunks, key=lambda figures: figures.chunk):
+            counts = self._rows.setdefault(table_of[one.chunk], RowCounts())
+            counts.read += one.num_read
+            counts.kept += one.num_kept
+            counts.rejected.update(one.rejected)
+        if not any(counts.read for counts in self._rows.values()):
+            raise DataError("the sources hold no rows at all")
+        for dropped in cleaned:
+            self._rows["events"].drop(dropped["rejected"])
+
+    def _check_rejected(self, partitions: Tables | None = None) -> None:
+        """Stops when too much is rejected, once the rejected rows are written, so that one can look."""
+        limit = self._job.config.prepare.max_rejected_frac
+        for table, counts in self._rows.items():
+            if counts.num_rejected > limit * counts.read:
+                if partitions is not None:
+                    partitions.map(self._rejected_writer()).collect(self._clock("writing rejected rows"))
+                top = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common(5))
+                raise DataError(
+                    f"{counts.num_rejected:,} of {counts.read:,} rows of {table} are rejected ({top}), more than "
+                    f"prepare.max_rejected_frac = {limit:g} allows; the rows and their reasons are in "
+                    f"{self._job.config.data_dir / 'rejected'}: correct the source's declaration or raise the limit"
+                )
+
+    def _rejected_writer(self) -> Callable[[pa.Table], pa.Table]:
+        return partial(writing.write_rejected, self._job, writing.first_rows(self._job.plan, self._chunks))
+
+    def _core(self, partitions: Tables) -> Tables:
+        """k-core: rounds of dropping until nothing is rare any more."""
+        least, round_number, dropped = self._job.config.prepare.min_item_events, 1, True
+        while dropped:
+            step = self._clock(f"k-core, round {round_number}")
+            rare = partial(histories.rare_items, min_events=least)
+            counts = partitions.map(histories.count_item_events).gather().map(rare).collect(step)
+            items = parcels.unpack(counts, "rare")
+            if items is None:
+                break
+            partitions = partitions.map(partial(histories.drop_rare, self._job, items)).hold(step)
+            figures = parcels.figures(partitions.map(_figures).collect(step), "core")
+            for rejected in figures:
+                self._rows["events"].drop(rejected)
+            dropped, round_number = any(figures), round_number + 1
+        return partitions
+
+    def _fit(self, partitions: Tables) -> pa.Table:
+        """Splits and counts the events, fits the vocabulary, writes its tables; returns figures."""
+        fitted = partial(_fitted, self._job, self._rejected_writer())
+        counted = partitions.map(partial(_counted, self._job)).gather()
+        return counted.map(fitted).collect(self._clock("counting and fitting the vocabulary"))
+
+    def _write(self, partitions: Tables) -> pa.Table:
+        indices = writing.Indices.of(Path(self._job.config.data_dir))
+        write = partial(_written, self._job, indices, self._rejected_writer())
+        return partitions.map(write).collect(self._clock("writing sequences"))
+
+    def _check_sums(self, written: pa.Table, statistics: EventStatistics, sizes: DatasetSizes) -> None:
+        """Nothing is lost: rows in = kept + rejected, and both are really there."""
+        quarantined: Counter[str] = Counter()
+        for one in parcels.figures(written, "quarantine"):
+            quarantined.update(one)
+        rejected: Counter[str] = Counter()
+        for table, counts in self._rows.items():
+            rejected.update(counts.rejected)
+            _equal(f"rows of {table} read, kept and rejected", counts.read, counts.kept + counts.num_rejected)
+        _equal("rows counted as rejected, and written", dict(+rejected), dict(+quarantined))
+        kept = {table: counts.kept for table, counts in self._rows.items()}
+        events = sum(one["events"] for one in parcels.figures(written, "sequences"))
+        _equal("events kept, and counted", kept.get("events", 0), statistics.num_events)
+        _equal("events kept, and written", kept.get("events", 0), events)
+        _equal("judgments kept, and written", kept.get("judgments", 0), sum(sizes.judgments.values()))
+
+    def _finish(self, statistics: EventStatistics, sizes: DatasetSizes) -> Report:
+        job, config = self._job, self._job.config
+        timed = job.plan.has_time
+        meta = Meta(
+            fingerprint=fingerprint(config.prepare, config.text, sources.source_fingerprint(config.data)),
+            num_users=statistics.num_users,
+            num_events=statistics.num_events,
+            num_items=sizes.num_items,
+            num_trained_items=sizes.num_trained_items,
+            num_queries=sizes.num_queries,
+            num_categories=sizes.num_categories,
+            num_brands=sizes.num_brands,
+            num_price_buckets=sizes.num_price_buckets,
+            has_time=timed,
+            split_kind=config.prepare.split.kind,
+            validation_start_ts=job.windows[0],
+            test_start_ts=job.windows[1],
+            end_ts=max(one.last_us for one in self._chunks) if timed else 0,
+        )
+        first_us = min(one.first_us for one in self._chunks) if timed else 0
+        report = Report(
+            config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, str(config.data_dir),
+            Timing(self._clock.seconds(), self._engine.statistics()),
+        )  # fmt: skip
+        figures = {**report.as_json(), "timing": asdict(report.timing) if report.timing else None}
+        (config.reports_dir / "data.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        (config.data_dir / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")
+        return report
+
+
+def _windows(job: Job, chunks: Iterable[ChunkFigures]) -> tuple[int, int]:
+    timed = [one for one in chunks if one.last_us]
+    if job.config.prepare.split.kind != "global_time" or not timed:
         return (0, 0)
-    last_us = max(read.last_us for read in reads)
-    return split.windows(job.config.prepare.split, min(read.first_us for read in reads), last_us)
+    first_us, last_us = min(one.first_us for one in timed), max(one.last_us for one in timed)
+    return split.windows(job.config.prepare.split, first_us, last_us)
 
 
-def _row_counts(job: Job, reads: Sequence[Read]) -> dict[str, RowCounts]:
-    """Rows in and out, by table."""
-    row_counts: dict[str, RowCounts] = {}
-    table_of = {chunk.number: chunk.table for chunk in job.plan.chunks}
-    for read in reads:
-        counts = row_counts.setdefault(table_of[read.chunk], RowCounts())
-        counts.read += read.num_read
-        counts.kept += read.num_kept
-        counts.rejected.update(read.rejected)
-    if not any(counts.read for counts in row_counts.values()):
-        raise DataError("the sources hold no rows at all")
-    return row_counts
+def _figures(partitions: pa.Table) -> pa.Table:
+    return parcels.only(partitions, parcels.FIGURES)
 
 
-def _check_rejected(job: Job, reads: Sequence[Read], row_counts: dict[str, RowCounts], each: _Each) -> None:
-    """Stops when too much is rejected; the quarantine is written first, so that one can look."""
-    limit = job.config.prepare.max_rejected_frac
-    for table, counts in row_counts.items():
-        num_rejected = sum(counts.rejected.values())
-        if num_rejected > limit * counts.read:
-            _write_rejected(job, reads, each)
-            top = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common(5))
-            raise DataError(
-                f"{num_rejected:,} of {counts.read:,} rows of {table} are rejected ({top}), more than "
-                f"prepare.max_rejected_frac = {limit:g} allows; the rows and their reasons are in "
-                f"{job.config.data_dir / 'rejected'}: correct the source's declaration or raise the limit"
-            )
-
-
-def _count_cleaned(row_counts: dict[str, RowCounts], cleaned: Sequence[Cleaned]) -> None:
-    for part in cleaned:
-        row_counts["events"].drop(part.rejected)
-
-
-def _count_items(row_counts: dict[str, RowCounts], sizes: dict[str, Any]) -> None:
-    if sizes["num_repeated_items"]:
-        row_counts["items"].drop({"duplicate": sizes["num_repeated_items"]})
-
-
-def _core(job: Job, partitions: Sequence[int], row_counts: dict[str, RowCounts], each: _Each) -> None:
-    """k-core: rounds of dropping until nothing is rare any more."""
-    round_number, dropped = 0, True
-    while dropped:
-        phase = f"k-core, round {round_number + 1}"
-        each(partial(staging.count_items, job), partitions, phase)
-        step = partial(staging.core_partition, job, round_number=round_number)
-        cleaned = each(step, partitions, phase)
-        _count_cleaned(row_counts, cleaned)
-        dropped = any(part.rejected for part in cleaned)
-        round_number += 1
-
-
-def _write_rejected(job: Job, reads: Sequence[Read], each: _Each) -> Counter[str]:
-    names = [str(path) for path in job.staged("rejected")]
-    groups = [names[i : i + _FILES_A_QUARANTINE_PART] for i in range(0, len(names), _FILES_A_QUARANTINE_PART)]
-    write = partial(_write_group, job, staging.first_rows(job.plan, reads))
-    total: Counter[str] = Counter()
-    for counts in each(write, list(enumerate(groups)), "writing the quarantine"):
-        total.update(counts)
-    return total
-
-
-def _write_group(job: Job, first_rows: dict[int, int], task: tuple[int, list[str]]) -> dict[str, int]:
-    part, names = task
-    return staging.write_rejected(job, names, part, first_rows)
-
-
-def _check_sums(
-    row_counts: dict[str, RowCounts], quarantined: Counter[str], whole: facts.Facts, sizes: dict[str, Any]
-) -> None:
-    """Nothing is lost: rows in = kept + rejected, and both are really there."""
-    rejected: Counter[str] = Counter()
-    for table, counts in row_counts.items():
-        rejected.update(counts.rejected)
-        total = counts.kept + sum(counts.rejected.values())
-        assert counts.read == total, f"{table}: {counts.read} rows read, {total} accounted for"
-    assert rejected == quarantined, f"counted as rejected {dict(rejected)}, in quarantine {dict(quarantined)}"
-    kept = row_counts["events"].kept if "events" in row_counts else 0
-    assert kept == whole.num_events, f"{kept} events kept, {whole.num_events} in the sequences"
-    judged = row_counts["judgments"].kept if "judgments" in row_counts else 0
-    assert judged == sum(sizes["judgments"].values()), f"{judged} judgments kept, {sizes['judgments']} written"
-
-
-def _finish(
-    job: Job, reads: Sequence[Read], row_counts: dict[str, RowCounts], whole: facts.Facts, sizes: dict[str, Any]
-) -> Report:
-    config = job.config
-    timed = job.plan.has_time
-    meta = Meta(
-        fingerprint=fingerprint(config.prepare, config.text, sources.source_fingerprint(config.data)),
-        num_users=whole.num_users,
-        num_events=whole.num_events,
-        has_time=timed,
-        split_kind=config.prepare.split.kind,
-        validation_start_ts=job.windows[0],
-        test_start_ts=job.windows[1],
-        end_ts=max(read.last_us for read in reads) if timed else 0,
-        **{name: sizes[name] for name in Meta.model_fields if name in sizes},
+def _counted(job: Job, partitions: pa.Table) -> pa.Table:
+    """Counts of the events, and the tables that fitting needs as they are."""
+    return parcels.together(
+        [parcels.only(partitions, "items", "judgments"), histories.count_partition(job, partitions)]
     )
-    first_us = min(read.first_us for read in reads) if timed else 0
-    report = Report(config.name, meta, row_counts, whole, sizes, first_us, job.plan.empty_files, str(config.data_dir))
-    (config.reports_dir / "data.json").write_text(json.dumps(report.as_json(), indent=2), encoding="utf-8")
-    (config.data_dir / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")
-    return report
+
+
+def _fitted(job: Job, write_rejected: Callable[[pa.Table], pa.Table], counted: pa.Table) -> pa.Table:
+    made = fitting.fit(job, counted)
+    return parcels.together([_figures(made), write_rejected(made), parcels.only(counted, "figures:events")])
+
+
+def _written(
+    job: Job, indices: writing.Indices, write_rejected: Callable[[pa.Table], pa.Table], partitions: pa.Table
+) -> pa.Table:
+    return parcels.together([writing.write_partition(job, indices, partitions), write_rejected(partitions)])
+
+
+def _equal(name: str, expected: object, actual: object) -> None:
+    if expected != actual:
+        raise InvariantError(f"{name}: {expected} and {actual} must be equal; please report this as a bug of txrec")

@@ -13,7 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from txrec.data.facts import Facts
+from txrec.data.event_statistics import EventStatistics
+from txrec.data.fitting import DatasetSizes
 from txrec.data.prepared import Meta
 from txrec.report.page import markup, render
 from txrec.schema import EventKind
@@ -63,8 +64,8 @@ class Report:
     meta: Meta
     row_counts: dict[str, RowCounts]
     """By table: events, items, judgments."""
-    facts: Facts
-    sizes: dict[str, Any]
+    statistics: EventStatistics
+    sizes: DatasetSizes
     first_us: int
     """Time of the first event, microseconds since 1970; 0 without times."""
     empty_files: tuple[str, ...]
@@ -94,7 +95,7 @@ class Report:
 
     def render(self) -> RenderableType:
         """The data report for a terminal."""
-        parts: list[RenderableType] = [_rows_table(self), _facts_table(self)]
+        parts: list[RenderableType] = [_rows_table(self), _data_table(self)]
         if self.empty_files:
             parts.append(Text(f"empty files passed over: {', '.join(self.empty_files)}", style="yellow"))
         return Group(*parts)
@@ -108,14 +109,14 @@ class Report:
             "users": self.meta.num_users,
             "items": self.meta.num_items,
             "queries": self.meta.num_queries,
-            "sessions": self.facts.num_sessions,
+            "sessions": self.statistics.num_sessions,
             "first_event": _iso(self.first_us) if timed else None,
             "last_event": _iso(self.meta.end_ts) if timed else None,
-            "events": {_kind(code): count for code, count in _most_common(self.facts.by_event)},
+            "events": {_kind(code): count for code, count in _most_common(self.statistics.by_event)},
             "split": {
                 "kind": self.meta.split_kind,
-                "events": self.facts.by_split,
-                "judgments": self.sizes["judgments"],
+                "events": self.statistics.by_split,
+                "judgments": self.sizes.judgments,
             },
             "cold": {name: {"cold": cold, "test": test} for name, cold, test in self._cold()},
             "empty_files": list(self.empty_files),
@@ -130,18 +131,18 @@ class Report:
 
     def _cold(self) -> list[tuple[str, int, int]]:
         """(what, of the test part unknown to training, in the test part)."""
-        facts, sizes = self.facts, self.sizes
+        statistics, sizes = self.statistics, self.sizes
         return [
-            ("users", facts.num_cold_test_users, facts.num_test_users),
-            ("items", sizes["num_cold_test_items"], sizes["num_test_items"]),
-            ("queries", sizes["num_unseen_test_queries"], sizes["num_test_queries"]),
+            ("users", statistics.num_cold_test_users, statistics.num_test_users),
+            ("items", sizes.num_cold_test_items, sizes.num_test_items),
+            ("queries", sizes.num_unseen_test_queries, sizes.num_test_queries),
         ]
 
     def figures(self) -> list[tuple[str, str]]:
         """(name, value) of everything worth a line, the same for terminal and page."""
-        meta, facts, titled = self.meta, self.facts, self.sizes["num_titled_items"]
+        meta, statistics, titled = self.meta, self.statistics, self.sizes.num_titled_items
         lines = [
-            ("users", f"{meta.num_users:,} with {facts.num_sessions:,} sessions"),
+            ("users", f"{meta.num_users:,} with {statistics.num_sessions:,} sessions"),
             (
                 "items",
                 f"{meta.num_items:,}, {meta.num_trained_items:,} in training, {titled:,} with text",
@@ -149,11 +150,14 @@ class Report:
             ("queries", f"{meta.num_queries:,}"),
             ("categories, brands", f"{meta.num_categories:,}, {meta.num_brands:,}"),
             ("time", f"{_iso(self.first_us)} to {_iso(meta.end_ts)}" if meta.has_time else "none in the log"),
-            ("events", ", ".join(f"{_kind(code)} {count:,}" for code, count in _most_common(facts.by_event)) or "none"),
-            (f"split {meta.split_kind}", ", ".join(f"{name} {count:,}" for name, count in facts.by_split.items())),
+            (
+                "events",
+                ", ".join(f"{_kind(code)} {count:,}" for code, count in _most_common(statistics.by_event)) or "none",
+            ),
+            (f"split {meta.split_kind}", ", ".join(f"{name} {count:,}" for name, count in statistics.by_split.items())),
         ]
-        if self.sizes["judgments"]:
-            split = ", ".join(f"{name} {count:,}" for name, count in self.sizes["judgments"].items())
+        if self.sizes.judgments:
+            split = ", ".join(f"{name} {count:,}" for name, count in self.sizes.judgments.items())
             lines.append(("judgments by query", split))
         for name, cold, test in self._cold():
             if test:
@@ -173,7 +177,7 @@ def _rows_table(report: Report) -> Table:
     return table
 
 
-def _facts_table(report: Report) -> Table:
+def _data_table(report: Report) -> Table:
     table = Table(title="Data", title_justify="left", show_header=False)
     for name, value in report.figures():
         table.add_row(name, value)
@@ -225,15 +229,15 @@ def _svg(draw: Callable[[Any, Report], bool], report: Report) -> str:
 
 
 def _plot_days(axes: Any, report: Report) -> bool:
-    if not report.meta.has_time or not report.facts.by_day:
+    if not report.meta.has_time or not report.statistics.by_day:
         return False
-    keys = [key.split() for key in report.facts.by_day]
+    keys = [key.split() for key in report.statistics.by_day]
     days = np.array([int(day) for day, _ in keys])
     kinds = [int(kind) for _, kind in keys]
     span = np.arange(days.min(), days.max() + 1)
-    order = [int(code) for code, _ in _most_common(report.facts.by_event)]
+    order = [int(code) for code, _ in _most_common(report.statistics.by_event)]
     layers = np.zeros((len(order), len(span)))
-    for day, kind, count in zip(days, kinds, report.facts.by_day.values(), strict=True):
+    for day, kind, count in zip(days, kinds, report.statistics.by_day.values(), strict=True):
         layers[order.index(kind), day - span[0]] += count
     dates = [_EPOCH + timedelta(days=int(day)) for day in span]
     axes.stackplot(dates, layers, labels=[EventKind(kind).label for kind in order], colors=_COLOURS, step="mid")
@@ -250,7 +254,7 @@ def _plot_days(axes: Any, report: Report) -> bool:
 
 
 def _plot_history(axes: Any, report: Report) -> bool:
-    lengths = {int(length): count for length, count in report.facts.history_lengths.items()}
+    lengths = {int(length): count for length, count in report.statistics.history_lengths.items()}
     if not lengths:
         return False
     top = max(lengths)
@@ -268,17 +272,17 @@ def _plot_history(axes: Any, report: Report) -> bool:
 
 
 def _plot_popularity(axes: Any, report: Report) -> bool:
-    if not report.sizes["popularity"]:
+    if not report.sizes.popularity:
         return False
-    axes.loglog(report.sizes["popularity_rank"], report.sizes["popularity"], color=_COLOURS[1])
+    axes.loglog(report.sizes.popularity_rank, report.sizes.popularity, color=_COLOURS[1])
     axes.set_xlabel("rank of the item")
     axes.set_ylabel("training events")
     return True
 
 
 def _plot_queries(axes: Any, report: Report) -> bool:
-    words = {min(int(count), 12): 0 for count in report.facts.query_words}
-    for length, events in report.facts.query_words.items():
+    words = {min(int(count), 12): 0 for count in report.statistics.query_words}
+    for length, events in report.statistics.query_words.items():
         words[min(int(length), 12)] += events
     if not words:
         return False
@@ -301,11 +305,11 @@ def _plot_rejected(axes: Any, report: Report) -> bool:
 
 
 def _plot_split(axes: Any, report: Report) -> bool:
-    parts: Sequence[tuple[str, int]] = list(report.facts.by_split.items()) or list(report.sizes["judgments"].items())
+    parts: Sequence[tuple[str, int]] = list(report.statistics.by_split.items()) or list(report.sizes.judgments.items())
     if not sum(count for _, count in parts):
         return False
     bars = axes.bar([name for name, _ in parts], [count for _, count in parts], color=_COLOURS[: len(parts)], width=0.6)
     axes.bar_label(bars, [f"{count:,}" for _, count in parts], padding=3)
-    axes.set_ylabel("events" if report.facts.by_split else "judgments")
+    axes.set_ylabel("events" if report.statistics.by_split else "judgments")
     axes.margins(y=0.15)
     return True

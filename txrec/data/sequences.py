@@ -1,4 +1,4 @@
-"""From ordered events to one row a user: the lists of schema.SEQUENCES, built from flat columns and offsets."""
+"""User sequences: one row per user with the lists of schema.SEQUENCES, built from flat columns and offsets."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from txrec import schema
 from txrec.data.vocab import dense_idx
 
 SESSION = pa.field("session", pa.list_(pa.int32()))
-"""Written beside schema.SEQUENCES: number of the session of every event, from 0 for each user."""
+"""Written next to the columns of schema.SEQUENCES: the session of every event, from 0 for each user."""
 
 
 def to_sequences(events: pa.Table, item_ids: pa.Array, queries: pa.Array) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What gets a dense index, and everything else that is fitted: categories, brands, price buckets, tokenizer.
+"""Vocabularies of items and queries with their dense indices, categories, brands, price buckets, tokenizer.
 
 All of it follows from the training part only. Items and queries that training never saw keep a row of their own
 (`train_count` 0): a cold item is known by its text, an unseen query by its words. Categories and brands that training
@@ -16,51 +16,52 @@ from tokenizers import Tokenizer
 
 from txrec import schema
 from txrec.config import Config
+from txrec.errors import InvariantError
 from txrec.text import fit_tokenizer, normalise_column
 
 _TEXT_FIELDS = ("title", "brand", "category", "description")
 
 
 @dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """Items and queries in the order of their dense indices."""
+class ItemVocabulary:
+    """Items in the order of their dense indices."""
 
-    items: pa.Table
-    """schema.PREPARED_ITEMS."""
-    queries: pa.Table
-    """schema.PREPARED_QUERIES."""
+    table: pa.Table
+    """schema.PREPARED_ITEMS; row i holds item_idx i + 1."""
     num_trained_items: int
     num_categories: int
     num_brands: int
 
 
 def dense_idx(column: pa.DictionaryArray, vocabulary: pa.Array) -> pa.Array:
-    """int32 ids, 1 for vocabulary[0], PAD for null; a value outside the vocabulary is an invariant broken."""
+    """int32 indices, 1 for vocabulary[0], PAD for null.
+
+    Raises:
+        InvariantError: a value outside the vocabulary.
+    """
     ids = pc.index_in(column.dictionary, value_set=vocabulary)
-    assert ids.null_count == 0, "every item and query of the events must be in the vocabulary"
-    ids = pc.add(ids, pa.scalar(1, pa.int32()))
-    return pc.fill_null(ids.take(column.indices), schema.PAD)
+    used = ids.take(column.indices)
+    if used.null_count != column.null_count:
+        raise InvariantError(f"{used.null_count - column.null_count:,} values of events are not in the vocabulary")
+    return pc.fill_null(pc.add(used, pa.scalar(1, pa.int32())), schema.PAD)
 
 
 def catalogue(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row an item_id: the first, and the later ones that repeat it."""
+    """The first row of every item_id, and the later rows that repeat one."""
     first = rows["item_id"].is_first_distinct()
     return rows.filter(first), rows.filter(~first)
 
 
 def build_items(
     rows: pl.DataFrame, counts: pl.DataFrame, fields: pl.DataFrame, num_price_buckets: int
-) -> tuple[pa.Table, int, int, int]:
+) -> ItemVocabulary:
     """The item table in dense order: trained items by falling count, then cold ones by key.
 
     Args:
-        rows: catalogue, one row an item_id.
+        rows: catalogue, one row per item_id.
         counts: `item_id`, `train`: every item of the log or of judgments.
         fields: `item_id`, `field`, `value`, `train`, `total`: product fields as event rows carry them.
         num_price_buckets: price quantiles.
-
-    Returns:
-        schema.PREPARED_ITEMS, num_trained_items, num_categories, num_brands.
     """
     keys = pl.concat([rows.select("item_id"), counts.select("item_id")]).unique(maintain_order=True)
     items = keys.join(rows, on="item_id", how="left").join(counts, on="item_id", how="left")
@@ -81,12 +82,8 @@ def build_items(
     table = table.append_column("category_idx", category).append_column("brand_idx", brand)
     table = table.append_column("price_bucket", _price_buckets(items["price"], known, num_price_buckets))
     num_trained = int((items["train_count"] > 0).sum())
-    return (
-        table.select(schema.PREPARED_ITEMS.names).cast(schema.PREPARED_ITEMS),
-        num_trained,
-        num_categories,
-        num_brands,
-    )
+    table = table.select(schema.PREPARED_ITEMS.names).cast(schema.PREPARED_ITEMS)
+    return ItemVocabulary(table, num_trained, num_categories, num_brands)
 
 
 def build_queries(counts: pl.DataFrame) -> pa.Table:
@@ -97,7 +94,7 @@ def build_queries(counts: pl.DataFrame) -> pa.Table:
 
 
 def _fill_fields(items: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
-    """Takes what the catalogue does not say from the event rows: the value most frequent in training, else at all."""
+    """Fills gaps of the catalogue from event rows: with the value most frequent in training, else the most frequent."""
     best = fields.sort("train", "total", "value", descending=[True, True, False])
     best = best.unique(["item_id", "field"], keep="first", maintain_order=True)
     for name in best["field"].unique(maintain_order=True).to_list():
@@ -113,8 +110,8 @@ def _codes(values: pl.Series, known: pl.Series, weight: pl.Series) -> tuple[pa.A
     frame = pl.DataFrame({"value": values, "weight": weight})
     seen = frame.filter(known & values.is_not_null()).group_by("value").agg(pl.col("weight").sum())
     seen = seen.sort("weight", "value", descending=[True, False])
-    found = pc.index_in(_strings(values), value_set=_strings(seen["value"]))
-    return pc.fill_null(pc.add(found, pa.scalar(1, pa.int32())), schema.PAD), len(seen)
+    rank = pc.index_in(_strings(values), value_set=_strings(seen["value"]))
+    return pc.fill_null(pc.add(rank, pa.scalar(1, pa.int32())), schema.PAD), len(seen)
 
 
 def _strings(column: pl.Series) -> pa.Array:
@@ -153,9 +150,9 @@ def _as_map(attributes: pl.Series) -> pa.Array:
 
 
 def training_texts(items: pa.Table, queries: pa.Table) -> Iterator[str]:
-    """Texts that the tokenizer may see: of trained items and training queries, each as often as it weighs.
+    """Texts that the tokenizer is fitted on: trained items and training queries, each distinct text once.
 
-    Without a log the catalogue is all there is, and all of it is read.
+    Without a log it is the whole catalogue.
     """
     trained = items.filter(pc.greater(items["train_count"], 0))
     for column in ((trained if trained.num_rows else items)["text"], _trained_queries(queries)):
@@ -174,8 +171,8 @@ def build_tokenizer(items: pa.Table, queries: pa.Table, config: Config) -> Token
     if first is None:
         return None
 
-    def again() -> Iterator[str]:
+    def all_texts() -> Iterator[str]:
         yield first
         yield from texts
 
-    return fit_tokenizer(again(), config.text)
+    return fit_tokenizer(all_texts(), config.text)

@@ -69,18 +69,18 @@ def test_a_robot_is_known_by_its_fastest_minute() -> None:
     fast = [("robot", 10 * n, str(n)) for n in range(6)]  # six events within 50 seconds
     slow = [("human", 100 * n, str(n)) for n in range(20)]
     events = _events(*fast, ("robot", 9_000, "later"), *slow)
-    robots = events.filter(clean.of_fast_users(events, 5))
+    robots = events.filter(clean.bot_users_by_rate(events, 5))
     assert robots["user_id"].unique().to_list() == ["robot"]
     assert robots.height == 7
-    assert not clean.of_fast_users(events, 6).any()
+    assert not clean.bot_users_by_rate(events, 6).any()
 
 
 def test_a_flood_on_one_item_takes_the_whole_user() -> None:
     events = _events(
         *[("robot", n, "x") for n in range(4)], ("robot", 9, "y"), *[("human", n, str(n)) for n in range(9)]
     )
-    assert events.filter(clean.of_flooding_users(events, 3))["user_id"].to_list() == ["robot"] * 5
-    assert not clean.of_flooding_users(events, 4).any()
+    assert events.filter(clean.bot_users_by_item(events, 3))["user_id"].to_list() == ["robot"] * 5
+    assert not clean.bot_users_by_item(events, 4).any()
 
 
 def test_a_session_ends_with_a_pause_or_with_the_logs_own_id() -> None:

@@ -24,7 +24,10 @@ def test_the_figures_add_up(tmp_path: Path) -> None:
     assert figures["tables"]["events"]["read"] == 61
     assert sum(figures["split"]["events"].values()) == figures["kept"] == sum(figures["events"].values())
     assert (figures["first_event"], figures["last_event"]) == ("2024-01-01 10:00:00", "2024-01-28 10:00:00")
+    timing = figures.pop("timing")
     assert figures == json.loads(json.dumps(report.as_json()))
+    assert next(iter(timing["steps"])) == "reading, exchanging and cleaning"
+    assert all(seconds >= 0 for seconds in timing["steps"].values())
 
 
 def test_the_terminal_shows_rows_by_reason(tmp_path: Path) -> None:
