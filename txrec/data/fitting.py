@@ -1,4 +1,4 @@
-"""Item and query tables, text analyser, tokenizer and judgments of a prepared data set, fitted on the counts of all partitions."""
+"""Item and query tables, text analyser, tokenizer and judgments, fitted on the counts of all partitions."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
