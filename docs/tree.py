@@ -1,9 +1,11 @@
-"""Module tree generator: writes the tree of ARCHITECTURE.md from the first lines of the modules' docstrings.
+"""Module tree generator: writes the layers and the tree of ARCHITECTURE.md from pyproject.toml and the docstrings.
 
 python docs/tree.py          rewrites ARCHITECTURE.md
 """
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -17,11 +19,33 @@ def tree() -> str:
     return "\n".join(line for package in PACKAGES for line in _folder(ROOT / package, 0))
 
 
+def layers() -> str:
+    """The layers of `txrec` from top to bottom, as import-linter holds them: a layer imports only from those below."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (contract,) = [contract for contract in contracts if contract["type"] == "layers"]
+    names = [[name.strip("( )") for name in re.split(r"[:|]", layer)] for layer in contract["layers"]]
+    present = [[name for name in layer if _module(name).is_file()] for layer in names]
+    return "\n".join(f"  {'   '.join(layer)}" for layer in present if layer)
+
+
 def page() -> str:
-    """ARCHITECTURE.md with the present tree in place of the one it holds."""
-    before, rest = PAGE.read_text(encoding="utf-8").split("## The tree\n", 1)
-    after = rest.split("```", 2)[2]
-    return f"{before}## The tree\n\n```\n{tree()}\n```{after}"
+    """ARCHITECTURE.md with the present layers and tree instead of those that it holds."""
+    text = _with_block(PAGE.read_text(encoding="utf-8"), "## Layers of the library", layers())
+    return _with_block(text, "## The tree", tree())
+
+
+def _with_block(text: str, heading: str, block: str) -> str:
+    """The text with another first code block below a heading."""
+    before, rest = text.split(f"{heading}\n", 1)
+    between, _, after = rest.split("```", 2)
+    return f"{before}{heading}\n{between}```\n{block}\n```{after}"
+
+
+def _module(name: str) -> Path:
+    file = ROOT / "txrec" / f"{name}.py"
+    return file if file.is_file() else ROOT / "txrec" / name / "__init__.py"
 
 
 def _folder(folder: Path, depth: int) -> list[str]:

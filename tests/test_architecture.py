@@ -12,6 +12,12 @@ def test_the_tree_is_the_one_that_docs_tree_writes() -> None:
     assert (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8") == generator["page"](), "run `python docs/tree.py`"
 
 
+def test_the_layers_name_every_package_of_the_library() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "tree.py"))
+    packages = {path.parent.name for path in (ROOT / "txrec").glob("*/__init__.py")}
+    assert packages <= set(generator["layers"]().split())
+
+
 def test_every_module_is_in_the_tree_with_a_description() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     block = text.split("## The tree", 1)[1].split("```", 2)[1]

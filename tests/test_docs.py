@@ -85,6 +85,17 @@ def test_the_links_of_documents_beside_docs_lead_to_files(file: Path) -> None:
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize(
+    "file",
+    [file for file in DOCUMENTS if file.parent.name != "experiments" and file.name != "CHANGELOG.md"],
+    ids=lambda file: file.relative_to(ROOT).as_posix(),
+)
+def test_every_file_of_the_code_that_a_document_names_exists(file: Path) -> None:
+    pattern = r"`((?:txrec|pipelines|serve|tests|bench|docs|deploy|configs)/[\w./-]+?)(?::\d+)?`"
+    named = set(re.findall(pattern, file.read_text(encoding="utf-8"))) - {"configs/shop.toml"}
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
 def _txrec_commands() -> list[tuple[Block, list[str]]]:
     found = []
     for block in all_blocks():
