@@ -32,6 +32,8 @@ from txrec.registry.rollout import FILE
 LOCAL_ROWS = 500_000
 """Rows up to which one process does it."""
 ROWS_PER_PARTITION = 200_000
+MAX_SHUFFLE_PARTITIONS = 64
+"""Partitions of Ray Data's shuffle; each holds several parts of a larger export."""
 _SLATES = {
     "request_id": pl.String,
     "variant": pl.String,
@@ -114,8 +116,8 @@ def on_ray(impressions: Path, events: Path, parts: int, attribute: Attribute) ->
         tables = (
             dealt[0]
             .union(dealt[1])
-            .repartition(parts, keys=["part"])
-            .map_batches(partial(attribute_parts, attribute=attribute), batch_format="pyarrow", batch_size=None)
+            .groupby("part", num_partitions=min(parts, MAX_SHUFFLE_PARTITIONS))
+            .map_groups(partial(attribute_parts, attribute=attribute), batch_format="pyarrow")
         )
         return add([pl.DataFrame(pl.from_arrow(batch)) for batch in tables.iter_batches(batch_format="pyarrow")])
 
@@ -141,7 +143,7 @@ def deal(batch: pa.Table, slates: bool, parts: int) -> pa.Table:
 
 
 def attribute_parts(batch: pa.Table, attribute: Attribute) -> pa.Table:
-    """Sums of the parts in one block."""
+    """Sums of whole parts."""
     rows = pl.DataFrame(pl.from_arrow(batch))
     found = [
         attribute(one.filter("is_slate").select(*_SLATES), one.filter(~pl.col("is_slate")).select(*_EVENTS))

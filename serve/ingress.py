@@ -10,6 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from serve import problems
 from serve.event_log import EventLog
+from serve.exploration import Explorer
 from serve.impressions import Impressions
 from serve.keys import Keys
 from serve.metrics import Metrics
@@ -66,6 +67,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.metrics = parts.metrics
     app.state.event_log = EventLog(parts.store, parts.clock, parts.metrics)
     app.state.impressions = Impressions(parts.store, config.impression_days, parts.clock)
+    app.state.explorer = Explorer(config.exploration)
     app.state.products = items.LiveProducts(parts.journal, service)
     app.state.versions = models.ServedVersions(parts.switch or Switch(None, config), service, parts.store)
     for resource in (slates, users, events, items, models, health):

@@ -441,6 +441,27 @@ class PublishConfig(Section):
     """Queries that must be answered by at least one item."""
 
 
+class ExplorationConfig(Section):
+    """Exploration with known propensities, within the shop's bounds."""
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of the slates that are drawn instead of sorted; 0 = none."""
+    first_place: int = Field(0, ge=0)
+    """First place that may change, from 0."""
+    num_places: int = Field(5, ge=1)
+    """Places that may change."""
+    pool: int = Field(20, ge=1)
+    """Products that a draw chooses from."""
+    temperature: float = Field(1.0, gt=0)
+    """Of the scores; higher = more equal chances."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Least odds of a product relative to the best one; a floor of quality."""
+    bonus: float = Field(0.0, ge=0)
+    """Added to the log odds of a product that nobody has seen yet."""
+    bonus_views: float = Field(20.0, gt=0)
+    """Views after which half of the bonus is left."""
+
+
 class ServeConfig(Section):
     """The HTTP application."""
 
@@ -493,6 +514,8 @@ class ServeConfig(Section):
     """A request whose body takes longer to arrive is answered 408."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
+    exploration: ExplorationConfig = ExplorationConfig()
+    """Exploration in slates of recommend and search."""
 
 
 class SampleConfig(Section):
@@ -655,27 +678,6 @@ class ExperimentsConfig(Section):
     """Hours of each user's past that take noise out of the primary figure; 0 = none."""
 
 
-class ExplorationConfig(Section):
-    """Exploration with known propensities, within the shop's bounds."""
-
-    share: float = Field(0.0, ge=0, le=1)
-    """Share of the slates that are drawn instead of sorted; 0 = none."""
-    first_place: int = Field(0, ge=0)
-    """First place that may change, from 0."""
-    num_places: int = Field(5, ge=1)
-    """Places that may change."""
-    pool: int = Field(20, ge=1)
-    """Products that a draw chooses from."""
-    temperature: float = Field(1.0, gt=0)
-    """Of the scores; higher = more equal chances."""
-    floor: float = Field(0.0, ge=0, le=1)
-    """Least odds of a product relative to the best one; a floor of quality."""
-    bonus: float = Field(0.0, ge=0)
-    """Added to the log odds of a product that nobody has seen yet."""
-    bonus_views: float = Field(20.0, gt=0)
-    """Views after which half of the bonus is left."""
-
-
 class Config(Section):
     """The whole tree."""
 
@@ -717,8 +719,6 @@ class Config(Section):
     """Attribution and live figures."""
     experiments: ExperimentsConfig = ExperimentsConfig()
     """Experiments on served traffic."""
-    exploration: ExplorationConfig = ExplorationConfig()
-    """Exploration in served slates."""
 
     @model_validator(mode="before")
     @classmethod

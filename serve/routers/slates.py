@@ -1,6 +1,7 @@
 """Endpoints that answer with a slate: recommend, search, similar, rank."""
 
 import time
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 
@@ -12,6 +13,7 @@ from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
+from txrec.loop.exploration_log import Record
 from txrec.online.history import Impression, LiveHistory
 from txrec.recommender import types
 
@@ -63,8 +65,10 @@ async def _personal(
         key=_rollout_key(body.user_id, request),
         request_id=request.state.request_id,
     )
-    reply = _reply(await service.recommend(serving), request, body.explain, fallback)
-    return _log_impression(reply, request, body.user_id, body.query)
+    answer = await service.recommend(serving)
+    slate, record = request.app.state.explorer.apply(answer.slate)
+    reply = _reply(replace(answer, slate=slate), request, body.explain, fallback)
+    return _log_impression(reply, request, body.user_id, body.query, record)
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
@@ -145,7 +149,11 @@ def _rollout_key(user_id: str | None, request: Request) -> str:
 
 
 def _log_impression(
-    reply: api.SlateReply, request: Request, user_id: str | None = None, query: str | None = None
+    reply: api.SlateReply,
+    request: Request,
+    user_id: str | None = None,
+    query: str | None = None,
+    exploration: Record | None = None,
 ) -> api.SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
     request.app.state.impressions.add(
@@ -159,6 +167,9 @@ def _log_impression(
             user_id=user_id,
             query=query,
             fallback=reply.fallback,
+            took_ms=reply.took_ms,
+            sources=tuple(item.source for item in reply.items),
+            exploration=exploration.to_json() if exploration else None,
         )
     )
     return reply

@@ -97,15 +97,23 @@ def utilities(
     return np.where(eligible, scored, -np.inf)
 
 
-def draw(utility: Floats, bounds: Bounds, rng: np.random.Generator) -> Draws:
-    """Draws slates from (B, C) log odds as `utilities` gives them, and their exact propensities."""
+def draw(utility: Floats, bounds: Bounds, rng: np.random.Generator, marginals: bool = True) -> Draws:
+    """Draws slates from (B, C) log odds as `utilities` gives them, and their exact propensities.
+
+    Args:
+        utility: (B, C) log odds.
+        bounds: of the exploration.
+        rng: draws.
+        marginals: off = `Draws.marginal` stays NaN; it takes the longest and can be computed later.
+    """
     size = len(utility)
     drawn = rng.random(size) < bounds.share
     noise = rng.gumbel(size=utility.shape)
     order = np.argsort(-(utility + noise), axis=1)[:, : bounds.num_places]
     place = np.tile(np.arange(bounds.depth), (size, 1))
     place[drawn, bounds.first_place :] = order[drawn]
-    prefix, marginal = propensities(utility, place, bounds)
+    prefix = prefix_probability(utility, place, bounds)
+    marginal = marginal_probability(utility, place, bounds) if marginals else np.full_like(prefix, np.nan)
     return Draws(place, drawn, prefix, marginal)
 
 

@@ -29,6 +29,9 @@ IMPRESSIONS = pa.schema(
         pa.field("item_ids", pa.list_(pa.string()), nullable=False),  # best first
         pa.field("scores", pa.list_(pa.float32()), nullable=False),
         pa.field("overlap", pa.float32()),  # of a shadow slate: its share of items that were really shown
+        pa.field("took_ms", pa.float32()),  # time to the answer; null of a shadow slate
+        pa.field("sources", pa.list_(pa.string())),  # candidate source of each item, in the same order
+        pa.field("exploration", pa.string()),  # txrec.loop.exploration_log.Record as JSON; null where none was possible
     ]
 )
 
@@ -48,6 +51,9 @@ class Impression:
         query: search text.
         fallback: why it is simpler than asked for.
         overlap: of a shadow slate: share of its items that are in the slate that was answered, 0 to 1.
+        took_ms: time to the answer, milliseconds.
+        sources: candidate source of each item, in the same order; empty = unknown.
+        exploration: how exploration made the slate, as JSON; None where it could not have changed it.
     """
 
     request_id: str
@@ -60,6 +66,9 @@ class Impression:
     query: str | None = None
     fallback: str | None = None
     overlap: float | None = None
+    took_ms: float | None = None
+    sources: tuple[str, ...] = ()
+    exploration: str | None = None
 
 
 @dataclass(frozen=True)

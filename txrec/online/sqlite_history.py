@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS impressions (
     item_ids TEXT NOT NULL,
     scores TEXT NOT NULL,
     overlap REAL,
+    took_ms REAL,
+    sources TEXT,
+    exploration TEXT,
     PRIMARY KEY (request_id, variant)
 );
 CREATE INDEX IF NOT EXISTS impressions_in_time ON impressions (ts);
@@ -54,15 +57,25 @@ SELECT user_id, ts, event, item_id, query, session_id, request_id, value FROM ev
 """
 
 _LOG_IMPRESSION = """
-INSERT OR IGNORE INTO impressions
-SELECT :request_id, :variant, :ts, :user_id, :model_version, :query, :fallback, :item_ids, :scores, :overlap
+INSERT OR IGNORE INTO impressions (
+    request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
+    took_ms, sources, exploration
+)
+SELECT :request_id, :variant, :ts, :user_id, :model_version, :query, :fallback, :item_ids, :scores, :overlap,
+    :took_ms, :sources, :exploration
 WHERE :user_id IS NULL OR :user_id NOT IN (SELECT user_id FROM forgotten)
 """
 _IMPRESSIONS_SINCE = """
-SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap
+SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
+    took_ms, sources, exploration
 FROM impressions WHERE ts >= ? ORDER BY ts, request_id, variant
 """
+_ADDED_COLUMNS = {"took_ms": "REAL", "sources": "TEXT", "exploration": "TEXT"}
+"""Columns of impressions that files of earlier versions do not have."""
 _SHADOW = "SELECT count(*), avg(overlap) FROM impressions WHERE variant = 'shadow' AND model_version = ?"
+
+
+_LISTS = ("item_ids", "scores", "sources")
 
 
 class SqliteHistory:
@@ -74,6 +87,11 @@ class SqliteHistory:
 
     def __init__(self, path: Path | None = None) -> None:
         self._file = SqliteFile(path, _TABLES)
+        with self._file.writing() as db:
+            present = {row[1] for row in db.execute("PRAGMA table_info(impressions)")}
+            for name, kind in _ADDED_COLUMNS.items():
+                if name not in present:
+                    db.execute(f"ALTER TABLE impressions ADD COLUMN {name} {kind}")
 
     def append(self, *batches: Sequence[LoggedEvent]) -> list[int]:
         """Stores batches of events durably, all or none, before it returns; how many of each were new."""
@@ -123,7 +141,7 @@ class SqliteHistory:
         with self._file.reading() as db:
             rows = db.execute(_IMPRESSIONS_SINCE, (since_us,)).fetchall()
         named = [dict(zip(IMPRESSIONS.names, row, strict=True)) for row in rows]
-        return as_table([{**row, **{name: json.loads(row[name]) for name in ("item_ids", "scores")}} for row in named])
+        return as_table([{**row, **{name: json.loads(row[name] or "null") for name in _LISTS}} for row in named])
 
     def overlap(self, model_version: str) -> Overlap:
         """How much a version's shadow slates agree with what was shown."""
@@ -136,7 +154,7 @@ class SqliteHistory:
 
 
 def _impression_row(impression: Impression) -> dict[str, Any]:
-    lists = {name: json.dumps(getattr(impression, name)) for name in ("item_ids", "scores")}
+    lists = {name: json.dumps(getattr(impression, name)) for name in _LISTS}
     return {**impression.__dict__, **lists}
 
 

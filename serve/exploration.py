@@ -1,0 +1,35 @@
+"""Exploration in served slates: a share of them is drawn within the shop's bounds, and every slate keeps its record."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from txrec.config import ExplorationConfig
+from txrec.loop import settings
+from txrec.loop.exploration_log import Record, explore
+from txrec.recommender.types import Slate
+
+
+class Explorer:
+    """Orders slates of one process; counts how often it has shown each product.
+
+    Args:
+        config: bounds.
+        seed: of the draws; None = another one each time.
+    """
+
+    def __init__(self, config: ExplorationConfig, seed: int | None = None) -> None:
+        self._bounds = settings.bounds(config)
+        self._rng = np.random.default_rng(seed)
+        self._views: Counter[str] = Counter()
+
+    def apply(self, slate: Slate) -> tuple[Slate, Record | None]:
+        """The slate in the order to show, and the record to log; None where exploration could not have changed it."""
+        if self._bounds.share <= 0:
+            return slate, None
+        ids = [item.item_id for item in slate.items]
+        scores, views = [item.score for item in slate.items], [float(self._views[item_id]) for item_id in ids]
+        order, record = explore(scores, views, self._bounds, self._rng)
+        self._views.update(ids[place] for place in order)
+        return replace(slate, items=tuple(slate.items[place] for place in order)), record

@@ -1,0 +1,101 @@
+"""Exploration in served slates, and its record in the log of impressions."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.exploration import Explorer
+from serve.ingress import Components, create_app
+from serve.local import LocalService
+from tests.serve.fake import open_fake
+from txrec.config import ExplorationConfig, ServeConfig
+from txrec.loop.exploration import marginal_probability, prefix_probability
+from txrec.loop.exploration_log import Record, explore
+from txrec.loop.settings import bounds
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.types import Slate, SlateItem
+
+CONFIG = ExplorationConfig(share=0.5, first_place=1, num_places=2, pool=4, temperature=2.0)
+SLATE = Slate(tuple(SlateItem(f"p{number}", 0.6 - 0.1 * number) for number in range(6)))
+
+
+def test_a_share_of_the_slates_is_drawn_within_the_bounds() -> None:
+    explorer = Explorer(CONFIG, seed=0)
+    orders = []
+    for _ in range(2_000):
+        slate, record = explorer.apply(SLATE)
+        assert record is not None
+        orders.append([item.item_id for item in slate.items])
+        assert record.rank == tuple(int(item_id[1:]) for item_id in orders[-1])
+        if not record.drawn:
+            assert orders[-1] == [item.item_id for item in SLATE.items]
+    assert {order[0] for order in orders} == {"p0"}
+    assert {order[1] for order in orders} == {"p1", "p2", "p3", "p4"}
+    assert all(sorted(order) == [item.item_id for item in SLATE.items] for order in orders)
+    drawn = np.mean([order != orders[0] for order in orders]) if orders[0] == sorted(orders[0]) else 0.5
+    assert 0.3 < drawn < 0.6
+
+
+def test_the_record_tells_the_exact_probabilities_of_any_slate() -> None:
+    explorer = Explorer(CONFIG, seed=1)
+    seen: dict[tuple[int, ...], int] = {}
+    for _ in range(6_000):
+        _, record = explorer.apply(SLATE)
+        assert record is not None
+        seen[record.rank[:3]] = seen.get(record.rank[:3], 0) + 1
+        again = Record.from_json(record.to_json())
+        assert again == record
+    utility = np.array([[np.nan if value is None else value for value in again.utility]])
+    utility = np.where(np.isnan(utility), -np.inf, utility)
+    for ranks, count in seen.items():
+        place = np.array([ranks])
+        chance = prefix_probability(utility, place, again.bounds)[0, -1]
+        assert count / 6_000 == pytest.approx(chance, abs=5 * np.sqrt(chance / 6_000))
+    assert marginal_probability(utility, np.array([[0, 1, 2]]), again.bounds)[0, 0] == pytest.approx(1.0)
+
+
+def test_new_products_are_shown_sooner_with_a_bonus() -> None:
+    config = CONFIG.model_copy(update={"share": 1.0, "bonus": 4.0, "bonus_views": 5.0})
+    views = [1e6, 1e6, 1e6, 1e6, 0.0, 1e6]
+    rng = np.random.default_rng(0)
+    scores = [item.score for item in SLATE.items]
+    first = [explore(scores, views, bounds(config), rng)[0][1] for _ in range(300)]
+    assert np.mean(np.array(first) == 4) > 0.6
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_slate_that_cannot_change_has_no_record(size: int) -> None:
+    short = Slate(SLATE.items[:size])
+    assert Explorer(CONFIG, seed=0).apply(short) == (short, None)
+
+
+def test_without_exploration_nothing_changes() -> None:
+    assert Explorer(ExplorationConfig(), seed=0).apply(SLATE) == (SLATE, None)
+
+
+@pytest.fixture
+def store() -> Iterator[SqliteHistory]:
+    history = SqliteHistory()
+    yield history
+    history.close()
+
+
+def test_served_slates_are_logged_as_shown_with_their_record(store: SqliteHistory) -> None:
+    config = ServeConfig(exploration=ExplorationConfig(share=1.0, num_places=2, pool=3))
+    app = create_app(LocalService(*open_fake()), config, Components(store=store, clock=time.time))
+    with TestClient(app) as client:
+        reply = client.post("/v1/recommend", json={"user_id": "u1", "top_k": 3}).json()
+        client.post("/v1/similar", json={"item_id": reply["items"][0]["item_id"], "top_k": 3})
+    first, second = store.impressions().to_pylist()
+    shown = [item["item_id"] for item in reply["items"]]
+    assert first["item_ids"] == shown
+    record = Record.from_json(first["exploration"])
+    assert record.drawn
+    assert len(record.rank) == len(shown)
+    assert 0 < record.prefix[-1] <= record.prefix[0] <= 1
+    assert first["took_ms"] > 0
+    assert len(first["sources"]) == len(shown)
+    assert second["exploration"] is None

@@ -1,0 +1,88 @@
+"""Record of exploration in one served slate: what is needed to know the probability of any other slate exactly."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.loop.exploration import Bounds, draw, utilities
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How exploration made a slate.
+
+    Attributes:
+        share: of the slates that were drawn.
+        first_place: first place that could change.
+        num_places: places that could change.
+        drawn: whether this slate was drawn.
+        rank: place that each product has in the sorted slate, in the order shown.
+        utility: log odds of each product of the sorted slate; None = could not be drawn.
+        prefix: probability of the products of places 0..d in this order, d up to the last that could change.
+    """
+
+    share: float
+    first_place: int
+    num_places: int
+    drawn: bool
+    rank: tuple[int, ...]
+    utility: tuple[float | None, ...]
+    prefix: tuple[float, ...]
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds that probabilities follow from, `utility` in place of scores."""
+        return Bounds(share=self.share, first_place=self.first_place, num_places=self.num_places, pool=len(self.rank))
+
+    def to_json(self) -> str:
+        """As the log holds it."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Reads what `to_json` gave."""
+        fields = json.loads(text)
+        lists = {name: tuple(fields[name]) for name in ("rank", "utility", "prefix")}
+        return cls(**{**fields, **lists})
+
+
+def explore(
+    scores: Sequence[float], views: Sequence[float], bounds: Bounds, rng: np.random.Generator
+) -> tuple[tuple[int, ...], Record | None]:
+    """The order in which a sorted slate is shown.
+
+    Args:
+        scores: of the slate, best first: click probabilities, or any scores that do not exceed 1 or fall below 0.
+        views: times that each product has been shown.
+        bounds: of the shop; places and pool are cut to the slate.
+        rng: draws.
+
+    Returns:
+        Places of the sorted slate in the order to show, and the record; None where nothing could change.
+    """
+    places = min(bounds.num_places, len(scores) - bounds.first_place)
+    order = tuple(range(len(scores)))
+    if bounds.share <= 0 or places < 1 or len(scores) - bounds.first_place < 2:
+        return order, None
+    cut = replace(bounds, num_places=places)
+    utility = utilities(log_odds(np.array([scores])), cut, np.array([views], np.float64))
+    shown = draw(utility, cut, rng, marginals=False)
+    head = shown.place[0].tolist()
+    order = (*head, *(place for place in order if place not in set(head)))
+    finite = [float(value) if np.isfinite(value) else None for value in utility[0]]
+    record = Record(
+        cut.share, cut.first_place, places, bool(shown.drawn[0]), order, tuple(finite), tuple(shown.prefix[0].tolist())
+    )
+    return order, record
+
+
+def log_odds(scores: Floats) -> Floats:
+    """Log odds of click probabilities; scores outside 0 to 1 stay as they are."""
+    if ((scores <= 0) | (scores >= 1)).any():
+        return scores
+    return np.asarray(np.log(scores) - np.log1p(-scores))
