@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import tomli_w
 import typer
 from rich.console import Console
 
@@ -177,6 +178,25 @@ def models(
         raise ConfigError(
             f"models {action} {version}".rstrip() + ": expected list, activate VERSION, rollback [VERSION]"
         )
+
+
+@app.command("config")
+def show_config(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file, e.g. configs/demo.toml.")] = None,
+    overrides: Overrides = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Print every setting with its meaning instead, as Markdown.")
+    ] = False,
+) -> None:
+    """Print the whole configuration as it is used, defaults included, as TOML."""
+    from txrec import config_reference
+
+    if reference:
+        typer.echo(config_reference.reference(), nl=False)
+    elif config is None:
+        raise ConfigError("config: expected a configuration file, e.g. configs/demo.toml, or --reference")
+    else:
+        typer.echo(tomli_w.dumps(config_reference.effective(load(config, overrides or []))), nl=False)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from pipelines.__main__ import app
 from tests.documents import DOCUMENTS, ROOT, Block, all_blocks, http_request, shell_commands
 from txrec.config import Config, Section
 from txrec.config_loader import load, parse
+from txrec.config_reference import reference, section_of
 from txrec.errors import ConfigError
 
 SHELL = ("", "sh", "bash", "shell")
@@ -188,11 +189,11 @@ def _validate(body: Any, schema: dict[str, Any] | None, openapi: dict[str, Any])
 
 
 def test_the_configuration_reference_has_every_setting_of_the_tree() -> None:
-    page = GENERATOR["configuration"]()
+    page = reference()
 
     def settings(section: type[Section]) -> Iterator[str]:
         for name, field in section.model_fields.items():
-            inner, _ = GENERATOR["_section_of"](field.annotation)
+            inner, _ = section_of(field.annotation)
             yield from [f"| `{name}` |"] if inner is None else settings(inner)
 
     rows = re.sub(r'<span id="[^"]*"></span>', "", page)

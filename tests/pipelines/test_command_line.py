@@ -29,6 +29,7 @@ def test_help_names_every_verb_with_a_sentence() -> None:
         "serve",
         "models",
         "export-events",
+        "config",
     ):
         assert f" {verb} " in shown.stdout
 
