@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from pipelines import cluster
 from txrec import __version__
 from txrec.config import Config
-from txrec.config_loader import load
+from txrec.config_loader import load, with_absolute_paths
 from txrec.errors import ConfigError, TxrecError
 from txrec.progress import Progress
 
@@ -51,11 +51,16 @@ def main() -> None:
         sys.exit(130)
 
 
+def _load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a command, its paths absolute before any worker sees them."""
+    return with_absolute_paths(load(path, overrides))
+
+
 def _stage_command(name: str, text: str) -> None:
     """Registers a verb that runs one stage."""
 
     def command(config: ConfigPath, overrides: Overrides = None, again: Again = False) -> None:
-        _run_through(name, load(config, overrides or []), again)
+        _run_through(name, _load(config, overrides or []), again)
 
     command.__doc__ = text
     app.command(name)(command)
@@ -104,7 +109,7 @@ def evaluate(
     again: Again = False,
 ) -> None:
     """Measure the trained bundle on the test part, beside baselines; write metrics.json and report.html."""
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     if compare is None:
         _run_through("evaluate", cfg, again)
         return
@@ -124,7 +129,7 @@ def publish(
     again: Again = False,
 ) -> None:
     """Register the trained bundle as a new version and promote it if it is not worse than production."""
-    _run_through("publish", load(config, overrides or []), again or force, force=force)
+    _run_through("publish", _load(config, overrides or []), again or force, force=force)
 
 
 @app.command()
@@ -133,7 +138,7 @@ def tune(config: ConfigPath, overrides: Overrides = None) -> None:
     from pipelines.display import Display
     from pipelines.runner import run_through, show
 
-    cfg, display = load(config, overrides or []), Display()
+    cfg, display = _load(config, overrides or []), Display()
     with cluster.connect(dashboard=True):
         run_through(cfg, "pretrain", display)
         from pipelines import tune as job
@@ -152,7 +157,7 @@ def recommend(
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
 ) -> None:
     """Recommend to many users at once and write Parquet; run again after an interruption, it goes on."""
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     from pipelines import recommend as job
 
     _show("recommend", lambda progress: job.run(cfg, users, out, top_k, bundle, exclude_seen, progress))
@@ -167,7 +172,7 @@ def models(
     """List the published versions, put one into production, or go back to the one before."""
     from pipelines import registry
 
-    cfg, console = load(config), Console(highlight=False)
+    cfg, console = _load(config), Console(highlight=False)
     if action == "list":
         console.print(registry.models(cfg))
     elif action == "activate" and version:
@@ -209,7 +214,7 @@ def export_events(
     impressions: Annotated[Path | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
 ) -> None:
     """Write what users did over HTTP since the server keeps it, for the next training."""
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     from pipelines import export
 
     Console(highlight=False).print(export.run(cfg, out, impressions).headline())
@@ -229,7 +234,7 @@ def monitor(
     from pipelines.display import Display
     from pipelines.runner import show
 
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     show("monitor", Display(), lambda progress: job.run(cfg, impressions, events, progress))
 
 
@@ -254,7 +259,7 @@ def demo(
     from pipelines.display import Display
     from pipelines.runner import run_through
 
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     display = Display()
     with cluster.connect():
         run_through(cfg, "publish", display, again)
@@ -270,7 +275,7 @@ def serve(
     """Serve the production bundle over HTTP, with the console at /console, until Ctrl-C."""
     from pipelines.display import Display
 
-    cfg = load(config, overrides or [])
+    cfg = _load(config, overrides or [])
     with cluster.connect():
         _serve(cfg, Path(bundle) if bundle else cfg.registry_dir, Display(), lambda _: None, once=False)
 

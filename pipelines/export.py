@@ -10,6 +10,7 @@ from txrec.config import Config
 from txrec.errors import StageError
 from txrec.online.stores import open_history
 from txrec.registry.registry import state_file
+from txrec.storage import replace_file
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,6 @@ def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSum
 
 
 def _write(table: pa.Table, path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with replace_file(path) as fresh:
+        pq.write_table(table, fresh)
     return int(table.num_rows)

@@ -29,6 +29,7 @@ from txrec.evals.text_quality import TextQuality
 from txrec.model.text_encoder import load_vectors
 from txrec.progress import Progress, silent
 from txrec.schema import Split
+from txrec.storage import replace_folder
 from txrec.train.text import pretrain
 from txrec.train.text.corpus import Corpus
 from txrec.train.text.pretrain import Pretrainer
@@ -124,19 +125,10 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
     if isinstance(losses, TxrecError):
         shutil.rmtree(work)  # the next run, with other settings or mended data, is to start anew
         raise losses
-    with result.checkpoint.as_directory() as folder:
-        _replace(config.checkpoints_dir / "text", Path(folder) / _RESULT_FOLDER)
+    with result.checkpoint.as_directory() as folder, replace_folder(config.checkpoints_dir / "text") as fresh:
+        shutil.copytree(Path(folder) / _RESULT_FOLDER, fresh, dirs_exist_ok=True)
     shutil.rmtree(work)
     return losses
-
-
-def _replace(target: Path, source: Path) -> None:
-    """Copies a folder to its place in one rename, so that a half-written one is never taken for a result."""
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, float] | TxrecError:

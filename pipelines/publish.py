@@ -18,7 +18,8 @@ from txrec.evals.evaluation import best_of, check_metric, deciding
 from txrec.evals.slice_warnings import SliceWarning
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender, Request
-from txrec.registry.registry import Decision, Registry
+from txrec.registry.gate import Decision
+from txrec.registry.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 
 import txrec
+from pipelines.stage_settings import settings_of
 from txrec.config import Config, fingerprint
 from txrec.progress import Progress, silent
+from txrec.storage import write_text
 
 
 class Summary(Protocol):
@@ -32,8 +34,6 @@ class Stage:
     name: str
     title: str
     """A short sentence for people."""
-    sections: tuple[str, ...]
-    """Configuration sections that its result depends on, beside its input."""
     after: str | None
     """The stage whose result it reads."""
     output: Callable[[Config], Path]
@@ -52,33 +52,30 @@ STAGES: dict[str, Stage] = {
         Stage(
             "prepare",
             "read, clean and split the log",
-            ("data", "prepare", "text"),
             None,
             lambda c: c.data_dir / "meta.json",
         ),
         Stage(
             "pretrain",
             "pre-train the text encoder",
-            ("text", "pretrain", "seed"),
             "prepare",
             lambda c: c.data_dir / "meta.json" if c.text.encoder == "none" else c.checkpoints_dir / "text",
         ),
         Stage(
             "train",
             "train the recommender",
-            ("model", "train", "ranker", "retrieval", "evaluate", "seed"),
             "pretrain",
             lambda c: c.candidate_dir / "manifest.json",
         ),
-        Stage("evaluate", "measure it", ("evaluate",), "train", lambda c: c.reports_dir / "metrics.json"),
-        Stage("publish", "publish a bundle", ("publish",), "evaluate", lambda c: c.registry_dir / "production"),
+        Stage("evaluate", "measure it", "train", lambda c: c.reports_dir / "metrics.json"),
+        Stage("publish", "publish a bundle", "evaluate", lambda c: c.registry_dir / "production"),
     )
 }
 
 
 def key(config: Config, stage: Stage) -> str:
     """Fingerprint of everything that a stage's result follows from: settings, input, version of txrec."""
-    settings = {name: config.model_dump(mode="json")[name] for name in stage.sections}
+    settings = settings_of(config, stage.name)
     if stage.after is None:
         from txrec.data.sources import source_fingerprint
 
@@ -131,6 +128,5 @@ def _records(config: Config) -> dict[str, Record]:
 
 
 def _save(config: Config, records: dict[str, Record]) -> None:
-    config.run_dir.mkdir(parents=True, exist_ok=True)
     plain = {name: vars(record) for name, record in records.items()}
-    _file(config).write_text(json.dumps(plain, indent=2), encoding="utf-8")
+    write_text(_file(config), json.dumps(plain, indent=2))

@@ -29,6 +29,7 @@ from txrec.errors import StageError, TxrecError
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
 from txrec.recommender import bundle
+from txrec.storage import replace_folder
 from txrec.train import checkpoint
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.loop import EpochReport, Trainer
@@ -135,12 +136,9 @@ def train_history(
 
 
 def _save(folder: Path, model: RetrievalModel, history: list[dict[str, Any]]) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save(partial)
-    (partial / "training.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replace_folder(folder) as fresh:
+        model.save(fresh)
+        (fresh / "training.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
 
 
 def train_worker(settings: dict[str, Any]) -> TxrecError | None:

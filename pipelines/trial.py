@@ -57,7 +57,7 @@ def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
 
 def _train(config: Config, folder: Path, pretrains: bool) -> None:
     torch.set_flush_denormal(True)
-    data = PreparedData.open(config.data_dir.absolute())
+    data = PreparedData.open(config.data_dir)
     text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     trainer = trainer_for(config, data, text, device)

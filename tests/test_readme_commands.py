@@ -175,7 +175,9 @@ def test_every_user_gets_a_slate_of_known_products(printed: dict[str, str], chec
 
 
 def test_every_request_of_the_readme_is_answered_without_a_fallback(printed: dict[str, str]) -> None:
-    slates = {path: json.loads(output_of(printed, "curl", path)) for path in ("/v1/search", "/v1/recommend", "/similar")}
+    slates = {
+        path: json.loads(output_of(printed, "curl", path)) for path in ("/v1/search", "/v1/recommend", "/similar")
+    }
     for path, slate in slates.items():
         assert slate["fallback"] is None, path
         assert len(slate["items"]) == 5, path

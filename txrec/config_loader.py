@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from txrec.config import Config
+from txrec.config import CHECKPOINT, Config
 from txrec.errors import ConfigError
 
 
@@ -43,6 +43,31 @@ def parse(tree: Mapping[str, Any], source: str, origin: Mapping[str, str] | None
         key = ".".join(str(part) for part in first["loc"])
         where = (origin or {}).get(key, source)
         raise ConfigError(_explain(where, key, first)) from None
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same tree with local paths made absolute from the working directory of this process; URIs stay.
+
+    To be called once, in the process that the user started: workers run in folders of their own, where a relative path
+    means another place.
+    """
+    encoder = config.text.encoder
+    if encoder.startswith(CHECKPOINT):
+        encoder = CHECKPOINT + _absolute(encoder.removeprefix(CHECKPOINT))
+    paths: dict[str, Any] = {
+        "runs_root": _absolute(config.runs_root),
+        "data.root": _absolute(config.data.root),
+        "text.encoder": encoder,
+        "serve.state": _absolute(config.serve.state),
+        "serve.keys_file": _absolute(config.serve.keys_file),
+    }
+    if config.text.synonyms is not None:
+        paths["text.synonyms"] = _absolute(str(config.text.synonyms))
+    return with_overrides(config, paths)
+
+
+def _absolute(path: str) -> str:
+    return path if not path or "://" in path else str(Path(path).expanduser().absolute())
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:

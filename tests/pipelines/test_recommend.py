@@ -11,7 +11,8 @@ from pipelines import recommend
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
 from txrec.recommender.recommender import Recommender, Request
-from txrec.registry.registry import Decision, Registry
+from txrec.registry.gate import Decision
+from txrec.registry.registry import Registry
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from pipelines import stages
+from pipelines import stage_settings, stages
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.progress import Progress
@@ -96,3 +96,57 @@ def test_an_interrupted_stage_is_not_taken_for_finished(config: Config, ran: lis
     with pytest.raises(KeyboardInterrupt):
         stages.execute(config, stages.STAGES["train"])
     assert "train" not in _valid(config)
+
+
+def test_every_field_of_the_configuration_has_a_row_and_every_row_a_field() -> None:
+    assert stage_settings.fields_without_row() == []
+    assert stage_settings.rows_without_field() == []
+
+
+def test_a_new_field_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {field: first for field, first in stage_settings.FIRST_STAGE.items() if field != "train.lr"}
+    monkeypatch.setattr(stage_settings, "FIRST_STAGE", {**rows, "train.old": "train"})
+    assert stage_settings.fields_without_row() == ["train.lr"]
+    assert stage_settings.rows_without_field() == ["train.old"]
+
+
+CHANGED = {
+    "evaluate.bootstrap": (77, ["prepare", "pretrain", "train"]),
+    "evaluate.ks": ((1, 10), ["prepare", "pretrain", "train"]),
+    "evaluate.target_events": (("click",), ["prepare", "pretrain"]),
+    "train.mlflow_uri": ("file:///elsewhere", ["prepare", "pretrain", "train", "evaluate", "publish"]),
+    "train.max_failures": (9, ["prepare", "pretrain", "train", "evaluate", "publish"]),
+    "train.lr": (0.5, ["prepare", "pretrain"]),
+    "model.dim": (128, ["prepare", "pretrain"]),
+    "text.dim": (64, ["prepare"]),
+    "text.vocab_size": (500, []),
+    "publish.margin": (0.5, ["prepare", "pretrain", "train", "evaluate"]),
+    "publish.metric": ("mrr", ["prepare", "pretrain", "train"]),
+    "seed": (5, ["prepare"]),
+    "serve.port": (9, ["prepare", "pretrain", "train", "evaluate", "publish"]),
+}
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_changed_setting_outdates_the_first_stage_that_reads_it_and_those_after(
+    field: str, config: Config, ran: list[str]
+) -> None:
+    value, valid = CHANGED[field]
+    _execute_all(config)
+    assert _valid(with_overrides(config, {field: value})) == valid
+
+
+def test_a_run_that_moved_with_its_files_is_still_valid(config: Config, ran: list[str], tmp_path: Path) -> None:
+    _execute_all(config)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("raw", "runs"):
+        (tmp_path / name).rename(moved / name)
+    places = {"data.root": str(moved / "raw"), "runs_root": str(moved / "runs")}
+    assert _valid(with_overrides(config, places)) == ran
+
+
+def test_records_that_were_cut_short_are_never_left(config: Config, ran: list[str]) -> None:
+    stages.execute(config, stages.STAGES["prepare"])
+    beside = [path.name for path in config.run_dir.iterdir() if "stages.json" in path.name]
+    assert beside == ["stages.json"]

@@ -15,7 +15,8 @@ from tests.serve.conftest import free_port, replicas
 from txrec.client import ApiError, Client, Json, Retry
 from txrec.config import ServeConfig
 from txrec.online.sqlite_history import SqliteHistory
-from txrec.registry.registry import Decision, Registry
+from txrec.registry.gate import Decision
+from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollout
 
 pytestmark = pytest.mark.ray

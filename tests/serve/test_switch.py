@@ -19,12 +19,17 @@ KINDS = ("retriever", "retriever", "ranker")
 Replica = Callable[[Rollout], str | None]
 
 
+def _point_only(registry: Registry, version: str, why: str = "", kind: MoveKind = "activate") -> None:
+    """`Registry.activate` without a real bundle behind the version."""
+    registry._point(version, why, kind)
+
+
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for version in ("v1", "v2", "v3"):
         (tmp_path / version).mkdir()
     (tmp_path / POINTER).symlink_to("v1")
-    monkeypatch.setattr(Registry, "activate", lambda self, version, why: self._point(version, why))  # no real bundles
+    monkeypatch.setattr(Registry, "activate", _point_only)
     return tmp_path
 
 

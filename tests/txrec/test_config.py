@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from txrec.config import FINE_TUNING_LR, Config, PretrainConfig, fingerprint
-from txrec.config_loader import load, with_overrides
+from txrec.config_loader import load, parse, with_absolute_paths, with_overrides
 from txrec.errors import ConfigError
 
 
@@ -112,3 +112,17 @@ def test_a_checkpoint_is_trained_at_a_rate_of_its_own_unless_one_is_named(toml: 
     assert load(toml, ["text.encoder=hf:minilm", "pretrain.lr=0.003"]).pretrain.lr == 0.003
     with pytest.raises(ConfigError, match="text"):
         load(toml, ["text=3"])
+
+
+def test_local_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = {"name": "shop", "data": {"root": "raw"}, "text": {"encoder": "hf:encoder"}, "serve": {"keys_file": "keys"}}
+    config = with_absolute_paths(parse(tree, "test"))
+    assert config.run_dir == tmp_path / "runs" / "shop"
+    assert config.data.root == str(tmp_path / "raw")
+    assert config.text.encoder == f"hf:{tmp_path / 'encoder'}"
+    assert config.serve.keys_file == str(tmp_path / "keys")
+    assert config.serve.state == ""
+    remote = parse({**tree, "runs_root": "s3://bucket/runs", "serve": {"state": "redis://localhost:6379/0"}}, "test")
+    assert with_absolute_paths(remote).runs_root == "s3://bucket/runs"
+    assert with_absolute_paths(remote).serve.state == "redis://localhost:6379/0"

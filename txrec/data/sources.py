@@ -482,7 +482,7 @@ def source_fingerprint(data: DataConfig) -> str:
     A generated shop follows from its settings alone. A database is asked for its number of rows only.
     """
     if data.shop is not None:
-        return fingerprint(data)
+        return fingerprint(data.model_dump(mode="json", exclude={"root"}))
     state: list[Any] = [data.model_dump(mode="json", exclude={"root"})]
     for table in TABLES:
         for source in sources_of(data, table):

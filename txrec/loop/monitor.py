@@ -19,6 +19,7 @@ from txrec.loop.experiments import ExperimentDecision, Rules, decide
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
 from txrec.loop.outcomes import canary_exposures, exposures, moments
 from txrec.report.page import markup, render
+from txrec.storage import write_text
 
 Figures = dict[str, dict[str, dict[str, Rate]]]
 SHOWN_PARTS = 40
@@ -78,12 +79,9 @@ class Monitor:
 
     def write(self) -> None:
         """Writes `monitor.json` and `monitor.html` below `folder`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=1)
         for name, content in (("monitor.json", text), ("monitor.html", self.html())):
-            partial = self.folder / f"{name}.partial"
-            partial.write_text(content, encoding="utf-8")
-            partial.replace(self.folder / name)
+            write_text(self.folder / name, content)
 
     def html(self) -> str:
         """The page."""

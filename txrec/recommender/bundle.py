@@ -50,6 +50,7 @@ from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.recommender.ranking_features import Activity
 from txrec.recommender.retriever import QueryEncoder
+from txrec.storage import replace_folder
 from txrec.text import Analyser
 from txrec.text.analyser import FILE as ANALYSER_FILE
 
@@ -240,21 +241,17 @@ def write(
         text_dir: checkpoint of the text encoder with its vectors; None where the encoder is off.
         ranking: what `txrec.train.ranker.fit.fit` returned.
     """
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_data(partial, config, data)
-    model.save(partial / "model")
-    if text_dir is not None:
-        shutil.copytree(text_dir, partial / "text", ignore=shutil.ignore_patterns("*.pt", "resume*"))
-    for name, source in ranking.sources.items():
-        source.save(partial / "index" / name)
-    ranking.activity.save(partial / "activity")
-    if ranking.ranker is not None:
-        ranking.ranker.save(partial / "ranker")
-    _write_manifest(partial, _manifest(partial, config, data, ranking))
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    with replace_folder(path) as folder:
+        _write_data(folder, config, data)
+        model.save(folder / "model")
+        if text_dir is not None:
+            shutil.copytree(text_dir, folder / "text", ignore=shutil.ignore_patterns("*.pt", "resume*"))
+        for name, source in ranking.sources.items():
+            source.save(folder / "index" / name)
+        ranking.activity.save(folder / "activity")
+        if ranking.ranker is not None:
+            ranking.ranker.save(folder / "ranker")
+        _write_manifest(folder, _manifest(folder, config, data, ranking))
     return Bundle.open(path, verify=False)
 
 
@@ -263,12 +260,10 @@ def publish_copy(
 ) -> Bundle:
     """Copies a verified bundle under a new version, with its test metrics and the gate's decision in the manifest."""
     bundle = Bundle.open(source)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
     added = {"version": version, "metrics": dict(metrics), "gate": dict(gate)}
-    _write_manifest(partial, bundle.manifest.model_copy(update=added))
-    partial.rename(target)
+    with replace_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        _write_manifest(folder, bundle.manifest.model_copy(update=added))
     return Bundle.open(target, verify=False)
 
 
@@ -316,12 +311,13 @@ def _last_events(sequences: Sequences, count: int) -> pa.Table:
 
 def _manifest(path: Path, config: Config, data: PreparedData, ranking: Ranking) -> Manifest:
     created = datetime.now(UTC)
-    identity = fingerprint(config)
+    made_with = config.model_dump(mode="json", exclude={"runs_root": True, "data": {"root"}})  # places are not identity
+    identity = fingerprint(made_with)
     files = {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
     return Manifest(
         version=f"{created:%Y%m%dT%H%M%S}-{identity[:8]}",
         created=created.isoformat(timespec="seconds"),
-        config=config.model_dump(mode="json"),
+        config=made_with,
         config_fingerprint=identity,
         data_fingerprint=data.meta.fingerprint,
         files=files,

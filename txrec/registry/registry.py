@@ -1,9 +1,9 @@
-"""Published bundles, the one in production, and the gate between the two.
+"""Registry of published bundles: versions, the production pointer and its history.
 
     registry/
     ├── v1/ v2/ ...      bundles, never changed once they are there
     ├── production       symbolic link to one of them, moved by an atomic rename
-    └── moves.jsonl      every move of the pointer: when, from, to, why
+    └── moves.jsonl      every move of the pointer: when, from, to, kind (activate or rollback), why
 
 A bundle that fails the gate is registered all the same, with the decision in its manifest: it can be looked at and
 activated by hand.
@@ -15,111 +15,20 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from txrec.errors import BundleError
-from txrec.evals.bootstrap import Interval, Paired
-from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender import bundle
 from txrec.recommender.bundle import Bundle, Manifest
+from txrec.registry.gate import Decision
 
 POINTER = "production"
 MOVES = "moves.jsonl"
+MoveKind = Literal["activate", "rollback"]
 _VERSION = re.compile(r"v([1-9]\d*)")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The gate's verdict on a version: what was measured, and the inequality that follows from it.
-
-    A version is promoted if every smoke query is answered and its metric is at most `margin` (a share) below that of
-    the version in production on the same requests. The best baseline on these requests is told beside it and decides
-    nothing: there is no bundle of it that could serve instead.
-    """
-
-    version: str
-    metric: str
-    value: float
-    """The new version's."""
-    margin: float
-    num_cases: int
-    interval: Interval | None = None
-    """Of the value; None = none was made."""
-    baseline: str = ""
-    """The best baseline; empty = there is none."""
-    baseline_value: float | None = None
-    over_baseline: Paired | None = None
-    """How far the new version lies above it."""
-    production: str | None = None
-    """Version in production at the time; None = none."""
-    production_value: float | None = None
-    """Its value on the same requests; None = there is none to compare with."""
-    production_problem: str = ""
-    """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
-    over_production: Paired | None = None
-    """How far the new version lies above it."""
-    behind_baselines: tuple[SliceWarning, ...] = ()
-    """Slices of the test requests in which it is behind a baseline; they decide nothing."""
-    unanswered: tuple[str, ...] = ()
-    """Smoke queries that got no answer."""
-    force: bool = False
-    """Asked to promote whatever the gate says."""
-
-    @property
-    def required(self) -> float | None:
-        """Least value that passes; None where nothing is in production."""
-        return None if self.production_value is None else self.production_value * (1.0 - self.margin)
-
-    @property
-    def passed(self) -> bool:
-        """What the gate itself says."""
-        return not self.unanswered and (self.required is None or self.value >= self.required)
-
-    @property
-    def promote(self) -> bool:
-        """Whether the version goes into production."""
-        return self.passed or self.force
-
-    @property
-    def forced(self) -> bool:
-        """Promoted in spite of the gate."""
-        return self.force and not self.passed
-
-    @property
-    def inequality(self) -> str:
-        """`ndcg@10 0.1312 >= 0.1301 required`."""
-        if self.required is None:
-            unopened = f"{self.production} in production cannot be opened, {self.production_problem}"
-            compared = unopened if self.production else "nothing in production to compare with"
-            return f"{self.metric} {self.value:.4f}, {compared}"
-        sign = ">=" if self.value >= self.required else "<"
-        return f"{self.metric} {self.value:.4f} {sign} {self.required:.4f} required"
-
-    def __str__(self) -> str:
-        """`promote v2: ndcg@10 0.1312 >= 0.1301 required`."""
-        kept = self.production or "no version"
-        verb = f"promote {self.version}" if self.promote else f"keep {kept}, not {self.version}"
-        parts = [self.inequality]
-        if self.interval is not None:
-            parts.append(f"95 % interval {self.interval.low:.4f} to {self.interval.high:.4f}")
-        if self.baseline_value is not None:
-            parts.append(f"best baseline {self.baseline} {self.baseline_value:.4f}")
-        certain = [one.slice.replace("_", " ") for one in self.behind_baselines if one.certain]
-        if certain:
-            parts.append("behind a baseline in " + ", ".join(certain))
-        if self.unanswered:
-            parts.append("no answer to " + ", ".join(repr(query) for query in self.unanswered))
-        return f"{verb}{' by force' if self.forced else ''}: {'; '.join(parts)}"
-
-    def plain(self) -> dict[str, Any]:
-        """As the manifest holds it."""
-        derived = ("required", "passed", "promote", "forced")
-        behind = [one.plain() for one in self.behind_baselines]
-        fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}
-        return {**fields, **{name: getattr(self, name) for name in derived}, "decision": str(self)}
 
 
 @dataclass(frozen=True)
@@ -182,20 +91,25 @@ class Registry:
         To be called inside `locked`.
         """
         target = self.path / decision.version
-        bundle.publish_copy(source, target, decision.version, metrics, decision.plain())
+        bundle.publish_copy(source, target, decision.version, metrics, decision.to_dict())
         if decision.promote:
-            self._point(decision.version, str(decision))
+            self._point(decision.version, str(decision), "activate")
         return target
 
-    def activate(self, version: str, why: str = "activated by hand") -> Path:
+    def activate(self, version: str, why: str = "activated by hand", kind: MoveKind = "activate") -> Path:
         """Puts a version into production after checking every file of it.
+
+        Args:
+            version: name of a registered version.
+            why: for people, in the record of the move.
+            kind: of the move; `rollback` takes the version that it leaves off the way back.
 
         Raises:
             BundleError: no such version, or a damaged one; the pointer stays.
         """
         folder = self.folder(version)
         Bundle.open(folder)
-        self._point(version, why)
+        self._point(version, why, kind)
         return folder
 
     def rollback(self, version: str = "") -> str:
@@ -205,25 +119,26 @@ class Registry:
             BundleError: there is none to go back to.
         """
         target = version or self.previous()
-        self.activate(target, f"rolled back from {self.production}")
+        self.activate(target, f"rolled back from {self.production}", "rollback")
         return target
 
     def previous(self) -> str:
-        """What was in production before the present version came: rolling back twice goes back two steps.
+        """The version in production before the present one was activated: rolling back twice goes back two steps.
 
         Raises:
             BundleError: there is none.
         """
-        came_from = {move["to"]: move["from"] for move in self.moves() if not move["why"].startswith("rolled back")}
+        came_from = {move["to"]: move["from"] for move in self.moves() if move["kind"] == "activate"}
         target: str | None = came_from.get(self.production)
         if not target:
             raise BundleError(f"{self.path}: no earlier version to go back to; `txrec models` lists what there is")
         return target
 
     def moves(self) -> list[dict[str, Any]]:
-        """Every move of the pointer, oldest first."""
+        """Every move of the pointer, oldest first; a record without a kind was an activation."""
         file = self.path / MOVES
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        return [{"kind": "activate", **json.loads(line)} for line in lines]
 
     def names(self) -> list[str]:
         """Names of all versions, oldest first."""
@@ -232,11 +147,12 @@ class Registry:
         found = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
         return sorted(found, key=lambda name: int(name[1:]))
 
-    def _point(self, version: str, why: str) -> None:
+    def _point(self, version: str, why: str, kind: MoveKind) -> None:
         move = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "from": self.production,
             "to": version,
+            "kind": kind,
             "why": why,
         }
         fresh = self.path / f".{POINTER}.{uuid.uuid4().hex}"  # several may move it at once: the last one wins

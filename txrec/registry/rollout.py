@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from typing import Literal
 
 from txrec.errors import BundleError, ConflictError, UnknownVersionError
 from txrec.registry.registry import Registry
+from txrec.storage import write_text
 
 Variant = Literal["production", "canary", "shadow"]
 FILE = "serving.json"
@@ -132,10 +132,8 @@ class Rollouts:
         """Makes a rollout the present one, production apart, inside `locked`; returns it with its number."""
         numbered = replace(rollout, serial=self.read().serial + 1)
         shutil.rmtree(self._reports, ignore_errors=True)
-        fresh = self._file.with_name(f".{FILE}.{uuid.uuid4().hex}")
         trials = {name: value for name, value in asdict(numbered).items() if name != "production"}
-        fresh.write_text(json.dumps(trials), encoding="utf-8")
-        fresh.replace(self._file)
+        write_text(self._file, json.dumps(trials))
         return numbered
 
     @contextmanager

@@ -4,7 +4,6 @@ Only tensors and plain values are stored, and only those are accepted when readi
 beside its final name and renamed, so that a crash leaves the old one or the new one, never half of one.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from txrec.errors import TrainingError
+from txrec.storage import replace_file
 
 FILE = "train.pt"
 
@@ -25,10 +25,8 @@ def save(
 
 def write(folder: Path, content: dict[str, Any]) -> None:
     """Writes `model`, `best`, `optimizer`, `state` and what else there is into a folder, creating it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    torch.save(content, partial)
-    os.replace(partial, folder / FILE)
+    with replace_file(folder / FILE) as fresh:
+        torch.save(content, fresh)
 
 
 def restore(

@@ -186,6 +186,9 @@ def write_best(search: Search, config: Config, file: Path) -> None:
     best = search.best
     tree = with_overrides(config, best.params).model_dump(mode="json", exclude_defaults=True)
     tree.pop("tune", None)
+    tree |= {"runs_root": _portable(config.runs_root)} if "runs_root" in tree else {}
+    if "root" in tree.get("data", {}):
+        tree["data"]["root"] = _portable(config.data.root)
     found = ", ".join(f"{key} = {json.dumps(value)}" for key, value in best.params.items())
     own = search.as_configured
     before = f"; as configured {own.score:.4f}" if own is not None and own.score is not None else ""
@@ -193,6 +196,12 @@ def write_best(search: Search, config: Config, file: Path) -> None:
         f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {found}{before}\n"
     )
     file.write_text(comment + tomli_w.dumps(_without_none(tree)), encoding="utf-8")
+
+
+def _portable(path: str) -> str:
+    """A path below the working directory as relative to it, so that the file is good in another checkout."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _without_none(tree: Any) -> Any:

@@ -10,7 +10,8 @@ from txrec.errors import BundleError
 from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender.bundle import Bundle
-from txrec.registry.registry import Decision, Registry
+from txrec.registry.gate import Decision
+from txrec.registry.registry import Registry
 
 
 def verdict(version: str, value: float = 0.2, **fields: object) -> Decision:
@@ -111,6 +112,14 @@ def test_rolling_back_returns_to_what_was_there_before(registry: Registry) -> No
     assert [move["to"] for move in registry.moves()] == ["v1", "v2", "v1", "v2"]
 
 
+def test_the_way_back_follows_the_kind_of_each_move_whatever_its_reason_says(registry: Registry) -> None:
+    registry.activate("v1", "rolled back from v2, says a person who activated it")
+    assert registry.previous() == "v2"
+    registry.activate("v2", "another wording", "rollback")
+    assert registry.previous() == "v1"
+    assert [move["kind"] for move in registry.moves()][-2:] == ["activate", "rollback"]
+
+
 def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> None:
     """Readers in another thread never find it missing or half made, however often it moves."""
     stop, seen = threading.Event(), set()
@@ -122,7 +131,7 @@ def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> N
     reader = threading.Thread(target=read)
     reader.start()
     for version in ("v1", "v2") * 50:
-        registry._point(version, "moved")
+        registry._point(version, "moved", "activate")
     stop.set()
     reader.join()
     assert seen <= {"v1", "v2"}

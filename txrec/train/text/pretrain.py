@@ -12,7 +12,6 @@ Only the training part is read (`corpus.py`). Every step draws from generators s
 so a run that was interrupted and resumed equals an uninterrupted one.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +30,7 @@ from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.subword_encoder import SubwordEncoder
 from txrec.model.text_encoder import TextEncoder, save_vectors
 from txrec.progress import Progress, silent
+from txrec.storage import replace_folder
 from txrec.text import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 from txrec.train import checkpoint
 from txrec.train.optimizer import adamw, lr_at, set_lr
@@ -321,12 +321,9 @@ def load_tokenizer(data: PreparedData) -> Tokenizer | None:
 
 def write(encoder: TextEncoder, data: PreparedData, folder: Path) -> None:
     """Writes an encoder and the vectors of all products and queries of the prepared data, in one rename."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    encoder.save(partial)
-    save_vectors(partial, *encode_prepared(encoder, data))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replace_folder(folder) as fresh:
+        encoder.save(fresh)
+        save_vectors(fresh, *encode_prepared(encoder, data))
 
 
 def encode_prepared(encoder: TextEncoder, data: PreparedData) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

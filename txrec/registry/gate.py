@@ -1,0 +1,98 @@
+"""Promotion gate: the decision whether a new version replaces the one in production, with its inequality."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from txrec.evals.bootstrap import Interval, Paired
+from txrec.evals.slice_warnings import SliceWarning
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gate's verdict on a version: what was measured, and the inequality that follows from it.
+
+    A version is promoted if every smoke query is answered and its metric is at most `margin` (a share) below that of
+    the version in production on the same requests. The best baseline on these requests is told beside it and decides
+    nothing: there is no bundle of it that could serve instead.
+    """
+
+    version: str
+    metric: str
+    value: float
+    """The new version's."""
+    margin: float
+    num_cases: int
+    interval: Interval | None = None
+    """Of the value; None = none was made."""
+    baseline: str = ""
+    """The best baseline; empty = there is none."""
+    baseline_value: float | None = None
+    over_baseline: Paired | None = None
+    """How far the new version lies above it."""
+    production: str | None = None
+    """Version in production at the time; None = none."""
+    production_value: float | None = None
+    """Its value on the same requests; None = there is none to compare with."""
+    production_problem: str = ""
+    """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
+    over_production: Paired | None = None
+    """How far the new version lies above it."""
+    behind_baselines: tuple[SliceWarning, ...] = ()
+    """Slices of the test requests in which it is behind a baseline; they decide nothing."""
+    unanswered: tuple[str, ...] = ()
+    """Smoke queries that got no answer."""
+    force: bool = False
+    """Asked to promote whatever the gate says."""
+
+    @property
+    def required(self) -> float | None:
+        """Least value that passes; None where nothing is in production."""
+        return None if self.production_value is None else self.production_value * (1.0 - self.margin)
+
+    @property
+    def passed(self) -> bool:
+        """What the gate itself says."""
+        return not self.unanswered and (self.required is None or self.value >= self.required)
+
+    @property
+    def promote(self) -> bool:
+        """Whether the version goes into production."""
+        return self.passed or self.force
+
+    @property
+    def forced(self) -> bool:
+        """Promoted in spite of the gate."""
+        return self.force and not self.passed
+
+    @property
+    def inequality(self) -> str:
+        """`ndcg@10 0.1312 >= 0.1301 required`."""
+        if self.required is None:
+            unopened = f"{self.production} in production cannot be opened, {self.production_problem}"
+            compared = unopened if self.production else "nothing in production to compare with"
+            return f"{self.metric} {self.value:.4f}, {compared}"
+        sign = ">=" if self.value >= self.required else "<"
+        return f"{self.metric} {self.value:.4f} {sign} {self.required:.4f} required"
+
+    def __str__(self) -> str:
+        """`promote v2: ndcg@10 0.1312 >= 0.1301 required`."""
+        kept = self.production or "no version"
+        verb = f"promote {self.version}" if self.promote else f"keep {kept}, not {self.version}"
+        parts = [self.inequality]
+        if self.interval is not None:
+            parts.append(f"95 % interval {self.interval.low:.4f} to {self.interval.high:.4f}")
+        if self.baseline_value is not None:
+            parts.append(f"best baseline {self.baseline} {self.baseline_value:.4f}")
+        certain = [one.slice.replace("_", " ") for one in self.behind_baselines if one.certain]
+        if certain:
+            parts.append("behind a baseline in " + ", ".join(certain))
+        if self.unanswered:
+            parts.append("no answer to " + ", ".join(repr(query) for query in self.unanswered))
+        return f"{verb}{' by force' if self.forced else ''}: {'; '.join(parts)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        derived = ("required", "passed", "promote", "forced")
+        behind = [one.plain() for one in self.behind_baselines]
+        fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}
+        return {**fields, **{name: getattr(self, name) for name in derived}, "decision": str(self)}
