@@ -11,7 +11,7 @@ from serve.switch import Switch
 from serve.types import Model
 from txrec.config import ServeConfig
 from txrec.errors import ConflictError, UnavailableError, UnknownVersionError
-from txrec.registry.registry import POINTER, Registry
+from txrec.registry.registry import POINTER, MoveKind, Registry
 from txrec.registry.rollout import HEARTBEAT_TTL_S, Report, Rollout, Rollouts
 
 CONFIG = ServeConfig(num_retrievers=2, num_rankers=1)
