@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.index.fuse import ReservedSlots, keep_slots
+from txrec.index.lexical import Lexical
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates, Request
+from txrec.text.article_numbers import Match
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,19 @@ def rank(
     Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
     ranker learned from.
     """
+    ranked = _ranked(candidates, ranker, ranking_features, reserved)
+    lexical = ranking_features.sources.get("lexical")
+    if not isinstance(lexical, Lexical):
+        return ranked
+    return [_named_first(order, one, lexical) for order, one in zip(ranked, candidates, strict=True)]
+
+
+def _ranked(
+    candidates: Sequence[Candidates],
+    ranker: Ranker | None,
+    ranking_features: RankingFeatures,
+    reserved: ReservedSlots | None,
+) -> list[Ranked]:
     ranked = [_retrieval_order(one) for one in candidates]
     if ranker is None:
         return ranked
@@ -124,6 +139,17 @@ def candidates_needed(request: Request) -> int:
 
 def _pool(count: int) -> int:
     return max(4 * count, 50)
+
+
+def _named_first(ranked: Ranked, candidates: Candidates, lexical: Lexical) -> Ranked:
+    """Products whose article number is the whole query before all others, the closest match first."""
+    named = lexical.named(candidates.query) if candidates.query else {}
+    whole = {idx: match for idx, match in named.items() if match >= Match.SQUEEZED}
+    if not whole:
+        return ranked
+    match = np.array([whole.get(idx, 0) for idx in candidates.item_idx[ranked.order].tolist()])
+    order = np.argsort(-match, kind="stable")
+    return Ranked(ranked.order[order], ranked.scores[order], ranked.by_ranker)
 
 
 def _retrieval_order(candidates: Candidates) -> Ranked:

@@ -250,6 +250,7 @@ class RankingFeatures:
             _Group(6, self._activity),
             _Group(2, self._prices),
             _Group(4, self._text, [0]),
+            _Group(3, self._cold_matches),
             *([_Group(1 + NUM_TERM_MATCH, self._term_match)] if self.use_term_match else ()),
             _Group(7, self._history, [5]),
         ]
@@ -348,6 +349,29 @@ class RankingFeatures:
         spelled = [self.catalogue.trigrams(int(item)) for item in ids]
         covered = np.array([len(grams & title) for title in spelled]) / max(len(grams), 1)
         return np.stack([cosine, shared / max(len(terms), 1), shared / np.maximum(lengths, 1), covered], axis=1)
+
+    def _cold_matches(self, sets: _Sets) -> list[NDArray[Any]]:
+        """How well a product without events meets the query by its name; zeros for all others.
+
+        Clicks know nothing of it, so its name has to count for more than another's.
+        """
+        cold = self.activity.plain[sets.item_idx] == 0
+        return [*np.where(cold[:, None], sets.of_searches(3, self._cold_matches_of), np.float32(0)).T]
+
+    def _cold_matches_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
+        """(K, 3) lexical score, 1 for the best one; reciprocal lexical rank; share of query terms in the title."""
+        if "lexical" not in self.sources:
+            return np.zeros((len(ids), 3), np.float32)
+        ranks = candidates.ranks[: len(ids), list(self.sources).index("lexical")]
+        found = np.zeros((len(ids), 3), np.float32)
+        found[:, 0] = self._name_match(candidates, ids)[:, 0]
+        found[:, 1] = np.where(ranks > 0, 3.0 / (2.0 + ranks), 0.0)
+        cold = np.flatnonzero(self.activity.plain[ids] == 0)
+        terms = [frozenset(token for token, _ in term) for term in self.catalogue.analyser.terms(candidates.query)]
+        for place in cold.tolist():
+            title = self.catalogue.title_tokens(int(ids[place]))
+            found[place, 2] = sum(not term.isdisjoint(title) for term in terms) / max(len(terms), 1)
+        return found
 
     def _term_match(self, sets: _Sets) -> list[NDArray[Any]]:
         return [*sets.of_searches(1 + NUM_TERM_MATCH, self._term_match_of).T]

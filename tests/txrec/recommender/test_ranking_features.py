@@ -63,3 +63,18 @@ def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
     np.testing.assert_allclose(age, [0, 0, 0, 1 / 3, 1 / 4, 0], rtol=1e-6)
     assert bought.tolist() == [0, 0, 0, 1, 0, 0]
     np.testing.assert_allclose(features[3, -2], 1.0, rtol=1e-5)  # the last one's vector is its own
+
+
+def test_the_name_of_a_product_without_events_is_a_feature_of_its_own(tiny_bundle) -> None:
+    recommender = Recommender.open(tiny_bundle)
+    one = recommender.retrieve([Request(query="lamp", top_k=20)])[0]
+    item_idx, features = int(one.item_idx[0]), recommender.ranking_features
+    columns = slice(features.num_features - 10, features.num_features - 7)  # before those of the history
+    before = features.compute([one], [20])[:, columns]
+    assert not before[features.activity.plain[one.item_idx[:20]] > 0].any()
+    activity = replace(features.activity, plain=features.activity.plain.copy())
+    activity.plain[item_idx] = 0
+    found = replace(features, activity=activity).compute([one], [20])[:, columns]
+    assert found[0, 2] == 1.0
+    assert (found[0] > 0).all()
+    np.testing.assert_array_equal(found[1:], before[1:])

@@ -36,6 +36,13 @@ def test_a_search_answers_with_its_kind(recommender) -> None:
     assert slate.fallback is None
 
 
+def test_a_query_that_is_an_article_number_puts_its_product_first_in_any_case(recommender) -> None:
+    for item_id in recommender.catalogue.item_ids[[1, 7, 40]]:
+        assert keys(ask(recommender, query=str(item_id).upper(), top_k=3))[0] == item_id
+        squeezed = "".join(char for char in str(item_id) if char.isalnum())
+        assert keys(ask(recommender, query=squeezed, top_k=3, user_id="user-001"))[0] == item_id
+
+
 def test_an_unknown_user_gets_popular_items_and_is_told_so(recommender) -> None:
     slate = ask(recommender, user_id="nobody", top_k=4)
     assert slate.fallback == "unknown_user"
