@@ -97,6 +97,20 @@ def test_every_file_of_the_code_that_a_document_names_exists(file: Path) -> None
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
+@pytest.mark.parametrize("folder", ["decisions", "experiments"])
+def test_the_index_of_a_folder_links_every_page_of_it(folder: str) -> None:
+    index = (ROOT / "docs" / folder / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs" / folder).glob("*.md")} - {"index.md"}
+    assert pages == set(re.findall(r"\]\(([\w.-]+\.md)\)", index))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "experiments").glob("2*.md")), ids=lambda file: file.stem)
+def test_an_experiment_states_question_setting_results_and_conclusion(file: Path) -> None:
+    parts = re.split(r"^## ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [part.split("\n", 1)[0] for part in parts[1:]] == ["Question", "Setting", "Results", "Conclusion"]
+    assert all(len(part.split("\n", 1)[1].strip()) > 20 for part in parts[1:])
+
+
 def _txrec_commands() -> list[tuple[Block, list[str]]]:
     found = []
     for block in all_blocks():
