@@ -68,6 +68,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
     async def hello() -> str:
         return await title(client)
 
+    page: gr.Blocks
     with gr.Blocks(title="txrec console", analytics_enabled=False, fill_width=True) as page:
         header = gr.HTML(_header("", ""), padding=False)
         with gr.Row(equal_height=True, elem_id="ask"):

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -117,28 +116,28 @@ def _sizes(
 
 def _item_counts(counted: pa.Table, judged: pl.DataFrame) -> pl.DataFrame:
     """Events of every item; judged items are items too, but a judgment is no event."""
-    counts = [_frame(counted, ITEM_COUNTS, {"item_id": pl.String(), **COUNTS})]
+    counts = [_frame(counted, ITEM_COUNTS, pl.Schema({"item_id": pl.String(), **COUNTS}))]
     if judged.height:
         ids = judged.select(pl.col("item_id").unique(maintain_order=True), **dict.fromkeys(COUNTS, pl.lit(0)))
-        counts.append(ids.cast(dict(counts[0].schema)))
+        counts.append(ids.cast(counts[0].schema))
     return pl.concat(counts).group_by("item_id").agg(pl.col(*COUNTS).sum())
 
 
 def _query_counts(counted: pa.Table, judged: pl.DataFrame) -> pl.DataFrame:
-    counts = [_frame(counted, QUERY_COUNTS, {"query": pl.String(), **COUNTS})]
+    counts = [_frame(counted, QUERY_COUNTS, pl.Schema({"query": pl.String(), **COUNTS}))]
     if judged.height:
         of_judgments = judged.group_by("query").agg(**part_counts()).select("query", *COUNTS)
-        counts.append(of_judgments.cast(dict(counts[0].schema)))
+        counts.append(of_judgments.cast(counts[0].schema))
     return pl.concat(counts).group_by("query").agg(pl.col(*COUNTS).sum())
 
 
 def _field_counts(counted: pa.Table, judged: pl.DataFrame) -> pl.DataFrame:
-    frames = [_frame(counted, FIELD_COUNTS, dict(_NO_FIELDS.schema)), count_fields(judged) if judged.height else None]
+    frames = [_frame(counted, FIELD_COUNTS, _NO_FIELDS.schema), count_fields(judged) if judged.height else None]
     counts = pl.concat([_NO_FIELDS, *[frame for frame in frames if frame is not None and frame.height]])
     return counts.group_by("item_id", "field", "value").agg(pl.col("train", "total").sum())
 
 
-def _frame(counted: pa.Table, kind: str, columns: dict[str, Any]) -> pl.DataFrame:
+def _frame(counted: pa.Table, kind: str, columns: pl.Schema) -> pl.DataFrame:
     table = parcels.unpack(counted, kind)
     return pl.DataFrame(schema=columns) if table is None else pl.DataFrame(pl.from_arrow(table)).cast(columns)
 
@@ -163,13 +162,14 @@ def _catalogue_rows(counted: pa.Table) -> pl.DataFrame:
         return pl.DataFrame(pl.from_arrow(table))
     pair = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
     kinds = {"category": pl.List(pl.String), "price": pl.Float32, "available": pl.Boolean, "attributes": pair}
-    return pl.DataFrame(schema={name: kinds.get(name, pl.String) for name in schema.ITEMS.names} | {"origin": pl.Int64})
+    columns = {name: kinds.get(name, pl.String) for name in schema.ITEMS.names} | {"origin": pl.Int64}
+    return pl.DataFrame(schema=pl.Schema(columns))
 
 
 def _repeated(rows: pl.DataFrame) -> pa.Table:
     raw = rows.select("origin", raw=pl.struct(schema.ITEMS.names).struct.json_encode())
     table = raw.with_columns(reason=pl.lit(Reason.DUPLICATE.value)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return parcels.pack("rejected", int(rows["origin"].min()), table.cast(QUARANTINE))
+    return parcels.pack("rejected", rows.select(pl.col("origin").min()).item(), table.cast(QUARANTINE))
 
 
 def _judged(job: Job, counted: pa.Table) -> pl.DataFrame:

@@ -48,7 +48,7 @@ def clean_partition(job: Job, rows: pa.Table) -> pa.Table:
         counts = {drop.reason.value: drop.frame.height for drop in dropped}
         made.append(parcels.pack_figures("cleaned", {"kept": kept.height, "rejected": counts}))
         if kept.height:
-            made.append(parcels.pack("events", int(kept["origin"].min()), _encoded(job, kept)))
+            made.append(parcels.pack("events", kept.select(pl.col("origin").min()).item(), _encoded(job, kept)))
     return parcels.together([*made, *_rejected(pa.concat_tables(rejected))])
 
 

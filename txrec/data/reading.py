@@ -53,8 +53,8 @@ class ChunkFigures:
         self.num_lines += block.num_lines
         self.rejected = dict(Counter(self.rejected) + Counter(done.rejected["reason"].to_pylist()))
         if "ts" in done.frame.columns and done.frame.height:
-            self.first_us = min(self.first_us, int(done.frame["ts"].min()))
-            self.last_us = max(self.last_us, int(done.frame["ts"].max()))
+            self.first_us = min(self.first_us, done.frame.select(pl.col("ts").min()).item())
+            self.last_us = max(self.last_us, done.frame.select(pl.col("ts").max()).item())
 
 
 def event_schema(job: Job) -> pa.Schema:

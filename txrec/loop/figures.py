@@ -134,7 +134,8 @@ def slate_outcomes(
     frame = frame.with_columns(
         query_text=pl.when(searched).then(query), searches=searched.cast(pl.Float64), slates=pl.lit(1.0)
     )
-    best = np.concatenate([[0.0], np.cumsum(dcg_discounts(max(int(frame["clicks"].max() or 0), 1)))])
+    most_clicks = frame.select(pl.col("clicks").max().fill_null(0).cast(pl.Int64)).item()
+    best = np.concatenate([[0.0], np.cumsum(dcg_discounts(max(most_clicks, 1)))])
     ideal_gain = pl.Series("ideal", best)
     frame = frame.with_columns(
         ideal=pl.col("clicks").cast(pl.Int64).replace_strict(range(len(best)), ideal_gain, return_dtype=pl.Float64)
