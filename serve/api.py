@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from txrec.index.filters import Filters
+from txrec.recommender.rules.types import Rule
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 """A user, item, event or request id."""
@@ -25,6 +26,7 @@ MAX_IDS = 10_000
 MAX_RANKED = 1_000
 MAX_EVENTS = 1_000
 MAX_ITEMS = 1_000
+MAX_RULES = 1_000
 
 
 class Body(BaseModel):
@@ -63,6 +65,12 @@ class SlateRequest(Body):
     """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
     explain: bool = False
     """Fill `reasons` and `timings_ms`."""
+    placement: Id | None = Field(None, examples=["home"])
+    """Name of the place where the slate is shown; rules and reports know it."""
+    segments: tuple[Id, ...] = Field((), max_length=100)
+    """Segments of the user, for rules."""
+    rules: bool = True
+    """false leaves merchandising rules out, e.g. to measure them."""
     candidates: int = Field(0, ge=0, le=1_000)
     """Also return this many candidates in the order in which retrieval proposed them, before ranking."""
 
@@ -224,6 +232,27 @@ class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
         return _as_many(body, MAX_ITEMS, "products")
 
 
+class RulesRequest(RootModel[tuple[Rule, ...]]):
+    """One rule, or up to 1000 of them."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra=_one_or_many(
+            MAX_RULES,
+            {
+                "rule_id": "jeans first",
+                "when": {"query": {"contains": "jeans"}},
+                "effect": {"type": "pin", "items": [ITEMS[0]], "position": 1},
+            },
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_many(cls, body: Any) -> Any:
+        return _as_many(body, MAX_RULES, "rules")
+
+
 class ActivateRequest(Body):
     """The role that a version gets."""
 
@@ -264,6 +293,29 @@ class ItemsReply(Reply):
     """Number of the last change."""
 
 
+class RulesReply(Reply):
+    """Rules, by name."""
+
+    rules: list[Rule]
+    """All of them."""
+
+
+class RulesStoredReply(Reply):
+    """Rules are on disk and act within two seconds."""
+
+    stored: int
+    """Rules added or replaced."""
+    warnings: list[str]
+    """Rules that have no effect now, e.g. because no product fulfils their filters."""
+
+
+class RuleDeletedReply(Reply):
+    """A rule is removed and ceases to act within two seconds."""
+
+    rule_id: str
+    """Name of the rule."""
+
+
 class ProductReply(Reply):
     """A product as the model in production knows it."""
 
@@ -302,6 +354,15 @@ class ItemReply(Reply):
     """Every source that proposed it, with that source's own score."""
     reasons: list[str]
     """Why it is here; empty unless `explain`."""
+
+
+class AppliedRule(Reply):
+    """A rule that acted on a slate."""
+
+    rule_id: str
+    """Name of the rule."""
+    effect: str
+    """Type of its effect."""
 
 
 class SlateReply(Reply):
@@ -348,6 +409,10 @@ class SlateReply(Reply):
     """The slate, best first."""
     candidates: list[ItemReply]
     """Candidates before ranking, as many as `candidates` of the request."""
+    rules: list[AppliedRule] = []
+    """Rules that acted on the slate; empty unless `explain`."""
+    redirect: str | None = None
+    """Page that a rule sends the user to."""
     notes: list[str]
     """Ignored parts of the request, e.g. unknown products in the session."""
     timings_ms: dict[str, float]

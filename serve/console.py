@@ -163,6 +163,12 @@ def _status(slate: Json) -> str:
     parts = [f"<span><b>{slate['took_ms']:.0f} ms</b> {f'({stages})' if stages else ''}</span>"]
     if slate["fallback"]:
         parts.append(f"<span class='tx-tag tx-warn'>{escape(slate['fallback'].replace('_', ' '))}</span>")
+    parts.extend(
+        f"<span class='tx-tag' title='{escape(rule['effect'])}'>rule {escape(rule['rule_id'])}</span>"
+        for rule in slate["rules"]
+    )
+    if slate["redirect"]:
+        parts.append(f"<span class='tx-tag tx-warn'>redirect to {escape(slate['redirect'])}</span>")
     parts.extend(f"<span class='tx-dim'>{escape(note)}</span>" for note in slate["notes"][:5])
     return f"<div class='tx-status'>{''.join(parts)}</div>"
 

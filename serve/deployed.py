@@ -14,10 +14,10 @@ from serve import logs
 from serve.batching import Batcher
 from serve.calls import Calls
 from serve.metrics import Metrics
-from serve.types import Answer, HistoryItem, Model, Product, ServingRequest
+from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
-from txrec.index.filters import Filters
+from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
 
 
@@ -44,9 +44,9 @@ class DeployedService:
         """Ranks what retrieval finds."""
         return await self._recommend(request)
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
-        """Items like this one."""
-        answer: Answer = await self._call("similar", item_id, top_k, filters, key)
+    async def similar(self, item_id: str, request: ServingRequest) -> Answer:
+        """Items similar to one."""
+        answer: Answer = await self._call("similar", item_id, request)
         return answer
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
@@ -63,6 +63,11 @@ class DeployedService:
         """A product."""
         product: Product | None = await self._call("item", item_id)
         return product
+
+    async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
+        """Meaning of selections of products."""
+        checks: tuple[ProductCheck, ...] = await self._call("check_products", selections)
+        return checks
 
     async def model(self) -> Model:
         """The bundle that answers."""

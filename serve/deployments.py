@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import logs, memory
+from serve import logs, memory, rules
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -29,17 +29,19 @@ from serve.impressions import Impressions
 from serve.ingress import Components, create_app
 from serve.keys import Keys
 from serve.listener import Listener
+from serve.live_documents import LiveDocuments
 from serve.local import product, trim
 from serve.metrics import Metrics
 from serve.models import BundleSource, Models, Served, as_model_source
 from serve.retention import Retention
+from serve.rules import RuledRequest
 from serve.shadow import Shadow
 from serve.switch import Switch
-from serve.types import Answer, CacheStats, HistoryItem, Model, Product, ServingRequest
+from serve.types import Answer, CacheStats, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec.config import ServeConfig
 from txrec.errors import RequestError
-from txrec.index.filters import Filters
-from txrec.online.stores import open_history, open_journal
+from txrec.online.stores import open_documents, open_history, open_journal
+from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -100,6 +102,7 @@ class Retriever:
         self._num_ranking = 0  # batches that are at a ranker
         self._query_vectors = CacheStats()  # since the last answer
         impressions = Impressions(open_history(config.state), config.impression_days, time.time)
+        self._rules = LiveDocuments(open_documents(config.state, rules.KIND), rules.compile_rules).start()
         self._shadowing = Shadow(self._models, impressions)
 
     @remote
@@ -120,10 +123,11 @@ class Retriever:
         return complete
 
     @remote
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
-        """Items like this one."""
-        variant, served = self._models.choose(key)
-        return Answer(trim(served.recommender.similar(item_id, top_k, filters), 0), served.model.version, variant)
+    async def similar(self, item_id: str, request: ServingRequest) -> Answer:
+        """Items similar to one."""
+        variant, served = self._models.choose(request.key)
+        slate = rules.similar(self._rules.current, request, item_id, served.recommender)
+        return Answer(trim(slate, 0), served.model.version, variant)
 
     @remote
     async def rank_items(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
@@ -143,6 +147,11 @@ class Retriever:
         return product(self._models.production.recommender, item_id)
 
     @remote
+    async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
+        """Meaning of selections of products in the catalogue of the model in production."""
+        return rules.check_products(self._models.production.recommender, selections)
+
+    @remote
     async def model(self) -> Model:
         """The bundle in production."""
         return self._models.production.model
@@ -155,15 +164,22 @@ class Retriever:
         return Answer(trim(slate, num_candidates), served.model.version, variant)
 
     async def _slates(self, served: Served, requests: Sequence[ServingRequest]) -> Sequence[Slate | RequestError]:
-        complete = [with_history(served.recommender, request) for request in requests]
+        ruled = [self._ruled(served, request) for request in requests]
         try:
-            return await self._rank(served, await self._retrieved(served, complete))
+            candidates = await self._retrieved(served, [one.prepared for one in ruled])
+            slates = await self._rank(served, candidates)
         except RequestError:
-            return [await self._single(served, request) for request in complete]
+            return [await self._single(served, request) for request in ruled]
+        return [one.finish(slate) for one, slate in zip(ruled, slates, strict=True)]
 
-    async def _single(self, served: Served, request: Request) -> Slate | RequestError:
+    def _ruled(self, served: Served, request: ServingRequest) -> RuledRequest:
+        complete = with_history(served.recommender, request)
+        return rules.prepare(self._rules.current, request, complete, served.recommender)
+
+    async def _single(self, served: Served, ruled: RuledRequest) -> Slate | RequestError:
         try:
-            return (await self._rank(served, await self._retrieved(served, [request])))[0]
+            (slate,) = await self._rank(served, await self._retrieved(served, [ruled.prepared]))
+            return ruled.finish(slate)
         except RequestError as error:
             return error
 
@@ -231,7 +247,14 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         store = open_history(self._config.state)
-        parts = Components(store, open_journal(self._config.state), self._keys, self._switch, self._metrics)
+        parts = Components(
+            store=store,
+            journal=open_journal(self._config.state),
+            keys=self._keys,
+            rules=open_documents(self._config.state, rules.KIND),
+            switch=self._switch,
+            metrics=self._metrics,
+        )
         app = create_app(self._service, self._config, parts)
         Retention(store, self._config).start()
         if self._config.console and not self._keys.known:  # the console has no key of its own

@@ -15,13 +15,16 @@ from serve.impressions import Impressions
 from serve.keys import Keys
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
-from serve.routers import events, health, items, models, slates, users
+from serve.routers import events, health, items, models, rules, slates, users
+from serve.rules import KIND
 from serve.switch import Switch
 from serve.types import Service
 from txrec import __version__
 from txrec.config import ServeConfig
+from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
 from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.online.sqlite_journal import SqliteJournal
 
@@ -39,6 +42,7 @@ class Components:
         store: keeps events and impressions.
         journal: keeps live changes of products.
         keys: API keys; without any, no key is needed.
+        rules: keeps merchandising rules.
         switch: changes the served models; None = there is one bundle for good.
         metrics: figures, of which the service may count some.
         clock: seconds since 1970 UTC.
@@ -47,6 +51,7 @@ class Components:
     store: HistoryStore = field(default_factory=SqliteHistory)
     journal: ItemJournal = field(default_factory=SqliteJournal)
     keys: Keys = field(default_factory=Keys)
+    rules: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=KIND))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
@@ -69,8 +74,9 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.impressions = Impressions(parts.store, config.impression_days, parts.clock)
     app.state.explorer = Explorer(config.exploration)
     app.state.products = items.LiveProducts(parts.journal, service)
+    app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.versions = models.ServedVersions(parts.switch or Switch(None, config), service, parts.store)
-    for resource in (slates, users, events, items, models, health):
+    for resource in (slates, rules, users, events, items, models, health):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)

@@ -5,11 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from serve import rules
 from serve.history import history_items, with_history
-from serve.types import Answer, HistoryItem, Model, Product, ServingRequest, SupportsRecommend
-from txrec.index.filters import Filters
+from serve.live_documents import LiveDocuments
+from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest, SupportsRecommend
+from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
 
 T = TypeVar("T")
@@ -32,8 +36,15 @@ def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
 class LocalService:
     """A recommender in this process. One request at a time: for tests, notebooks and small shops without Ray."""
 
-    def __init__(self, recommender: SupportsRecommend, model: Model, journal: ItemJournal | None = None) -> None:
-        """Takes what answers, and the changes of products that it is to follow."""
+    def __init__(
+        self,
+        recommender: SupportsRecommend,
+        model: Model,
+        journal: ItemJournal | None = None,
+        documents: DocumentStore | None = None,
+    ) -> None:
+        """Takes the recommender, its identity, and the stores of live products and rules."""
+        self._rules = LiveDocuments(documents or SqliteDocuments(kind=rules.KIND), rules.compile_rules)
         self._recommender = recommender
         self._model = model
         self._journal = journal or SqliteJournal()
@@ -42,12 +53,13 @@ class LocalService:
 
     async def recommend(self, request: ServingRequest) -> Answer:
         """Ranks what retrieval finds."""
-        slate = await self._run(lambda known: known.recommend([with_history(known, request)])[0])
+        slate = await self._run(lambda known: self._recommend(known, request))
         return Answer(trim(slate, request.num_candidates), self._model.version)
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:  # noqa: ARG002
-        """Items like this one."""
-        return Answer(await self._run(lambda known: known.similar(item_id, top_k, filters)), self._model.version)
+    async def similar(self, item_id: str, request: ServingRequest) -> Answer:
+        """Items similar to one."""
+        slate = await self._run(lambda known: rules.similar(self._rules.current, request, item_id, known))
+        return Answer(slate, self._model.version)
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
         """Orders the caller's own items."""
@@ -62,9 +74,17 @@ class LocalService:
         """A product."""
         return await self._run(lambda known: product(known, item_id))
 
+    async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
+        """Meaning of selections of products."""
+        return await self._run(lambda known: rules.check_products(known, selections))
+
     async def model(self) -> Model:
         """The bundle that answers."""
         return self._model
+
+    def _recommend(self, recommender: SupportsRecommend, request: ServingRequest) -> Slate:
+        ruled = rules.prepare(self._rules.current, request, with_history(recommender, request), recommender)
+        return ruled.finish(recommender.recommend([ruled.prepared])[0])
 
     async def _run(self, call: Callable[[SupportsRecommend], T]) -> T:
         async with self._busy:
@@ -75,4 +95,5 @@ class LocalService:
         if changes.items:
             self._recommender = self._recommender.with_changes(changes.items)
             self._journal_version = changes.version
+        self._rules.refresh()
         return call(self._recommender)

@@ -51,6 +51,12 @@ class Metrics:
             ["replica", "version", "variant"],
             registry=self._registry,
         )
+        self._rules = Counter(
+            "txrec_rule_effects",
+            "Effects of merchandising rules on slates, by their type.",
+            ["replica", "effect"],
+            registry=self._registry,
+        )
         self._batches = Histogram(
             "txrec_batch_size",
             "Calls in a batch: slates, or reports of events.",
@@ -82,6 +88,8 @@ class Metrics:
         self._hits.labels(self._replica, "query_vectors").inc(answer.query_vectors.hits)
         self._misses.labels(self._replica, "query_vectors").inc(answer.query_vectors.misses)
         self._slates.labels(self._replica, answer.model_version, answer.variant).inc()
+        for effect in answer.slate.rules.values():
+            self._rules.labels(self._replica, effect).inc()
         self._model.clear()
         self._model.labels(self._replica, answer.model_version).set(1)
 

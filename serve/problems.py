@@ -16,10 +16,22 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serve import api, logs
-from txrec.errors import ConflictError, RequestError, UnavailableError, UnknownItemError, UnknownVersionError
+from txrec.errors import (
+    ConflictError,
+    RequestError,
+    UnavailableError,
+    UnknownItemError,
+    UnknownRuleError,
+    UnknownVersionError,
+)
 
 RETRY_AFTER_S = 1
-_STATUS: dict[type[RequestError], int] = {UnknownItemError: 404, UnknownVersionError: 404, ConflictError: 409}
+_STATUS: dict[type[RequestError], int] = {
+    UnknownItemError: 404,
+    UnknownRuleError: 404,
+    UnknownVersionError: 404,
+    ConflictError: 409,
+}
 
 
 def install(app: FastAPI) -> None:

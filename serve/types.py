@@ -15,6 +15,7 @@ from txrec.index.filters import Filters
 from txrec.index.source import Mask
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.resumable import Resumable
+from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -44,6 +45,9 @@ class ServingRequest:
         request: the question; its `events` are those of the session.
         live: the user's logged events; they follow the stored history and come before the session.
         num_candidates: candidates before ranking to return.
+        placement: name of the place where the slate is shown, empty = unknown.
+        segments: segments of the user.
+        use_rules: whether merchandising rules act.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
     """
@@ -53,6 +57,24 @@ class ServingRequest:
     num_candidates: int = 0
     key: str = ""
     request_id: str = ""
+    placement: str = ""
+    segments: tuple[str, ...] = ()
+    use_rules: bool = True
+
+
+@dataclass(frozen=True)
+class ProductCheck:
+    """Meaning of a selection of products in the catalogue.
+
+    Attributes:
+        unknown: item ids that it does not hold.
+        num_selected: products that are selected.
+        error: why its filters cannot be used; None where they can.
+    """
+
+    unknown: tuple[str, ...]
+    num_selected: int
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +135,8 @@ class Service(Protocol):
         """Ranks what retrieval finds for a user, a query or both."""
         ...
 
-    async def similar(self, item_id: str, top_k: int, filters: Filters | None, key: str = "") -> Answer:
-        """Items like this one."""
+    async def similar(self, item_id: str, request: ServingRequest) -> Answer:
+        """Items similar to one; of the request, `top_k`, `filters`, `explain` and what rules need count."""
         ...
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
@@ -129,12 +151,16 @@ class Service(Protocol):
         """A product of the model in production; None for one that it does not know."""
         ...
 
+    async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
+        """Meaning of selections of products in the catalogue of the model in production."""
+        ...
+
     async def model(self) -> Model:
         """The bundle that answers."""
         ...
 
 
-class Products(Protocol):
+class ServedCatalogue(Protocol):
     """The part of `txrec.recommender.catalogue.Catalogue` that serving uses."""
 
     @property
@@ -152,6 +178,10 @@ class Products(Protocol):
         """(N + 1,) products that may be shown; None = all of them."""
         ...
 
+    def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
+        """(N + 1,) products that may be shown; None = all of them."""
+        ...
+
     def row(self, key: str) -> dict[str, Any]:
         """What is known of a product; empty for an unknown one."""
         ...
@@ -161,7 +191,7 @@ class SupportsRecommend(Protocol):
     """The part of `txrec.recommender.recommender.Recommender` that serving uses; see there."""
 
     @property
-    def catalogue(self) -> Products:
+    def catalogue(self) -> ServedCatalogue:
         """The products."""
         ...
 
@@ -175,6 +205,11 @@ class SupportsRecommend(Protocol):
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; in retrieval order without the ranker."""
+        ...
+
+    @property
+    def num_ranked(self) -> int:
+        """Candidates per request that the ranker orders."""
         ...
 
     @property

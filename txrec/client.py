@@ -135,6 +135,22 @@ class Endpoints(ABC, Generic[R]):
         """A product."""
         return self._send("GET", f"/v1/items/{path_id(item_id)}")
 
+    def rules(self) -> R:
+        """All merchandising rules."""
+        return self._send("GET", "/v1/rules")
+
+    def put_rules(self, *rules: Json) -> R:
+        """Adds or replaces merchandising rules."""
+        return self._send("PUT", "/v1/rules", list(rules))
+
+    def rule(self, rule_id: str) -> R:
+        """A merchandising rule."""
+        return self._send("GET", f"/v1/rules/{path_id(rule_id)}")
+
+    def delete_rule(self, rule_id: str) -> R:
+        """Removes a merchandising rule."""
+        return self._send("DELETE", f"/v1/rules/{path_id(rule_id)}")
+
     def models(self) -> R:
         """Models, served or registered."""
         return self._send("GET", "/v1/models")

@@ -8,6 +8,7 @@
     ├── BundleError               a bundle that is missing, damaged or of another version
     └── RequestError              a request that cannot be answered as asked; `field` names the culprit
         ├── UnknownItemError      an item_id that the catalogue does not hold
+        ├── UnknownRuleError      a merchandising rule that does not exist
         ├── UnknownVersionError   a version that the registry does not hold
         ├── ConflictError         a change that the present state does not allow
         └── UnavailableError      a part of the system is down for now; trying again later is right
@@ -78,6 +79,10 @@ class RequestError(TxrecError):
 
 class UnknownItemError(RequestError):
     """An item_id that the catalogue does not hold."""
+
+
+class UnknownRuleError(RequestError):
+    """A merchandising rule that does not exist."""
 
 
 class UnknownVersionError(RequestError):

@@ -64,6 +64,9 @@ async def _personal(
         body.candidates,
         key=_rollout_key(body.user_id, request),
         request_id=request.state.request_id,
+        placement=body.placement or "",
+        segments=body.segments,
+        use_rules=body.rules,
     )
     answer = await service.recommend(serving)
     slate, record = request.app.state.explorer.apply(answer.slate)
@@ -75,7 +78,15 @@ async def _personal(
 async def similar(body: api.SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> api.SlateReply:
     """By users' behaviour and by text."""
     check_limits(config, None, body.top_k)
-    answer = await service.similar(body.item_id, body.top_k, body.filters, _rollout_key(None, request))
+    serving = ServingRequest(
+        types.Request(top_k=body.top_k, filters=body.filters, explain=body.explain),
+        key=_rollout_key(None, request),
+        request_id=request.state.request_id,
+        placement=body.placement or "",
+        segments=body.segments,
+        use_rules=body.rules,
+    )
+    answer = await service.similar(body.item_id, serving)
     return _log_impression(_reply(answer, request, body.explain), request)
 
 
@@ -139,6 +150,8 @@ def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None
         items=[_item(item) for item in slate.items],
         candidates=[_item(item) for item in slate.candidates],
         notes=list(slate.notes),
+        rules=[api.AppliedRule(rule_id=name, effect=effect) for name, effect in slate.rules.items()] if explain else [],
+        redirect=slate.redirect,
         timings_ms=dict(slate.timings_ms) if explain else {},
     )
 

@@ -37,6 +37,9 @@ class FakeCatalogue:
     def on_sale(self) -> NDArray[np.bool_]:
         return np.array([place not in self.retired for place in range(len(self.item_ids))])
 
+    def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_] | None:
+        return self.on_sale if self.retired else None
+
     def row(self, key: str) -> dict[str, Any]:
         if key not in self.idx_of:
             return {}
@@ -58,6 +61,7 @@ class FakeRecommender:
         return found
 
     num_encoded_queries = 0
+    num_ranked = 10
 
     def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
         return list(candidates)

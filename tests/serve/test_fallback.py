@@ -163,14 +163,14 @@ def test_errors_of_the_domain_come_through_with_their_field() -> None:
         return UnknownItemError("item_id", "no such item")
 
     with pytest.raises(UnknownItemError, match="no such item") as caught:
-        asyncio.run(service(similar=refuses).similar("p", 1, None))
+        asyncio.run(service(similar=refuses).similar("p", LAMP))
     assert caught.value.field == "item_id"
 
 
 def test_a_defect_stays_a_defect() -> None:
     for error in (KeyError("x"), RayTaskError("similar", "trace", KeyError("x"))):
         with pytest.raises(type(error)):
-            asyncio.run(service(similar=raising(error)).similar("p", 1, None))
+            asyncio.run(service(similar=raising(error)).similar("p", LAMP))
 
 
 def test_a_call_carries_the_ids_of_the_requests_that_it_is_made_for() -> None:

@@ -199,6 +199,27 @@ def test_a_canary_answers_its_share_of_users_and_a_shadow_nobody(shop: Shop, cli
     assert set(roles(client).values()) == {"production", None}
 
 
+def test_a_rule_acts_on_every_replica_within_two_seconds_and_survives_a_new_model(client: Client) -> None:
+    first = [item["item_id"] for item in client.search("lamp", top_k=3)["items"]]
+    when, pin = {"query": {"contains": "lamp"}}, {"type": "pin", "items": first[2:]}
+    client.put_rules({"rule_id": "last first", "when": when, "effect": pin})
+    time.sleep(WITHIN_S)
+
+    def top(_: int) -> tuple[str, str]:
+        with Client(str(client._http.base_url), timeout_s=60) as own:
+            slate = own.search("lamp", top_k=3)
+            return slate["items"][0]["item_id"], slate["model_version"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {item_id for item_id, _ in pool.map(top, range(16))} == {first[2]}
+    client.activate("v2")
+    assert top(0) == (first[2], "v2")
+    client.rollback()
+    client.delete_rule("last first")
+    time.sleep(WITHIN_S)
+    assert [item["item_id"] for item in client.search("lamp", top_k=3)["items"]] == first
+
+
 def test_a_forgotten_user_leaves_neither_events_nor_impressions(shop: Shop, client: Client) -> None:
     client.log({"user_id": "gone", "event": "click", "item_id": "sku-012"})
     client.recommend(user_id="gone")

@@ -20,7 +20,10 @@ SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
 def metrics() -> Metrics:
     metrics = Metrics()
     metrics.request("/v1/search", 200, 0.012)
-    metrics.slate(Answer(Slate((), timings_ms={"rank": 3.0}), "v1", "canary", CacheStats(3, 1)), "unknown_user")
+    metrics.slate(
+        Answer(Slate((), timings_ms={"rank": 3.0}, rules={"jeans first": "pin"}), "v1", "canary", CacheStats(3, 1)),
+        "unknown_user",
+    )
     metrics.events(2, 1)
     metrics.batch("slates", 5)
     return metrics
@@ -44,6 +47,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_slates_total", version="v1", variant="canary") == 1
+    assert value(metrics, "txrec_rule_effects_total", effect="pin") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
     assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3
     assert value(metrics, "txrec_cache_misses_total", cache="query_vectors") == 1

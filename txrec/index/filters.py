@@ -3,6 +3,8 @@
 The mask goes into every candidate source, so that a slate is full whenever enough items match, however few they are.
 """
 
+import difflib
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from txrec.errors import RequestError
+from txrec.index.expressions import And, Condition, Expression, Not, Or, Value, as_number, check_size, parts_of
 from txrec.text import normalise
+
+_COMPARISONS = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
 
 
 class PriceRange(BaseModel):
@@ -47,6 +53,14 @@ class Filters(BaseModel):
     """Unset or true: what is available, and what is not known to be unavailable. False: only the unavailable."""
     attributes: dict[str, tuple[str, ...]] = {}
     """Attribute name = any of these values; all names must hold."""
+    where: Expression | None = None
+    """Further conditions, joined by AND, OR and NOT, as an object or as text; see the guide on filters."""
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        if self.where is not None:
+            check_size(self.where)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +111,7 @@ class FilterIndex:
         self._brand = Postings.build(_one_array(items.column("brand")), ids)
         self._attributes = _attribute_postings(items.column("attributes"), ids)
         self._price = np.concatenate([[np.nan], _floats(items.column("price"))])
+        self._attribute_numbers: dict[str, NDArray[np.float64]] = {}
         self._available = np.concatenate([[False], np.asarray(pc.fill_null(items.column("available"), True))])
 
     @cached_property
@@ -127,6 +142,77 @@ class FilterIndex:
             yield known
         for name, values in filters.attributes.items():
             yield self._attributes.any_of([_pair(name, value) for value in values], self._size)
+        if filters.where is not None:
+            yield self.expression(filters.where)
+
+    def expression(self, node: Condition | And | Or | Not) -> NDArray[np.bool_]:
+        """(N + 1,) True where an item fulfils an expression.
+
+        Raises:
+            RequestError: no item has a field of this name.
+        """
+        if isinstance(node, Condition):
+            return self._condition(node)
+        masks = [self.expression(part) for part in parts_of(node)]
+        if isinstance(node, Not):
+            mask: NDArray[np.bool_] = ~masks[0]
+            mask[0] = False
+            return mask
+        join = np.logical_and if isinstance(node, And) else np.logical_or
+        joined: NDArray[np.bool_] = join.reduce(masks)
+        return joined
+
+    @cached_property
+    def attribute_names(self) -> frozenset[str]:
+        """Normalised names of the attributes that items have."""
+        return frozenset(pair.partition("=")[0] for pair in self._attributes.codes)
+
+    def numbers(self, field: str) -> NDArray[np.float64]:
+        """(N + 1,) a field as numbers, dates as seconds since 1970; NaN where it is neither."""
+        if field == "price":
+            return self._price
+        if field not in self._attribute_numbers:
+            values, postings = np.full(self._size, np.nan), self._attributes
+            for pair, code in postings.codes.items():
+                name, _, text = pair.partition("=")
+                number = as_number(text.upper()) if name == field else None
+                if number is not None:
+                    values[postings.ids[postings.offsets[code] : postings.offsets[code + 1]]] = number
+            self._attribute_numbers[field] = values
+        return self._attribute_numbers[field]
+
+    def _condition(self, condition: Condition) -> NDArray[np.bool_]:
+        field = normalise(condition.field)
+        if field not in {"category", "brand", "price", "available", *self.attribute_names}:
+            names = ["category", "brand", "price", "available", *sorted(self.attribute_names)]
+            near = difflib.get_close_matches(field, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names[:20])}"
+            raise RequestError("filters.where", f"no product has a field {condition.field!r}; {hint}")
+        masks = [self._equal(field, (condition.equals,))] if condition.equals is not None else []
+        if condition.any_of:
+            masks.append(self._equal(field, condition.any_of))
+        for name, compare in _COMPARISONS.items():
+            bound = as_number(getattr(condition, name))
+            if bound is not None:
+                with np.errstate(invalid="ignore"):
+                    masks.append(compare(self.numbers(field), bound))
+        mask: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        return mask
+
+    def _equal(self, field: str, values: Sequence[Value]) -> NDArray[np.bool_]:
+        if field == "available":
+            allowed = [str(value).lower() == "true" for value in values]
+            mask = np.isin(self._available, allowed)
+            mask[0] = False
+            return mask
+        if field == "price":
+            return np.isin(self._price, [number for number in map(as_number, values) if number is not None])
+        texts = [_text(value) for value in values]
+        if field in {"category", "brand"}:
+            return (self._category if field == "category" else self._brand).any_of(texts, self._size)
+        mask = self._attributes.any_of([_pair(field, text) for text in texts], self._size)
+        numbers = [value for value in values if isinstance(value, float)]
+        return mask | np.isin(self.numbers(field), numbers) if numbers else mask
 
 
 def restrict(
@@ -153,6 +239,12 @@ def _attribute_postings(column: pa.ChunkedArray, ids: NDArray[np.int32]) -> Post
     lengths = np.where(present, lengths, 0)
     pairs = [_pair(key, value) for row in maps.to_pylist() if row for key, value in row]
     return Postings.build(pa.array(pairs, pa.string()), np.repeat(ids, lengths))
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _pair(name: str, value: str | None) -> str:

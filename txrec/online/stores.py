@@ -1,12 +1,14 @@
-"""Store factories: the history store and the item journal that a configuration's `serve.state` names.
+"""Store factories: history store, item journal and document stores of the configured `serve.state`.
 
 A state is a `redis://` or `rediss://` URL, the path of a SQLite file, or empty for this process's memory.
 """
 
 from pathlib import Path
 
+from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
 from txrec.online.journal import ItemJournal
+from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.online.sqlite_journal import SqliteJournal
 
@@ -29,3 +31,12 @@ def open_journal(state: str) -> ItemJournal:
 
         return RedisJournal(state)
     return SqliteJournal(Path(state) if state else None)
+
+
+def open_documents(state: str, kind: str) -> DocumentStore:
+    """Opens the document store of a state, for one kind of documents."""
+    if state.startswith(_REDIS_SCHEMES):
+        from txrec.online.redis_documents import RedisDocuments  # the client is an optional dependency
+
+        return RedisDocuments(state, kind)
+    return SqliteDocuments(Path(state) if state else None, kind)

@@ -22,7 +22,7 @@ from txrec.errors import RequestError, UnknownItemError
 from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
-from txrec.index.source import ChangedItems
+from txrec.index.source import ChangedItems, Mask
 from txrec.model.history_features import History
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
@@ -106,7 +106,7 @@ class Recommender:
 
         Their slates are the same; it is what is sent to a ranker elsewhere.
         """
-        return [one.first(max(self._num_ranked, candidates_needed(one.request))) for one in candidates]
+        return [one.first(max(self.num_ranked, candidates_needed(one.request))) for one in candidates]
 
     @property
     def num_encoded_queries(self) -> int:
@@ -275,11 +275,20 @@ class Recommender:
             history=history,
             query=query,
             now_us=request.now_us or max(self._end_us, int(history.ts[-1]) if len(history.ts) else 0),
-            mask=self.catalogue.mask(request.filters, excluded),
-            request=request,
+            mask=self._allowed(request, excluded),
+            request=replace(request, blocked=None),
             fallback="unknown_user" if nothing else None,
             notes=notes,
         )
+
+    def _allowed(self, request: Request, excluded: Sequence[int]) -> Mask:
+        """(N + 1,) products that may be shown; None = all."""
+        mask = self.catalogue.mask(request.filters, excluded)
+        if request.blocked is None:
+            return mask
+        allowed = ~request.blocked[: len(self.catalogue) + 1]
+        allowed = np.append(allowed, np.ones(len(self.catalogue) + 1 - len(allowed), np.bool_))
+        return allowed if mask is None else mask & allowed
 
     def _history(self, request: Request, batch_vectors: BatchQueryVectors) -> tuple[History, tuple[str, ...]]:
         if request.events:
@@ -327,8 +336,8 @@ class Recommender:
         return History(users.item_idx[own], users.query_idx[own], users.event[own], users.ts[own])
 
     @property
-    def _num_ranked(self) -> int:
-        """Candidates of a request that the ranker reorders, or would."""
+    def num_ranked(self) -> int:
+        """Candidates per request that the ranker reorders, or would."""
         return (self.config.ranker if self.ranker is None else self.ranker.cfg).num_candidates
 
     @property
@@ -358,7 +367,7 @@ class Recommender:
 
     def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
         """What retrieval proposed, as far as the slate or the ranker looks."""
-        kept = min(max(candidates.request.top_k, self._num_ranked), len(candidates))
+        kept = min(max(candidates.request.top_k, self.num_ranked), len(candidates))
         return self._items(candidates, np.arange(kept), candidates.fused, None)
 
     def _items(

@@ -38,7 +38,7 @@ class Request:
     """One question: what to show to this user, after these events, for this query.
 
     Attributes:
-        user_id: raw user id; his stored history is used where `events` is empty.
+        user_id: raw user id; their stored history is used where `events` is empty.
         events: the user's history, oldest first; replaces the stored one.
         query: search text; None or blank = recommendation without a search.
         cart: raw ids in the cart: part of the history, never recommended.
@@ -49,6 +49,7 @@ class Request:
         diversity: 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate (MMR).
         explain: fill `SlateItem.reasons`.
         now_us: time of the request, microseconds since 1970 UTC; None = just after the last event of the log.
+        blocked: (N + 1,) products that are not retrieved, by item_idx; None = none. It is not sent to a ranker.
     """
 
     user_id: str | None = None
@@ -62,6 +63,7 @@ class Request:
     diversity: float = 0.0
     explain: bool = False
     now_us: int | None = None
+    blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Slate:
         fallback: None, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`.
         timings_ms: stage = milliseconds; batched stages count the whole batch.
         notes: what was ignored, e.g. item ids of the history that the catalogue does not hold.
+        rules: rules that acted on the slate, rule_id = type of its effect.
+        redirect: page that a rule sends the user to.
     """
 
     items: tuple[SlateItem, ...]
@@ -102,6 +106,8 @@ class Slate:
     fallback: str | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict)
+    redirect: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

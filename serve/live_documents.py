@@ -1,0 +1,58 @@
+"""Live documents of a replica: rules, placements and the like, polled from their store, compiled on change."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from serve.logs import log
+from txrec.errors import UnavailableError
+from txrec.online.documents import Documents, DocumentStore
+
+T = TypeVar("T")
+POLL_S = 0.5
+
+
+class LiveDocuments(Generic[T]):
+    """The compiled form of all documents of one kind.
+
+    Args:
+        store: holds the documents.
+        compile_: makes the compiled form; a document that it cannot use must be left out by it, not raised.
+    """
+
+    def __init__(self, store: DocumentStore, compile_: Callable[[Documents], T]) -> None:
+        self._store = store
+        self._compile = compile_
+        self._version = 0
+        self._unavailable = False
+        self._refreshing = threading.Lock()
+        self.current = compile_(Documents())
+
+    def refresh(self) -> None:
+        """Compiles the documents where there is a new version; keeps the present ones while the store is down."""
+        with self._refreshing:
+            try:
+                if self._store.version() != self._version:
+                    documents = self._store.all()
+                    self.current = self._compile(documents)
+                    self._version = documents.version
+                self._unavailable = False
+            except UnavailableError as error:
+                if not self._unavailable:
+                    log.warning("changes of documents are not seen now: %s", error)
+                self._unavailable = True
+
+    def start(self) -> "LiveDocuments[T]":
+        """Refreshes now and then twice per second, in a daemon thread."""
+        self.refresh()
+        threading.Thread(target=self._poll, name="documents", daemon=True).start()
+        return self
+
+    def _poll(self) -> None:
+        while True:
+            time.sleep(POLL_S)
+            try:
+                self.refresh()
+            except Exception:
+                log.exception("documents are not kept up to date")

@@ -1,0 +1,101 @@
+"""Rules in the server: compiled from their documents, matched to a request, and applied around a recommender."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from serve.logs import log
+from serve.types import ProductCheck, ServingRequest, SupportsRecommend
+from txrec.errors import RequestError
+from txrec.online.documents import Documents
+from txrec.recommender.rules.application import ActiveRules, RuleBook
+from txrec.recommender.rules.matching import RuleContext, RuleIndex
+from txrec.recommender.rules.types import Products, Rule
+from txrec.recommender.types import Request, Slate
+from txrec.text import normalise
+
+KIND = "rules"
+"""Kind of the documents that hold rules."""
+
+
+def compile_rules(documents: Documents) -> RuleBook:
+    """The rules of all documents; one that this version of txrec cannot read is left out and logged."""
+    rules = []
+    for name, document in sorted(documents.by_name.items()):
+        try:
+            rules.append(Rule.model_validate(document))
+        except ValidationError as error:
+            log.warning("rule %r is left out: %s", name, error.errors()[0]["msg"])
+    return RuleBook(RuleIndex(tuple(rules)))
+
+
+@dataclass(frozen=True, eq=False)
+class RuledRequest:
+    """A request before and after the rules that act on it.
+
+    Attributes:
+        sent: the request as it was sent, with its history.
+        prepared: the request to retrieve for.
+        rules: the rules that act; None = none.
+    """
+
+    sent: Request
+    prepared: Request
+    rules: ActiveRules | None
+
+    def finish(self, slate: Slate) -> Slate:
+        """The slate after the effects of the rules."""
+        return self.rules.apply(slate, self.sent) if self.rules else slate
+
+
+def prepare(
+    book: RuleBook,
+    serving: ServingRequest,
+    request: Request,
+    recommender: SupportsRecommend,
+    clock: Callable[[], float] = time.time,
+) -> RuledRequest:
+    """Matches the rules to a request.
+
+    Args:
+        book: all rules.
+        serving: the request with its context.
+        request: the same with its history.
+        recommender: will answer it.
+        clock: seconds since 1970 UTC.
+    """
+    if not serving.use_rules or not book.index.rules:
+        return RuledRequest(request, request, None)
+    context = RuleContext(
+        query=normalise(request.query or ""),
+        categories=frozenset(normalise(name) for name in request.filters.category) if request.filters else frozenset(),
+        placement=serving.placement,
+        segments=frozenset(serving.segments),
+        now_us=request.now_us or int(clock() * 1e6),
+    )
+    rules = book.match(context, recommender.catalogue)
+    return RuledRequest(request, rules.prepare(request, recommender.num_ranked) if rules else request, rules)
+
+
+def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: SupportsRecommend) -> Slate:
+    """Similar products, with the rules that act on the request."""
+    ruled = prepare(book, serving, serving.request, recommender)
+    slate = recommender.similar(item_id, ruled.prepared.top_k, serving.request.filters)
+    return ruled.finish(slate)
+
+
+def check_products(recommender: SupportsRecommend, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
+    """What each selection of products means in the catalogue."""
+    catalogue, checks = recommender.catalogue, []
+    for products in selections:
+        unknown = tuple(name for name in products.items if name not in catalogue.idx_of)
+        try:
+            mask = None if products.filters is None else catalogue.mask(products.filters, ())
+        except RequestError as error:
+            checks.append(ProductCheck(unknown, 0, str(error)))
+            continue
+        matching = 0 if products.filters is None else len(catalogue.idx_of) if mask is None else int(mask.sum())
+        checks.append(ProductCheck(unknown, matching + len(products.items) - len(unknown)))
+    return tuple(checks)

@@ -1,0 +1,235 @@
+"""Filter expressions: conditions on product fields joined by AND, OR and NOT, as JSON or as text.
+
+    {"and": [{"field": "price", "lt": 50}, {"not": {"field": "colour", "in": ["red", "blue"]}}]}
+    price < 50 AND NOT colour IN ("red", "blue")
+
+Fields are `category`, `brand`, `price`, `available`, and every attribute of the catalogue by its name. Texts compare
+after normalisation; numbers and ISO 8601 dates compare by value. A product without the field fulfils no condition on
+it. Text form: `=`, `!=`, `<`, `<=`, `>`, `>=`, `IN (...)`, `AND`, `OR`, `NOT`, parentheses; NOT binds strongest, then
+AND. Names and texts with spaces or signs are quoted.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_NODES = 200
+MAX_DEPTH = 16
+Value = str | float | bool
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Condition(_Node):
+    """A condition on one field; of several comparisons all must hold."""
+
+    field: str = Field(min_length=1, max_length=256)
+    """`category`, `brand`, `price`, `available`, or the name of an attribute."""
+    equals: Value | None = None
+    """The field has this value."""
+    any_of: tuple[Value, ...] = Field((), alias="in", max_length=1_000)
+    """The field has any of these values."""
+    lt: float | str | None = None
+    """Below this number or date."""
+    lte: float | str | None = None
+    """At most this number or date."""
+    gt: float | str | None = None
+    """Above this number or date."""
+    gte: float | str | None = None
+    """At least this number or date."""
+
+    @model_validator(mode="after")
+    def _compares(self) -> Self:
+        bounds = {name: getattr(self, name) for name in ("lt", "lte", "gt", "gte") if getattr(self, name) is not None}
+        if self.equals is None and not self.any_of and not bounds:
+            raise ValueError(
+                f"the condition on {self.field!r} compares with nothing; expected equals, in, lt, lte, gt, gte"
+            )
+        for name, bound in bounds.items():
+            if as_number(bound) is None:
+                raise ValueError(f"{name} of {self.field!r} is {bound!r}; expected a number or an ISO 8601 date")
+        return self
+
+
+class And(_Node):
+    """All of several expressions."""
+
+    parts: tuple["Expression", ...] = Field(alias="and", min_length=1)
+
+
+class Or(_Node):
+    """Any of several expressions."""
+
+    parts: tuple["Expression", ...] = Field(alias="or", min_length=1)
+
+
+class Not(_Node):
+    """The opposite of an expression; products without its fields included."""
+
+    part: "Expression" = Field(alias="not")
+
+
+def _parsed(value: Any) -> Any:
+    """Text form to node; everything else is left to pydantic."""
+    return parse(value) if isinstance(value, str) else value
+
+
+Expression = Annotated[Condition | And | Or | Not, BeforeValidator(_parsed)]
+And.model_rebuild()
+Or.model_rebuild()
+Not.model_rebuild()
+
+
+def check_size(expression: Condition | And | Or | Not) -> None:
+    """Raises ValueError for an expression that is too deep or has too many nodes."""
+    level, depth, count = [expression], 0, 0
+    while level:
+        depth, count = depth + 1, count + len(level)
+        if depth > MAX_DEPTH or count > MAX_NODES:
+            raise ValueError(f"the expression is too large; expected at most {MAX_NODES} nodes, {MAX_DEPTH} deep")
+        level = [part for node in level for part in parts_of(node)]
+
+
+def parts_of(node: Condition | And | Or | Not) -> tuple[Condition | And | Or | Not, ...]:
+    """The expressions that a node joins; none for a condition."""
+    if isinstance(node, And | Or):
+        return node.parts
+    return (node.part,) if isinstance(node, Not) else ()
+
+
+def as_number(value: Value | None) -> float | None:
+    """A number, or an ISO 8601 date as seconds since 1970 UTC; None for anything else."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<op><=|>=|!=|=|<|>)|(?P<sign>[(),])|(?P<word>[^\s()<>=!,"]+))"""
+)
+_BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+def parse(text: str) -> Condition | And | Or | Not:
+    """Parses the text form.
+
+    Raises:
+        ValueError: the text is not an expression; says where.
+    """
+    parser = _Parser(text)
+    expression = parser.disjunction(0)
+    parser.expect_end()
+    return expression
+
+
+class _Parser:
+    """Recursive descent over the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[tuple[str, str, int]] = []  # kind, text, offset
+        place = 0
+        while text[place:].strip():
+            match = _TOKEN.match(text, place)
+            if match is None or match.lastgroup is None:
+                raise ValueError(f"cannot be read at character {place + 1}: {text[place : place + 20]!r}")
+            self._tokens.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
+            place = match.end()
+        self._next = 0
+
+    def disjunction(self, depth: int) -> Condition | And | Or | Not:
+        parts = [self._conjunction(depth)]
+        while self._take_word("OR"):
+            parts.append(self._conjunction(depth))
+        return parts[0] if len(parts) == 1 else Or(parts=tuple(parts))
+
+    def expect_end(self) -> None:
+        if self._next < len(self._tokens):
+            raise self._error("AND, OR or the end")
+
+    def _conjunction(self, depth: int) -> Condition | And | Or | Not:
+        parts = [self._factor(depth)]
+        while self._take_word("AND"):
+            parts.append(self._factor(depth))
+        return parts[0] if len(parts) == 1 else And(parts=tuple(parts))
+
+    def _factor(self, depth: int) -> Condition | And | Or | Not:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the expression is nested deeper than {MAX_DEPTH}")
+        if self._take_word("NOT"):
+            return Not(part=self._factor(depth + 1))
+        if self._take("sign", "("):
+            inner = self.disjunction(depth + 1)
+            if not self._take("sign", ")"):
+                raise self._error("a closing parenthesis")
+            return inner
+        return self._condition()
+
+    def _condition(self) -> Condition | Not:
+        field = str(self._value("the name of a field"))
+        if self._take_word("IN"):
+            return Condition(field=field, any_of=tuple(self._list()))
+        kind, operator, _ = self._peek()
+        if kind != "op":
+            raise self._error("one of = != < <= > >= IN")
+        self._next += 1
+        value = self._value("a value")
+        if operator in _BOUNDS:
+            return Condition.model_validate({"field": field, _BOUNDS[operator]: value})
+        equal = Condition(field=field, equals=value)
+        return equal if operator == "=" else Not(part=equal)
+
+    def _list(self) -> list[Value]:
+        if not self._take("sign", "("):
+            raise self._error("an opening parenthesis")
+        values = [self._value("a value")]
+        while self._take("sign", ","):
+            values.append(self._value("a value"))
+        if not self._take("sign", ")"):
+            raise self._error("a comma or a closing parenthesis")
+        return values
+
+    def _value(self, expected: str) -> Value:
+        kind, text, _ = self._peek()
+        if kind not in {"text", "word"}:
+            raise self._error(expected)
+        self._next += 1
+        if kind == "text":
+            return re.sub(r"\\(.)", r"\1", text[1:-1])
+        if text.lower() in {"true", "false"}:
+            return text.lower() == "true"
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    def _peek(self) -> tuple[str, str, int]:
+        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "", len(self._text))
+
+    def _take(self, kind: str, text: str) -> bool:
+        found = self._peek()[:2] == (kind, text)
+        self._next += found
+        return found
+
+    def _take_word(self, word: str) -> bool:
+        kind, text, _ = self._peek()
+        found = kind == "word" and text.upper() == word
+        self._next += found
+        return found
+
+    def _error(self, expected: str) -> ValueError:
+        _, text, place = self._peek()
+        found = f"at character {place + 1}: found {text!r}, " if text else "ends early; "
+        return ValueError(f"{found}expected {expected}")

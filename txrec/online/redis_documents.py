@@ -1,0 +1,74 @@
+"""Redis document store: named JSON documents that the replicas of all nodes share.
+
+{PREFIX}:documents:KIND           hash, name = the document as JSON
+{PREFIX}:documents-version:KIND   counter
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from txrec.online.documents import Document, Documents
+from txrec.online.redis_history import available, connect, hash_tag
+
+
+class RedisDocuments:
+    """A `DocumentStore` in a Redis server; durability is the server's, see `RedisHistory`.
+
+    Args:
+        url: `redis://host:port/db` or `rediss://...`.
+        kind: of the documents; each kind has its own names and version.
+        prefix: of all keys; it becomes their hash tag.
+        timeout_s: a server that does not answer within this time is unavailable.
+    """
+
+    def __init__(self, url: str, kind: str = "documents", prefix: str = "txrec", timeout_s: float = 0.5) -> None:
+        self._documents = f"{hash_tag(prefix)}:documents:{kind}"
+        self._counter = f"{hash_tag(prefix)}:documents-version:{kind}"
+        self._redis = connect(url, timeout_s)
+
+    def version(self) -> int:
+        """Number of the last change."""
+        with available():
+            return int(self._redis.get(self._counter) or 0)
+
+    def all(self) -> Documents:
+        """All documents, as of one version."""
+        with available(), self._redis.pipeline(transaction=True) as pipeline:
+            version, rows = pipeline.get(self._counter).hgetall(self._documents).execute()
+        return Documents(int(version or 0), {name: json.loads(body) for name, body in rows.items()})
+
+    def put(self, documents: Mapping[str, Document], expected_version: int | None = None) -> int | None:
+        """Adds or replaces documents, all or none."""
+
+        def attempt(pipeline: Any) -> int | None:
+            version = int(pipeline.get(self._counter) or 0)
+            if expected_version is not None and version != expected_version:
+                return None
+            pipeline.multi()
+            pipeline.set(self._counter, version + 1)
+            if documents:
+                pipeline.hset(self._documents, mapping={name: json.dumps(body) for name, body in documents.items()})
+            return version + 1
+
+        with available():
+            written: int | None = self._redis.transaction(attempt, self._counter, value_from_callable=True)
+        return written
+
+    def delete(self, name: str) -> bool:
+        """Removes a document; whether there was one."""
+
+        def attempt(pipeline: Any) -> bool:
+            present = bool(pipeline.hexists(self._documents, name))
+            pipeline.multi()
+            if present:
+                pipeline.hdel(self._documents, name)
+                pipeline.incr(self._counter)
+            return present
+
+        with available():
+            return bool(self._redis.transaction(attempt, self._documents, self._counter, value_from_callable=True))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()

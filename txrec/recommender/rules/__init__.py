@@ -1,0 +1,1 @@
+"""Merchandising rules: conditions on requests, effects on slates, their matching, application and checks."""
