@@ -78,7 +78,9 @@ def _parsed(value: Any) -> Any:
     return parse(value) if isinstance(value, str) else value
 
 
-Expression = Annotated[Condition | And | Or | Not, BeforeValidator(_parsed)]
+Expression = Annotated[
+    Condition | And | Or | Not, BeforeValidator(_parsed, json_schema_input_type=Condition | And | Or | Not | str)
+]
 And.model_rebuild()
 Or.model_rebuild()
 Not.model_rebuild()
