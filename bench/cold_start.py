@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
-from txrec.evals.evaluation import ask
+from txrec.evals.answering import ask
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.lexical import Lexical
 from txrec.index.source import Source, SourceQuery

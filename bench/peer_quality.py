@@ -30,7 +30,8 @@ from txrec.config import Config
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, metrics
-from txrec.evals.evaluation import ask, query_texts, units
+from txrec.evals.answering import ask, query_texts
+from txrec.evals.evaluation import units
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.recommender.recommender import Recommender
 from txrec.schema import PAD, Split

@@ -27,7 +27,8 @@ from txrec.data import preparation
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, judged, metrics
-from txrec.evals.evaluation import ask, query_texts, units
+from txrec.evals.answering import ask, query_texts
+from txrec.evals.evaluation import units
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel

@@ -15,11 +15,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.answering import OnRayData
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
-from txrec.evals.evaluation import Evaluation, Lists, ask, best_of, check_metric, deciding, evaluate, query_texts, units
+from txrec.evals.answering import Lists, query_texts
+from txrec.evals.evaluation import Evaluation, best_of, check_metric, deciding, evaluate, units
 from txrec.evals.judged import HEAD, judged, lines
 from txrec.evals.oracle_bound import ceiling
 from txrec.evals.plots import label
@@ -127,7 +129,8 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     data = PreparedData.open(config.data_dir)
     recommender = _candidate(config)
     production, note = _production(config)
-    found = evaluate(config, data, recommender, Split.TEST, progress, production)
+    with OnRayData(progress) as answering:
+        found = evaluate(config, data, recommender, Split.TEST, production, answering)
     if config.data.shop is not None and "ndcg@10" in found.per_case["test"]:
         found.figures["oracle"] = ceiling(
             config.data.shop, data, found.cases, found.per_case["test"]["ndcg@10"], progress
@@ -231,7 +234,8 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
         return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
     asked = eval_requests(data, Split.TEST, config.evaluate)
-    lists = [ask(bundle, data, asked, max(config.evaluate.ks), progress) for bundle in bundles]
+    with OnRayData(progress) as answering:
+        lists = [answering.lists(bundle, data, asked, max(config.evaluate.ks)) for bundle in bundles]
     own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
     metric = config.publish.metric
     check_metric(metric, own)

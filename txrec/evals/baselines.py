@@ -4,7 +4,8 @@ Each is fitted on what happened before the split and answers every request: wher
 history, a query never seen) it fills up with popular items. The counting itself is that of the candidate sources.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -114,23 +115,44 @@ def _sum(clicks: Hits, names: Hits, row: int, k: int) -> Scored:
     return best(ids, np.bincount(place, scores[both != PAD], len(ids)).astype(np.float32), k, None)
 
 
-def fit(data: PreparedData, split: Split) -> dict[str, Answers]:
-    """All baselines that the data set allows, fitted on everything before the split."""
-    log, num_items = EventLog.before(data, split), data.meta.num_items
-    found: dict[str, Answers] = {
-        "popularity": Popularity.fit(log, num_items, FOREVER_DAYS),
-        "covisitation": Covisitation.fit(log, num_items, FOREVER_DAYS),
-    }
+FILLER = "popularity"
+"""The baseline that fills the lists of the others."""
+
+
+def names(data: PreparedData) -> list[str]:
+    """The baselines that the data set allows."""
+    known = [FILLER, "covisitation"]
     if data.meta.has_time:
-        found["recent_popularity"] = Popularity.fit(log, num_items, RECENT_DAYS)
-    if 0 < num_items <= EASE_LIMIT:
-        found["ease"] = Ease(log, data.meta.num_users, num_items)
+        known.append("recent_popularity")
+    if 0 < data.meta.num_items <= EASE_LIMIT:
+        known.append("ease")
     if data.meta.num_queries:
-        found["most_clicked"] = MostClicked(log, data.queries.column("query").to_pylist(), num_items)
-        found["bm25"] = lexical = Lexical.fit(data.items, data.analyser)
-        clicks = QueryClicks.fit(log, data.queries, num_items, HEURISTIC_DAYS)
-        found["query_heuristic"] = QueryHeuristic(clicks, lexical)
-    return found
+        known += ["most_clicked", "bm25", "query_heuristic"]
+    return known
+
+
+def fit(data: PreparedData, split: Split, only: Collection[str] = ()) -> dict[str, Answers]:
+    """Baselines fitted on everything before the split.
+
+    Args:
+        data: the prepared data set.
+        split: validation or test.
+        only: of `names`, those to fit; empty = all. `popularity` is always among them.
+    """
+    log, num_items = EventLog.before(data, split), data.meta.num_items
+    lexical = cache(lambda: Lexical.fit(data.items, data.analyser))
+    clicks = cache(lambda: QueryClicks.fit(log, data.queries, num_items, HEURISTIC_DAYS))
+    fitters: dict[str, Callable[[], Answers]] = {
+        FILLER: lambda: Popularity.fit(log, num_items, FOREVER_DAYS),
+        "covisitation": lambda: Covisitation.fit(log, num_items, FOREVER_DAYS),
+        "recent_popularity": lambda: Popularity.fit(log, num_items, RECENT_DAYS),
+        "ease": lambda: Ease(log, data.meta.num_users, num_items),
+        "most_clicked": lambda: MostClicked(log, data.queries.column("query").to_pylist(), num_items),
+        "bm25": lexical,
+        "query_heuristic": lambda: QueryHeuristic(clicks(), lexical()),
+    }
+    chosen = {FILLER, *(only or names(data))}
+    return {name: fitters[name]() for name in names(data) if name in chosen}
 
 
 def answer(
@@ -164,7 +186,7 @@ def answer(
             items=items,
         )
         masks = [restrict(num_items + 1, None, np.unique(own)) if cases.filter_seen else None for own in items]
-        popular = baselines["popularity"].search(requests, k, masks).item_idx
+        popular = baselines[FILLER].search(requests, k, masks).item_idx
         for name, baseline in baselines.items():
             found[name][rows] = fill(baseline.search(requests, k, masks).item_idx, popular)
         progress("baselines", int(rows[-1]) + 1, len(cases))

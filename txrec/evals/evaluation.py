@@ -3,7 +3,6 @@
 Answers come from the code that serves (`Recommender.retrieve_dense`, `rank_dense`), over the whole catalogue.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,28 +14,15 @@ from txrec.config import Config
 from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError, StageError
-from txrec.evals import baselines, bootstrap, judged, metrics
+from txrec.evals import bootstrap, judged, metrics
+from txrec.evals.answering import Answering, InProcess, Lists, ask, dense_indices
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.evals.slice_warnings import SliceWarning, compared, in_order
 from txrec.evals.slices import slices
 from txrec.progress import Progress, silent
-from txrec.recommender.recommender import Candidates, Event, Recommender, Request
-from txrec.schema import PAD, EventKind, Split
-
-BATCH = 128
-"""EvalRequests answered together."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """What a recommender answered to C cases, in the data set's dense indices, PAD where a list ends."""
-
-    retrieved: NDArray[np.int32]  # (C, K) retrieval order
-    ranked: NDArray[np.int32]  # (C, K) final order
-    scores: NDArray[np.float32]  # (C, K) of the final order: click probabilities where a ranker ran
-    by_ranker: NDArray[np.bool_]  # (C,)
-    seconds: float
+from txrec.recommender.recommender import Recommender
+from txrec.schema import PAD, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +46,28 @@ def evaluate(
     data: PreparedData,
     recommender: Recommender,
     split: Split = Split.TEST,
-    progress: Progress = silent,
     production: Recommender | None = None,
+    answering: Answering | None = None,
 ) -> Evaluation:
-    """Measures a recommender, the one in production and the baselines on all requests of a split."""
+    """Measures a recommender, the one in production and the baselines on all requests of a split.
+
+    Args:
+        config: of the run.
+        data: the prepared data set.
+        recommender: the bundle to measure.
+        split: validation or test.
+        production: the bundle in production, if there is one to compare with.
+        answering: where the requests are answered; None = in this process.
+    """
     metric, ks = config.publish.metric, config.evaluate.ks
+    answering = answering or InProcess()
+    progress = answering.progress
     requests = eval_requests(data, split, config.evaluate)
-    lists = ask(recommender, data, requests, max(ks), progress)
+    lists = answering.lists(recommender, data, requests, max(ks))
     systems = {"test": lists.ranked, "retrieval": lists.retrieved}
     if production is not None:
-        systems["production"] = ask(production, data, requests, max(ks), progress).ranked
-    systems |= baselines.answer(
-        baselines.fit(data, split), requests, query_texts(data)[1:], data.meta.num_items, max(ks), progress
-    )
+        systems["production"] = answering.lists(production, data, requests, max(ks)).ranked
+    systems |= answering.baselines(data, split, requests, max(ks))
     per_case = {name: metrics.per_case(ids, requests.truth, ks) for name, ids in systems.items()}
     check_metric(metric, per_case["test"])
     figures: dict[str, Any] = {
@@ -135,81 +130,6 @@ def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
     return max(systems, key=lambda name: systems[name][metric])
 
 
-def ask(
-    recommender: Recommender, data: PreparedData, requests: EvalRequests, k: int, progress: Progress = silent
-) -> Lists:
-    """Answers every case.
-
-    A bundle made from other data than `data` gets requests with the shop's ids and texts, as over HTTP, so that
-    bundles of different ages can be compared on the same events.
-    """
-    same = recommender.bundle.manifest.data_fingerprint == data.meta.fingerprint
-    names, own = query_texts(data), _own_ids(recommender, data)
-    shape = (len(requests), k)
-    lists = Lists(
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.int32),
-        np.full(shape, -np.inf, np.float32),
-        np.zeros(len(requests), bool),
-        0.0,
-    )
-    started = time.monotonic()
-    for start in range(0, len(requests), BATCH):
-        rows = range(start, min(start + BATCH, len(requests)))
-        if same:
-            candidates = _by_dense_ids(recommender, requests, names, rows, k)
-        else:
-            candidates = recommender.retrieve([_request(requests, data, names, row, k) for row in rows])
-        for row, one, order in zip(rows, candidates, recommender.rank_dense(candidates), strict=True):
-            count = min(k, len(one))
-            lists.retrieved[row, :count] = own[one.item_idx[:count]]
-            lists.ranked[row, :count] = own[one.item_idx[order.order[:count]]]
-            lists.scores[row, :count] = order.scores[:count]
-            lists.by_ranker[row] = order.by_ranker
-        progress("answering", rows[-1] + 1, len(requests))
-    return Lists(lists.retrieved, lists.ranked, lists.scores, lists.by_ranker, time.monotonic() - started)
-
-
-def query_texts(data: PreparedData) -> list[str]:
-    """Normalised query by item_idx; the empty text at PAD."""
-    return ["", *data.queries.column("query").to_pylist()]
-
-
-def _own_ids(recommender: Recommender, data: PreparedData) -> NDArray[np.int32]:
-    """(N + 1,) the data set's dense index of each of the bundle's; PAD, which is never right, where it has none."""
-    ids = {key: row for row, key in enumerate(data.items.column("item_id").to_pylist(), start=1)}
-    return np.array([ids.get(str(key), PAD) for key in recommender.catalogue.item_ids], np.int32)
-
-
-def _by_dense_ids(
-    recommender: Recommender, requests: EvalRequests, names: Sequence[str], rows: range, k: int
-) -> list[Candidates]:
-    return recommender.retrieve_dense(
-        [requests.history(row) for row in rows],
-        [names[requests.query_idx[row]] for row in rows],
-        requests.now_us[rows.start : rows.stop],
-        [np.unique(requests.items(row)).tolist() for row in rows] if requests.filter_seen else None,
-        k,
-    )
-
-
-def _request(requests: EvalRequests, data: PreparedData, names: Sequence[str], row: int, k: int) -> Request:
-    keys = data.items.column("item_id")
-    history = requests.history(row)
-    columns = (history.item_idx.tolist(), history.query_idx.tolist(), history.event.tolist(), history.ts.tolist())
-    events = tuple(
-        Event(EventKind(kind).label, keys[item - 1].as_py() if item else None, names[query] or None, ts or None)
-        for item, query, kind, ts in zip(*columns, strict=True)
-    )
-    return Request(
-        events=events,
-        query=names[requests.query_idx[row]] or None,
-        top_k=k,
-        exclude_seen=requests.filter_seen,
-        now_us=int(requests.now_us[row]) or None,
-    )
-
-
 def check_metric(metric: str, known: Mapping[str, object]) -> None:
     """Raises ConfigError if the deciding metric is not among those measured."""
     if metric not in known:
@@ -261,7 +181,7 @@ def _probability_figures(lists: Lists, truth: GroundTruth) -> dict[str, float]:
 
 def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32]:
     """(N + 1, D) the recommender's item vectors by the data set's dense indices; zeros where it has none."""
-    own, theirs = _own_ids(recommender, data), recommender.retriever.dense.vectors
+    own, theirs = dense_indices(recommender, data), recommender.retriever.dense.vectors
     vectors = np.zeros((data.meta.num_items + 1, theirs.shape[1]), np.float32)
     vectors[own] = theirs[: len(own)]
     vectors[PAD] = 0.0

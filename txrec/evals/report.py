@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from txrec.config import Config
 from txrec.evals import metrics, plots
-from txrec.evals.evaluation import Evaluation, best_of, query_texts
+from txrec.evals.answering import query_texts
+from txrec.evals.evaluation import Evaluation, best_of
 from txrec.evals.judged import HEAD, lines
 from txrec.evals.plots import label
 from txrec.report.page import markup, render

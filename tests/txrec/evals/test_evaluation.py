@@ -10,7 +10,7 @@ from txrec.config import EvaluateConfig
 from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
-from txrec.evals import evaluation
+from txrec.evals import answering
 from txrec.evals.evaluation import Evaluation, behind_baselines, evaluate
 from txrec.evals.slice_warnings import MIN_CASES
 from txrec.evals.slices import slices
@@ -47,7 +47,7 @@ def test_every_case_has_an_answer_and_every_system_every_figure(found: Evaluatio
 def test_a_list_is_what_a_request_over_the_same_events_is_answered_with(
     found: Evaluation, data: PreparedData, recommender: Recommender
 ) -> None:
-    keys, texts = data.items.column("item_id").to_pylist(), evaluation.query_texts(data)
+    keys, texts = data.items.column("item_id").to_pylist(), answering.query_texts(data)
     for case in (0, 7, 100):
         history = found.cases.history(case)
         columns = (history.item_idx, history.query_idx, history.event, history.ts)
@@ -66,7 +66,7 @@ def test_a_bundle_of_other_data_is_asked_in_raw_ids_with_the_same_answers(
 ) -> None:
     renamed = PreparedData(data.path, data.meta.model_copy(update={"fingerprint": "other"}))
     rows = np.arange(40)
-    again = evaluation.ask(recommender, renamed, found.cases.select(rows), 10)
+    again = answering.ask(recommender, renamed, found.cases.select(rows), 10)
     assert (again.ranked == found.lists.ranked[:40]).all()
     assert (again.retrieved == found.lists.retrieved[:40]).all()
 

@@ -1,0 +1,61 @@
+"""Evaluation requests answered by Ray Data actors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import answering
+from pipelines.answering import OnRayData
+from tests import tiny_bundle as bundles
+from txrec.data.prepared import PreparedData
+from txrec.evals.answering import InProcess
+from txrec.evals.protocol import EvalRequests, eval_requests
+from txrec.recommender.recommender import Recommender
+from txrec.schema import Split
+
+
+@pytest.fixture
+def opened(tiny_bundle: Path) -> tuple[Recommender, PreparedData, EvalRequests]:
+    data = PreparedData.open(tiny_bundle.parent / "data")
+    return Recommender.open(tiny_bundle), data, eval_requests(data, Split.TEST, bundles.CONFIG.evaluate)
+
+
+@pytest.mark.ray
+def test_actors_answer_what_one_process_answers(
+    opened: tuple[Recommender, PreparedData, EvalRequests], ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, data, requests = opened
+    monkeypatch.setattr(answering, "PART", 128)
+    assert len(requests) > answering.PART
+    here = InProcess()
+    steps: list[tuple[str, int]] = []
+    with OnRayData(lambda phase, step, *_: steps.append((phase, step))) as there:
+        lists = there.lists(recommender, data, requests, 10)
+        found = there.baselines(data, Split.TEST, requests, 10)
+    expected = here.lists(recommender, data, requests, 10)
+    np.testing.assert_array_equal(lists.retrieved, expected.retrieved)
+    np.testing.assert_array_equal(lists.ranked, expected.ranked)
+    np.testing.assert_array_equal(lists.by_ranker, expected.by_ranker)
+    np.testing.assert_allclose(lists.scores, expected.scores, rtol=1e-4, atol=1e-6)
+    expected_baselines = here.baselines(data, Split.TEST, requests, 10)
+    assert found.keys() == expected_baselines.keys()
+    for name, ids in expected_baselines.items():
+        np.testing.assert_array_equal(found[name], ids, err_msg=name)
+    assert ("answering", len(requests)) in steps
+    assert ("baselines", len(requests) * len(expected_baselines)) in steps
+
+
+def test_one_part_of_requests_needs_no_cluster(
+    opened: tuple[Recommender, PreparedData, EvalRequests], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, data, requests = opened
+
+    def connect() -> None:
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr(answering.cluster, "connect", connect)
+    few = requests.select(np.arange(20))
+    with OnRayData() as there:
+        lists = there.lists(recommender, data, few, 5)
+    np.testing.assert_array_equal(lists.ranked, InProcess().lists(recommender, data, few, 5).ranked)
