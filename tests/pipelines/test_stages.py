@@ -86,7 +86,9 @@ def test_a_missing_output_invalidates_its_stage(config: Config, ran: list[str]) 
     assert "train" not in _valid(config)
 
 
-def test_an_interrupted_stage_is_not_taken_for_finished(config: Config, ran: list[str], monkeypatch) -> None:
+def test_an_interrupted_stage_is_not_taken_for_finished(
+    config: Config, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _execute_all(config)
 
     def interrupted(*_: object) -> _Done:

@@ -7,8 +7,11 @@ from tokenizers import Tokenizer
 
 from tests.txrec.data.workbench import CLICKS, HEADER, events_of, prepared, write
 from txrec import schema
+from txrec.data.prepared import PreparedData
+from txrec.data.report import Report
 from txrec.text import tokenize
 
+Shop = tuple[Report, PreparedData]
 GLOBAL = {"split": {"kind": "global_time", "test_days": 2, "validation_days": 2}}
 LOG = HEADER + "".join(
     f"{user},{item},2024-01-{day:02d} 10:00:00,{kind},{query}\n"
@@ -33,7 +36,7 @@ ITEMS = (
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("shop")
     write(folder, "events.csv", LOG)
     write(folder, "items.csv", ITEMS)
@@ -41,7 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object]:
     return prepared(folder, {"events": [CLICKS], "items": [items]}, GLOBAL)
 
 
-def test_trained_items_come_first_by_count_and_cold_ones_follow(shop) -> None:
+def test_trained_items_come_first_by_count_and_cold_ones_follow(shop: Shop) -> None:
     _, data = shop
     assert data.items.schema.equals(schema.PREPARED_ITEMS)
     assert data.items["item_id"].to_pylist() == ["a", "c", "b", "d", "z"]
@@ -49,7 +52,7 @@ def test_trained_items_come_first_by_count_and_cold_ones_follow(shop) -> None:
     assert data.meta.num_trained_items == 2
 
 
-def test_queries_are_one_after_normalisation_and_unseen_ones_keep_an_id(shop) -> None:
+def test_queries_are_one_after_normalisation_and_unseen_ones_keep_an_id(shop: Shop) -> None:
     _, data = shop
     assert data.queries.to_pylist() == [
         {"query": "red kettle", "train_count": 2},
@@ -58,7 +61,7 @@ def test_queries_are_one_after_normalisation_and_unseen_ones_keep_an_id(shop) ->
     ]
 
 
-def test_brands_and_categories_unknown_to_training_are_padding(shop) -> None:
+def test_brands_and_categories_unknown_to_training_are_padding(shop: Shop) -> None:
     _, data = shop
     of_item = {row["item_id"]: row for row in data.items.to_pylist()}
     assert [of_item[key]["brand_idx"] for key in "acbdz"] == [1, 1, 0, 0, 1]
@@ -67,14 +70,14 @@ def test_brands_and_categories_unknown_to_training_are_padding(shop) -> None:
     assert of_item["a"]["category"] == ["home", "kettles"]
 
 
-def test_prices_fall_into_buckets_of_training_prices(shop) -> None:
+def test_prices_fall_into_buckets_of_training_prices(shop: Shop) -> None:
     _, data = shop
     bucket = dict(zip(data.items["item_id"].to_pylist(), data.items["price_bucket"].to_pylist(), strict=True))
     assert bucket["b"] == schema.PAD
     assert 1 <= bucket["a"] < bucket["z"] < bucket["c"] <= bucket["d"]
 
 
-def test_an_items_text_is_the_encoders_normalised_input(shop) -> None:
+def test_an_items_text_is_the_encoders_normalised_input(shop: Shop) -> None:
     _, data = shop
     text = dict(zip(data.items["item_id"].to_pylist(), data.items["text"].to_pylist(), strict=True))
     assert text == {
@@ -86,7 +89,7 @@ def test_an_items_text_is_the_encoders_normalised_input(shop) -> None:
     }
 
 
-def test_attributes_and_availability_survive(shop) -> None:
+def test_attributes_and_availability_survive(shop: Shop) -> None:
     _, data = shop
     of_item = {row["item_id"]: row for row in data.items.to_pylist()}
     assert of_item["a"]["attributes"] == [("colour", "red")]
@@ -94,12 +97,12 @@ def test_attributes_and_availability_survive(shop) -> None:
     assert [of_item[key]["available"] for key in "adcbz"] == [True, False, True, True, True]
 
 
-def test_a_repeated_product_is_quarantined(shop) -> None:
+def test_a_repeated_product_is_quarantined(shop: Shop) -> None:
     report, _ = shop
     assert report.row_counts["items"].as_json() == {"read": 5, "kept": 4, "rejected": {"duplicate": 1}}
 
 
-def test_histories_hold_searches_items_and_kinds_in_order(shop) -> None:
+def test_histories_hold_searches_items_and_kinds_in_order(shop: Shop) -> None:
     _, data = shop
     events = events_of(data)
     second = events.filter(events["user_id"] == "u2")
@@ -110,7 +113,7 @@ def test_histories_hold_searches_items_and_kinds_in_order(shop) -> None:
     assert second["session"].to_list() == [0, 1, 2]
 
 
-def test_cold_users_items_and_queries_of_the_test_part_are_counted(shop) -> None:
+def test_cold_users_items_and_queries_of_the_test_part_are_counted(shop: Shop) -> None:
     report, _ = shop
     assert report.as_json()["cold"] == {
         "users": {"cold": 1, "test": 2},
@@ -119,7 +122,7 @@ def test_cold_users_items_and_queries_of_the_test_part_are_counted(shop) -> None
     }
 
 
-def test_the_tokenizer_reads_what_it_was_never_fitted_on(shop) -> None:
+def test_the_tokenizer_reads_what_it_was_never_fitted_on(shop: Shop) -> None:
     _, data = shop
     tokenizer = Tokenizer.from_file(str(data.tokenizer_path))
     assert "zenit" not in tokenizer.get_vocab()

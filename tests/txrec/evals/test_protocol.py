@@ -1,5 +1,7 @@
 """Which requests are asked, with which history, and what counts as right."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -145,7 +147,7 @@ def test_data_without_time_is_asked_leave_one_out(tmp_path_factory: pytest.TempP
     assert (found.now_us == 0).all()
 
 
-def test_judged_queries_are_the_requests_where_there_is_no_log(tmp_path) -> None:
+def test_judged_queries_are_the_requests_where_there_is_no_log(tmp_path: Path) -> None:
     found = eval_requests(judged_data(tmp_path), Split.TEST, EvaluateConfig())
     assert found.query_idx.tolist() == [2]
     assert found.truth.items.tolist() == [1]  # of grades 3, 2 and 1 the one in the upper half

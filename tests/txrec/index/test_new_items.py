@@ -37,7 +37,7 @@ def texts() -> np.ndarray:
 
 
 @pytest.fixture
-def source(vectors, texts) -> NewItems:
+def source(vectors: np.ndarray, texts: np.ndarray) -> NewItems:
     """Products 31 to 40 are new."""
     return NewItems.fit(log_of(*range(1, 31), 3, 3), vectors, texts)
 
@@ -46,7 +46,7 @@ def asking(states: np.ndarray) -> SourceQuery:
     return SourceQuery([""] * len(states), states, [np.empty(0, np.int32)] * len(states))
 
 
-def test_products_without_events_come_nearest_first_and_nothing_else(source, vectors) -> None:
+def test_products_without_events_come_nearest_first_and_nothing_else(source: NewItems, vectors: np.ndarray) -> None:
     states = unit(np.random.default_rng(1), 3, DIM)
     hits = source.search(asking(states), 20, [None] * 3)
     for row, state in enumerate(states):
@@ -54,7 +54,7 @@ def test_products_without_events_come_nearest_first_and_nothing_else(source, vec
         assert hits.scores[row, :10] == pytest.approx(np.sort(vectors[31:] @ state)[::-1])
 
 
-def test_masks_hold_and_an_empty_history_finds_nothing(source, vectors) -> None:
+def test_masks_hold_and_an_empty_history_finds_nothing(source: NewItems, vectors: np.ndarray) -> None:
     mask = np.zeros(N + 1, np.bool_)
     mask[[5, 33, 38]] = True
     hits = source.search(asking(np.stack([vectors[7], np.zeros(DIM, np.float32)])), 5, [mask, None])
@@ -62,7 +62,9 @@ def test_masks_hold_and_an_empty_history_finds_nothing(source, vectors) -> None:
     assert not hits.item_idx[1].any()
 
 
-def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source, vectors, monkeypatch) -> None:
+def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(
+    source: NewItems, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[list[np.ndarray]] = []
     nearest = source._dense.nearest
     monkeypatch.setattr(
@@ -74,19 +76,21 @@ def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(source,
     assert given[0][0] is given[0][1] is not given[0][2]
 
 
-def test_products_known_to_come_later_are_left_out(vectors, texts) -> None:
+def test_products_known_to_come_later_are_left_out(vectors: np.ndarray, texts: np.ndarray) -> None:
     absent = np.arange(N + 1) > 35
     assert NewItems.fit(log_of(*range(1, 31)), vectors, texts, absent).item_idx.tolist() == [31, 32, 33, 34, 35]
 
 
-def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors, texts) -> None:
+def test_without_a_log_or_without_new_products_nothing_is_proposed(vectors: np.ndarray, texts: np.ndarray) -> None:
     for log in (log_of(), log_of(*range(1, N + 1))):
         source = NewItems.fit(log, vectors, texts)
         assert not len(source.item_idx)
         assert not source.search(asking(vectors[[4]]), 5, [None]).item_idx.any()
 
 
-def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, vectors, texts) -> None:
+def test_what_the_user_had_counts_beside_the_state_unless_he_searches(
+    source: NewItems, vectors: np.ndarray, texts: np.ndarray
+) -> None:
     state = unit(np.random.default_rng(3), DIM)
     asked = SourceQuery(["", "lamp"], np.stack([state, state]), [np.array([4, 9], np.int32)] * 2)
     hits = source.search(asked, 10, [None, None])
@@ -97,7 +101,7 @@ def test_what_the_user_had_counts_beside_the_state_unless_he_searches(source, ve
     assert hits.item_idx[1].tolist() == (31 + np.argsort(-(vectors[31:] @ state))).tolist()
 
 
-def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
+def test_without_texts_the_state_and_the_vectors_decide(vectors: np.ndarray) -> None:
     state = unit(np.random.default_rng(3), DIM)
     source = NewItems.fit(log_of(*range(1, 31)), vectors, None)
     hits = source.search(SourceQuery([""], state[None], [np.array([4, 9], np.int32)]), 10, [None])
@@ -106,7 +110,9 @@ def test_without_texts_the_state_and_the_vectors_decide(vectors) -> None:
     assert hits.scores[0] == pytest.approx(np.sort(own)[::-1], abs=1e-6)
 
 
-def test_a_product_that_came_since_is_found_by_its_text(source, vectors, texts) -> None:
+def test_a_product_that_came_since_is_found_by_its_text(
+    source: NewItems, vectors: np.ndarray, texts: np.ndarray
+) -> None:
     vectors = np.concatenate([vectors, vectors[[35]]])
     texts = np.concatenate([texts, texts[[4]]])  # named as what the user had
     grown = source.with_items(update([N + 1], vectors, texts))
@@ -114,7 +120,7 @@ def test_a_product_that_came_since_is_found_by_its_text(source, vectors, texts) 
     assert grown.search(asked, 10, [None]).item_idx[0, 0] == N + 1
 
 
-def test_added_products_join_and_changed_ones_move(source, vectors) -> None:
+def test_added_products_join_and_changed_ones_move(source: NewItems, vectors: np.ndarray) -> None:
     state = unit(np.random.default_rng(2), DIM)
     whole = np.concatenate([vectors, np.stack([0.98 * state, 0.97 * state])])
     whole[[3, 32]] = state, 0.99 * state

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from tests.tiny import KINDS, NUM_PER_KIND
 from tests.updates import update
 from txrec.config import RetrievalConfig
+from txrec.data.prepared import PreparedData
 from txrec.index import dense
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
@@ -50,7 +52,7 @@ def queries_table(*texts: str) -> pa.Table:
     return pa.table({"query": list(texts)})
 
 
-def test_a_log_cut_before_a_split_holds_nothing_of_it(tiny) -> None:
+def test_a_log_cut_before_a_split_holds_nothing_of_it(tiny: PreparedData) -> None:
     log = EventLog.before(tiny, Split.VALIDATION)
     assert log.end_us < tiny.meta.validation_start_ts
     assert (log.item_idx > 0).all()
@@ -145,7 +147,7 @@ def test_lexical_answers_an_empty_query_with_nothing_and_an_endless_one_like_its
     assert hits.item_idx.tolist() == [[0, 0], [1, 0]]
 
 
-def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tmp_path) -> None:
+def test_a_catalogue_without_any_text_has_a_lexical_source_that_finds_nothing(tmp_path: Path) -> None:
     source = Lexical.fit(products([None, None]))
     source.save(tmp_path)
     assert Lexical.open(tmp_path, source.analyser).search(asking("lamp", ""), 3, [None, None]).item_idx.tolist() == [
@@ -225,7 +227,7 @@ def test_a_state_of_zeros_finds_nothing() -> None:
     assert not Dense.fit(vectors).search(asking(""), 2, [None]).item_idx.any()
 
 
-def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> None:
+def test_every_source_answers_alike_after_saving_and_opening(tiny: PreparedData, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(tiny.meta.num_items + 1, 4)).astype(np.float32)
     vectors[0] = 0
     sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, vectors)
@@ -240,7 +242,7 @@ def test_every_source_answers_alike_after_saving_and_opening(tiny, tmp_path) -> 
         assert np.allclose(before.scores, after.scores), name
 
 
-def test_cells_answer_alike_after_saving_and_opening(tmp_path) -> None:
+def test_cells_answer_alike_after_saving_and_opening(tmp_path: Path) -> None:
     vectors = unit_vectors(5_000, 16)
     source = Dense.fit(vectors, 10)
     source.save(tmp_path)
@@ -249,7 +251,7 @@ def test_cells_answer_alike_after_saving_and_opening(tmp_path) -> None:
     assert not before.item_idx[0].any()  # the state of nobody
 
 
-def test_the_query_of_a_kind_proposes_that_kind(tiny) -> None:
+def test_the_query_of_a_kind_proposes_that_kind(tiny: PreparedData) -> None:
     vectors = np.zeros((tiny.meta.num_items + 1, 4), np.float32)
     sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, None)
     asked = SourceQuery([KINDS[2]], np.zeros((1, 4), np.float32), [np.empty(0, np.int32)])

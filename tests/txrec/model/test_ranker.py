@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def batch(b: int = 2, k: int = 7) -> CandidateBatch:
 
 
 @torch.no_grad()
-def test_permuting_the_candidates_permutes_the_scores(ranker) -> None:
+def test_permuting_the_candidates_permutes_the_scores(ranker: Ranker) -> None:
     given = batch()
     order = torch.tensor([3, 6, 0, 5, 1, 4, 2])
     moved = dataclasses.replace(
@@ -45,7 +46,7 @@ def test_an_untrained_ranker_keeps_retrieval_order() -> None:
 
 
 @torch.no_grad()
-def test_how_much_a_feature_counts_depends_on_the_request(ranker) -> None:
+def test_how_much_a_feature_counts_depends_on_the_request(ranker: Ranker) -> None:
     given = batch()
     other = dataclasses.replace(given, request=given.request + 1)
     raised = given.features.clone()
@@ -58,7 +59,7 @@ def test_how_much_a_feature_counts_depends_on_the_request(ranker) -> None:
 
 
 @torch.no_grad()
-def test_a_ranker_that_does_not_read_vectors_scores_alike_whatever_they_are(ranker, tmp_path) -> None:
+def test_a_ranker_that_does_not_read_vectors_scores_alike_whatever_they_are(ranker: Ranker, tmp_path: Path) -> None:
     given = batch()
     other = dataclasses.replace(given, items=-given.items, state=given.state + 1, query=given.query * 2)
     assert not torch.allclose(ranker(given)[1], ranker(other)[1], atol=1e-4)
@@ -68,7 +69,7 @@ def test_a_ranker_that_does_not_read_vectors_scores_alike_whatever_they_are(rank
 
 
 @torch.no_grad()
-def test_padding_scores_minus_infinity_and_changes_nothing_else(ranker) -> None:
+def test_padding_scores_minus_infinity_and_changes_nothing_else(ranker: Ranker) -> None:
     given = batch()
     scores = ranker(given)
     assert torch.isinf(scores[0, 5:]).all()
@@ -84,7 +85,7 @@ def test_padding_scores_minus_infinity_and_changes_nothing_else(ranker) -> None:
 
 
 @torch.no_grad()
-def test_scores_depend_on_the_user_the_query_and_the_other_candidates(ranker) -> None:
+def test_scores_depend_on_the_user_the_query_and_the_other_candidates(ranker: Ranker) -> None:
     given = batch()
     before = ranker(given)[1]
     for changed in (
@@ -96,7 +97,7 @@ def test_scores_depend_on_the_user_the_query_and_the_other_candidates(ranker) ->
 
 
 @torch.no_grad()
-def test_probabilities_keep_the_order_and_lie_between_0_and_1(ranker) -> None:
+def test_probabilities_keep_the_order_and_lie_between_0_and_1(ranker: Ranker) -> None:
     scores = ranker(batch())
     chances = ranker.probabilities(scores)
     assert ((chances >= 0) & (chances <= 1)).all()
@@ -110,13 +111,13 @@ def test_log_odds_are_those_of_the_softmax() -> None:
 
 
 @torch.no_grad()
-def test_a_ranker_scores_alike_after_saving_and_opening(ranker, tmp_path) -> None:
+def test_a_ranker_scores_alike_after_saving_and_opening(ranker: Ranker, tmp_path: Path) -> None:
     ranker.save(tmp_path)
     assert torch.equal(Ranker.open(tmp_path)(batch()), ranker(batch()))
 
 
 @torch.no_grad()
-def test_a_feature_that_never_differed_in_training_is_not_read(ranker) -> None:
+def test_a_feature_that_never_differed_in_training_is_not_read(ranker: Ranker) -> None:
     given = batch()
     given.features[:, :, 3] = 2.0
     ranker.fit_scaling(given)

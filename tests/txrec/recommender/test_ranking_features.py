@@ -1,6 +1,7 @@
 """What the ranker is features about candidates."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from txrec.schema import EventKind
 
 
 @pytest.mark.parametrize("use_term_match", [False, True])
-def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle, use_term_match: bool) -> None:
+def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle: Path, use_term_match: bool) -> None:
     recommender = Recommender.open(tiny_bundle)
     found = recommender.retrieve([Request(user_id="u1", query="lamp", top_k=20)])[0]
     ranking_features = replace(recommender.ranking_features, use_term_match=use_term_match)
@@ -33,7 +34,7 @@ def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle, u
 
 
 @pytest.mark.parametrize("use_term_match", [False, True])
-def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle, use_term_match: bool) -> None:
+def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle: Path, use_term_match: bool) -> None:
     recommender = Recommender.open(tiny_bundle)
     ranking_features = replace(recommender.ranking_features, use_term_match=use_term_match)
     users = recommender.known_users()
@@ -43,7 +44,7 @@ def test_a_batch_is_told_what_each_of_its_requests_is_told_alone(tiny_bundle, us
     np.testing.assert_array_equal(ranking_features.compute(found, counts), np.concatenate(alone))
 
 
-def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
+def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle: Path) -> None:
     recommender = Recommender.open(tiny_bundle)
     found = recommender.retrieve([Request(query="lamp"), Request(query="lamp")])
     first, second, third = found[0].item_idx[:3]
@@ -65,7 +66,7 @@ def test_what_a_user_did_with_a_candidate_is_told(tiny_bundle) -> None:
     np.testing.assert_allclose(features[3, -2], 1.0, rtol=1e-5)  # the last one's vector is its own
 
 
-def test_the_name_of_a_product_without_events_is_a_feature_of_its_own(tiny_bundle) -> None:
+def test_the_name_of_a_product_without_events_is_a_feature_of_its_own(tiny_bundle: Path) -> None:
     recommender = Recommender.open(tiny_bundle)
     one = recommender.retrieve([Request(query="lamp", top_k=20)])[0]
     item_idx, features = int(one.item_idx[0]), recommender.ranking_features

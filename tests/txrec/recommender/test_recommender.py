@@ -1,6 +1,7 @@
 import copy
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from txrec.schema import DAY_US
 
 
 @pytest.fixture(scope="module")
-def recommender(tiny_bundle) -> Recommender:
+def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
 
 
@@ -30,34 +31,34 @@ def keys(slate: Slate) -> list[str]:
     return [item.item_id for item in slate.items]
 
 
-def test_a_search_answers_with_its_kind(recommender) -> None:
+def test_a_search_answers_with_its_kind(recommender: Recommender) -> None:
     slate = ask(recommender, query="Lamp", top_k=5)
     assert all("lamp" in str(item.title) for item in slate.items)
     assert slate.fallback is None
 
 
-def test_a_query_that_is_an_article_number_puts_its_product_first_in_any_case(recommender) -> None:
+def test_a_query_that_is_an_article_number_puts_its_product_first_in_any_case(recommender: Recommender) -> None:
     for item_id in recommender.catalogue.item_ids[[1, 7, 40]]:
         assert keys(ask(recommender, query=str(item_id).upper(), top_k=3))[0] == item_id
         squeezed = "".join(char for char in str(item_id) if char.isalnum())
         assert keys(ask(recommender, query=squeezed, top_k=3, user_id="user-001"))[0] == item_id
 
 
-def test_an_unknown_user_gets_popular_items_and_is_told_so(recommender) -> None:
+def test_an_unknown_user_gets_popular_items_and_is_told_so(recommender: Recommender) -> None:
     slate = ask(recommender, user_id="nobody", top_k=4)
     assert slate.fallback == "unknown_user"
     assert {item.source for item in slate.items} == {"popularity"}
     assert len(slate.items) == 4
 
 
-def test_a_known_user_is_answered_from_the_history_in_the_bundle(recommender) -> None:
+def test_a_known_user_is_answered_from_the_history_in_the_bundle(recommender: Recommender) -> None:
     by_id = ask(recommender, user_id="user-001")
     by_events = ask(recommender, events=recommender.history("user-001"))
     assert by_id.fallback is None
     assert keys(by_id) == keys(by_events)
 
 
-def test_a_slate_is_the_same_alone_and_in_a_batch(recommender) -> None:
+def test_a_slate_is_the_same_alone_and_in_a_batch(recommender: Recommender) -> None:
     requests = [Request(user_id="user-001"), Request(query="tent"), Request(user_id="user-002", query="lamp", top_k=3)]
     together = recommender.recommend(requests)
     for request, slate in zip(requests, together, strict=True):
@@ -66,19 +67,19 @@ def test_a_slate_is_the_same_alone_and_in_a_batch(recommender) -> None:
         assert [i.score for i in alone.items] == pytest.approx([i.score for i in slate.items], abs=1e-4)
 
 
-def test_candidates_travel_between_processes(recommender) -> None:
+def test_candidates_travel_between_processes(recommender: Recommender) -> None:
     request = Request(user_id="user-001", query="lamp")
     found = pickle.loads(pickle.dumps(recommender.retrieve([request])))
     assert keys(recommender.rank(found)[0]) == keys(recommender.recommend([request])[0])
 
 
-def test_filters_hold_and_the_slate_is_full_if_one_item_in_sixty_matches(recommender) -> None:
+def test_filters_hold_and_the_slate_is_full_if_one_item_in_sixty_matches(recommender: Recommender) -> None:
     slate = ask(recommender, query="lamp", top_k=3, filters=Filters(price=PriceRange(min=69, max=70)))
     assert sorted(keys(slate)) == ["sku-060", "sku-061"]
     assert ask(recommender, query="lamp", filters=Filters(brand=("nobody",))).items == ()
 
 
-def test_cart_excluded_and_seen_items_are_not_shown(recommender) -> None:
+def test_cart_excluded_and_seen_items_are_not_shown(recommender: Recommender) -> None:
     seen = {event.item_id for event in recommender.history("user-001") if event.item_id}
     slate = ask(
         recommender, user_id="user-001", cart=("sku-030",), exclude=frozenset({"sku-031"}), exclude_seen=True, top_k=63
@@ -88,14 +89,14 @@ def test_cart_excluded_and_seen_items_are_not_shown(recommender) -> None:
     assert len(slate.items) == 63 - len(seen | {"sku-030", "sku-031"})
 
 
-def test_items_of_the_history_that_nobody_knows_are_ignored_and_noted(recommender) -> None:
+def test_items_of_the_history_that_nobody_knows_are_ignored_and_noted(recommender: Recommender) -> None:
     slate = ask(recommender, events=(Event("click", "sku-gone"), Event("click", "sku-002")))
     assert slate.fallback is None
     assert slate.notes == ("events: sku-gone is not in the catalogue, ignored",)
     assert ask(recommender, events=(Event("click", "sku-gone"),)).fallback == "unknown_user"
 
 
-def test_bad_requests_name_the_field(recommender) -> None:
+def test_bad_requests_name_the_field(recommender: Recommender) -> None:
     for request, field in (
         (Request(top_k=0), "top_k"),
         (Request(diversity=2.0), "diversity"),
@@ -106,7 +107,7 @@ def test_bad_requests_name_the_field(recommender) -> None:
         assert error.value.field == field
 
 
-def test_reasons_name_the_query_and_the_past(recommender) -> None:
+def test_reasons_name_the_query_and_the_past(recommender: Recommender) -> None:
     slate = ask(recommender, user_id="user-001", query="lamp", explain=True, top_k=3)
     assert all(item.reasons for item in slate.items)
     assert any("matches 'lamp'" in reason for reason in slate.items[0].reasons)
@@ -114,20 +115,20 @@ def test_reasons_name_the_query_and_the_past(recommender) -> None:
     assert ask(recommender, query="lamp").items[0].reasons == ()
 
 
-def test_every_item_says_which_sources_proposed_it(recommender) -> None:
+def test_every_item_says_which_sources_proposed_it(recommender: Recommender) -> None:
     for item in ask(recommender, user_id="user-001", query="lamp").items:
         assert item.source in item.sources
         assert set(item.sources) <= set(recommender.retriever.names)
 
 
-def test_diversity_keeps_the_first_item_and_spreads_the_rest(recommender) -> None:
+def test_diversity_keeps_the_first_item_and_spreads_the_rest(recommender: Recommender) -> None:
     plain, diverse = (ask(recommender, query="lamp", top_k=6, diversity=d) for d in (0.0, 1.0))
     assert keys(plain)[0] == keys(diverse)[0]
     kinds = [len({str(item.title).split()[1] for item in slate.items}) for slate in (plain, diverse)]
     assert kinds[1] > kinds[0]
 
 
-def test_similar_items_leave_out_the_item_itself(recommender) -> None:
+def test_similar_items_leave_out_the_item_itself(recommender: Recommender) -> None:
     slate = recommender.similar("sku-015", 5)
     assert "sku-015" not in keys(slate)
     assert len(slate.items) == 5
@@ -135,14 +136,14 @@ def test_similar_items_leave_out_the_item_itself(recommender) -> None:
         recommender.similar("sku-gone")
 
 
-def test_ranking_the_callers_list_returns_just_that_list(recommender) -> None:
+def test_ranking_the_callers_list_returns_just_that_list(recommender: Recommender) -> None:
     slate = recommender.rank_items(["sku-001", "sku-gone", "sku-015", "sku-055"], Request(query="lamp"))
     assert sorted(keys(slate)) == ["sku-001", "sku-015", "sku-055"]
     assert keys(slate)[0] == "sku-015"
     assert slate.notes == ("items: sku-gone is not in the catalogue, left out",)
 
 
-def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recommender) -> None:
+def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recommender: Recommender) -> None:
     row = {"item_id": "new-1", "title": "Zyx Lamp", "brand": "zyx", "category": ["home", "lamp"], "price": 3.0}
     changed = recommender.with_items([row]).without_items(["sku-015"])
     assert keys(ask(changed, query="zyx lamp", top_k=3, filters=Filters(brand=("zyx",)))) == ["new-1"]
@@ -152,7 +153,7 @@ def test_a_product_added_live_is_found_at_once_and_a_retired_one_no_more(recomme
     assert "new-1" not in keys(ask(recommender, query="zyx lamp", top_k=64))
 
 
-def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(recommender) -> None:
+def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(recommender: Recommender) -> None:
     catalogue = recommender.catalogue
     out = [catalogue.idx_of["sku-015"], catalogue.idx_of["sku-001"]]
     column = pa.array([item not in out for item in range(1, len(catalogue) + 1)])
@@ -169,7 +170,7 @@ def test_what_the_catalogue_calls_unavailable_is_shown_only_to_who_asks_for_it(r
     assert set(out) <= set(past[0].item_idx.tolist())
 
 
-def test_new_items_keep_their_reserved_slots_whatever_the_ranker_says(recommender) -> None:
+def test_new_items_keep_their_reserved_slots_whatever_the_ranker_says(recommender: Recommender) -> None:
     assert recommender.ranker.cfg.num_candidates == 33
     last = copy.copy(recommender)
     last.ranker = copy.deepcopy(recommender.ranker)
@@ -186,7 +187,7 @@ def test_new_items_keep_their_reserved_slots_whatever_the_ranker_says(recommende
     assert sorted(order.order.tolist()) == list(range(len(found)))
 
 
-def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender) -> None:
+def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender: Recommender) -> None:
     found = recommender.retrieve([Request(query="lamp"), Request(user_id="user-001")])
     assert [order.by_ranker for order in recommender.rank_dense(found)] == [True, True]
     without = copy.copy(recommender)
@@ -198,7 +199,7 @@ def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender) -> N
     assert search.order.tolist() == list(range(len(found[0])))
 
 
-def test_products_without_events_keep_places_among_the_candidates_and_are_called_new(recommender) -> None:
+def test_products_without_events_keep_places_among_the_candidates_and_are_called_new(recommender: Recommender) -> None:
     grown = recommender.with_items([{"item_id": "new-1", "title": "acme lamp new"}, {"item_id": "new-2"}])
     request = Request(user_id="user-001", explain=True)
     for asked, most in ((recommender, 3), (grown, 5)):
@@ -211,16 +212,16 @@ def test_products_without_events_keep_places_among_the_candidates_and_are_called
     assert "sku-062" not in keys(ask(recommender.without_items(["sku-062"]), user_id="user-001", top_k=60))
 
 
-def test_a_changed_price_holds_at_once(recommender) -> None:
+def test_a_changed_price_holds_at_once(recommender: Recommender) -> None:
     changed = recommender.with_items([{"item_id": "sku-011", "title": "acme lamp model 0", "price": 999.0}])
     assert keys(ask(changed, query="lamp", filters=Filters(price=PriceRange(min=900)))) == ["sku-011"]
 
 
-def test_odd_queries_are_answered(recommender) -> None:
+def test_odd_queries_are_answered(recommender: Recommender) -> None:
     for query in ("", "   ", "lamp " * 2_000, "灯", "🙂", "'; drop table"):
         assert ask(recommender, query=query, top_k=3).items
 
 
-def test_time_of_the_request_may_be_given(recommender) -> None:
+def test_time_of_the_request_may_be_given(recommender: Recommender) -> None:
     request = Request(user_id="user-001", now_us=START_US + 20 * DAY_US)
     assert recommender.recommend([request, replace(request, now_us=None)])

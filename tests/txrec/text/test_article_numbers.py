@@ -1,5 +1,7 @@
 """Products by article number: separators, case, leading zeros, beginnings."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -83,7 +85,7 @@ def test_a_changed_product_is_found_by_its_number_and_a_new_one_at_once() -> Non
     assert source.named("c-3000") == {}
 
 
-def test_numbers_survive_saving_and_opening(tmp_path) -> None:
+def test_numbers_survive_saving_and_opening(tmp_path: Path) -> None:
     source = index()
     source.save(tmp_path)
     opened = Lexical.open(tmp_path, source.analyser)

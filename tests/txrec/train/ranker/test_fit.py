@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from tests.judged import judged_data
 from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
-from txrec.data.prepared import Sequences
+from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender.recommender import Recommender
@@ -57,7 +58,7 @@ def test_what_was_shown_for_a_search_ends_with_the_next_search_or_half_an_hour_l
 
 @pytest.mark.parametrize(("searched", "num_new", "hides"), [(True, 0, True), (True, 1_000, False), (False, 0, False)])
 def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, searched: bool, num_new: int, hides: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: bool, num_new: int, hides: bool
 ) -> None:
     data = tiny_data(tmp_path, num_users=160)
     if not searched:
@@ -72,7 +73,9 @@ def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
     assert bool(asked_for) == hides
 
 
-def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_name(tiny, tiny_bundle) -> None:
+def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_name(
+    tiny: PreparedData, tiny_bundle: Path
+) -> None:
     """No product of the tiny log was ever new in it: examples as they are show only that nobody wants new ones."""
     recommender = Recommender.open(tiny_bundle)
     new = [f"sku-{len(KINDS) * NUM_PER_KIND + row + 1:03d}" for row in range(NUM_COLD)]
@@ -81,7 +84,7 @@ def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_
     assert np.median(places) <= NUM_PER_KIND + 2
 
 
-def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path) -> None:
+def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path: Path) -> None:
     data = tiny_data(tmp_path, num_users=160, has_time=False, split_kind="leave_one_out")
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
     torch.manual_seed(0)
@@ -93,7 +96,7 @@ def test_a_log_without_times_gives_a_ranker_from_users_held_out(tmp_path) -> Non
     assert (ranking.ranker is not None) == ranking.decision.keep
 
 
-def test_a_catalogue_without_a_log_and_without_judgments_gets_no_ranker(tmp_path) -> None:
+def test_a_catalogue_without_a_log_and_without_judgments_gets_no_ranker(tmp_path: Path) -> None:
     data = judged_data(tmp_path)
     (tmp_path / "judgments.parquet").unlink()
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
@@ -102,7 +105,7 @@ def test_a_catalogue_without_a_log_and_without_judgments_gets_no_ranker(tmp_path
     assert "0 requests" in str(ranking.decision)
 
 
-def test_the_ranker_sees_more_candidates_only_where_there_are_new_products(tmp_path) -> None:
+def test_the_ranker_sees_more_candidates_only_where_there_are_new_products(tmp_path: Path) -> None:
     data = tiny_data(tmp_path, num_users=160, has_time=False, split_kind="leave_one_out")
     ranker = CFG.model_copy(update={"mode": "on", "num_candidates": 20, "max_epochs": 1})
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=ranker)

@@ -1,5 +1,7 @@
 """The ranker trained on grades: that it learns order and level, and that a kept one says why."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,7 @@ def test_probabilities_of_a_graded_ranker_keep_the_order_over_all_queries_and_ar
     assert chances[mask].mean() == pytest.approx(float(unseen.share[mask].mean()), abs=0.01)
 
 
-def test_a_graded_ranker_is_one_after_saving_and_opening(ranker: Ranker, tmp_path) -> None:
+def test_a_graded_ranker_is_one_after_saving_and_opening(ranker: Ranker, tmp_path: Path) -> None:
     ranker.save(tmp_path)
     opened = Ranker.open(tmp_path)
     assert opened.graded
@@ -74,7 +76,9 @@ def test_the_loss_of_the_right_scores_is_less_and_padding_takes_no_part() -> Non
     assert torch.isfinite(graded.loss(right, given))
 
 
-def test_the_linear_reading_alone_orders_sets_by_grades_and_is_fitted_in_parts_alike(monkeypatch) -> None:
+def test_the_linear_reading_alone_orders_sets_by_grades_and_is_fitted_in_parts_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     unseen, biases = sets(200, 2), []
     for at_once in (4_096, 64):
         monkeypatch.setattr(loop, "LINEAR_SETS", at_once)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from txrec.config import EvaluateConfig, ModelConfig
+from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import eval_requests
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
@@ -21,7 +22,7 @@ from txrec.train.ranker.windows import (
 )
 
 
-def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny) -> None:
+def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny: PreparedData) -> None:
     windows = earlier_windows(tiny, 3)
     assert [w.meta.test_start_ts for w in windows] == [
         tiny.meta.validation_start_ts,
@@ -34,7 +35,7 @@ def test_earlier_windows_end_where_the_next_begins_and_see_nothing_of_it(tiny) -
     assert (tiny.sequences.split == Split.TRAIN).sum() > (windows[-1].sequences.split == Split.TRAIN).sum()
 
 
-def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
+def test_a_product_new_to_a_window_has_no_id_in_it(tiny: PreparedData) -> None:
     torch.manual_seed(0)
     model = RetrievalModel.for_data(ModelConfig(dim=16, num_layers=1, num_heads=2), tiny, None).eval()
     vectors = model.item_vectors().detach().numpy()
@@ -47,7 +48,7 @@ def test_a_product_new_to_a_window_has_no_id_in_it(tiny) -> None:
     assert not np.allclose(known[7], vectors[7])
 
 
-def test_the_products_made_new_to_examples_are_others_in_every_window(tiny) -> None:
+def test_the_products_made_new_to_examples_are_others_in_every_window(tiny: PreparedData) -> None:
     windows = [tiny, *earlier_windows(tiny, 2)]
     drawn = [simulated_cold_items(window, 0) for window in windows]
     assert len({tuple(hidden) for hidden in drawn}) == len(windows)
@@ -57,7 +58,7 @@ def test_the_products_made_new_to_examples_are_others_in_every_window(tiny) -> N
     assert simulated_cold_items(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
 
 
-def test_searches_for_what_was_new_are_counted(tiny) -> None:
+def test_searches_for_what_was_new_are_counted(tiny: PreparedData) -> None:
     asked = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
     assert searches_for_new(tiny, asked) == 0
     sequences = tiny.sequences
