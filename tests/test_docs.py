@@ -15,10 +15,11 @@ from typing import Any
 import jsonschema
 import pytest
 import typer.main
+from pydantic import BaseModel
 
 from pipelines.__main__ import app
 from tests.documents import DOCUMENTS, ROOT, Block, all_blocks, http_request, shell_commands
-from txrec.config import Config, Section
+from txrec.config import Config
 from txrec.config_loader import load, parse
 from txrec.config_reference import reference, section_of
 from txrec.errors import ConfigError
@@ -181,7 +182,7 @@ def test_every_json_block_says_what_it_is_and_bodies_fit_the_api(block: Block, o
 def test_every_python_block_compiles_and_imports_names_that_exist(block: Block) -> None:
     tree = ast.parse(block.text)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    exec(compile(ast.Module(imports, []), block.where, "exec"), {})
+    exec(compile(ast.Module([*imports], []), block.where, "exec"), {})
 
 
 def _body_schema(openapi: dict[str, Any], method: str, path: str, status: str | None) -> dict[str, Any] | None:
@@ -205,7 +206,7 @@ def _validate(body: Any, schema: dict[str, Any] | None, openapi: dict[str, Any])
 def test_the_configuration_reference_has_every_setting_of_the_tree() -> None:
     page = reference()
 
-    def settings(section: type[Section]) -> Iterator[str]:
+    def settings(section: type[BaseModel]) -> Iterator[str]:
         for name, field in section.model_fields.items():
             inner, _ = section_of(field.annotation)
             yield from [f"| `{name}` |"] if inner is None else settings(inner)

@@ -17,7 +17,7 @@ from pipelines import prepare
 from txrec.config_loader import load
 from txrec.data import files
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
 def say(line: str) -> None:
@@ -53,10 +53,10 @@ def main() -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     killer = KillWorker()
 
-    def progress(step: str, *_: Any, **__: Any) -> None:
-        if step.startswith("reading"):
+    def progress(phase: str, step: int, total: int | None, **_: float) -> None:
+        if phase.startswith("reading"):
             killer.start()
-        elif step.startswith("counting") and nodes:
+        elif phase.startswith("counting") and nodes:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             say("killed node")
 

@@ -5,7 +5,6 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines import display as display_module
 from pipelines.display import Display
 
 
@@ -17,7 +16,7 @@ def output() -> io.StringIO:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(display_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("pipelines.display.time.monotonic", lambda: now[0])
     return now
 
 

@@ -22,7 +22,7 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError, StageError
 from txrec.evals import evaluation, report
 from txrec.evals.bootstrap import Interval, Paired
-from txrec.evals.evaluation import PromotionMetric
+from txrec.evals.evaluation import PromotionMetric, deciding
 from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender.recommender import Recommender
 from txrec.registry.registry import Registry
@@ -229,7 +229,7 @@ def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     manifest = json.loads((run.registry_dir / "production" / "manifest.json").read_text())
     assert manifest["version"] == "v2"
     assert manifest["metrics"]["test"]["ndcg@10"] == pytest.approx(summary.figures["test"]["ndcg@10"])
-    assert manifest["gate"]["required"] == pytest.approx(second.decision.production_value * 0.99)
+    assert manifest["gate"]["required"] == pytest.approx((second.decision.production_value or 0) * 0.99)
     table = shown(registry.models(run))
     assert "v2 production" in table
     assert f"{summary.figures['test']['mrr']:.4f}" in table
@@ -243,7 +243,7 @@ def test_a_worse_candidate_is_kept_out_unless_forced(
 ) -> None:
     run = with_value(config, tmp_path)
     publish.run(run)
-    real, shares = publish.deciding, iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
+    real, shares = deciding, iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
 
     def halved(*args: Any) -> PromotionMetric:
         found = real(*args)

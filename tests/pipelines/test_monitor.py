@@ -133,7 +133,7 @@ def attribute(shown: pl.DataFrame, happened: pl.DataFrame) -> pl.DataFrame:
 def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
     rows, others = sorted_rows(found), sorted_rows(expected)
     values = [np.array([row[3:] for row in table]) for table in (rows, others)]
-    return [row[:3] for row in rows] == [row[:3] for row in others] and np.allclose(*values)
+    return [row[:3] for row in rows] == [row[:3] for row in others] and np.allclose(values[0], values[1])
 
 
 def test_parts_dealt_by_user_add_up_to_the_whole(files: tuple[Path, Path]) -> None:

@@ -1,6 +1,7 @@
 """What the console renders, over the fake recommender and without a browser."""
 
 import asyncio
+from collections.abc import Mapping
 
 import httpx
 from fastapi.testclient import TestClient
@@ -63,7 +64,7 @@ def test_the_page_is_mounted_beside_the_api_and_loads_nothing_from_elsewhere() -
         assert "/console" not in client.get("/openapi.json").json()["paths"]
 
 
-def titled(*models: dict[str, object]) -> str:
+def titled(*models: Mapping[str, object]) -> str:
     reply = {"models": list(models)}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=reply))
     return asyncio.run(console.title(AsyncClient("http://console", transport=transport)))

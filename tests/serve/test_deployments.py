@@ -68,7 +68,8 @@ def test_a_taken_port_is_said_before_anything_starts(fake_server: str) -> None:
 
 def log_of(kind: str) -> list[dict[str, Any]]:
     """What the replicas of a deployment have logged; every line of it must be JSON."""
-    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+    node: Any = ray._private.worker._global_node
+    folder = Path(node.get_logs_dir_path())
     files = [file for one in replicas(kind) for file in folder.glob(f"worker-*-{one.pid}.err")]
     assert files
     return [json.loads(line) for file in files for line in file.read_text().splitlines() if not line.startswith(":")]

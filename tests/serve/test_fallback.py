@@ -28,13 +28,16 @@ def handle(**methods: Callable[..., Awaitable[Any]]) -> Any:
     return SimpleNamespace(options=lambda method_name, **_: SimpleNamespace(remote=methods[method_name]))
 
 
+RETRIEVER: Any = Retriever.func_or_class  # type: ignore[attr-defined]  # the class below @serve.deployment
+
+
 @pytest.fixture(autouse=True)
 def _leave_the_log_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "start", lambda _: None)
 
 
 def retriever(rank: Callable[..., Awaitable[Any]], opener: Any = open_fake) -> Any:
-    return Retriever.func_or_class(opener, handle(rank=rank), ServeConfig(ranker_timeout_s=0.05))
+    return RETRIEVER(opener, handle(rank=rank), ServeConfig(ranker_timeout_s=0.05))
 
 
 async def ranks(version: str, candidates: Any, catalogue: int, request_ids: Any) -> Any:
@@ -55,7 +58,7 @@ def test_with_a_ranker_the_slate_is_ranked_and_trimmed() -> None:
 
 
 def test_a_retriever_without_a_ranker_ranks_itself() -> None:
-    alone = Retriever.func_or_class(open_fake, None, ServeConfig(num_rankers=0))
+    alone = RETRIEVER(open_fake, None, ServeConfig(num_rankers=0))
     (answer,) = asyncio.run(alone.recommend([LAMP], request_ids=("r1",)))
     assert keys(answer) == ["p9", "p6", "p3"]
     assert answer.slate.fallback is None

@@ -1,11 +1,11 @@
 """Retention: events and impressions older than the configured days are removed, others stay."""
 
-from serve.impressions import DAY_US
 from serve.retention import Retention
 from txrec.config import ServeConfig
 from txrec.online.history import Impression, LoggedEvent
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.types import Event
+from txrec.schema import DAY_US
 
 NOW_DAYS = 1_000
 

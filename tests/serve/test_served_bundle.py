@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,7 +37,7 @@ def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
 
 
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], Request]] = {
     "search": ({"query": "lamp"}, Request(query="lamp")),
     "typo and user": ({"query": "lmap", "user_id": "user-003"}, Request(query="lmap", user_id="user-003")),
     "user": ({"user_id": "user-003"}, Request(user_id="user-003")),

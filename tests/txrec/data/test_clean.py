@@ -125,7 +125,7 @@ def test_robots_are_quarantined_and_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_k_core_repeats_until_nothing_is_rare(tmp_path: Path, partitions: int) -> None:
     pairs = ["a1", "a2", "b1", "b2", "c1", "c2", "d3", "d1", "e3", "e4"]  # 4 falls, so e, so 3, so d
-    rows = [f"{user},{item},2024-01-0{n + 1},click,\n" for n, (user, item) in enumerate(pairs[:9])]
+    rows = [f"{user},{item},2024-01-0{n + 1},click,\n" for n, (user, item) in enumerate(map(tuple, pairs[:9]))]
     rows.append("e,4,2024-01-10,click,\n")
     write(tmp_path, "events.csv", HEADER + "".join(rows))
     report, data = prepared(

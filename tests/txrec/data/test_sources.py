@@ -94,7 +94,7 @@ def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
 
 
 def test_json_lines_may_differ_in_types_and_nest(tmp_path: Path) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"user": user, "what": {"id": item}, "time": time, "kind": kind, "query": query or None}
         for user, item, time, kind, query in ROWS
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -74,7 +75,7 @@ def rejected(data: PreparedData) -> list[dict[str, Any]]:
 
 def events_of(data: PreparedData) -> pl.DataFrame:
     """All events with raw ids, a row each, users by name, histories in order."""
-    frame = pl.read_parquet(data.path / "sequences" / "*.parquet").explode(pl.exclude("user_id"))
+    frame = pl.read_parquet(data.path / "sequences" / "*.parquet").explode(cs.exclude("user_id"))
     names = pl.Series(["", *data.items["item_id"].to_pylist()])
     queries = pl.Series(["", *data.queries["query"].to_pylist()])
     return frame.with_columns(

@@ -18,7 +18,12 @@ QUERIES = np.array([1, 1, 1, 4, 9, 9], np.int32)
 
 def pairs(*grades: float) -> Judgments:
     grade = np.array(grades, np.float32)
-    return Judgments(QUERIES[: len(grade)], np.arange(1, len(grade) + 1, dtype=np.int32), grade, (grade - 1) / 2.0)
+    return Judgments(
+        QUERIES[: len(grade)],
+        np.arange(1, len(grade) + 1, dtype=np.int32),
+        grade,
+        ((grade - 1) / 2.0).astype(np.float64),
+    )
 
 
 def test_graded_ndcg_is_the_gain_of_the_order_over_the_best_gain() -> None:

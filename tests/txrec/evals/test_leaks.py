@@ -17,7 +17,8 @@ from txrec.evals.protocol import eval_requests
 from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
-from txrec.model.history_features import collate
+from txrec.index.popularity import Popularity
+from txrec.model.history_features import History, collate
 from txrec.recommender import ranking
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.ranking_features import Activity, RankingFeatures
@@ -173,7 +174,7 @@ def test_a_baseline_fitted_on_the_future_is_caught_by_its_impossible_figure(tiny
     """Counting the test window too makes popularity better than popularity can be: this is how a leak looks."""
     asked = eval_requests(tiny, Split.TEST, EvaluateConfig())
     honest, leaking = (
-        baselines.Popularity.fit(log, tiny.meta.num_items, baselines.RECENT_DAYS / 30)
+        Popularity.fit(log, tiny.meta.num_items, baselines.RECENT_DAYS / 30)
         for log in (EventLog.before(tiny, Split.TEST), EventLog.select(tiny, tiny.sequences.split >= Split.TRAIN))
     )
     figures = []
@@ -207,8 +208,6 @@ def reaches_into_truth(histories: list, now_us: NDArray[np.int64]) -> list[bool]
     return [bool((history.ts >= now).any()) for history, now in zip(histories, now_us, strict=True)]
 
 
-def _events(data: PreparedData) -> object:
-    from txrec.model.history_features import History
-
+def _events(data: PreparedData) -> History:
     events = data.sequences
     return History(events.item_idx, events.query_idx, events.event, events.ts)

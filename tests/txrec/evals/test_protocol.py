@@ -1,5 +1,6 @@
 """Which requests are asked, with which history, and what counts as right."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ S, V, C, P, SHOWN = EventKind.SEARCH, EventKind.VIEW, EventKind.CLICK, EventKind
 MINUTE = 60_000_000
 
 
-def sequences(*users: list[tuple[int, int, int, int, int]]) -> Sequences:
+def sequences(*users: Sequence[tuple[int, int, int, int, int]]) -> Sequences:
     """Users as lists of (item, query, event, minute, split)."""
     flat = np.array([row for user in users for row in user], dtype=np.int64).reshape(-1, 5)
     return Sequences(

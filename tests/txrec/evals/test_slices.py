@@ -1,5 +1,7 @@
 """Which requests and which right items belong to which slice."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,7 +20,7 @@ QUERIES = [3, 0]
 
 
 class _Data:
-    def __init__(self, *users: list[tuple[int, int, int, int, int]]) -> None:
+    def __init__(self, *users: Sequence[tuple[int, int, int, int, int]]) -> None:
         self.sequences = sequences(*users)
         self.meta = type("Meta", (), {"split_kind": "global_time", "test_start_ts": 100 * MINUTE})()
         self.items = pa.table({"train_count": COUNTS})

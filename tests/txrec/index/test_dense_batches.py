@@ -47,7 +47,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_without_clusters_everything_is_scanned_and_exact(scans: list[int]) -> None:
     items = vectors(spread=10.0)
     source = Dense.fit(items, exact_limit=10)
-    states = items[5:13] + 0.7 * items[105:113]
+    states = items[5:13] + np.float32(0.7) * items[105:113]
     for batch in (states, states[:1]):
         assert (source.nearest(batch, 100, [None] * len(batch)).item_idx == right(items, batch, 100)).all()
     assert scans == [8, 1]

@@ -12,8 +12,9 @@ def index(tiny: PreparedData) -> FilterIndex:
     return FilterIndex(tiny.items)
 
 
-def ids(mask: np.ndarray) -> list[int]:
-    return np.flatnonzero(mask).tolist()
+def ids(mask: np.ndarray | None) -> list[int]:
+    assert mask is not None
+    return [int(item) for item in np.flatnonzero(mask)]
 
 
 def test_no_condition_is_no_mask(index: FilterIndex) -> None:

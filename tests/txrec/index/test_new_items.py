@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -67,9 +69,12 @@ def test_requests_that_share_a_mask_share_what_it_leaves_of_new_products(
 ) -> None:
     given: list[list[np.ndarray]] = []
     nearest = source._dense.nearest
-    monkeypatch.setattr(
-        source._dense, "nearest", lambda states, k, masks: given.append(masks) or nearest(states, k, masks)
-    )
+
+    def recorded(states: Any, k: int, masks: Any) -> Any:
+        given.append(masks)
+        return nearest(states, k, masks)
+
+    monkeypatch.setattr(source._dense, "nearest", recorded)
     mask, other = np.arange(N + 1) > 35, np.arange(N + 1) > 38
     hits = source.search(asking(vectors[[7, 8, 9]]), 5, [mask, mask, other])
     assert [sorted(row[row > 0].tolist()) for row in hits.item_idx] == [[*range(36, 41)], [*range(36, 41)], [39, 40]]

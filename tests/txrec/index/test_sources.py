@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -190,7 +191,7 @@ def test_cells_find_what_a_scan_finds_whatever_a_filter_leaves(share: float, mon
     vectors = unit_vectors(20_000, 8)
     source, scan = Dense.fit(vectors, 10), Dense.fit(vectors)
     mask = np.append(False, np.random.default_rng(2).random(20_000) < share)
-    states, masks = vectors[100:120] + 0.3 * vectors[200:220], [mask if share < 1 else None] * 20
+    states, masks = vectors[100:120] + np.float32(0.3) * vectors[200:220], [mask if share < 1 else None] * 20
     found, right = source.nearest(states, 100, masks), scan.nearest(states, 100, masks)
     assert (found.item_idx > 0).sum() == (right.item_idx > 0).sum()
     assert mask[found.item_idx[found.item_idx > 0]].all() or share == 1
@@ -236,7 +237,8 @@ def test_every_source_answers_alike_after_saving_and_opening(tiny: PreparedData,
     for name, source in sources.items():
         source.save(tmp_path / name)
         over = {"dense": (vectors,), "new_items": (vectors, vectors), "lexical": (tiny.analyser,)}.get(name, ())
-        opened = type(source).open(tmp_path / name, *over)
+        kind: Any = type(source)
+        opened = kind.open(tmp_path / name, *over)
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.item_idx.tolist() == after.item_idx.tolist(), name
         assert np.allclose(before.scores, after.scores), name

@@ -22,11 +22,12 @@ Row = dict[str, Any]
 def log(seed: int, users: int = 12, slates: int = 150, events: int = 400) -> tuple[list[Row], list[Row]]:
     """A day of few users and products, so that everything collides: shadows, anonymous slates, wrong requests."""
     rng = np.random.default_rng(seed)
-    impressions, happened = [], []
+    impressions: list[dict[str, Any]] = []
+    happened: list[dict[str, Any]] = []
     for number in range(slates):
         user = None if rng.random() < 0.2 else f"u{rng.integers(users)}"
         items = rng.permutation(8)[: rng.integers(0, 5)]
-        row = {
+        row: dict[str, Any] = {
             "request_id": f"r{number}",
             "variant": str(rng.choice(["production", "canary"])),
             "ts": int(rng.integers(24 * HOUR_US // 600_000_000) * 600_000_000),  # ties
@@ -74,7 +75,7 @@ def frames(impressions: list[Row], events: list[Row]) -> tuple[pl.DataFrame, pl.
     return first, second
 
 
-def by_hand(impressions: list[Row], events: list[Row], windows: Windows) -> set[tuple[Any, ...]]:
+def by_hand(impressions: list[Row], events: list[Row], windows: Windows) -> list[tuple[Any, ...]]:
     """(request, place, event, time, weight, value) of every credited event, one event after another."""
     answered = [row for row in impressions if row["variant"] != "shadow"]
     found = []

@@ -36,11 +36,12 @@ def test_adjusting_for_the_past_is_the_regression_with_one_slope_per_both_varian
     rng = np.random.default_rng(0)
     past = [rng.gamma(2.0, 1.0, size) for size in (500, 640)]
     outcome = [0.8 * x + rng.normal(0, 0.3, len(x)) + shift for x, shift in zip(past, (0.0, 0.25), strict=True)]
-    adjusted = difference(*(Moments.of(y, x) for y, x in zip(outcome, past, strict=True)))
+    first, second = (Moments.of(y, x) for y, x in zip(outcome, past, strict=True))
+    adjusted = difference(first, second)
     design = np.concatenate([np.stack([np.ones_like(x), np.full_like(x, arm), x], 1) for arm, x in enumerate(past)])
     solution = np.linalg.lstsq(design, np.concatenate(outcome), rcond=None)[0]
     assert adjusted.value == pytest.approx(solution[1], rel=1e-9)
-    plain = difference(*(Moments.of(y, x) for y, x in zip(outcome, past, strict=True)), adjust=False)
+    plain = difference(first, second, adjust=False)
     assert plain.value == pytest.approx(outcome[1].mean() - outcome[0].mean(), rel=1e-9)
     naive = outcome[0].var(ddof=1) / 500 + outcome[1].var(ddof=1) / 640
     assert plain.variance == pytest.approx(naive, rel=1e-9)

@@ -11,6 +11,7 @@ from tests.txrec.data.workbench import events_of as all_events
 from txrec.config import Config
 from txrec.errors import DataError
 from txrec.loop import preparation_check
+from txrec.loop.checks import CheckDecision
 from txrec.loop.preparation_check import events_of
 
 DAYS = 20
@@ -31,7 +32,7 @@ def rows(days: int, without: str = "") -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
-def check(folder: Path, accept: str = "", **settings: object) -> preparation_check.CheckDecision:
+def check(folder: Path, accept: str = "", **settings: object) -> CheckDecision:
     _, data = prepared(folder)
     return preparation_check.run(configured(folder).model_copy(update=settings), data, accept)
 

@@ -183,7 +183,7 @@ def _by_hand(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int]
         if event == IMPRESSION:
             continue
         steps = [(0, query, SEARCH)] if item == 0 or (query and query != named) else []
-        steps += [(item, 0, event)] if item else []
+        steps += [(item, 0, EventKind(event))] if item else []
         named = query or named
         for step in steps:
             if out and out[-1][:2] == step[:2]:

@@ -95,7 +95,7 @@ def test_each_row_is_drawn_as_often_as_it_says() -> None:
     torch.manual_seed(0)
     counts = torch.tensor([0, 10, 100, 1_000])
     for kind in ("uniform", "popularity", "mixed"):
-        negatives = Negatives(kind, 3, counts)  # type: ignore[arg-type]
+        negatives = Negatives(kind, 3, counts)
         drawn = torch.stack([torch.bincount(negatives(), minlength=4) for _ in range(5_000)]).double().mean(0)
         torch.testing.assert_close(drawn.float(), negatives.log_expected.exp(), rtol=0.15, atol=0.01)
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
 
 
-STEPS = (
+STEPS: tuple[list[dict[str, Any]], ...] = (
     [{"item_id": "new-1", "title": "Zyx Lamp", "brand": "acme", "category": ["home", "lamp"], "price": 3.0}],
     [{"item_id": "sku-011", "price": 999.0}, {"item_id": "new-2", "title": "Qux tent"}],
     [{"item_id": "new-1", "title": "Renamed kettle"}, {"item_id": "sku-012", "available": False}],
@@ -116,8 +117,9 @@ def test_changes_applied_bit_by_bit_or_at_once_give_the_same_recommender(recomme
     at_once = recommender.with_changes(journal.since(0).items)
     assert stepwise.catalogue.idx_of == at_once.catalogue.idx_of
     assert stepwise.catalogue.retired == at_once.catalogue.retired
-    np.testing.assert_allclose(stepwise.ranking_features.item_vectors, at_once.ranking_features.item_vectors, atol=1e-5)
-    np.testing.assert_allclose(stepwise.ranking_features.item_text, at_once.ranking_features.item_text, atol=1e-5)
+    for name in ("item_vectors", "item_text"):
+        ours, theirs = (getattr(one.ranking_features, name) for one in (stepwise, at_once))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
     requests = [Request(query="lamp"), Request(query="kettle"), Request(events=(Event("click", "new-1"),))]
     for one, other in zip(stepwise.recommend(requests), at_once.recommend(requests), strict=True):
         assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
@@ -185,7 +187,12 @@ def test_titles_are_cut_into_words_once_whatever_changes(
 ) -> None:
     found(recommender, "lamp")
     cut: list[str] = []
-    monkeypatch.setattr(catalogue, "normalise", lambda text: cut.append(text) or normalise(text))
+
+    def cut_and_normalise(text: str) -> str:
+        cut.append(text)
+        return normalise(text)
+
+    monkeypatch.setattr(catalogue, "normalise", cut_and_normalise)
     changed = recommender.with_changes([ItemChange("new", {"title": "Zyx lamp number two"}, first_seq=1)])
     cut.clear()
     found(changed, "lamp")

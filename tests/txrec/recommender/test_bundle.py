@@ -8,7 +8,7 @@ from txrec.recommender.bundle import Bundle, publish_copy
 
 
 @pytest.fixture
-def copy(tiny_bundle: Path, tmp_path: Path):
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_bundle, tmp_path / "copy")
 
 

@@ -2,6 +2,7 @@ import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
 
 
-def ask(recommender: Recommender, **request: object) -> Slate:
+def ask(recommender: Recommender, **request: Any) -> Slate:
     return recommender.recommend([Request(**request)])[0]
 
 

@@ -49,7 +49,7 @@ def test_slices_behind_a_baseline_are_in_the_record_and_decide_nothing() -> None
     found = verdict("v1", 0.2, behind_baselines=(behind, chance))
     assert found.promote
     assert str(found).endswith("behind a baseline in cold item")
-    assert [one["slice"] for one in found.plain()["behind_baselines"]] == ["cold_item", "tail_item"]
+    assert [one["slice"] for one in found.to_dict()["behind_baselines"]] == ["cold_item", "tail_item"]
 
 
 def test_the_best_baseline_and_the_interval_are_told_and_hold_nobody_back() -> None:
@@ -58,7 +58,7 @@ def test_the_best_baseline_and_the_interval_are_told_and_hold_nobody_back() -> N
         "promote v1: ndcg@10 0.1000, nothing in production to compare with; 95 % interval 0.0800 to 0.1200;"
         " best baseline bm25 0.4000"
     )
-    assert found.plain()["interval"] == {"mean": 0.1, "low": 0.08, "high": 0.12}
+    assert found.to_dict()["interval"] == {"mean": 0.1, "low": 0.08, "high": 0.12}
 
 
 def test_the_first_version_is_promoted_for_want_of_another() -> None:
@@ -76,7 +76,7 @@ def test_force_promotes_and_is_recorded_only_where_it_was_needed() -> None:
     assert worse.promote
     assert worse.forced
     assert str(worse).startswith("promote v2 by force: ndcg@10 0.1000 < 0.1980 required")
-    assert worse.plain()["forced"] is True
+    assert worse.to_dict()["forced"] is True
     assert not verdict("v2", 0.3, production="v1", production_value=0.2, force=True).forced
 
 

@@ -14,7 +14,7 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> None:
         '{% block content %}{{ ui.table(["system", "ndcg"], [["txrec", "<b>"]], own="txrec") }}'
         '{{ ui.figures([("shares", svg), ("none", "")]) }}{% endblock %}'
     )
-    loader = jinja2.ChoiceLoader([jinja2.DictLoader({"test.html.j2": source}), environment.loader])
+    loader = jinja2.ChoiceLoader([jinja2.DictLoader({"test.html.j2": source}), environment.loader])  # type: ignore[list-item]  # it has one
     monkeypatch.setattr(environment, "loader", loader)
 
 

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from tests.txrec.train.retrieval.test_loop import MODEL, TRAIN, nothing, trainer
 from txrec.data.prepared import PreparedData
@@ -43,16 +44,15 @@ def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_ite
 ) -> None:
     torch.set_num_threads(1)
     choices: dict[str, dict[str, object]] = {"full": {}, "shared": SHARED, "sharded": SHARDED}
-    mp.spawn(worker, (tiny, tmp_path, choices), nprocs=2)
+    spawn(worker, (tiny, tmp_path, choices), nprocs=2)
     for name, choice in choices.items():
         one = alone(tiny, {**choice, "shard_items": False, **({"item_optimizer": "rowwise"} if choice else {})})
         one.run(nothing)
         best, state = checkpoint.read(tmp_path / name)
-        losses = [[epoch["loss"] for epoch in history] for history in (state["history"], one.state.history)]
+        histories: list[Any] = [state["history"], one.state.history]
+        losses = [[epoch["loss"] for epoch in history] for history in histories]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4), name
-        figures = [
-            [epoch["figures"]["ndcg@10"] for epoch in history] for history in (state["history"], one.state.history)
-        ]
+        figures = [[epoch["figures"]["ndcg@10"] for epoch in history] for history in histories]
         assert figures[0] == pytest.approx(figures[1], abs=0.02), name
         for part in ("encoder.ids.weight", "decoder.blocks.1.attention.inputs.weight", "decoder.bias.by_age.decay"):
             torch.testing.assert_close(best[part], one.objective.model.state_dict()[part], rtol=1e-2, atol=1e-3)
@@ -65,7 +65,7 @@ def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_ite
 @pytest.mark.slow
 def test_a_checkpoint_of_a_sharded_table_goes_on_in_one_process(tiny: PreparedData, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    mp.spawn(worker, (tiny, tmp_path, {"short": {**SHARDED, "max_epochs": 2}}), nprocs=2)
+    spawn(worker, (tiny, tmp_path, {"short": {**SHARDED, "max_epochs": 2}}), nprocs=2)
     resumed = alone(tiny, {**SHARED, "max_epochs": 4})
     resumed.restore(tmp_path / "short")
     assert resumed.state.epoch == 2

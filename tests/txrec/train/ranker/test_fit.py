@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def log_with_impressions() -> tuple[EvalRequests, Sequences]:
         np.full(len(rows), Split.VALIDATION, np.int8),
     )
     meta = SimpleNamespace(split_kind="global_time", validation_start_ts=int(sequences.ts[0]))
-    data = SimpleNamespace(sequences=sequences, meta=meta, judged_only=False)
+    data: Any = SimpleNamespace(sequences=sequences, meta=meta, judged_only=False)
     return eval_requests(data, Split.VALIDATION, EvaluateConfig()), sequences
 
 

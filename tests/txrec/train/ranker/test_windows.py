@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_the_products_made_new_to_examples_are_others_in_every_window(tiny: Prep
     assert len({tuple(hidden) for hidden in drawn}) == len(windows)
     assert np.array_equal(drawn[0], simulated_cold_items(tiny, 0))
     assert not any(hidden[PAD] for hidden in drawn)
-    many = SimpleNamespace(meta=tiny.meta.model_copy(update={"num_items": 20_000}))
+    many: Any = SimpleNamespace(meta=tiny.meta.model_copy(update={"num_items": 20_000}))
     assert simulated_cold_items(many, 0).mean() == pytest.approx(HIDDEN_FRAC, abs=0.01)
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 def on_gpu(data: PreparedData, train: TrainConfig) -> Trainer:
     plain = trainer(data, MODEL.model_copy(update={"max_length": 32}), train)
-    examples = Examples.of(data.sequences, None, plain.examples.model, train, "cuda")
+    examples = Examples.of(data.sequences, None, MODEL.model_copy(update={"max_length": 32}), train, "cuda")
     return Trainer(plain.objective, examples, plain.cases, train, seed=1, device="cuda")
 
 

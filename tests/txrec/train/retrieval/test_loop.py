@@ -164,7 +164,7 @@ def test_batches_for_an_accelerator_come_in_few_shapes_and_hold_the_same_windows
     # a window too few for all workers goes with the batch before
     assert len(shapes) == 1 + num_workers < len({batch.item_idx.shape for batch in plain})
     targets = [np.sort(np.concatenate([b.target[b.target != 0].numpy() for b in made])) for made in (plain, few)]
-    assert np.array_equal(*targets)
+    assert np.array_equal(targets[0], targets[1])
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
