@@ -12,6 +12,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,8 @@ def speed(items: Any, num_queries: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     rows = rng.integers(len(texts), size=num_queries)
     asked = [" ".join(rng.permutation(texts[row].split())[:3]) for row in rows]
-    analysis = [timed(lambda text=text: analyser.query_terms(text)) for text in asked]
-    search = [timed(lambda text=text: index.first([text], 100)) for text in asked]
+    analysis = [timed(partial(analyser.query_terms, text)) for text in asked]
+    search = [timed(partial(index.first, [text], 100)) for text in asked]
     figures = {
         "texts": len(texts),
         "words": len(analyser.vocabulary.counts),

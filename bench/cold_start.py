@@ -48,7 +48,7 @@ def main() -> None:
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     new = new_products(data)
     every = eval_requests(data, Split.TEST, config.evaluate)
-    asked, num_events = of_new(every.select(np.flatnonzero(every.query == 0)), new)
+    asked, num_events = of_new(every.select(np.flatnonzero(every.query_idx == 0)), new)
     print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(asked)} users bought {num_events} of them")
     answers, state = ask(recommender, data, asked, max(KS)), states(recommender, asked)
     sources = recommender.retriever.sources

@@ -20,10 +20,11 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from txrec.config import ShopConfig
-from txrec.loop.checks import LAYOUT, REFERENCE_DAYS, Days, days_of
-from txrec.loop.drift import Reference
+from txrec.loop.checks import LAYOUT, REFERENCE_DAYS, days_of
+from txrec.loop.drift import Days, Reference
 from txrec.simulator import Shop, world_log
 from txrec.simulator.world import World
 
@@ -58,12 +59,12 @@ def main() -> None:
         for finding in found:
             print(f"  {finding}")
     delays = faults(world, quiet, items, new, arguments.visits)
-    for name, found in delays.items():
-        print(f"{name:20} found after {found} days" if found else f"{name:20} not found within {MAX_DELAY} days")
+    for name, delay in delays.items():
+        print(f"{name:20} found after {delay} days" if delay else f"{name:20} not found within {MAX_DELAY} days")
     print(json.dumps({"quiet_days": arguments.quiet, "false_alarms": false, "delay_days": delays}))
 
 
-def frame(table) -> pl.DataFrame:
+def frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table))
 
 
@@ -81,7 +82,7 @@ def live(world: World, visits: int, day: int) -> pl.DataFrame:
 def faults(world: World, quiet: pl.DataFrame, items: pl.DataFrame, new: np.ndarray, visits: int) -> dict[str, int]:
     """Days until a check finds each fault, the largest over several beginnings; 0 = not within MAX_DELAY."""
     day = pl.col("ts") // 86_400_000_000
-    last = int(quiet["ts"].max()) // 86_400_000_000
+    last = quiet.select(pl.col("ts").max()).item() // 86_400_000_000
     rng = np.random.default_rng(2)
 
     def stuck(log: pl.DataFrame) -> pl.DataFrame:

@@ -69,12 +69,12 @@ def main() -> None:
 def live(shop: Shop, shared: float) -> Pool:
     """Lets the shop's users live a week under the control, then the next week three times, side by side."""
     num = 4 * shop.cfg.num_users
-    counts = {}
+    counts: dict[str, Floats] = {}
     for name, ranking, seed in (("past", "control", 1), ("control", "control", 2), ("variant", "variant", 3)):
         world = World(shop, seed=seed)
         visits = world.visits(num, 7.0)
         clicked = world.respond(visits, ranked(world, visits, ranking, shared)).clicked.sum(axis=1)
-        counts[name] = np.bincount(visits.user, clicked, shop.cfg.num_users)
+        counts[name] = np.bincount(visits.user, clicked, shop.cfg.num_users).astype(np.float64)
     return Pool(counts.pop("past"), counts, interleaved(shop, num, shared))
 
 
@@ -102,8 +102,8 @@ def interleaved(shop: Shop, num: int, shared: float) -> Floats:
     for row, (first, second) in enumerate(zip(*(ranking.astype(str).tolist() for ranking in rankings), strict=True)):
         draft = team_draft(first, second, K, world.rng)
         slates[row], teams[row] = [int(item) for item in draft.items], draft.team
-    row, place = np.nonzero(world.respond(visits, slates).clicked)
-    known = user_preferences(visits.user[row], teams[row, place], np.ones(len(row)))
+    rows, places = np.nonzero(world.respond(visits, slates).clicked)
+    known = user_preferences(visits.user[rows], teams[rows, places], np.ones(len(rows)))
     result = np.zeros(shop.cfg.num_users)
     result[: len(known)] = known
     return result[np.unique(visits.user)]
@@ -132,8 +132,8 @@ def false_decisions(pool: Pool, runs: int, users: int) -> dict[str, float]:
 
 def look(control: tuple[Floats, Floats], variant: tuple[Floats, Floats], adjust: bool = True) -> tuple[int, int]:
     """The users of both variants at the first look that decides, and its sign; (-1, 0) if none does."""
-    sums = [Moments.cumulative(outcome, past if adjust else None) for outcome, past in (control, variant)]
-    low, high = watched(*sums, RULES).interval(RULES.alpha, RULES.expected_users)
+    first, second = (Moments.cumulative(outcome, past if adjust else None) for outcome, past in (control, variant))
+    low, high = watched(first, second, RULES).interval(RULES.alpha, RULES.expected_users)
     decided = np.flatnonzero((low > 0) | (high < 0))
     return (2 * int(decided[0]) + 2, 1 if low[decided[0]] > 0 else -1) if len(decided) else (-1, 0)
 
@@ -144,7 +144,10 @@ def power(pool: Pool, runs: int, users: int) -> dict[str, float]:
     size = len(pool.past)
     both = [Moments.of(pool.outcome[name], pool.past) for name in ("control", "variant")]
     effect = float(both[1].mean - both[0].mean)
-    variance = {name: float(difference(*both, adjust=name == "cuped").variance) * size / 2 for name in ("raw", "cuped")}
+    variance = {
+        name: float(difference(both[0], both[1], adjust=name == "cuped").variance) * size / 2
+        for name in ("raw", "cuped")
+    }
     found: dict[str, list[tuple[int, int]]] = {"raw": [], "cuped": []}
     for _ in range(runs):
         drawn = [rng.integers(size, size=users) for _ in range(2)]

@@ -135,7 +135,7 @@ def _ours(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
     """One training step of the history model, clipping and optimisers included."""
     sizes = Sizes(size.num_items, size.num_items, 0, 0, 0, 0, False)
     negatives = min(size.num_negatives, size.num_items // 2)
-    train = TrainConfig(loss=size.loss, num_negatives=negatives, compile=args.compile)  # type: ignore[arg-type]
+    train = TrainConfig(loss=size.loss, num_negatives=negatives, compile=args.compile)
     model = RetrievalModel(size.model, sizes)
     model.encoder.id_row.copy_(torch.arange(size.num_items + 1))
     objective = NextItem(model, train, torch.ones(size.num_items), product_dtype("auto", args.device))

@@ -49,7 +49,7 @@ def main() -> None:
     data = PreparedData.open(config.data_dir)
     asked = eval_requests(data, Split.TEST, config.evaluate)
     if len(np.unique(asked.user)) < len(asked):  # a search is a case of its own, and RecTools has none
-        asked = asked.select(np.flatnonzero(asked.query == PAD))
+        asked = asked.select(np.flatnonzero(asked.query_idx == PAD))
     systems = baselines.answer(baselines.fit(data, Split.TEST), asked, query_texts(data)[1:], data.meta.num_items, K)
     result: dict[str, Any] = {"config": config.name, "cases": len(asked)}
     if not args.small:

@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faiss
@@ -151,7 +152,7 @@ def hnsw(items: NDArray[np.float32], ef: int) -> Search:
     index = faiss.IndexHNSWFlat(items.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 100
     index.add(items)
-    parameters = faiss.SearchParametersHNSW(efSearch=ef)
+    parameters = faiss.SearchParametersHNSW(efSearch=ef)  # type: ignore[attr-defined]
     return lambda queries: index.search(queries, K, params=parameters)[1]
 
 
@@ -207,7 +208,8 @@ def measure(
 
 def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
     """Dense search under filters that leave 0.1, 10 and 50 % of the items: how full, how right, how fast."""
-    table, rng, figures = source.vectors, np.random.default_rng(1), {}
+    table, rng = source.vectors, np.random.default_rng(1)
+    figures: dict[str, float] = {}
     for share in (0.001, 0.1, 0.5):
         mask = np.append(False, rng.random(len(table) - 1) < share)
         allowed, recalls, fill = np.flatnonzero(mask), [], []
@@ -216,7 +218,7 @@ def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
             right = allowed[np.argsort(-(table[allowed] @ query))[:K]]
             recalls.append(len(np.intersect1d(found[found > 0], right)) / len(right))
             fill.append((found > 0).sum() / len(right))
-        taken = timed(lambda mask=mask: source.nearest(queries[:1], K, [mask]), 20).mean()
+        taken = timed(partial(source.nearest, queries[:1], K, [mask]), 20).mean()
         key = f"filter_{100 * share:g}"
         figures |= {f"{key}_filled": min(fill), f"{key}_recall": float(np.mean(recalls)), f"{key}_ms": float(taken)}
         print(f"filter leaves {share:.1%}: least filled {min(fill):.3f}, recall {np.mean(recalls):.4f}, {taken:.2f} ms")
@@ -287,7 +289,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
     """The ranker over 100 candidates: batches of 1 and 16, and the share of the matrix products' bare time."""
     cfg = RankerConfig()
     ranker = Ranker(cfg, RankerSizes(40, 6, 64, 64)).eval()
-    figures = {}
+    figures: dict[str, float] = {}
     for size in (1, 16):
         given = CandidateBatch(
             torch.randn(size, K, 64),
@@ -298,7 +300,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
             torch.randn(size, 6),
         )
         with torch.inference_mode():
-            taken = timed(lambda given=given: ranker(given), 300)
+            taken = timed(partial(ranker, given), 300)
         p50, p99 = np.quantile(taken, [0.5, 0.99])
         per_token = 2 * sum(p.numel() for p in ranker.parameters() if p.ndim > 1) + 4 * K * cfg.dim
         share = 1e3 * size * K * per_token / flops_per_s / p50

@@ -103,7 +103,7 @@ def _peak_bytes() -> int:
 
 def _trainer(num_items: int, choice: str) -> Trainer:
     cfg = ModelConfig(max_length=LENGTH, use_category=False, use_time=False)
-    train = TrainConfig(loss="sampled", num_negatives=min(4_096, num_items // 2), item_optimizer=choice)  # type: ignore[arg-type]
+    train = TrainConfig(loss="sampled", num_negatives=min(4_096, num_items // 2), item_optimizer=choice)
     model = RetrievalModel(cfg, Sizes(num_items, num_items, 0, 0, 0, 0, False))
     model.encoder.id_row.copy_(torch.arange(num_items + 1))
     sequences = _users(train.batch_size * 8, num_items)

@@ -109,7 +109,7 @@ def made(config: Config, data: PreparedData) -> Path:
 
 def unseen(data: PreparedData, asked: EvalRequests) -> NDArray[np.bool_]:
     """(C,) requests whose normalised query was never clicked on before the split."""
-    return (asked.query != PAD) & ~np.isin(asked.query, EventLog.before(data, Split.TEST).query)
+    return (asked.query_idx != PAD) & ~np.isin(asked.query_idx, EventLog.before(data, Split.TEST).query_idx)
 
 
 Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]

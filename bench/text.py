@@ -27,12 +27,13 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError
 from txrec.evals import text_quality
 from txrec.evals.query_robustness import robustness
+from txrec.evals.text_quality import Scores
 from txrec.index.lexical import Lexical
 from txrec.recommender.recommender import Recommender
 from txrec.schema import Split
 from txrec.train.text import pretrain
 from txrec.train.text.corpus import Corpus
-from txrec.train.text.pretrain import Pretrainer, Scores
+from txrec.train.text.pretrain import Pretrainer
 
 STEPS: dict[str, dict[str, Any]] = {
     "none": {"masked_epochs": 0, "contrastive_epochs": 0},

@@ -41,6 +41,7 @@ from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import eval_requests
 from txrec.progress import Progress, silent
 from txrec.schema import Split
+from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.retrieval.validation import figures, measure
@@ -123,12 +124,20 @@ def _print_epoch(_: Trainer, report: EpochReport) -> None:
     print(f"{report.epoch:>5} {report.loss:>7.3f} {ndcg:>8.4f} {recall:>9.4f} {rate:>9} {seconds:>8}", flush=True)
 
 
+def _in_memory(examples: object) -> Examples:
+    """The training examples, which these measurements need at once rather than streamed."""
+    if not isinstance(examples, Examples):
+        raise SystemExit("the sequences stream: set train.ingest=memory")
+    return examples
+
+
 def shares(config: Config, data: PreparedData) -> dict[str, float]:
     """Share of a step's time by kind of work: data, forward, loss with its gradients, and operators by group."""
     trainer = trainer_for(config, data, train.text_folder(config))
-    batches = trainer.examples.batches(config.seed, 0)[:PROFILED_STEPS]
+    examples = _in_memory(trainer.examples)
+    batches = examples.batches(config.seed, 0)[:PROFILED_STEPS]
     started = time.perf_counter()
-    made = [trainer.examples.batch(starts, ends) for starts, ends in batches]
+    made = [examples.batch(starts, ends) for starts, ends in batches]
     data_s = time.perf_counter() - started
     trainer.module.train()
     started = time.perf_counter()
@@ -205,7 +214,7 @@ def _under_ray(config: Config, progress: Progress) -> None:
 
 def _tokens_of(config: Config, data: PreparedData, num_workers: int) -> Callable[[int, int], int]:
     """(step, steps in all epochs) as training reports them -> tokens trained on so far, by all workers."""
-    examples = trainer_for(config, data, train.text_folder(config)).examples
+    examples = _in_memory(trainer_for(config, data, train.text_folder(config)).examples)
 
     @cache
     def ends(epoch: int) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ def prepare(raw: Path, form: str, out: Path) -> int:
     del judged
     events = events.filter(pl.struct("user_id", "ts", "event", "item_id", "query").is_first_distinct())
     events = _normalised(events)
-    end = events["ts"].max()
+    end = events.select(pl.col("ts").max()).item()
     test, validation = end - 7 * DAY_MS, end - 14 * DAY_MS
     events = events.with_columns(
         split=(pl.col("ts") >= validation).cast(pl.Int8) + (pl.col("ts") >= test).cast(pl.Int8),

@@ -28,5 +28,5 @@ def export(data: PreparedData, path: Path) -> None:
     s = data.sequences
     user = np.repeat(np.arange(len(s)), np.diff(s.offsets))
     place = np.arange(len(user)) - s.offsets[user]
-    columns = np.stack([user, s.item, place, s.split], axis=1)[s.item > 0]
+    columns = np.stack([user, s.item_idx, place, s.split], axis=1)[s.item_idx > 0]
     np.savetxt(path, columns, fmt="%d", delimiter=",", header="user,item,place,split", comments="")

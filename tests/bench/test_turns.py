@@ -12,7 +12,7 @@ import pytest
 from txrec.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
-import turns  # type: ignore[import-not-found]  # a script's neighbour
+import turns
 
 
 def count(step_s: float, progress: Progress) -> None:

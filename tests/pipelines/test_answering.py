@@ -30,7 +30,11 @@ def test_actors_answer_what_one_process_answers(
     assert len(requests) > answering.PART
     here = InProcess()
     steps: list[tuple[str, int]] = []
-    with OnRayData(lambda phase, step, *_: steps.append((phase, step))) as there:
+
+    def progress(phase: str, step: int, total: int | None, **_: float) -> None:
+        steps.append((phase, step))
+
+    with OnRayData(progress) as there:
         lists = there.lists(recommender, data, requests, 10)
         found = there.baselines(data, Split.TEST, requests, 10)
     expected = here.lists(recommender, data, requests, 10)
@@ -54,7 +58,7 @@ def test_one_part_of_requests_needs_no_cluster(
     def connect() -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr(answering.cluster, "connect", connect)
+    monkeypatch.setattr("pipelines.answering.cluster.connect", connect)
     few = requests.select(np.arange(20))
     with OnRayData() as there:
         lists = there.lists(recommender, data, few, 5)

@@ -1,5 +1,7 @@
 """Filter expressions: the text form and the JSON form mean the same, and masks are those of a plain loop."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -9,7 +11,7 @@ from txrec.errors import RequestError
 from txrec.index.expressions import And, Condition, Not, Or, parse
 from txrec.index.filters import FilterIndex, Filters
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"brand": "Acme", "category": ["home", "lamps"], "price": 10.0, "attributes": [("colour", "Red"), ("watt", "40")]},
     {"brand": "Acme", "category": ["home"], "price": 60.0, "attributes": [("colour", "blue"), ("watt", "7.5")]},
     {"brand": "Bolt", "category": ["tools"], "price": None, "attributes": [("since", "2024-05-01")]},
@@ -29,7 +31,7 @@ def matching(index: FilterIndex, where: object) -> list[int]:
     mask = index.mask(Filters.model_validate({"where": where}))
     assert mask is not None
     assert not mask[0]
-    return [place - 1 for place in mask.nonzero()[0]]
+    return [int(place) - 1 for place in mask.nonzero()[0]]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_text_and_json_mean_the_same() -> None:
             Condition(field="brand", equals="acme"),
         )
     )
-    as_json = {
+    as_json: dict[str, list[Any]] = {
         "or": [{"and": [{"field": "price", "lt": 50}, {"not": {"field": "colour", "in": ["red", "dark blue"]}}]}]
     }
     as_json["or"].append({"field": "brand", "equals": "acme"})

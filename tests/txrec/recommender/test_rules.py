@@ -71,7 +71,7 @@ def matching(*rules: Rule, **context: Any) -> set[str]:
     return {one.rule_id for group in groups for one in group.rules}
 
 
-CONDITIONS = {
+CONDITIONS: dict[str, dict[str, Any]] = {
     "exact": {"query": {"exact": "Blue  JEANS"}},
     "contains": {"query": {"contains": "jeans"}},
     "pattern": {"query": {"pattern": r"^blue|red$"}},
