@@ -112,6 +112,31 @@ def test_an_experiment_states_question_setting_results_and_conclusion(file: Path
     assert all(len(part.split("\n", 1)[1].strip()) > 20 for part in parts[1:])
 
 
+def _settings(section: type[BaseModel], path: str) -> Iterator[str]:
+    """Dotted names of all settings and sections."""
+    for name, field in section.model_fields.items():
+        key = f"{path}.{name}".lstrip(".")
+        yield key
+        inner, _ = section_of(field.annotation)
+        if inner is not None:
+            yield from _settings(inner, key)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in DOCUMENTS if "experiments" not in file.parts],
+    ids=lambda file: file.relative_to(ROOT).as_posix(),
+)
+def test_every_setting_that_a_document_names_exists(file: Path) -> None:
+    known = set(_settings(Config, ""))
+    sections = "|".join(name for name in Config.model_fields if "." not in name)
+    named = set(
+        re.findall(rf"`((?:{sections})(?:\.[a-z_0-9]+)+)(?:=[^`]*| = [^`]*)?`", file.read_text(encoding="utf-8"))
+    )
+    files = {name for name in named if name.endswith((".json", ".html", ".toml", ".py", ".app"))}
+    assert sorted(named - files - known) == []
+
+
 def _txrec_commands() -> list[tuple[Block, list[str]]]:
     found = []
     for block in all_blocks():
