@@ -253,6 +253,15 @@ class RulesRequest(RootModel[tuple[Rule, ...]]):
         return _as_many(body, MAX_RULES, "rules")
 
 
+class BlockedWords(Body):
+    """Words that no suggestion may hold."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"words": ["adult"]}]})
+
+    words: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field((), max_length=10_000)
+    """The words; spelling compares after normalisation."""
+
+
 class ActivateRequest(Body):
     """The role that a version gets."""
 
@@ -291,6 +300,24 @@ class ItemsReply(Reply):
     """Products changed."""
     change: int
     """Number of the last change."""
+
+
+class SuggestionReply(Reply):
+    """A completion."""
+
+    text: str
+    """The completion."""
+    kind: Literal["query", "category", "product"]
+    """Kind of the text."""
+    item_id: str | None
+    """Of a product."""
+
+
+class SuggestReply(Reply):
+    """Completions, best first."""
+
+    suggestions: list[SuggestionReply]
+    """Completions."""
 
 
 class RulesReply(Reply):

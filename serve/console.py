@@ -65,6 +65,9 @@ def blocks(client: AsyncClient) -> gr.Blocks:
     async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool) -> tuple[str, str, str, str]:
         return await answer(client, query, user, int(top_k), diversity, unseen)
 
+    async def complete(query: str, user: str) -> str:
+        return await suggestions(client, query, user)
+
     async def hello() -> str:
         return await title(client)
 
@@ -75,6 +78,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
             query = gr.Textbox(label="Query", placeholder="what a customer types; empty = recommendations", scale=4)
             user = gr.Textbox(label="User", placeholder="user id; empty = nobody", scale=2)
             button = gr.Button("Show", variant="primary", scale=1, min_width=120, elem_id="show")
+        hints = gr.HTML(elem_id="hints", padding=False)
         with gr.Accordion("More", open=False), gr.Row():
             top_k = gr.Slider(1, 50, 12, step=1, label="Slate")
             diversity = gr.Slider(0, 1, 0, step=0.05, label="Diversity")
@@ -90,6 +94,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
             after = gr.HTML(
                 _panel("After ranking", "", _empty("Enter a query or a user.")), elem_id="after", padding=False
             )
+        query.input(complete, [query, user], hints, queue=False, show_progress="hidden", api_visibility="private")
         inputs, outputs = [query, user, top_k, diversity, unseen], [status, history, before, after]
         for trigger in (button.click, query.submit, user.submit):
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
@@ -107,6 +112,21 @@ async def title(client: AsyncClient) -> str:
     if model is None:
         return _header("", "no model in production")
     return _header(model["version"], f"{model['num_items']:,} products")
+
+
+async def suggestions(client: AsyncClient, query: str, user: str) -> str:
+    """Completions of the search field, as HTML; empty where nothing is typed."""
+    if not query.strip():
+        return ""
+    try:
+        reply = await client.suggest(query, user.strip() or None, limit=8)
+    except ApiError as error:
+        return _alert(str(error))
+    tags = "".join(
+        f"<span class='tx-tag' title='{escape(one['kind'])}'>{escape(one['text'])}</span>"
+        for one in reply["suggestions"]
+    )
+    return f"<div class='tx-status'>{tags}</div>"
 
 
 async def answer(

@@ -17,6 +17,7 @@ from serve.metrics import Metrics
 from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
+from txrec.index.suggestions import Suggestion
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
 
@@ -63,6 +64,11 @@ class DeployedService:
         """A product."""
         product: Product | None = await self._call("item", item_id)
         return product
+
+    async def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products, for completion."""
+        entries: list[Suggestion] = await self._call("suggestions")
+        return entries
 
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import logs, memory, rules
+from serve import logs, memory, rules, suggester
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -40,6 +40,7 @@ from serve.switch import Switch
 from serve.types import Answer, CacheStats, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec.config import ServeConfig
 from txrec.errors import RequestError
+from txrec.index.suggestions import Suggestion
 from txrec.online.stores import open_documents, open_history, open_journal
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Candidates, Event, Request, Slate
@@ -147,6 +148,11 @@ class Retriever:
         return product(self._models.production.recommender, item_id)
 
     @remote
+    async def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products of the model in production, for completion."""
+        return await asyncio.to_thread(self._models.production.recommender.suggestions)
+
+    @remote
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products in the catalogue of the model in production."""
         return rules.check_products(self._models.production.recommender, selections)
@@ -252,6 +258,7 @@ class Ingress:
             journal=open_journal(self._config.state),
             keys=self._keys,
             rules=open_documents(self._config.state, rules.KIND),
+            suggestions=open_documents(self._config.state, suggester.KIND),
             switch=self._switch,
             metrics=self._metrics,
         )

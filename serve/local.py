@@ -9,6 +9,7 @@ from serve import rules
 from serve.history import history_items, with_history
 from serve.live_documents import LiveDocuments
 from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest, SupportsRecommend
+from txrec.index.suggestions import Suggestion
 from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
 from txrec.online.sqlite_documents import SqliteDocuments
@@ -74,13 +75,17 @@ class LocalService:
         """A product."""
         return await self._run(lambda known: product(known, item_id))
 
+    async def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products, for completion."""
+        return await self._run(lambda known: known.suggestions())
+
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""
         return await self._run(lambda known: rules.check_products(known, selections))
 
     async def model(self) -> Model:
         """The bundle that answers."""
-        return self._model
+        return await self._run(lambda _: self._model)
 
     def _recommend(self, recommender: SupportsRecommend, request: ServingRequest) -> Slate:
         ruled = rules.prepare(self._rules.current, request, with_history(recommender, request), recommender)
@@ -95,5 +100,6 @@ class LocalService:
         if changes.items:
             self._recommender = self._recommender.with_changes(changes.items)
             self._journal_version = changes.version
+            self._model = replace(self._model, last_change=changes.version)
         self._rules.refresh()
         return call(self._recommender)

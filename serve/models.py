@@ -237,7 +237,11 @@ class Models:
         if not changes.items:
             return served
         changed = _applied(served.recommender, changes.items)
-        return Served(replace(served.model, num_items=len(changed.catalogue.idx_of)), changed, changes.version)
+        return Served(
+            replace(served.model, num_items=len(changed.catalogue.idx_of), last_change=changes.version),
+            changed,
+            changes.version,
+        )
 
     def _unload_old(self, rollout: Rollout) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from txrec.index.filters import Filters
 from txrec.index.source import Mask
+from txrec.index.suggestions import Suggestion
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.resumable import Resumable
 from txrec.recommender.rules.types import Products
@@ -28,6 +29,7 @@ class Model:
         version: of the bundle.
         created: ISO 8601, or None where the bundle does not say.
         num_items: products in the catalogue.
+        last_change: number of the last catalogue change that is applied.
         metrics: name = value on the bundle's test events.
     """
 
@@ -35,6 +37,7 @@ class Model:
     created: str | None = None
     num_items: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    last_change: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,10 @@ class Service(Protocol):
         """A product of the model in production; None for one that it does not know."""
         ...
 
+    async def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products of the model in production, for completion."""
+        ...
+
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products in the catalogue of the model in production."""
         ...
@@ -205,6 +212,10 @@ class SupportsRecommend(Protocol):
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; in retrieval order without the ranker."""
+        ...
+
+    def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products, for completion."""
         ...
 
     @property

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -134,6 +134,15 @@ class Endpoints(ABC, Generic[R]):
     def item(self, item_id: str) -> R:
         """A product."""
         return self._send("GET", f"/v1/items/{path_id(item_id)}")
+
+    def suggest(self, query: str, user_id: str | None = None, limit: int = 10) -> R:
+        """Completions of what was typed."""
+        fields = {"q": query, "limit": limit, **({"user_id": user_id} if user_id else {})}
+        return self._send("GET", f"/v1/suggest?{urlencode(fields)}")
+
+    def block_words(self, *words: str) -> R:
+        """Replaces the words that no suggestion may hold."""
+        return self._send("PUT", "/v1/suggest/blocked", {"words": list(words)})
 
     def rules(self) -> R:
         """All merchandising rules."""

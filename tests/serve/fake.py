@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from serve.types import Model
 from txrec.errors import UnknownItemError
 from txrec.index.filters import Filters
+from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.resumable import Resumable, run_to_completion
@@ -59,6 +60,11 @@ class FakeRecommender:
             found.append(self._candidates(request))
             yield
         return found
+
+    def suggestions(self) -> list[Suggestion]:
+        kinds = [Suggestion("red lamp", "query", 5.0), Suggestion("kettles", "category", 2.0)]
+        titles = zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True)
+        return [*kinds, *(Suggestion(str(title), "product", 1.0, key) for key, title in titles)]
 
     num_encoded_queries = 0
     num_ranked = 10

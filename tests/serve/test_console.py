@@ -76,3 +76,15 @@ def test_the_title_names_the_model_in_production_among_several_versions() -> Non
     assert "model v2" in head
     assert "1,234 products" in head
     assert "no model in production" in titled(old)
+
+
+def test_the_search_field_shows_completions_of_what_is_typed() -> None:
+    app = create_app(LocalService(*open_fake()))
+
+    async def typed(text: str) -> str:
+        client = AsyncClient("http://console", transport=httpx.ASGITransport(app))
+        return await console.suggestions(client, text, "")
+
+    assert "red lamp" in asyncio.run(typed("red"))
+    assert asyncio.run(typed("  ")) == ""
+    assert "<b>" not in asyncio.run(typed("<b>"))

@@ -73,7 +73,12 @@ def test_a_search_is_explained(shop: Client) -> None:
     assert len(served["items"]) == 5
     assert all(item["reasons"] for item in served["items"])
     assert len(served["candidates"]) == 20
-    assert {"encode", "search", "rank"} <= set(served["timings_ms"])
+    timings = served["timings_ms"]
+    assert {"encode", "search", "rank", "decorate", "ranker_call", "retriever_call"} <= set(timings)
+    assert all(ms > 0 for ms in timings.values()), "every stage is measured"
+    stages = timings["encode"] + timings["search"] + timings["ranker_call"]
+    assert timings["rank"] <= timings["ranker_call"], "a call holds the work that is done behind it"
+    assert stages <= timings["retriever_call"] <= served["took_ms"], "the stages are parts of the whole"
 
 
 def ids(slate: Json) -> list[str]:

@@ -23,7 +23,9 @@ from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
 from txrec.index.source import ChangedItems, Mask
+from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
+from txrec.recommender import suggestion_entries
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
@@ -196,6 +198,10 @@ class Recommender:
             )
             for item, query, kind, ts in zip(found.item_idx, found.query_idx, found.event, found.ts, strict=True)
         )
+
+    def suggestions(self) -> list[Suggestion]:
+        """Queries, categories and products, for completion."""
+        return suggestion_entries.entries(self.catalogue, self.retriever.sources)
 
     def history_length(self, user_id: str) -> int:
         """How many events `history` has."""

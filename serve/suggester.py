@@ -1,0 +1,124 @@
+"""Query suggestions of an ingress replica: an index of queries, categories and products, and the user's own searches.
+
+The index lives in the ingress, so that a suggestion costs no hop. It is built again, in a thread, when the model or the
+catalogue has changed, and blocked words follow their document; both are looked at twice per second at most.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from serve.event_log import EventLog
+from serve.logs import log
+from serve.types import Service
+from txrec.errors import UnavailableError
+from txrec.index.suggestions import Suggestion, SuggestionIndex
+from txrec.online.documents import DocumentStore
+from txrec.text import normalise
+
+KIND = "suggestions"
+BLOCKED = "blocked words"
+"""Name of the document that holds the blocked words."""
+REFRESH_S = 0.5
+SPARE = 5
+"""Completions per suggestion of an answer that are looked at: blocked ones and own searches fall away."""
+MAX_CACHED_USERS = 10_000
+"""Users whose searches in the training log are kept in memory."""
+MAX_OWN = 3
+"""Own searches of the user in one answer."""
+
+
+class Suggester:
+    """Completions for `GET /v1/suggest`.
+
+    Args:
+        service: knows queries, categories and products.
+        event_log: knows the user's searches.
+        documents: holds the blocked words.
+        clock: seconds, for the time between two looks at what has changed.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        event_log: EventLog,
+        documents: DocumentStore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service = service
+        self._event_log = event_log
+        self._documents = documents
+        self._clock = clock
+        self._index: SuggestionIndex | None = None
+        self._state: tuple[str, int] = ("", -1)
+        self._blocked: frozenset[str] = frozenset()
+        self._trained: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._next_look = float("-inf")
+        self._refreshing = asyncio.Lock()
+
+    async def suggest(self, prefix: str, user_id: str | None, limit: int) -> list[Suggestion]:
+        """Completions of a prefix, best first, the user's own searches before the others; blocked ones are left out.
+
+        Raises:
+            UnavailableError: no index is built yet and the recommender does not answer.
+        """
+        if self._index is None:
+            await self._refresh()
+        elif self._clock() >= self._next_look:
+            self._next_look = self._clock() + REFRESH_S
+            self._task = asyncio.create_task(self._refresh_later())
+        own = await self._own(normalise(prefix), user_id)
+        index = self._index or SuggestionIndex()
+        known = {normalise(suggestion.text) for suggestion in own}
+        others = [one for one, _ in index.complete(prefix, SPARE * limit) if normalise(one.text) not in known]
+        return [one for one in (*own, *others) if self._blocked.isdisjoint(normalise(one.text).split())][:limit]
+
+    async def block(self, words: list[str]) -> None:
+        """Replaces the blocked words, durably."""
+        await asyncio.to_thread(self._documents.put, {BLOCKED: {"words": words}})
+        self._next_look = float("-inf")
+
+    async def blocked(self) -> list[str]:
+        """The blocked words."""
+        documents = await asyncio.to_thread(self._documents.all)
+        return list(documents.by_name.get(BLOCKED, {}).get("words", []))
+
+    async def _own(self, prefix: str, user_id: str | None) -> list[Suggestion]:
+        try:
+            live = await self._event_log.recent(user_id)
+            if user_id is None or live.forgotten:
+                return []
+            trained = await self._trained_queries(user_id) if prefix else ()
+        except UnavailableError:
+            return []
+        queries = [query for query in (*(event.query for event in reversed(live.events)), *trained) if query]
+        unique = {normalise(query): query for query in reversed(queries)}
+        recent = dict.fromkeys(normalise(query) for query in queries)
+        return [Suggestion(unique[text], "query", 0.0) for text in recent if text.startswith(prefix)][:MAX_OWN]
+
+    async def _trained_queries(self, user_id: str) -> tuple[str, ...]:
+        """The user's searches in the training log, latest first; asked of the recommender once per user and model."""
+        if user_id not in self._trained:
+            history = await self._service.history(user_id, ())
+            self._trained[user_id] = tuple(item.event.query for item in reversed(history) if item.event.query)
+            if len(self._trained) > MAX_CACHED_USERS:
+                self._trained.popitem(last=False)
+        return self._trained[user_id]
+
+    async def _refresh_later(self) -> None:
+        try:
+            await self._refresh()
+        except UnavailableError as error:
+            log.warning("suggestions are not kept up to date now: %s", error)
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            model = await self._service.model()
+            state = model.version, model.last_change
+            if self._index is None or state != self._state:
+                entries = await self._service.suggestions()
+                self._index = await asyncio.to_thread(SuggestionIndex, entries)
+                self._state = state
+                self._trained.clear()
+            self._blocked = frozenset(word for text in await self.blocked() for word in normalise(text).split())

@@ -1,0 +1,70 @@
+"""Completions: by prefix from the first letter, inside texts, with typing errors, in any script."""
+
+import time
+
+import numpy as np
+import pytest
+
+from txrec.index.suggestions import Suggestion, SuggestionIndex
+
+
+def index(*texts: str) -> SuggestionIndex:
+    """Queries, the first one heaviest."""
+    return SuggestionIndex(Suggestion(text, "query", float(len(texts) - place)) for place, text in enumerate(texts))
+
+
+def completed(tested: SuggestionIndex, prefix: str, limit: int = 10) -> list[str]:
+    return [suggestion.text for suggestion, _ in tested.complete(prefix, limit)]
+
+
+def test_the_heaviest_completions_come_first_from_the_first_letter_on() -> None:
+    tested = index("blue jeans", "black shoes", "blouse", "lamp")
+    assert completed(tested, "b") == ["blue jeans", "black shoes", "blouse"]
+    assert completed(tested, "bl", limit=2) == ["blue jeans", "black shoes"]
+    assert completed(tested, "Blu") == ["blue jeans"]
+    assert completed(tested, "") == ["blue jeans", "black shoes", "blouse", "lamp"]
+
+
+def test_a_later_word_completes_too_with_less_weight() -> None:
+    tested = index("blue jeans", "jeans", "jacket")
+    assert completed(tested, "je") == ["jeans", "blue jeans"]
+
+
+@pytest.mark.parametrize("typed", ["haedph", "headhp", "headdph", "hedph", "heaxph"])
+def test_one_typing_error_is_forgiven(typed: str) -> None:
+    assert completed(index("headphones", "lamp", "tent"), typed) == ["headphones"]
+
+
+def test_an_exact_prefix_comes_before_a_corrected_one() -> None:
+    tested = SuggestionIndex([Suggestion("lamp", "query", 1.0), Suggestion("lump", "query", 5.0)])
+    assert completed(tested, "lamp") == ["lamp", "lump"]
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [("蓝色牛仔裤", "牛仔"), ("กระเป๋าหนัง", "หนั"), ("ランプ 黒", "黒"), ("Straße", "stra"), ("лампа настольная", "нас")],
+)
+def test_any_script_completes(text: str, typed: str) -> None:
+    assert completed(index(text, "lamp"), typed) == [text]
+
+
+def test_two_spellings_of_one_query_are_one_completion() -> None:
+    assert len(completed(index("Blue  Jeans", "blue jeans"), "blue")) == 1
+
+
+def test_completions_of_short_and_long_prefixes_are_those_of_a_plain_scan() -> None:
+    rng = np.random.default_rng(5)
+    texts = sorted({"".join(rng.choice(list("abc"), rng.integers(1, 9))) for _ in range(400)})
+    tested = SuggestionIndex(Suggestion(text, "query", float(rng.integers(1, 10**6))) for text in texts)
+    for prefix in ("a", "ab", "abc", "abca", "bbbb"):
+        expected = sorted((e for e in tested.entries if e.text.startswith(prefix)), key=lambda e: -e.weight)
+        found = [suggestion for suggestion, _ in tested.complete(prefix, 5)]
+        assert found[: len(expected)] == expected[:5], prefix
+
+
+def test_the_work_of_a_completion_does_not_grow_with_the_length_of_its_range() -> None:
+    tested = SuggestionIndex(Suggestion(f"lamp {n}", "query", 1.0) for n in range(30_000))
+    started = time.process_time()
+    for prefix in ("l", "la", "lamp", "lmap"):
+        assert len(tested.complete(prefix)) == 10
+    assert time.process_time() - started < 1.0

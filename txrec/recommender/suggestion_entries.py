@@ -1,0 +1,50 @@
+"""Entries of the completion index that a bundle knows: searched queries, categories and products."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from txrec.index.query_clicks import QueryClicks
+from txrec.index.suggestions import Suggestion
+from txrec.recommender.catalogue import Catalogue
+
+MAX_QUERIES = 50_000
+MAX_PRODUCTS = 50_000
+
+
+def entries(catalogue: Catalogue, sources: Mapping[str, Any]) -> list[Suggestion]:
+    """Completions of a bundle.
+
+    Queries are those that led to a click, weighted by their time-decayed clicks, so that each has results and rising
+    ones come first. Products on sale and categories are weighted by their events in training.
+    """
+    return [*_queries(sources.get("query_clicks")), *_categories(catalogue), *_products(catalogue)]
+
+
+def _queries(source: Any) -> list[Suggestion]:
+    if not isinstance(source, QueryClicks):
+        return []
+    clicks = np.asarray(source.clicks.sum(axis=1)).ravel()
+    rows = np.argsort(-clicks, kind="stable")[:MAX_QUERIES]
+    return [Suggestion(source.text(int(row)), "query", 1.0 + float(clicks[row])) for row in rows if clicks[row] > 0]
+
+
+def _products(catalogue: Catalogue) -> list[Suggestion]:
+    counts = np.append(0, catalogue.items.column("train_count").to_numpy())
+    on_sale = catalogue.on_sale
+    order = np.argsort(-counts[1:], kind="stable")[:MAX_PRODUCTS] + 1
+    return [
+        Suggestion(str(catalogue.titles[idx]), "product", 0.5 + 0.2 * float(counts[idx]), str(catalogue.item_ids[idx]))
+        for idx in order
+        if catalogue.titles[idx] and (on_sale is None or on_sale[idx])
+    ]
+
+
+def _categories(catalogue: Catalogue) -> list[Suggestion]:
+    weights: dict[str, float] = {}
+    counts = catalogue.items.column("train_count").to_pylist()
+    for path, count in zip(catalogue.items.column("category").to_pylist(), counts, strict=True):
+        for name in path or ():
+            weights[name] = weights.get(name, 0.5) + 0.5 * (count or 0)
+    return [Suggestion(name, "category", weight) for name, weight in weights.items()]
