@@ -7,6 +7,7 @@
 #   make test-fast                  without Ray, servers, browsers and slow tests
 #   make coverage                   the whole test suite, with branch coverage
 #   make lint type fmt              what CI checks; fmt rewrites
+#   make mutants                    mutation testing of the modules that pyproject.toml names; docs/testing.md
 #   make audit                      known vulnerabilities of the pinned versions (part of lint)
 #   make docs                       the documentation, as a web site in site/
 #   make bench                      every benchmark, small sizes
@@ -19,7 +20,7 @@ CONFIG ?= configs/demo.toml
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast coverage lint audit type fmt bench docs
+.PHONY: help demo test test-fast coverage lint audit type fmt bench docs mutants
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,6 +49,10 @@ test-fast: $(VENV)/dev
 coverage: $(VENV)/dev
 	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest; status=$$?; \
 	 $(BIN)/coverage combine -q && $(BIN)/coverage xml -q && $(BIN)/coverage report --skip-covered; exit $$status
+
+# A run goes on where an interrupted one stopped; `mutmut show NAME` prints a survivor.
+mutants: $(VENV)/dev
+	@OMP_NUM_THREADS=1 $(BIN)/mutmut run; $(BIN)/mutmut results
 
 lint: $(VENV)/dev audit
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports

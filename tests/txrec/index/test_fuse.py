@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from txrec.index.fuse import RANK_OFFSET, Fusion, ReservedSlots, combine, fuse
 from txrec.index.source import Hits
@@ -82,3 +83,37 @@ def test_more_reserved_places_than_candidates_are_all_there_are() -> None:
         1,
         2,
     ]
+
+
+def test_requests_without_any_proposal_have_no_candidates() -> None:
+    found = fuse([hits(), hits()], 0, np.ones(2, np.float32), 10)
+    assert found.item_idx.tolist() == []
+    assert found.scores.shape == (0, 2)
+
+
+def test_as_many_weights_as_sources_are_needed() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        fuse([hits(1), hits(2)], 0, np.ones(1, np.float32), 10)
+
+
+def test_arrays_have_the_types_that_a_bundle_stores_and_a_ranker_reads() -> None:
+    found = fuse([hits(1, 2), hits(3)], 0, np.ones(2, np.float32), 10)
+    assert (found.ranks.dtype, found.scores.dtype, found.fused.dtype) == (np.int32, np.float32, np.float32)
+    assert Fusion().weights(("dense",), True).dtype == np.float32
+    assert combine(found.ranks, np.ones(2, np.float32)).dtype == np.float32
+
+
+def test_combining_works_for_several_requests_at_once() -> None:
+    ranks, weights = np.array([[[1, 0], [2, 3]], [[0, 4], [5, 6]], [[1, 1], [0, 0]]]), np.array([1.0, 2.0], np.float32)
+    together = combine(ranks, weights)
+    assert together.shape == (3, 2)
+    assert np.array_equal(together, [combine(one, weights) for one in ranks])
+
+
+def test_scores_never_rise_along_a_list_with_reserved_slots() -> None:
+    given = [hits(*range(1, 9)), hits(20, 21)]
+    found = fuse(given, 0, np.array([1.0, 0.0], np.float32), 10, ReservedSlots(column=1, count=2, within=4))
+    assert found.item_idx[:4].tolist() == [1, 2, 20, 21]
+    assert found.fused.tolist() == sorted(found.fused.tolist(), reverse=True)
+    assert np.isclose(found.fused[0], 1 / (RANK_OFFSET + 1))
+    assert np.allclose(found.fused[2:5], 1 / (RANK_OFFSET + 3))
