@@ -51,7 +51,7 @@ _ROWS: dict[str, dict[str, str]] = {
     },
     "publish": {"evaluate": "metric", "publish": "margin smoke_queries"},
 }
-_OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "monitor", "experiments", "exploration")
+_OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "checks", "monitor", "experiments", "exploration")
 
 
 def _table() -> dict[str, str]:
