@@ -17,9 +17,10 @@ _ENVIRONMENT = {
     "RAY_idle_worker_killing_time_threshold_ms": "20000",  # by default 1 s: every step would start its workers anew
 }
 
-# Ray Data keeps the map and the reduce tasks of an exchange in worker pools of their own by these variables. With both
-# set for every task they share one pool: a worker takes seconds and 150 MiB to start.
-_ONE_EXCHANGE_POOL = {"env_vars": {"RAY_DATA_SHUFFLE_MAP_WORKER": "1", "RAY_DATA_SHUFFLE_REDUCE_WORKER": "1"}}
+# Ray Data keeps the map and the reduce tasks of an exchange in worker pools of their own by these variables. The driver
+# sets both, so that they share one pool, and tasks that ask for this environment run there too: a worker takes seconds
+# and 150 MiB to start.
+EXCHANGE_POOL = {"env_vars": {"RAY_DATA_SHUFFLE_MAP_WORKER": "1", "RAY_DATA_SHUFFLE_REDUCE_WORKER": "1"}}
 
 
 def set_environment() -> None:
@@ -59,12 +60,12 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     if dashboard:  # a trial brings several processes that only wait, which Ray warns of on small machines
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", runtime_env=_ONE_EXCHANGE_POOL, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="auto", runtime_env=EXCHANGE_POOL, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
             address="local",
             include_dashboard=dashboard,
-            runtime_env=_ONE_EXCHANGE_POOL,
+            runtime_env=EXCHANGE_POOL,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

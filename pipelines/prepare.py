@@ -3,7 +3,7 @@
     read       tasks of a Datasource, one per chunk of a source
     exchange   `repartition(keys=...)`: Ray Data's hash shuffle, tasks that can be repeated on any machine
     map        `map_batches` over whole Arrow blocks; the first after an exchange runs inside its reduce tasks
-    gather     `repartition(1)`
+    gather     an exchange into one block
     hold       `materialize`: blocks stay in the object store, which spills to disk
 
 Rows go from machine to machine through Ray's object store alone; machines share the run's storage and nothing else.
@@ -12,7 +12,7 @@ A task that is lost with its worker or its machine is repeated and comes to the 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ class RayData:
         """Implements `preparation.Engine`."""
         with _settings():
             source = ChunkSource(function, chunks)
-            return _Dataset(ray.data.read_datasource(source, override_num_blocks=len(chunks)), self._statistics)
+            read = ray.data.read_datasource(source, override_num_blocks=len(chunks), runtime_env=cluster.EXCHANGE_POOL)
+            return _Dataset(read, self._statistics)
 
     def statistics(self) -> dict[str, str]:
         """Implements `preparation.Engine`."""
@@ -121,17 +122,19 @@ class _Dataset:
 
     dataset: ray.data.Dataset
     statistics: dict[str, str]
+    exchanged: bool = False
+    """Whether the last operator is an exchange: a map without settings of its own runs inside its reduce tasks."""
 
     def map(self, function: Callable[[pa.Table], pa.Table]) -> Tables:
-        return self._like(
-            self.dataset.map_batches(function, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
-        )
+        pool: dict[str, Any] = {} if self.exchanged else {"runtime_env": cluster.EXCHANGE_POOL}
+        whole: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None, "zero_copy_batch": True}
+        return self._like(self.dataset.map_batches(function, **whole, **pool))
 
     def exchange(self, key: str, num_partitions: int) -> Tables:
-        return self._like(self.dataset.repartition(num_partitions, keys=[key]))
+        return replace(self, dataset=self.dataset.repartition(num_partitions, keys=[key]), exchanged=True)
 
     def gather(self) -> Tables:
-        return self._like(self.dataset.repartition(1))
+        return self.exchange("kind", 1)
 
     def union(self, other: Tables) -> Tables:
         if not isinstance(other, _Dataset):

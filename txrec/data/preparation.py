@@ -35,7 +35,8 @@ from txrec.errors import DataError, InvariantError
 from txrec.progress import Progress, silent
 from txrec.schema import DAY_US, parse_instant
 
-_PARTITION_BYTES = 48 << 20
+_PARTITION_BYTES = 96 << 20
+"""Text of the log per partition of users."""
 _MOST_PARTITIONS = 4_096
 
 
