@@ -29,9 +29,9 @@ class EventStatistics:
     by_event: dict[str, int] = field(default_factory=dict)
     """EventKind code = events."""
     history_lengths: dict[str, int] = field(default_factory=dict)
-    """Events of a user = users."""
+    """Length of a history = users with it."""
     query_words: dict[str, int] = field(default_factory=dict)
-    """Words of an event's query = events."""
+    """Words of a query = events with it."""
 
 
 def count(events: pl.DataFrame, queries: pl.DataFrame, words: NDArray[np.int32]) -> EventStatistics:

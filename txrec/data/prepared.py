@@ -1,10 +1,10 @@
-"""The prepared tables: what `prepare` writes and everything after it reads.
+"""Prepared tables on disk: the output of `prepare` and the input of every later stage.
 
     data/
     ├── meta.json            `Meta`
     ├── items.parquet        schema.PREPARED_ITEMS; row i holds item_idx i + 1; trained items first
     ├── queries.parquet      schema.PREPARED_QUERIES; row i holds query_idx i + 1
-    ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row a user, his events oldest first
+    ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row per user, events oldest first
     ├── analyser.json        the text analyser: languages, the shop's words, its synonyms
     ├── tokenizer.json       fitted on training text (absent where there is no text)
     ├── judgments.parquet    schema.JUDGMENTS and `split` (absent without judgments)
@@ -98,7 +98,7 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """A prepared data set on disk; tables are read when first asked for."""
+    """A prepared data set on disk; tables are read on first use."""
 
     path: Path
     meta: Meta

@@ -1,7 +1,7 @@
-"""Which events train, which validate, which test.
+"""Splits of events, users' last events and judged queries into training, validation and test.
 
-`global_time`: two instants cut everybody's history, so that nothing in training is later than the first test event.
-`leave_one_out`: a user's last item event tests, the one before it validates; what published tables use. Judgments are
+`global_time`: two instants cut all histories, so that no training event is later than the first test event.
+`leave_one_out`: a user's last item event is test, the one before it validation, as in published tables. Judgments are
 split by query, so that no query is judged in two parts.
 """
 
@@ -17,7 +17,7 @@ from txrec.errors import DataError
 from txrec.schema import DAY_US, Split, parse_instant
 
 _LEAST_ITEM_EVENTS = 3
-"""leave_one_out: users with fewer item events only train."""
+"""leave_one_out: all events of users with fewer item events are training."""
 
 
 def windows(cfg: SplitConfig, first_us: int, last_us: int) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def global_time(ts: NDArray[np.int64], validation_us: int, test_us: int) -> NDAr
 def leave_one_out(user: NDArray[np.int32], has_item: NDArray[np.bool_]) -> NDArray[np.int8]:
     """Split of every event by its place in the user's history.
 
-    A search belongs to the item event that follows it. Users with fewer than three item events only train.
+    A search belongs to the item event after it. All events of users with fewer than three item events are training.
 
     Args:
         user: (N,) number of the user; equal ones side by side, histories oldest first.
