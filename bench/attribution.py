@@ -64,7 +64,7 @@ def export(folder: Path, slates: int, users: int) -> tuple[Path, Path]:
         num = min(CHUNK, slates - first)
         ts = np.sort(rng.integers(14 * DAY_US, size=num))
         user = np.array([f"u{number}" for number in rng.integers(users, size=num)])
-        items = rng.integers(ITEMS, size=(num, K))
+        items = (rng.integers(ITEMS, size=(num, 1)) + np.arange(K) * rng.integers(1, ITEMS // K, size=(num, 1))) % ITEMS
         request = np.array([f"r{first + number}" for number in range(num)])
         frame = pl.DataFrame(
             {

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tomli_w
 import typer
@@ -106,10 +106,23 @@ def evaluate(
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Lay two bundles side by side: versions such as v1, `candidate`, or folders."),
     ] = None,
+    off_policy: Annotated[
+        str,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Estimate what a bundle (`candidate`, a version, a folder) would have earned on served slates.",
+        ),
+    ] = "",
+    reward: Annotated[
+        str, typer.Option(help="Of --off-policy, per place: click, cart, purchase or revenue.")
+    ] = "click",
     again: Again = False,
 ) -> None:
     """Measure the trained bundle on the test part, beside baselines; write metrics.json and report.html."""
     cfg = _load(config, overrides or [])
+    if off_policy:
+        _off_policy(cfg, off_policy, reward)
+        return
     if compare is None:
         _run_through("evaluate", cfg, again)
         return
@@ -117,6 +130,17 @@ def evaluate(
 
     first, second = compare
     _show("compare", lambda progress: stage.compare(cfg, first, second, progress))
+
+
+def _off_policy(config: Config, bundle: str, reward: str) -> None:
+    from pipelines import off_policy as job
+    from pipelines.display import Display
+    from pipelines.runner import show
+
+    rewards = get_args(job.Reward)
+    if reward not in rewards:
+        raise ConfigError(f"--reward {reward}: expected one of {', '.join(rewards)}")
+    show("off-policy", Display(), lambda progress: job.run(config, bundle, reward, progress=progress))  # type: ignore[arg-type]
 
 
 @app.command()

@@ -228,7 +228,7 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         progress: told now and then.
     """
     data = PreparedData.open(config.data_dir)
-    bundles = [Recommender.open(_bundle(config, name)) for name in (first, second)]
+    bundles = [Recommender.open(bundle_folder(config, name)) for name in (first, second)]
     if data.judged_only:
         ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
         means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
@@ -253,7 +253,8 @@ def _in_slice(part: Slice, first: Lists, second: Lists, asked: EvalRequests, con
     return SliceComparison(part.name, len(part.rows), float(own.mean()), float(other.mean()), tested.p_value)
 
 
-def _bundle(config: Config, name: str) -> Path:
+def bundle_folder(config: Config, name: str) -> Path:
+    """Folder of `candidate`, `production`, a registered version, or of a bundle anywhere."""
     if name == "candidate":
         return config.candidate_dir
     if name == "production":

@@ -79,7 +79,7 @@ def run(
         DataError: a file is missing or is not an export.
     """
     progress("reading slates and events", 0, None)
-    shown, happened = (_in_micros(frame) for frame in _log(config, impressions, events))
+    shown, happened = served_log(config, impressions, events)
     heads = _head_queries(shown, config.monitor.head_share)
     attribute = partial(table_of, windows=settings.windows(config.monitor), items=_items(config), head_queries=heads)
     rows = sum(int(frame.select(pl.len()).collect().item()) for frame in (shown, happened))
@@ -162,11 +162,17 @@ def _shaped(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def _log(config: Config, impressions: Path | None, events: Path | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+def served_log(config: Config, impressions: Path | None, events: Path | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """Slates and events of exported files, or of the server's store without any; times as microseconds.
+
+    Raises:
+        StageError: no server of this configuration has kept any state yet.
+        DataError: a file is missing, or only one of them is named.
+    """
     if (impressions is None) != (events is None):
         raise DataError("txrec monitor: --impressions and --events belong together; name both or none")
     if impressions is not None and events is not None:
-        return _scan(impressions), _scan(events)
+        return _in_micros(_scan(impressions)), _in_micros(_scan(events))
     state = config.serve.state or str(state_file(config.registry_dir))
     if "://" not in state and not Path(state).is_file():
         raise StageError(f"{state}: no slates are kept here; run `txrec serve CONFIG` and send requests to it")
@@ -175,7 +181,7 @@ def _log(config: Config, impressions: Path | None, events: Path | None) -> tuple
         shown, happened = (pl.DataFrame(pl.from_arrow(table)) for table in (store.impressions(), store.export()))
     finally:
         store.close()
-    return shown.lazy(), happened.lazy()
+    return _in_micros(shown.lazy()), _in_micros(happened.lazy())
 
 
 def _scan(path: Path) -> pl.LazyFrame:

@@ -112,7 +112,7 @@ def credit(slates: pl.DataFrame, events: pl.DataFrame, windows: Windows) -> pl.D
         .filter(inside)
     )
     if windows.model == "last_touch":
-        touched = touched.sort("number", "shown_ts", "request_id").group_by("number").last()
+        touched = touched.sort("number", "shown_ts", "request_id", "place").group_by("number").last()
         touched = touched.with_columns(weight=pl.lit(1.0))
     else:
         touched = touched.with_columns(weight=1.0 / pl.len().over("number"))
