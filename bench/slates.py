@@ -120,7 +120,7 @@ def request_kinds(recommender: Recommender) -> Iterator[tuple[str, list[Request]
 
 def live(recommender: Recommender, items: list[str]) -> dict[str, list[Any]]:
     """Answers after products were added, changed and retired."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "item_id": "new-1",
             "title": "Zyx lamp with shade",

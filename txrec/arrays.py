@@ -1,4 +1,6 @@
-"""Array helpers shared by all layers: ragged gather, and discounted cumulative gain."""
+"""Array helpers shared by all layers: ragged gather, index lookup, and discounted cumulative gain."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,13 @@ def ragged_gather(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDAr
     before = np.cumsum(lengths) - lengths
     indices: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
     return indices
+
+
+def sorted_index(keys: NDArray[Any], queries: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(n,) index of each query in the keys, of which there is one at least, and (n,) whether it is among them."""
+    order = np.argsort(keys)
+    index = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(order) - 1)]
+    return index, keys[index] == queries
 
 
 def dcg_discounts(k: int) -> NDArray[np.float64]:

@@ -395,7 +395,7 @@ class RetrievalConfig(Section):
 
     num_candidates: int = Field(500, ge=1)
     """Candidates after fusion."""
-    sources: tuple[Literal["dense", "lexical", "query_clicks", "covisitation", "popularity", "new_items"], ...] = (
+    sources: tuple[str, ...] = (
         "dense",
         "lexical",
         "query_clicks",
@@ -403,7 +403,7 @@ class RetrievalConfig(Section):
         "popularity",
         "new_items",
     )
-    """Sources asked for candidates, in order of trust."""
+    """Candidate sources by their names in `txrec.index.registry`, in order of trust."""
     new_items_frac: float = Field(0.1, ge=0, le=0.5)
     """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so
     that new ones are found at all; without such products nothing is kept."""

@@ -5,7 +5,7 @@ is available or not.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from txrec import simulator
 from txrec.config import ShopConfig
@@ -58,6 +58,5 @@ def hit_rates(requests: Sequence[RobustQuery], search: Search, progress: Progres
 
 
 def _by_words(recommender: Recommender) -> Search:
-    lexical, keys = recommender.retriever.sources["lexical"], recommender.catalogue.item_ids
-    assert isinstance(lexical, Lexical)
+    lexical, keys = cast(Lexical, recommender.retriever.sources["lexical"]), recommender.catalogue.item_ids
     return lambda texts: [[str(keys[i]) for i in ids if i] for ids in lexical.first([normalise(t) for t in texts], K)]

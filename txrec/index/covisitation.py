@@ -1,6 +1,6 @@
 """Co-visitation source: time-decayed counts of item pairs within a few steps of one user's history."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from txrec.arrays import sorted_index
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
 from txrec.index.log import EventLog
-from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
+from txrec.index.source import (
+    NO_ITEMS,
+    CatalogueUpdate,
+    FitContext,
+    Hits,
+    Mask,
+    OpenContext,
+    Scored,
+    Source,
+    SourceQuery,
+    best,
+)
 
 WINDOW = 10
 """Steps of a history within which two items are taken to belong together."""
@@ -21,7 +33,7 @@ HISTORY = 20
 """Last items of a history that vote; the weight halves every five steps back."""
 
 
-class Covisitation:
+class Covisitation(Source):
     """Sparse item-item affinities; a history's items vote for their neighbours."""
 
     def __init__(self, affinity: sp.csr_array) -> None:
@@ -43,6 +55,16 @@ class Covisitation:
         counts = np.bincount(log.item_idx, weights=weights, minlength=num_items + 1).astype(np.float64)
         return cls(_keep_best(_scaled(pairs, counts), MAX_NEIGHBOURS))
 
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "Covisitation":
+        """The source fitted on a log."""
+        return cls.fit(context.log, context.data.meta.num_items, context.config.half_life_days)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "Covisitation":  # noqa: ARG003
+        """The source that `save` wrote."""
+        return cls.open(path)
+
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """Sums the neighbours of the last items, the last one most."""
         votes = self._votes(queries.items)
@@ -58,6 +80,20 @@ class Covisitation:
             return NO_ITEMS
         start, end = self.affinity.indptr[item_idx], self.affinity.indptr[item_idx + 1]
         return Scored(self.affinity.indices[start:end], self.affinity.data[start:end])
+
+    def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K,) affinities of K items with an item of the history, 0 where they are no neighbours."""
+        neighbours = self.neighbours(item)
+        if not len(neighbours.item_idx):
+            return np.zeros(len(item_idx), np.float32)
+        index, known = sorted_index(neighbours.item_idx, item_idx)
+        return np.where(known, neighbours.scores[index], np.float32(0))
+
+    def history_reason(self, past: Sequence[int], item: int, name: Callable[[int], str]) -> str | None:
+        """The past item with the greatest affinity."""
+        one = np.array([item], np.int32)
+        affinity = [float(self.affinities(other, one)[0]) for other in past[:HISTORY]]
+        return f"goes with {name(past[int(np.argmax(affinity))])}" if any(affinity) else None
 
     def with_items(self, update: CatalogueUpdate) -> "Covisitation":  # noqa: ARG002
         """The source as it is: new products have no pairs yet."""

@@ -17,7 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best, bound
+from txrec.index.source import (
+    NO_ITEMS,
+    CatalogueUpdate,
+    FitContext,
+    Hits,
+    Mask,
+    OpenContext,
+    Scored,
+    Source,
+    SourceQuery,
+    best,
+    bound,
+)
 from txrec.torch_compat import int8_matmul
 
 EXACT_LIMIT = 50_000
@@ -41,8 +53,10 @@ LEAST_RECALL, RECALL_AT, RECALL_QUERIES = 0.992, 100, 128
 """Recall of the first 100 that decides how many cells are looked at, on states between two items each."""
 
 
-class Dense:
+class Dense(Source):
     """Inner products with (N + 1, D) L2-normalised item vectors, row 0 zeros."""
+
+    model_derived = True
 
     def __init__(self, vectors: NDArray[np.float32], cells: Any = None) -> None:
         """Takes item vectors and, for large catalogues, cells that hold rows 1..n of them under their ids."""
@@ -66,6 +80,16 @@ class Dense:
         cells.add_with_ids(source.vectors[1:], np.arange(1, num + 1))
         cells.nprobe = source._enough_ivf_lists(rng)
         return source
+
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "Dense":
+        """The source fitted on a log."""
+        return cls.fit(context.vectors)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "Dense":
+        """The source that `save` wrote."""
+        return cls.open(path, context.vectors)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k nearest allowed items; nothing for a request whose state is zero."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import bm25s
 import numpy as np
@@ -18,22 +17,27 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from txrec.config import TextConfig
-from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
+from txrec.index.source import (
+    NO_ITEMS,
+    NUM_TERM_MATCH,
+    CatalogueUpdate,
+    FitContext,
+    Hits,
+    Mask,
+    OpenContext,
+    Scored,
+    Source,
+    SourceQuery,
+    Title,
+    best,
+)
 from txrec.text import Analyser, QueryTerm, Synonyms, normalise
 from txrec.text.article_numbers import ArticleNumbers, Match
 
 K1, B = 1.2, 0.75
 PLACEHOLDER = "\n"
 """Token of every product of a catalogue without texts; no query has it."""
-NUM_TERM_MATCH = 6
 _NUMBERS = "article_numbers.parquet"
-
-
-class Title(NamedTuple):
-    """Title of a product, analysed like queries."""
-
-    words: frozenset[str]
-    trigrams: frozenset[str]
 
 
 Posting = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -89,7 +93,7 @@ class Added:
         )
 
 
-class Lexical:
+class Lexical(Source):
     """A BM25 index over the catalogue, dense index = row + 1."""
 
     def __init__(
@@ -129,6 +133,16 @@ class Lexical:
         index.index(tokens if any(tokens) else [[PLACEHOLDER] for _ in tokens], show_progress=False)
         numbers = ArticleNumbers.fit(items, np.arange(1, items.num_rows + 1, dtype=np.int32), "item_id")
         return cls(index, analyser, numbers)
+
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "Lexical":
+        """The source fitted on a log."""
+        return cls.fit(context.data.items, context.data.analyser)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "Lexical":
+        """The source that `save` wrote."""
+        return cls.open(path, context.analyser)
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """BM25 of the query text, products named by their article number first; nothing without a text."""

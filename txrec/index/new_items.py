@@ -16,7 +16,7 @@ from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.dense import Dense
 from txrec.index.fuse import ReservedSlots
 from txrec.index.log import EventLog
-from txrec.index.source import CatalogueUpdate, Hits, Mask, SourceQuery, best
+from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenContext, Source, SourceQuery, best
 
 NAME = "new_items"
 HISTORY = 200
@@ -26,12 +26,15 @@ PROPOSED = 200
 """New products proposed at most: hardly more of them than keep a place are wanted."""
 
 
-class NewItems:
+class NewItems(Source):
     """New products by their likeness to the state and, where nothing is searched for, to what the user had before.
 
     Likeness is the mean of three cosines: with the state, with the item most alike among those that the user had, and
     with the text most alike among theirs. Item vectors are drawn to what is bought together; texts are not.
     """
+
+    model_derived = True
+    proposal_reason = "new"
 
     def __init__(
         self,
@@ -77,6 +80,16 @@ class NewItems:
         ids = np.flatnonzero(new & (len(log) > 0)).astype(np.int32)
         return cls(ids, Dense.fit(_of(ids, vectors)), vectors, texts)
 
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "NewItems":
+        """The source fitted on a log."""
+        return cls.fit(context.log, context.vectors, context.item_text, context.absent)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "NewItems":
+        """The source that `save` wrote."""
+        return cls.open(path, context.vectors, context.item_text)
+
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
         k = min(k, PROPOSED)
@@ -92,6 +105,11 @@ class NewItems:
                 cosine = np.mean([cosine, *nearest], axis=0)
             rows.append(best(ids, cosine, k, None))
         return Hits.stack(rows, k)
+
+    @property
+    def num_reservable(self) -> int:
+        """New products."""
+        return len(self.item_idx)
 
     def with_items(self, update: CatalogueUpdate) -> "NewItems":
         """The source over the updated catalogue; products after the last one are new."""

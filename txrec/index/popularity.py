@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from txrec.index.arrays import load_arrays, save_arrays
 from txrec.index.log import EventLog
-from txrec.index.source import CatalogueUpdate, Hits, Mask, Scored, SourceQuery
+from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenContext, Scored, Source, SourceQuery
 
 
-class Popularity:
+class Popularity(Source):
     """Time-decayed event counts; items without events follow in catalogue order: a slate can always be filled."""
+
+    fallback_reason = "popular now"
 
     def __init__(self, counts: NDArray[np.float32]) -> None:
         """Takes (N + 1,) decayed counts, row 0 unused."""
@@ -24,6 +26,16 @@ class Popularity:
         """Counts item events, the last ones most."""
         counts = np.bincount(log.item_idx, weights=log.weights(half_life_days), minlength=num_items + 1)
         return cls(counts.astype(np.float32))
+
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "Popularity":
+        """The source fitted on a log."""
+        return cls.fit(context.log, context.data.meta.num_items, context.config.half_life_days)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "Popularity":  # noqa: ARG003
+        """The source that `save` wrote."""
+        return cls.open(path)
 
     def search(
         self,

@@ -20,7 +20,19 @@ from txrec import schema
 from txrec.arrays import ragged_gather
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
-from txrec.index.source import NO_ITEMS, CatalogueUpdate, Hits, Mask, Scored, SourceQuery, best
+from txrec.index.source import (
+    NO_ITEMS,
+    CatalogueUpdate,
+    ClickCounts,
+    FitContext,
+    Hits,
+    Mask,
+    OpenContext,
+    Scored,
+    Source,
+    SourceQuery,
+    best,
+)
 from txrec.text import trigrams
 from txrec.text.analyser import MAX_CHARS
 
@@ -42,25 +54,7 @@ class Similar:
     """Row of the very same query, -1 if it was never clicked on."""
 
 
-@dataclass(frozen=True, eq=False)
-class ClickCounts:
-    """Clicks after one query text, at every time decay: those of K items, and those of all items together."""
-
-    own: NDArray[np.float32]  # (K, NUM_TIME_DECAYS) clicks after the same query
-    own_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
-    votes: NDArray[
-        np.float32
-    ]  # (K, NUM_TIME_DECAYS) clicks after it and after queries spelled alike, by their similarity
-    votes_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
-
-    @classmethod
-    def none(cls, count: int) -> "ClickCounts":
-        """Nothing is known of K = `count` items."""
-        nothing, total = np.zeros((count, NUM_TIME_DECAYS), np.float32), np.zeros(NUM_TIME_DECAYS, np.float32)
-        return cls(nothing, total, nothing, total)
-
-
-class QueryClicks:
+class QueryClicks(Source):
     """Clicks per normalised query, and the trigram index of those queries."""
 
     def __init__(self, texts: list[str], grams: list[str], arrays: dict[str, NDArray[Any]]) -> None:
@@ -98,6 +92,16 @@ class QueryClicks:
         grams, index, idf = _trigram_index(texts)
         return cls(texts, grams, arrays | pack("by_gram", index) | {"idf": idf})
 
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "QueryClicks":
+        """The source fitted on a log."""
+        return cls.fit(context.log, context.data.queries, context.data.meta.num_items, context.config.half_life_days)
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "QueryClicks":  # noqa: ARG003
+        """The source that `save` wrote."""
+        return cls.open(path)
+
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """Clicks of the same query plus those of similar ones, as a share of all of them."""
         rows = [self._search_one(text, k, mask) for text, mask in zip(queries.texts, allowed, strict=True)]
@@ -122,6 +126,13 @@ class QueryClicks:
         others = similar.similarity[similar.rows != similar.exact]
         own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
         return float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum()), float(others[0]) if len(others) else 0.0
+
+    def query_reason(self, query: str, item: int) -> str | None:
+        """The most similar query, of the first ten, after which the item was clicked."""
+        for row in self.similar(query).rows[:10] if query else ():
+            if self.clicked(int(row), item):
+                return f"chosen by people who searched for {self.text(int(row))!r}"
+        return None
 
     def with_items(self, update: CatalogueUpdate) -> "QueryClicks":  # noqa: ARG002
         """The source as it is: new products have no clicks yet."""

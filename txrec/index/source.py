@@ -1,17 +1,25 @@
 """Candidate source interface: a batch of requests in, item proposals out, best first, under a mask of allowed items."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.config import RetrievalConfig
+from txrec.data.prepared import PreparedData
+from txrec.index.log import NUM_TIME_DECAYS, EventLog
+from txrec.text import Analyser
+from txrec.text.article_numbers import Match
 
+NUM_TERM_MATCH = 6
+"""Columns of `Source.term_match`."""
 Mask = NDArray[np.bool_] | None
 """(N + 1,) True = may be proposed; None = every item may."""
 
@@ -40,6 +48,29 @@ class SourceQuery:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+class Title(NamedTuple):
+    """Title of a product, analysed like queries."""
+
+    words: frozenset[str]
+    trigrams: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class ClickCounts:
+    """Clicks after one query text, at every time decay: those of K items, and those of all items together."""
+
+    own: NDArray[np.float32]  # (K, NUM_TIME_DECAYS) clicks after the same query
+    own_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
+    votes: NDArray[np.float32]  # (K, NUM_TIME_DECAYS) clicks after it and after similar queries, by their similarity
+    votes_total: NDArray[np.float32]  # (NUM_TIME_DECAYS,)
+
+    @classmethod
+    def none(cls, count: int) -> "ClickCounts":
+        """No clicks of K = `count` items."""
+        nothing, total = np.zeros((count, NUM_TIME_DECAYS), np.float32), np.zeros(NUM_TIME_DECAYS, np.float32)
+        return cls(nothing, total, nothing, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,20 +131,121 @@ class CatalogueUpdate(ChangedItems):
     item_text: NDArray[np.float32] | None
 
 
-class Source(Protocol):
-    """A candidate source. Fitted by a function of its own module, then read-only."""
+@dataclass(frozen=True, eq=False)
+class FitContext:
+    """Input of fitting a candidate source.
 
+    Attributes:
+        config: section `retrieval`.
+        data: catalogue and queries.
+        log: the events that count-based sources may see.
+        vectors: (N + 1, D) L2-normalised item vectors.
+        item_text: (N + 1, Dt) L2-normalised text vectors; None without text.
+        absent: (N + 1,) products known not to be on sale yet when the log ends; None = not known.
+    """
+
+    config: RetrievalConfig
+    data: PreparedData
+    log: EventLog
+    vectors: NDArray[np.float32]
+    item_text: NDArray[np.float32] | None
+    absent: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenContext:
+    """Parts of a bundle that its candidate sources share.
+
+    Attributes:
+        vectors: (N + 1, D) L2-normalised item vectors.
+        item_text: (N + 1, Dt) L2-normalised text vectors; None without text.
+        analyser: the shop's text analyser.
+    """
+
+    vectors: NDArray[np.float32]
+    item_text: NDArray[np.float32] | None
+    analyser: Analyser
+
+
+class Source(ABC):
+    """Candidate source base class. Fitted once, then read-only; `txrec.index.registry` lists the classes by name.
+
+    Only the abstract methods are required. The others tell the ranker and the explanations what a source knows beyond
+    its proposals; their defaults say nothing.
+    """
+
+    model_derived: ClassVar[bool] = False
+    """Whether scores come from trained vectors, which are too good on the events that they were trained on."""
+    proposal_reason: ClassVar[str] = ""
+    """Reason that every item proposed by this source has, empty = none."""
+    fallback_reason: ClassVar[str] = ""
+    """Reason of a proposed item that has no other reason, empty = none."""
+    feature_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the columns of `features`."""
+
+    @classmethod
+    @abstractmethod
+    def fit_source(cls, context: FitContext) -> Self:
+        """The source fitted on a log."""
+
+    @classmethod
+    @abstractmethod
+    def open_source(cls, path: Path, context: OpenContext) -> Self:
+        """The source that `save` wrote into a directory."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Writes everything that `open_source` of the same class needs into the directory `path`, creating it."""
+
+    @abstractmethod
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed items of every request; fewer (padded) where the source knows no more."""
-        ...
 
+    @abstractmethod
     def with_items(self, update: CatalogueUpdate) -> Self:
         """A source that also knows the products of an update; nothing is fitted."""
-        ...
 
-    def save(self, path: Path) -> None:
-        """Writes everything that `open` of the same class needs into the directory `path`."""
-        ...
+    @property
+    def num_reservable(self) -> int:
+        """Items of this source that may take reserved slots."""
+        return 0
+
+    def features(
+        self,
+        query: str,  # noqa: ARG002
+        history: NDArray[np.int32],  # noqa: ARG002
+        item_idx: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        """(K, F) ranker features of K candidates, one column per name in `feature_names`, not scaled."""
+        return np.zeros((len(item_idx), len(self.feature_names)), np.float32)
+
+    def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:  # noqa: ARG002
+        """(K,) how much K items are wanted along with an item of the history."""
+        return np.zeros(len(item_idx), np.float32)
+
+    def click_counts(self, text: str, item_idx: NDArray[np.int32]) -> ClickCounts | None:  # noqa: ARG002
+        """Clicks after a normalised query, for K items; None where this source counts none."""
+        return None
+
+    def familiarity(self, text: str) -> tuple[float, float]:  # noqa: ARG002
+        """Clicks after the same query, and the similarity in [0, 1] of the nearest other query that was clicked on."""
+        return 0.0, 0.0
+
+    def term_match(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """(K, NUM_TERM_MATCH) how K titles match the terms of a query; None where this source reads no titles."""
+        return None
+
+    def named(self, text: str) -> dict[int, Match]:  # noqa: ARG002
+        """Items that a normalised query names by article number, with the kind of match."""
+        return {}
+
+    def query_reason(self, query: str, item: int) -> str | None:  # noqa: ARG002
+        """Reason why a normalised query leads to an item; None = none."""
+        return None
+
+    def history_reason(self, past: Sequence[int], item: int, name: Callable[[int], str]) -> str | None:  # noqa: ARG002
+        """Reason why past items, latest first, lead to an item, `name` giving their titles; None = none."""
+        return None
 
 
 def best(item_idx: NDArray[np.int32], scores: NDArray[np.float32], k: int, mask: Mask) -> Scored:

@@ -18,7 +18,7 @@ It is written beside its place and renamed into it, so that a half-written bundl
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,15 +35,9 @@ from txrec.arrays import ragged_gather
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import Meta, PreparedData, Sequences
 from txrec.errors import BundleError
-from txrec.index.covisitation import Covisitation
-from txrec.index.dense import Dense
-from txrec.index.fit import source_names
 from txrec.index.fuse import Fusion
-from txrec.index.lexical import Lexical
-from txrec.index.new_items import NewItems
-from txrec.index.popularity import Popularity
-from txrec.index.query_clicks import QueryClicks
-from txrec.index.source import Source
+from txrec.index.registry import SOURCES, source_names
+from txrec.index.source import OpenContext, Source
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
@@ -56,11 +50,6 @@ from txrec.text.analyser import FILE as ANALYSER_FILE
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-_OPENERS: dict[str, Callable[[Path], Source]] = {
-    "query_clicks": QueryClicks.open,
-    "covisitation": Covisitation.open,
-    "popularity": Popularity.open,
-}
 
 
 @dataclass(frozen=True)
@@ -87,6 +76,8 @@ class Ranking:
     fusion: Fusion
     ranker: Ranker | None
     decision: RankerDecision
+    feature_names: tuple[str, ...]
+    """Names of the ranker's features, candidates' and request's, in the order of its columns."""
 
 
 class Manifest(BaseModel):
@@ -109,6 +100,8 @@ class Manifest(BaseModel):
     """Fitted source weights, `with_query` and `without_query`."""
     ranker: dict[str, Any]
     """The decision about the ranker."""
+    features: tuple[str, ...]
+    """Names of the ranker's features, candidates' and request's, in the order of its columns."""
     metrics: dict[str, Any] = {}
     """Test metrics, added when it is published."""
     gate: dict[str, Any] = {}
@@ -134,6 +127,26 @@ class Bundle:
         if verify:
             bundle.verify()
         return bundle
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Compares the names of the ranker's features with those that this version of txrec computes.
+
+        Raises:
+            BundleError: they differ; names those that are missing, unknown or in another place.
+        """
+        stored = self.manifest.features
+        if self.ranker is None or tuple(names) == stored:
+            return
+        missing, unknown = ([n for n in one if n not in other] for one, other in ((names, stored), (stored, names)))
+        moved = next(
+            (f"{old} where {new} is expected" for old, new in zip(stored, names, strict=False) if old != new), ""
+        )
+        parts = [("without", missing), ("with unknown", unknown)]
+        text = ", ".join(f"{word} {', '.join(some)}" for word, some in parts if some) or f"in another order: {moved}"
+        raise BundleError(
+            f"{self.path / MANIFEST}: the ranker was trained on features {text}; train it again with this version of"
+            " txrec (`txrec train CONFIG`)"
+        )
 
     def verify(self) -> None:
         """Raises BundleError for the first file that does not have the manifest's checksum."""
@@ -199,13 +212,9 @@ class Bundle:
 
         with torch.inference_mode():
             vectors = self.model.item_vectors().numpy()
-        openers: dict[str, Callable[[Path], Source]] = {
-            **_OPENERS,
-            "lexical": lambda folder: Lexical.open(folder, self.analyser),
-            "dense": lambda folder: Dense.open(folder, vectors),
-            "new_items": lambda folder: NewItems.open(folder, vectors, self.item_text),
-        }
-        return {name: openers[name](self.path / "index" / name) for name in source_names(self.config.retrieval)}
+        context = OpenContext(vectors, self.item_text, self.analyser)
+        names = source_names(self.config.retrieval)
+        return {name: SOURCES[name].open_source(self.path / "index" / name, context) for name in names}
 
     @cached_property
     def analyser(self) -> Analyser:
@@ -326,6 +335,7 @@ def _manifest(path: Path, config: Config, data: PreparedData, ranking: Ranking) 
             "without_query": dict(ranking.fusion.without_query),
         },
         ranker=dict(ranking.decision.__dict__),
+        features=ranking.feature_names,
     )
 
 

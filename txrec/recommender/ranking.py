@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.index.fuse import ReservedSlots, keep_slots
-from txrec.index.lexical import Lexical
+from txrec.index.source import Source
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates, Request
@@ -65,16 +65,14 @@ def rank(
     ranking_features: RankingFeatures,
     reserved: ReservedSlots | None = None,
 ) -> list[Ranked]:
-    """Reorders every request's candidates; who has reserved places keeps them, whatever the probabilities say.
+    """Reorders every request's candidates; items in reserved slots keep their slots regardless of score.
 
     Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
     ranker learned from.
     """
     ranked = _ranked(candidates, ranker, ranking_features, reserved)
-    lexical = ranking_features.sources.get("lexical")
-    if not isinstance(lexical, Lexical):
-        return ranked
-    return [_named_first(order, one, lexical) for order, one in zip(ranked, candidates, strict=True)]
+    sources = tuple(ranking_features.sources.values())
+    return [_named_first(order, one, sources) for order, one in zip(ranked, candidates, strict=True)]
 
 
 def _ranked(
@@ -141,10 +139,10 @@ def _pool(count: int) -> int:
     return max(4 * count, 50)
 
 
-def _named_first(ranked: Ranked, candidates: Candidates, lexical: Lexical) -> Ranked:
+def _named_first(ranked: Ranked, candidates: Candidates, sources: Sequence[Source]) -> Ranked:
     """Products whose article number is the whole query before all others, the closest match first."""
-    named = lexical.named(candidates.query) if candidates.query else {}
-    whole = {idx: match for idx, match in named.items() if match >= Match.SQUEEZED}
+    named = [source.named(candidates.query) for source in sources] if candidates.query else []
+    whole = {idx: match for one in named for idx, match in one.items() if match >= Match.SQUEEZED}
     if not whole:
         return ranked
     match = np.array([whole.get(idx, 0) for idx in candidates.item_idx[ranked.order].tolist()])

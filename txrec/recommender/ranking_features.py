@@ -15,19 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.arrays import sorted_index
 from txrec.index.arrays import load_arrays, save_arrays
-from txrec.index.covisitation import Covisitation
-from txrec.index.lexical import NUM_TERM_MATCH, Lexical, Title
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
-from txrec.index.query_clicks import QueryClicks
-from txrec.index.source import Source
+from txrec.index.source import NUM_TERM_MATCH, Source, Title
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.types import Candidates
 from txrec.schema import DAY_US, EventKind
 from txrec.text import trigrams
 
-BY_VECTORS = ("dense", "new_items")
-"""Sources that compare trained vectors."""
+DECAYS = ("slow", "fast", "plain")
+"""Time decays of every count, in the order of `NUM_TIME_DECAYS` columns."""
+REQUEST_FEATURES = (
+    "has_query",
+    "query_length",
+    "history_length",
+    "days_since_last_event",
+    "query_clicks",
+    "query_similarity",
+)
+"""Names of the columns of `request_features`."""
+TERM_MATCH = (
+    "term_match.lexical_score",
+    "term_match.rarity_share",
+    "term_match.rarest_missed",
+    "term_match.last_word",
+    "term_match.last_word_trigrams",
+    "term_match.worst_word_trigrams",
+    "term_match.mean_word_trigrams",
+)
 PRIOR_EVENTS = 0.05
 """Events that every item is taken to have had beside those counted."""
 PRIOR_VOTES, PRIOR_CLICKS = 0.3, 2.0
@@ -180,19 +196,19 @@ class _Histories:
     def found(self, sets: _Sets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the events that were about a candidate of their user, and that candidate's; in order of time."""
         size = 1 + max(sets.item_idx.max(initial=0), self.item_idx.max(initial=0))
-        candidate, there = _sorted_index(sets.row * size + sets.item_idx, self.row * size + self.item_idx)
+        candidate, there = sorted_index(sets.row * size + sets.item_idx, self.row * size + self.item_idx)
         place = np.flatnonzero(there)
         return place, candidate[place]
 
 
-class _Group(NamedTuple):
-    """Columns of `RankingFeatures.features` that one function makes."""
+class FeatureGroup(NamedTuple):
+    """Columns of the ranker features that one function computes."""
 
-    width: int
-    make: Callable[[_Sets], Iterable[NDArray[Any]]]
-    """Candidate sets to `width` columns, P long."""
-    learnt: Sequence[int] = ()
-    """Those of them that trained vectors decide."""
+    names: tuple[str, ...]
+    compute: Callable[[_Sets], Iterable[NDArray[Any]]]
+    """Candidate sets to one column per name, P long."""
+    model_derived: frozenset[str] = frozenset()
+    """Names of those that trained vectors decide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,61 +224,82 @@ class RankingFeatures:
     """Whether features tell how titles meet a query's words one by one: rankers trained on grades read them."""
 
     def warm(self) -> None:
-        """Builds now what the first request would wait for."""
+        """Fills what is cached, so that the first request need not wait for it."""
+        _ = self.names
         self.catalogue.warm()
         self.activity.warm()
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """(F,) names of the columns of `compute`."""
+        return tuple(name for group in self._groups for name in group.names)
+
     @property
     def num_features(self) -> int:
-        """F, columns of `features`."""
-        return sum(group.width for group in self._groups())
+        """F, columns of `compute`."""
+        return len(self.names)
 
     @property
     def model_derived_columns(self) -> list[int]:
-        """Columns of `features` that trained vectors decide: too good on events that the vectors were trained on."""
-        found: list[int] = []
-        start = 0
-        for group in self._groups():
-            found.extend(start + place for place in group.learnt)
-            start += group.width
-        return found
+        """Columns of `compute` that trained vectors decide: too good on events that the vectors were trained on."""
+        derived = frozenset().union(*(group.model_derived for group in self._groups))
+        return [column for column, name in enumerate(self.names) if name in derived]
 
     def compute(self, candidates: Sequence[Candidates], counts: Sequence[int]) -> NDArray[np.float32]:
-        """(P, F) of the first candidates of B requests, `counts` of them, one request after the other; not scaled."""
+        """(P, F) features of the first candidates of B requests, `counts` of each, request by request; not scaled."""
         sets = _Sets.of(candidates, counts)
-        found = np.empty((self.num_features, len(sets)), np.float32)
-        columns = (column for group in self._groups() for column in group.make(sets))
+        table = np.empty((self.num_features, len(sets)), np.float32)
+        columns = (column for group in self._groups for column in group.compute(sets))
         for row, column in enumerate(columns):  # sooner than to stack columns of several types
-            found[row] = column
-        return found.T
+            table[row] = column
+        return table.T
 
-    def _groups(self) -> list[_Group]:
-        """The columns of `features` from left to right: the one place that knows where what is."""
-        count = len(self.sources)
-        by_vectors = [place for place, name in enumerate(self.sources) if name in BY_VECTORS]
-        return [
-            _Group(1, self._order),  # `ORDER`
-            _Group(
-                3 * count, self._source_columns, [kind * count + place for kind in range(3) for place in by_vectors]
+    @cached_property
+    def _groups(self) -> tuple[FeatureGroup, ...]:
+        """The columns of `compute` from left to right; the first one is `ORDER`."""
+        per_source = tuple(f"{name}.{kind}" for kind in ("proposed", "rank", "score") for name in self.sources)
+        derived = frozenset(name for name in per_source if self.sources[name.split(".")[0]].model_derived)
+        shares = tuple(f"share_{of}.{decay}" for of in ("query", "similar_queries", "all") for decay in DECAYS)
+        own = tuple(f"{name}.{column}" for name, source in self.sources.items() for column in source.feature_names)
+        return (
+            FeatureGroup(("retrieval_order",), self._order),
+            FeatureGroup(per_source, self._source_columns, derived),
+            FeatureGroup(("state_cosine", "fused_score"), self._retrieval, frozenset({"state_cosine"})),
+            FeatureGroup((*shares, "clicks_query", "clicks_similar_queries", "clicks_and_name"), self._shares),
+            FeatureGroup(
+                (*(f"popularity.{decay}" for decay in DECAYS), "trend", "days_since_last", "days_since_first"),
+                self._activity,
             ),
-            _Group(2, self._retrieval, [0]),
-            _Group(3 * NUM_TIME_DECAYS + 3, self._shares),
-            _Group(6, self._activity),
-            _Group(2, self._prices),
-            _Group(4, self._text, [0]),
-            _Group(3, self._cold_matches),
-            *([_Group(1 + NUM_TERM_MATCH, self._term_match)] if self.use_term_match else ()),
-            _Group(7, self._history, [5]),
-        ]
+            FeatureGroup(("price", "has_price"), self._prices),
+            FeatureGroup(
+                ("text_cosine", "query_terms_in_title", "title_in_query", "query_trigrams_in_title"),
+                self._text,
+                frozenset({"text_cosine"}),
+            ),
+            FeatureGroup(("cold.lexical_score", "cold.lexical_rank", "cold.query_terms_in_title"), self._cold_matches),
+            *((FeatureGroup(TERM_MATCH, self._term_match),) if self.use_term_match else ()),
+            FeatureGroup(
+                (
+                    "history.events",
+                    "history.recency_rank",
+                    "history.recency_days",
+                    "history.purchased",
+                    "history.last_item_affinity",
+                    "history.last_item_cosine",
+                    "history.same_category",
+                ),
+                self._history,
+                frozenset({"history.last_item_cosine"}),
+            ),
+            FeatureGroup(own, self._own_columns),
+        )
 
     def request_features(self, candidates: Candidates) -> NDArray[np.float32]:
-        """(NUM_REQUEST_FEATURES,) of the request as a whole."""
+        """(NUM_REQUEST_FEATURES,) of the request as a whole, named by `REQUEST_FEATURES`."""
         history = candidates.history
-        clicks = self.sources.get("query_clicks")
-        same = near = 0.0
-        if isinstance(clicks, QueryClicks) and candidates.query:
-            clicked, near = clicks.familiarity(candidates.query)
-            same = np.log1p(clicked)
+        known = [source.familiarity(candidates.query) for source in self.sources.values()] if candidates.query else []
+        same = np.log1p(max((clicks for clicks, _ in known), default=0.0))
+        near = max((similarity for _, similarity in known), default=0.0)
         idle = 0.0
         if len(history.ts) and history.ts[-1] > 0 and candidates.now_us:
             idle = np.log1p(max(candidates.now_us - int(history.ts[-1]), 0) / DAY_US)
@@ -313,10 +350,10 @@ class RankingFeatures:
 
     def _clicks(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """(K, 4 NUM_TIME_DECAYS) clicks after the query, after it and similar ones, each followed by all items'."""
-        clicks = self.sources.get("query_clicks")
-        if not isinstance(clicks, QueryClicks):
+        counts = (source.click_counts(candidates.query, ids) for source in self.sources.values())
+        known = next((one for one in counts if one is not None), None)
+        if known is None:
             return np.zeros((len(ids), 4 * NUM_TIME_DECAYS), np.float32)
-        known = clicks.click_counts(candidates.query, ids)
         own_total, votes_total = (
             np.broadcast_to(all_, known.own.shape) for all_ in (known.own_total, known.votes_total)
         )
@@ -378,14 +415,23 @@ class RankingFeatures:
 
     def _term_match_of(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """(K, 1 + NUM_TERM_MATCH) the lexical source's score as it is, and how the titles meet the query's words."""
-        lexical = self.sources.get("lexical")
         found = np.zeros((len(ids), 1 + NUM_TERM_MATCH), np.float32)
-        if isinstance(lexical, Lexical):
-            scores = candidates.scores[: len(ids), list(self.sources).index("lexical")]
-            found[:, 0] = np.nan_to_num(scores)
-            titles = [Title(self.catalogue.title_tokens(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
-            found[:, 1:] = lexical.term_match(candidates.query, titles)
+        titles = [Title(self.catalogue.title_tokens(int(item)), self.catalogue.trigrams(int(item))) for item in ids]
+        for column, source in enumerate(self.sources.values()):
+            matches = source.term_match(candidates.query, titles)
+            if matches is not None:
+                found[:, 0] = np.nan_to_num(candidates.scores[: len(ids), column])
+                found[:, 1:] = matches
         return found
+
+    def _own_columns(self, sets: _Sets) -> list[NDArray[Any]]:
+        """Columns that sources add of their own."""
+        columns: list[NDArray[Any]] = []
+        for source in self.sources.values():
+            if source.feature_names:
+                parts = [source.features(one.query, one.history.item_idx, sets.item_idx[part]) for _, one, part in sets]
+                columns.extend(np.concatenate(parts).T)
+        return columns
 
     def _history(self, sets: _Sets) -> list[NDArray[Any]]:
         history = _Histories.of(sets.requests)
@@ -408,18 +454,6 @@ class RankingFeatures:
         ]
 
     def _affinity(self, item: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        source = self.sources.get("covisitation")
-        found = np.zeros(len(ids), dtype=np.float32)
-        if isinstance(source, Covisitation):
-            neighbours, affinity = source.neighbours(item)
-            if len(neighbours):
-                place, there = _sorted_index(neighbours, ids)
-                found = np.where(there, affinity[place], found)
-        return found
-
-
-def _sorted_index(keys: NDArray[Any], queries: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(n,) index of each query in the keys, of which there is one at least, and (n,) whether it is among them."""
-    order = np.argsort(keys)
-    place = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(order) - 1)]
-    return place, keys[place] == queries
+        """(K,) greatest affinity that a source knows between an item and K candidates."""
+        known = [source.affinities(item, ids) for source in self.sources.values()]
+        return np.max(known, axis=0) if known else np.zeros(len(ids), np.float32)

@@ -30,7 +30,7 @@ from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
 from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
-from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.retriever import NO_HISTORY, BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
@@ -66,6 +66,7 @@ class Recommender:
             self.retriever.sources,
             use_term_match=self.ranker is not None and self.ranker.graded,
         )
+        bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
         self._users = {str(user): row for row, user in enumerate(bundle.users.user_id)}
 
     @classmethod

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.index.dense import Dense
 from txrec.index.fuse import Fused, Fusion, ReservedSlots, fuse
-from txrec.index.popularity import Popularity
 from txrec.index.source import CatalogueUpdate, ChangedItems, Mask, Source, SourceQuery
 from txrec.model.history_features import History, collate
 from txrec.model.item_encoder import ItemFeatures
@@ -150,16 +150,7 @@ class Retriever:
     @property
     def dense(self) -> Dense:
         """The dense source."""
-        source = self.sources["dense"]
-        assert isinstance(source, Dense)
-        return source
-
-    @property
-    def popularity(self) -> Popularity:
-        """The popularity source."""
-        source = self.sources["popularity"]
-        assert isinstance(source, Popularity)
-        return source
+        return cast(Dense, self.sources["dense"])
 
     def retrieve(
         self, retrieval_queries: Sequence[RetrievalQuery], batch_vectors: BatchQueryVectors | None = None
@@ -177,9 +168,9 @@ class Retriever:
         states = self.states(retrieval_queries, batch_vectors or BatchQueryVectors(self.query_encoder))
         encoded = time.perf_counter()
         yield
-        found, timings = yield from self._search(retrieval_queries, states, self.fusion, self.reserved)
-        timings |= {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
-        return found
+        found = yield from self._search(retrieval_queries, states, self.fusion, self.reserved)
+        timings = {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
+        return [replace(one, timings_ms=timings) for one in found]
 
     @torch.inference_mode()
     def states(
@@ -239,9 +230,9 @@ class Retriever:
     ) -> list[Candidates]:
         """Candidates for given (B, D) vectors in place of encoded histories."""
         started = time.perf_counter()
-        found, timings = run_to_completion(self._search(retrieval_queries, states, fusion))
-        timings["search"] = 1e3 * (time.perf_counter() - started)
-        return found
+        found = run_to_completion(self._search(retrieval_queries, states, fusion))
+        timings = {"search": 1e3 * (time.perf_counter() - started)}
+        return [replace(one, timings_ms=timings) for one in found]
 
     def _search(
         self,
@@ -249,30 +240,27 @@ class Retriever:
         states: NDArray[np.float32],
         fusion: Fusion,
         reserved: ReservedSlots | None = None,
-    ) -> Resumable[tuple[list[Candidates], dict[str, float]]]:
-        """Candidates, and the dict of timings that they share."""
+    ) -> Resumable[list[Candidates]]:
+        """Candidates of every query, without timings."""
         k = max(self.num_candidates, *(retrieval_query.request.top_k for retrieval_query in retrieval_queries))
-        asked = SourceQuery(
+        source_query = SourceQuery(
             [q.query for q in retrieval_queries], states, [_items(q.history) for q in retrieval_queries]
         )
         masks = [retrieval_query.mask for retrieval_query in retrieval_queries]
         hits = []
         for source in self.sources.values():
-            hits.append(source.search(asked, k, masks))
+            hits.append(source.search(source_query, k, masks))
             yield
-        timings: dict[str, float] = {}
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
         found = []
         for row, retrieval_query in enumerate(retrieval_queries):
             fused = fuse(hits, row, weights[bool(retrieval_query.query)], k, reserved)
-            found.append(self._candidates(retrieval_query, states[row], fused, timings))
+            found.append(self._candidates(retrieval_query, states[row], fused))
             if len(found) % FUSED_IN_A_STEP == 0:
                 yield
-        return found, timings
+        return found
 
-    def _candidates(
-        self, retrieval_query: RetrievalQuery, state: NDArray[np.float32], fused: Fused, timings: Mapping[str, float]
-    ) -> Candidates:
+    def _candidates(self, retrieval_query: RetrievalQuery, state: NDArray[np.float32], fused: Fused) -> Candidates:
         return Candidates(
             request=retrieval_query.request,
             history=retrieval_query.history,
@@ -286,7 +274,6 @@ class Retriever:
             now_us=retrieval_query.now_us,
             fallback=retrieval_query.fallback,
             notes=retrieval_query.notes,
-            timings_ms=timings,
         )
 
 

@@ -14,10 +14,11 @@ from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.protocol import eval_requests
-from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.index.popularity import Popularity
+from txrec.index.registry import fit_sources
+from txrec.index.source import FitContext
 from txrec.model.history_features import History, collate
 from txrec.recommender import ranking
 from txrec.recommender.catalogue import Catalogue
@@ -140,7 +141,7 @@ def test_a_planted_feature_of_the_future_is_caught(tiny: PreparedData) -> None:
 def ranking_features(log: EventLog, data: PreparedData, recommender: Recommender) -> torch.Tensor:
     """Features of the candidates of the test requests without a search, with everything counted over `log`."""
     settings, vectors = bundles.CONFIG, recommender.retriever.dense.vectors
-    sources = fit_sources(settings.retrieval, data, log, vectors, recommender.ranking_features.item_text)
+    sources = fit_sources(FitContext(settings.retrieval, data, log, vectors, recommender.ranking_features.item_text))
     activity = Activity.fit(log, data.meta.num_items, settings.retrieval.half_life_days)
     ranking_features = RankingFeatures(Catalogue(data.items), activity, vectors, None, sources)
     retriever = Retriever(recommender.bundle.model, recommender.retriever.query_encoder, sources, Fusion(), 30)

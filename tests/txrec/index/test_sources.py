@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,12 @@ from txrec.data.prepared import PreparedData
 from txrec.index import dense
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
-from txrec.index.fit import fit_sources, source_names
 from txrec.index.lexical import Lexical
 from txrec.index.log import EventLog
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
-from txrec.index.source import SourceQuery
+from txrec.index.registry import fit_sources, source_names
+from txrec.index.source import FitContext, OpenContext, SourceQuery
 from txrec.schema import DAY_US, Split
 
 
@@ -231,14 +230,12 @@ def test_a_state_of_zeros_finds_nothing() -> None:
 def test_every_source_answers_alike_after_saving_and_opening(tiny: PreparedData, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(tiny.meta.num_items + 1, 4)).astype(np.float32)
     vectors[0] = 0
-    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, vectors)
+    sources = fit_sources(FitContext(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, vectors))
     assert tuple(sources) == source_names(RetrievalConfig())
     asked = SourceQuery(["lamp", ""], vectors[[3, 4]], [np.array([1, 2], np.int32)] * 2)
     for name, source in sources.items():
         source.save(tmp_path / name)
-        over = {"dense": (vectors,), "new_items": (vectors, vectors), "lexical": (tiny.analyser,)}.get(name, ())
-        kind: Any = type(source)
-        opened = kind.open(tmp_path / name, *over)
+        opened = type(source).open_source(tmp_path / name, OpenContext(vectors, vectors, tiny.analyser))
         before, after = source.search(asked, 10, [None, None]), opened.search(asked, 10, [None, None])
         assert before.item_idx.tolist() == after.item_idx.tolist(), name
         assert np.allclose(before.scores, after.scores), name
@@ -255,7 +252,7 @@ def test_cells_answer_alike_after_saving_and_opening(tmp_path: Path) -> None:
 
 def test_the_query_of_a_kind_proposes_that_kind(tiny: PreparedData) -> None:
     vectors = np.zeros((tiny.meta.num_items + 1, 4), np.float32)
-    sources = fit_sources(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, None)
+    sources = fit_sources(FitContext(RetrievalConfig(), tiny, EventLog.before(tiny, Split.TEST), vectors, None))
     asked = SourceQuery([KINDS[2]], np.zeros((1, 4), np.float32), [np.empty(0, np.int32)])
     for name in ("lexical", "query_clicks"):
         ids = sources[name].search(asked, 5, [None]).item_idx[0]

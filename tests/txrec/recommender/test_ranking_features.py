@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from txrec.model.history_features import History
-from txrec.recommender.ranking_features import BY_VECTORS
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
 from txrec.schema import EventKind
@@ -21,7 +20,7 @@ def test_learnt_columns_are_those_that_other_vectors_would_change(tiny_bundle: P
     features = ranking_features.compute([found], [20])
     assert features.shape == (20, ranking_features.num_features)
     ranks, scores = found.ranks.copy(), found.scores.copy()
-    for column in [column for column, name in enumerate(ranking_features.sources) if name in BY_VECTORS]:
+    for column in [column for column, source in enumerate(ranking_features.sources.values()) if source.model_derived]:
         ranks[:, column], scores[:, column] = 0, np.nan
     text = None if ranking_features.item_text is None else -ranking_features.item_text
     other = replace(ranking_features, item_vectors=-ranking_features.item_vectors, item_text=text)

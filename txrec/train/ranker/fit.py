@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.fit import fit_sources
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
-from txrec.index.new_items import NAME as NEW_ITEMS
-from txrec.index.new_items import NewItems, reserved_slots
+from txrec.index.new_items import reserved_slots
+from txrec.index.registry import fit_sources
+from txrec.index.source import FitContext
 from txrec.model.history_features import NEW_SEARCH_US
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.model.retrieval import RetrievalModel
@@ -47,7 +47,7 @@ from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision, Ranking
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.ranking import batch as candidate_batch
-from txrec.recommender.ranking_features import Activity, RankingFeatures
+from txrec.recommender.ranking_features import REQUEST_FEATURES, Activity, RankingFeatures
 from txrec.recommender.retriever import QueryEncoder, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Request
 from txrec.schema import PAD, EventKind, Split
@@ -100,7 +100,8 @@ def fit_ranker(
     progress("fitting sources", 1, 2)
     retriever, ranking_features = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
-    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision)
+    names = (*ranking_features.names, *REQUEST_FEATURES)
+    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +117,11 @@ class _Parts:
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
 
     def ranked(self, retriever: Retriever) -> RankerConfig:
-        """The ranker's section; new_items that have places are seen on top of its candidates, at nobody's cost."""
-        cfg, new_items, places = self.config.ranker, retriever.sources.get(NEW_ITEMS), retriever.reserved
-        if places is None or not isinstance(new_items, NewItems) or not len(new_items.item_idx):
+        """The ranker's section; items in reserved slots come on top of the candidates that it ranks."""
+        cfg, reserved = self.config.ranker, retriever.reserved
+        if reserved is None:
             return cfg
-        more = min(places.count, len(new_items.item_idx))
+        more = min(reserved.count, retriever.sources[retriever.names[reserved.column]].num_reservable)
         return cfg.model_copy(update={"num_candidates": cfg.num_candidates + more})
 
     def before(
@@ -139,7 +140,7 @@ class _Parts:
         log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item_idx])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
-        sources = fit_sources(cfg, data, log, vectors, self.item_text, later)
+        sources = fit_sources(FitContext(cfg, data, log, vectors, self.item_text, later))
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)

@@ -1,0 +1,48 @@
+"""Registry of candidate sources: their classes by the name that `retrieval.sources` and bundles use.
+
+A source is one file with a subclass of `txrec.index.source.Source` and its line here. A program that uses the library
+may add its own to `SOURCES` before it fits or opens bundles.
+"""
+
+import difflib
+
+from txrec.config import RetrievalConfig
+from txrec.errors import ConfigError
+from txrec.index.covisitation import Covisitation
+from txrec.index.dense import Dense
+from txrec.index.lexical import Lexical
+from txrec.index.new_items import NewItems
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
+from txrec.index.source import FitContext, Source
+
+SOURCES: dict[str, type[Source]] = {
+    "dense": Dense,
+    "lexical": Lexical,
+    "query_clicks": QueryClicks,
+    "covisitation": Covisitation,
+    "popularity": Popularity,
+    "new_items": NewItems,
+}
+
+
+def source_names(cfg: RetrievalConfig) -> tuple[str, ...]:
+    """The configured sources; dense and popularity always take part: vectors are needed and slates must be filled.
+
+    Raises:
+        ConfigError: a name that no registered source has.
+    """
+    names = tuple(dict.fromkeys([*cfg.sources, "dense", "popularity"]))
+    for name in names:
+        if name not in SOURCES:
+            nearest = difflib.get_close_matches(name, SOURCES, 1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ConfigError(
+                f"retrieval.sources: no candidate source is called {name!r}; expected {', '.join(SOURCES)}{hint}"
+            )
+    return names
+
+
+def fit_sources(context: FitContext) -> dict[str, Source]:
+    """The configured sources by name, fitted, in order of trust."""
+    return {name: SOURCES[name].fit_source(context) for name in source_names(context.config)}
