@@ -26,6 +26,7 @@ from pipelines.records import Records
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import StageError, TxrecError
+from txrec.index.registry import source_names
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
 from txrec.recommender import bundle
@@ -82,7 +83,9 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     Raises:
         StageError: an earlier stage is missing.
         TrainingError: nothing to learn from, or the loss is no longer a number.
+        ConfigError: `retrieval.sources` names a source that does not exist; said before anything is trained.
     """
+    source_names(config.retrieval)
     data = PreparedData.open(config.data_dir)
     text_dir = text_folder(config)
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER

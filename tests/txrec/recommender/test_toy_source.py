@@ -42,7 +42,7 @@ class StaffPicks(Source):
         (path / "picks.json").write_text(json.dumps(self.picks.tolist()), encoding="utf-8")
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
-        scores = 1.0 - np.arange(len(self.picks), dtype=np.float32) / 10
+        scores = (1.0 - np.arange(len(self.picks)) / 10).astype(np.float32)
         rows: list[Scored] = [best(self.picks, scores, k, mask) for mask in allowed]
         return Hits.stack(rows, k)
 
@@ -100,7 +100,7 @@ def test_the_ranker_reads_the_named_columns_of_a_source_from_outside(recommender
 
 
 def test_a_source_that_is_not_registered_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'popularty'; expected dense, .*; did you mean 'popularity'"):
+    with pytest.raises(ConfigError, match=r"'popularty'; expected dense, .*; did you mean 'popularity'"):
         source_names(RetrievalConfig(sources=("dense", "popularty")))
 
 
@@ -114,5 +114,5 @@ def test_a_bundle_whose_features_have_other_names_is_refused_with_the_names(reco
     names[names.index("weight")] = "price"
     names[0], names[1] = names[1], names[0]
     object.__setattr__(bundle, "manifest", bundle.manifest.model_copy(update={"features": tuple(names)}))
-    with pytest.raises(BundleError, match="in another order: dense.proposed where retrieval_order is expected"):
+    with pytest.raises(BundleError, match=r"in another order: dense\.proposed where retrieval_order is expected"):
         Recommender(bundle)
