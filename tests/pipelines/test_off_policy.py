@@ -36,7 +36,7 @@ def served(folder: Path, bundle: Path, slates: int = 400, bounds: Bounds = BOUND
         order, record = explore([0.5, 0.4, 0.3], [0.0] * 3, bounds, rng)
         shown, ts = tuple(items[place] for place in order), START + number * 7_200_000_000
         scores = tuple((0.5, 0.4, 0.3)[place] for place in order)
-        liked = recommender.rank_items(items, Request(query="lamp", now_us=ts)).items[0].item_id
+        liked = recommender.rank_items(list(items), Request(query="lamp", now_us=ts)).items[0].item_id
         impressions.append(Impression(f"r{number}", ts, "production", "v1", shown, scores, f"new{number}", "lamp"))
         if record is not None:
             impressions[-1] = replace(impressions[-1], exploration=record.to_json())

@@ -43,13 +43,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
-        select = self._selector.select
+        selector: Any = vars(self)["_selector"]
+        select = selector.select
 
         def jump(timeout: float | None = None) -> Any:
             self._now_s += timeout or 0.0
             return select(0)
 
-        self._selector.select = jump
+        selector.select = jump
 
     def time(self) -> float:
         return self._now_s

@@ -1,6 +1,7 @@
 """Suggestions over HTTP: completions, the user's own searches, blocked words, live products, with two replicas."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -28,7 +29,7 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TestClient
     return clients
 
 
-def texts(client: TestClient, q: str, **more: object) -> list[str]:
+def texts(client: TestClient, q: str, **more: Any) -> list[str]:
     with client:  # one event loop for both calls: the first starts the refresh that the second sees
         client.get("/v1/suggest", params={"q": q})
         client.get("/v1/suggest", params={"q": q})
@@ -76,6 +77,6 @@ def test_a_new_product_completes_on_every_replica(replicas: list[TestClient]) ->
 @pytest.mark.parametrize(
     ("params", "field"), [({"limit": 0}, "limit"), ({"q": "x" * 300}, "q"), ({"user_id": ""}, "user_id")]
 )
-def test_a_bad_parameter_is_refused_by_name(replicas: list[TestClient], params: dict[str, object], field: str) -> None:
+def test_a_bad_parameter_is_refused_by_name(replicas: list[TestClient], params: dict[str, Any], field: str) -> None:
     reply = replicas[0].get("/v1/suggest", params=params)
     assert (reply.status_code, reply.json()["error"]["field"]) == (422, field)
