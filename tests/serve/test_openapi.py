@@ -1,6 +1,7 @@
 """Generated requests against the OpenAPI document: no 5xx, no answer that it does not describe."""
 
 import hypothesis
+import pytest
 import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -17,6 +18,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(LocalService(*open_fake())))
 
 
+@pytest.mark.slow
 @schema.parametrize()
 @hypothesis.settings(
     max_examples=25, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), deadline=None

@@ -41,6 +41,7 @@ def test_a_lost_event_stops_the_preparation(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "runs" / "bench" / "data" / "meta.json").exists()
 
 
+@pytest.mark.slow
 def test_the_sums_are_checked_without_assertions_too(tmp_path: Path) -> None:
     _log(tmp_path)
     command = [sys.executable, "-O", "-c", LOSE, str(tmp_path)]

@@ -198,6 +198,7 @@ CELL = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     lines=st.lists(

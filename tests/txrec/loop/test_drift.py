@@ -63,6 +63,7 @@ def test_psi_is_zero_for_the_same_mix_and_the_textbook_value_for_another() -> No
     assert psi(np.array([3e6, 7e6]), np.array([2e6, 8e6])) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_false_alarms_of_all_figures_together_are_as_rare_as_stated() -> None:
     rng = np.random.default_rng(0)
     layout = Layout(("a", "b"), {"share of b": Ratio("b", "a")}, {"mix": "m:"})

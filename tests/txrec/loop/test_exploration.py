@@ -27,6 +27,7 @@ def enumerated(utility: np.ndarray, bounds: Bounds) -> dict[tuple[int, ...], flo
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [BOUNDS, Bounds(share=1.0, num_places=3, pool=5, temperature=0.4), Bounds(0.0)])
 def test_propensities_are_those_of_enumeration(bounds: Bounds) -> None:
     utility = utilities(SCORES, bounds)
@@ -51,6 +52,7 @@ def test_ranks_are_exact_for_very_unequal_products() -> None:
     assert not ranks[3].any()
 
 
+@pytest.mark.slow
 def test_what_is_drawn_has_the_frequencies_of_its_propensities() -> None:
     utility = np.tile(utilities(SCORES[:1], BOUNDS), (40_000, 1))
     found = draw(utility, BOUNDS, np.random.default_rng(0))

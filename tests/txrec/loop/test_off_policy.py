@@ -60,6 +60,7 @@ def test_the_interval_holds_the_true_value_as_often_as_it_says(logs: list[SlateL
     assert all(not run.refusal for run in runs)
 
 
+@pytest.mark.slow
 def test_assumptions_that_hold_make_intervals_narrower(logs: list[SlateLog]) -> None:
     widths = [np.mean([(one := estimate(log, name)).high - one.low for log in logs[:20]]) for name in ALL]
     assert widths[0] > widths[1] > widths[2] > widths[3]

@@ -57,6 +57,7 @@ def test_what_was_shown_for_a_search_ends_with_the_next_search_or_half_an_hour_l
     assert [shown_items(asked, sequences, row).tolist() for row in range(len(asked))] == [[3, 4], [5]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("searched", "num_new", "hides"), [(True, 0, True), (True, 1_000, False), (False, 0, False)])
 def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: bool, num_new: int, hides: bool

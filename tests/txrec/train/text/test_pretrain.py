@@ -83,6 +83,7 @@ def test_an_anchor_draws_its_own_hard_negatives_and_none_where_it_has_none() -> 
     assert (drawn[50:] == -1).all()
 
 
+@pytest.mark.slow
 def test_hard_negatives_take_part_in_training_and_in_resuming(tiny: PreparedData, tmp_path: Path) -> None:
     cfg = SHORT.model_copy(update={"hard_negatives": 2, "masked_epochs": 0})
     texts = Corpus.of(tiny, cfg)
@@ -146,6 +147,7 @@ def test_a_typo_is_one_small_edit_and_short_texts_are_spared() -> None:
     assert pretrain.add_typo("ps3", rng) == "ps3"
 
 
+@pytest.mark.slow
 def test_training_brings_queries_near_their_products(tiny: PreparedData) -> None:
     trainer = _trainer(tiny, SHORT.model_copy(update={"contrastive_epochs": 20}))
     trainer.run()
