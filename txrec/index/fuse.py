@@ -16,6 +16,7 @@ from txrec.index.source import Hits, bound, descending
 
 RANK_OFFSET = 10.0
 """Added to every rank: the larger, the less the first places matter."""
+NO_PLACES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -57,52 +58,104 @@ def fuse(
     hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: ReservedSlots | None = None
 ) -> Fused:
     """Merges row `row` of every source's hits; ties go to the lower id."""
-    counts = [found.counts[row] for found in hits]
-    own = [slice(end - count, end) for end, count in zip(accumulate(counts), counts, strict=True)]  # of each source
-    ids = np.concatenate([found.item_idx[row, :count] for found, count in zip(hits, counts, strict=True)])
-    ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])
-    scores = np.concatenate([found.scores[row, :count] for found, count in zip(hits, counts, strict=True)])
-    place = _places(ids)
-    fused = np.zeros(len(ids), np.float32)  # where an item's place is; nothing elsewhere
-    for part, weight in zip(own, _floored(weights), strict=True):
-        fused[place[part]] += weight / (RANK_OFFSET + ranks[part])
-    least = bound(fused, k) if len(ids) > k else 0.0
-    kept = (fused >= least) & (fused > 0)
-    if reserved is not None:  # those that reach the k-th, and who has a place for certain
-        kept[place[own[reserved.column]][: reserved.count]] = True
-    order = np.flatnonzero(kept)
-    order = order[descending(ids[order], fused[order])]
+    proposals = _Proposals.of(hits, row)
+    fused = rrf_scores(proposals, weights)
+    first = proposals.of_source(reserved.column)[: reserved.count] if reserved is not None else NO_PLACES
+    order = top_k(proposals.item_idx, fused, k, first)
     if reserved is not None:
-        within = min(reserved.within, k)
-        promised = np.zeros(len(ids), np.bool_)
-        promised[place[own[reserved.column]][: min(reserved.count, within)]] = True
-        order = keep_slots(order, promised[order], within)
-        fused[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than what follows
+        order, fused = apply_reserved(order, fused, first, min(reserved.within, k))
     order = order[:k]
-    candidate = np.full(len(ids), len(order))  # one more than there are, for all that is left out
+    num_sources = len(proposals.counts)
+    candidate = np.full(len(proposals.item_idx), len(order))  # one more than there are, for all that is left out
     candidate[order] = np.arange(len(order))
-    cell = candidate[place] * len(hits) + np.repeat(np.arange(len(hits)), counts)
+    cell = candidate[proposals.place] * num_sources + np.repeat(np.arange(num_sources), proposals.counts)
+    shape = (len(order), num_sources)
     return Fused(
-        ids[order],
+        proposals.item_idx[order],
         fused[order],
-        _table(cell, scores, (len(order), len(hits)), np.nan),
-        _table(cell, ranks, (len(order), len(hits)), 0),
+        _table(cell, proposals.scores, shape, np.nan),
+        _table(cell, proposals.ranks, shape, 0),
     )
 
 
-def keep_slots(order: NDArray[np.int64], promised: NDArray[np.bool_], within: int) -> NDArray[np.int64]:
-    """The order with all that is promised a place among the first `within`; nothing else overtakes anything.
+@dataclass(frozen=True, eq=False)
+class _Proposals:
+    """P proposals for one request, source by source; an item that several sources propose has one place."""
+
+    item_idx: NDArray[np.int32]  # (P,)
+    scores: NDArray[np.float32]  # (P,)
+    ranks: NDArray[np.int32]  # (P,) 1-based, within the source
+    place: NDArray[np.int64]  # (P,) index of the one proposal that stands for all of the item
+    counts: Sequence[int]  # (S,) proposals per source
+
+    @classmethod
+    def of(cls, hits: Sequence[Hits], row: int) -> "_Proposals":
+        """Proposals in row `row` of every source's hits."""
+        counts = [found.counts[row] for found in hits]
+        item_idx = np.concatenate([one.item_idx[row, :count] for one, count in zip(hits, counts, strict=True)])
+        scores = np.concatenate([one.scores[row, :count] for one, count in zip(hits, counts, strict=True)])
+        ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])
+        return cls(item_idx, scores, ranks, _places(item_idx), counts)
+
+    def of_source(self, column: int) -> NDArray[np.int64]:
+        """Places of one source's proposals, best first."""
+        start = sum(self.counts[:column])
+        return self.place[start : start + self.counts[column]]
+
+
+def rrf_scores(proposals: _Proposals, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(P,) weighted reciprocal rank sums at the items' places; 0 elsewhere."""
+    fused = np.zeros(len(proposals.item_idx), np.float32)
+    ends = accumulate(proposals.counts)
+    for end, count, weight in zip(ends, proposals.counts, _floored(weights), strict=True):
+        own = slice(end - count, end)
+        fused[proposals.place[own]] += weight / (RANK_OFFSET + proposals.ranks[own])
+    return fused
+
+
+def top_k(
+    item_idx: NDArray[np.int32], fused: NDArray[np.float32], k: int, kept_too: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Places by fused score, highest first, ties by item: all that reach the k-th score, and those in `kept_too`."""
+    least = bound(fused, k) if len(item_idx) > k else 0.0
+    kept = (fused >= least) & (fused > 0)
+    kept[kept_too] = True
+    order = np.flatnonzero(kept)
+    return order[descending(item_idx[order], fused[order])]
+
+
+def apply_reserved(
+    order: NDArray[np.int64], fused: NDArray[np.float32], reserved: NDArray[np.int64], within: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The order with reserved items among its first `within` places, and scores that fall along it.
+
+    Args:
+        order: places, best first.
+        fused: (P,) their scores.
+        reserved: places of the items with reserved slots, best first; the first `within` of them count.
+        within: size of the head that holds the slots.
+    """
+    guaranteed = np.zeros(len(fused), np.bool_)
+    guaranteed[reserved[:within]] = True
+    order = keep_slots(order, guaranteed[order], within)
+    raised = fused.copy()
+    raised[order] = np.maximum.accumulate(fused[order][::-1])[::-1]  # never less than the next one's
+    return order, raised
+
+
+def keep_slots(order: NDArray[np.int64], guaranteed: NDArray[np.bool_], within: int) -> NDArray[np.int64]:
+    """The order with all guaranteed places among the first `within`; nothing else overtakes anything.
 
     Args:
         order: best first.
-        promised: which of them, in that order; at most `within`.
-        within: places.
+        guaranteed: which of them are guaranteed, in that order; at most `within`.
+        within: size of the head that holds them.
     """
-    late = promised[within:]
+    late = guaranteed[within:]
     if not late.any():
         return order
     head, rest = order[:within], order[within:]
-    others = np.flatnonzero(~promised[:within])
+    others = np.flatnonzero(~guaranteed[:within])
     stays = np.ones(within, np.bool_)
     stays[others[len(others) - int(late.sum()) :]] = False
     return np.concatenate([head[stays], rest[late], head[~stays], rest[~late]])
