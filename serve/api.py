@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
+from serve.placements import Placement
 from txrec.index.filters import Filters
 from txrec.recommender.rules.types import Rule
 
@@ -300,6 +301,20 @@ class ItemsReply(Reply):
     """Products changed."""
     change: int
     """Number of the last change."""
+
+
+class PlacementsReply(Reply):
+    """Placements, by name."""
+
+    placements: dict[str, Placement]
+    """Name = defaults."""
+
+
+class PlacementDeletedReply(Reply):
+    """A placement is removed."""
+
+    name: str
+    """Its name."""
 
 
 class SuggestionReply(Reply):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from serve.event_log import EventLog
+from serve.placements import Placements
 from serve.types import Service
 from txrec.config import ServeConfig
 
@@ -21,3 +22,4 @@ def of_app(name: str) -> Any:
 ServiceDep = Annotated[Service, of_app("service")]
 ConfigDep = Annotated[ServeConfig, of_app("config")]
 EventLogDep = Annotated[EventLog, of_app("event_log")]
+PlacementsDep = Annotated[Placements, of_app("placements")]

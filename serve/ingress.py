@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from serve import problems, suggester
+from serve import placements, problems, suggester
 from serve.event_log import EventLog
 from serve.exploration import Explorer
 from serve.impressions import Impressions
@@ -16,6 +16,7 @@ from serve.keys import Keys
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
 from serve.routers import events, health, items, models, rules, slates, suggest, users
+from serve.routers import placements as placements_router
 from serve.rules import KIND
 from serve.switch import Switch
 from serve.types import Service
@@ -43,6 +44,7 @@ class Components:
         journal: keeps live changes of products.
         keys: API keys; without any, no key is needed.
         rules: keeps merchandising rules.
+        placements: keeps placements.
         suggestions: keeps the blocked words of suggestions.
         switch: changes the served models; None = there is one bundle for good.
         metrics: figures, of which the service may count some.
@@ -53,6 +55,7 @@ class Components:
     journal: ItemJournal = field(default_factory=SqliteJournal)
     keys: Keys = field(default_factory=Keys)
     rules: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=KIND))
+    placements: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=placements.KIND))
     suggestions: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=suggester.KIND))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)
@@ -78,8 +81,9 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.products = items.LiveProducts(parts.journal, service)
     app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.suggester = suggester.Suggester(service, app.state.event_log, parts.suggestions)
+    app.state.placements = placements.Placements(parts.placements, placements.read_file(config.placements_file))
     app.state.versions = models.ServedVersions(parts.switch or Switch(None, config), service, parts.store)
-    for resource in (slates, suggest, rules, users, events, items, models, health):
+    for resource in (slates, suggest, rules, placements_router, users, events, items, models, health):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)

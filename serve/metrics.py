@@ -51,6 +51,12 @@ class Metrics:
             ["replica", "version", "variant"],
             registry=self._registry,
         )
+        self._placements = Counter(
+            "txrec_placement_slates",
+            "Slates by placement; `other` = one without defaults, `none` = not named.",
+            ["replica", "placement"],
+            registry=self._registry,
+        )
         self._rules = Counter(
             "txrec_rule_effects",
             "Effects of merchandising rules on slates, by their type.",
@@ -92,6 +98,10 @@ class Metrics:
             self._rules.labels(self._replica, effect).inc()
         self._model.clear()
         self._model.labels(self._replica, answer.model_version).set(1)
+
+    def placement(self, name: str) -> None:
+        """Counts a slate of a placement."""
+        self._placements.labels(self._replica, name).inc()
 
     def batch(self, kind: str, size: int) -> None:
         """Observes the size of a batch."""

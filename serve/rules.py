@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from serve.logs import log
-from serve.types import ProductCheck, ServingRequest, SupportsRecommend
+from serve.types import ProductCheck, ServedCatalogue, ServingRequest, SupportsRecommend
 from txrec.errors import RequestError
 from txrec.online.documents import Documents
-from txrec.recommender.rules.application import ActiveRules, RuleBook
+from txrec.recommender.rules.application import ActiveRules, RuleBook, slate_items
 from txrec.recommender.rules.matching import RuleContext, RuleIndex
 from txrec.recommender.rules.types import Products, Rule
 from txrec.recommender.types import Request, Slate
@@ -39,15 +39,26 @@ class RuledRequest:
         sent: the request as it was sent, with its history.
         prepared: the request to retrieve for.
         rules: the rules that act; None = none.
+        fallback_items: products that fill a slate that is too short.
+        catalogue: knows them.
     """
 
     sent: Request
     prepared: Request
     rules: ActiveRules | None
+    fallback_items: tuple[str, ...]
+    catalogue: ServedCatalogue
 
     def finish(self, slate: Slate) -> Slate:
-        """The slate after the effects of the rules."""
-        return self.rules.apply(slate, self.sent) if self.rules else slate
+        """The slate after the effects of the rules, filled up with fallback products."""
+        ruled = self.rules.apply(slate, self.sent) if self.rules else slate
+        missing = self.sent.top_k - len(ruled.items)
+        if not self.fallback_items or missing <= 0:
+            return ruled
+        present = {item.item_id for item in ruled.items}
+        others = [item_id for item_id in self.fallback_items if item_id not in present]
+        filling = slate_items(self.catalogue, others, replace(self.sent, blocked=self.prepared.blocked), "fallback")
+        return replace(ruled, items=(*ruled.items, *filling[:missing]))
 
 
 def prepare(
@@ -66,8 +77,9 @@ def prepare(
         recommender: will answer it.
         clock: seconds since 1970 UTC.
     """
+    catalogue, fallback_items = recommender.catalogue, serving.fallback_items
     if not serving.use_rules or not book.index.rules:
-        return RuledRequest(request, request, None)
+        return RuledRequest(request, request, None, fallback_items, catalogue)
     context = RuleContext(
         query=normalise(request.query or ""),
         categories=frozenset(normalise(name) for name in request.filters.category) if request.filters else frozenset(),
@@ -75,8 +87,9 @@ def prepare(
         segments=frozenset(serving.segments),
         now_us=request.now_us or int(clock() * 1e6),
     )
-    rules = book.match(context, recommender.catalogue)
-    return RuledRequest(request, rules.prepare(request, recommender.num_ranked) if rules else request, rules)
+    rules = book.match(context, catalogue)
+    prepared = rules.prepare(request, recommender.num_ranked) if rules else request
+    return RuledRequest(request, prepared, rules, fallback_items, catalogue)
 
 
 def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: SupportsRecommend) -> Slate:

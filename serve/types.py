@@ -51,6 +51,7 @@ class ServingRequest:
         placement: name of the place where the slate is shown, empty = unknown.
         segments: segments of the user.
         use_rules: whether merchandising rules act.
+        fallback_items: products that fill a slate that is too short.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
     """
@@ -63,6 +64,7 @@ class ServingRequest:
     placement: str = ""
     segments: tuple[str, ...] = ()
     use_rules: bool = True
+    fallback_items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

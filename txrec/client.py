@@ -144,6 +144,18 @@ class Endpoints(ABC, Generic[R]):
         """Replaces the words that no suggestion may hold."""
         return self._send("PUT", "/v1/suggest/blocked", {"words": list(words)})
 
+    def placements(self) -> R:
+        """All placements with their defaults."""
+        return self._send("GET", "/v1/placements")
+
+    def put_placement(self, name: str, **defaults: Any) -> R:
+        """Adds or replaces a placement."""
+        return self._send("PUT", f"/v1/placements/{path_id(name)}", defaults)
+
+    def delete_placement(self, name: str) -> R:
+        """Removes a placement that was put over HTTP."""
+        return self._send("DELETE", f"/v1/placements/{path_id(name)}")
+
     def rules(self) -> R:
         """All merchandising rules."""
         return self._send("GET", "/v1/rules")

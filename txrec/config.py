@@ -512,6 +512,8 @@ class ServeConfig(Section):
     one second's worth; more is answered 429 with Retry-After. 0 = as many as it likes."""
     body_timeout_s: float = Field(10.0, gt=0)
     """A request whose body takes longer to arrive is answered 408."""
+    placements_file: str = ""
+    """TOML file with the defaults of placements, a table per placement; empty = only those put over HTTP."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
     exploration: ExplorationConfig = ExplorationConfig()

@@ -9,6 +9,7 @@ from serve import api
 from serve.access import requires
 from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
 from serve.event_log import EventLog, check_event
+from serve.placements import Placement, with_defaults
 from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
 from txrec.config import ServeConfig
@@ -28,8 +29,10 @@ async def recommend(
 
     An unknown user without session or query gets popular products and `fallback: "unknown_user"`.
     """
+    placement = await _placement(body, request)
+    body = with_defaults(body, placement)
     check_limits(config, body.query, body.top_k)
-    return await _personal(body, request, service, event_log)
+    return await _personal(body, request, service, event_log, placement)
 
 
 @router.post("/search", summary="Products for a search")
@@ -39,12 +42,26 @@ async def search(
     """The same as `recommend` with a query, which is required here."""
     if not body.query.strip():
         raise RequestError("query", "is blank; expected a search text")
+    placement = await _placement(body, request)
+    body = with_defaults(body, placement)
     check_limits(config, body.query, body.top_k)
-    return await _personal(body, request, service, event_log)
+    return await _personal(body, request, service, event_log, placement)
+
+
+async def _placement(body: api.SlateRequest, request: Request) -> Placement | None:
+    """The placement that a request names; counts its slate."""
+    placement: Placement | None = await request.app.state.placements.find(body.placement)
+    name = "none" if body.placement is None else "other" if placement is None else body.placement
+    request.app.state.metrics.placement(name)
+    return placement
 
 
 async def _personal(
-    body: api.RecommendRequest | api.SearchRequest, request: Request, service: Service, event_log: EventLog
+    body: api.RecommendRequest | api.SearchRequest,
+    request: Request,
+    service: Service,
+    event_log: EventLog,
+    placement: Placement | None,
 ) -> api.SlateReply:
     live, fallback = await _live_history(event_log, body)
     serving = ServingRequest(
@@ -67,16 +84,19 @@ async def _personal(
         placement=body.placement or "",
         segments=body.segments,
         use_rules=body.rules,
+        fallback_items=placement.fallback_items if placement else (),
     )
     answer = await service.recommend(serving)
     slate, record = request.app.state.explorer.apply(answer.slate)
     reply = _reply(replace(answer, slate=slate), request, body.explain, fallback)
-    return _log_impression(reply, request, body.user_id, body.query, record)
+    return _log_impression(reply, request, body, record)
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
 async def similar(body: api.SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> api.SlateReply:
     """By users' behaviour and by text."""
+    placement = await _placement(body, request)
+    body = with_defaults(body, placement)
     check_limits(config, None, body.top_k)
     serving = ServingRequest(
         types.Request(top_k=body.top_k, filters=body.filters, explain=body.explain),
@@ -85,9 +105,10 @@ async def similar(body: api.SimilarRequest, request: Request, service: ServiceDe
         placement=body.placement or "",
         segments=body.segments,
         use_rules=body.rules,
+        fallback_items=placement.fallback_items if placement else (),
     )
     answer = await service.similar(body.item_id, serving)
-    return _log_impression(_reply(answer, request, body.explain), request)
+    return _log_impression(_reply(answer, request, body.explain), request, body)
 
 
 @router.post("/rank", summary="The caller's own list in order")
@@ -110,7 +131,7 @@ async def rank(
         request_id=request.state.request_id,
     )
     reply = _reply(await service.rank(body.items, serving), request, body.explain, fallback)
-    return _log_impression(reply, request, body.user_id, body.query)
+    return _log_impression(reply, request, body)
 
 
 def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
@@ -164,8 +185,7 @@ def _rollout_key(user_id: str | None, request: Request) -> str:
 def _log_impression(
     reply: api.SlateReply,
     request: Request,
-    user_id: str | None = None,
-    query: str | None = None,
+    body: api.SlateRequest | api.RankRequest,
     exploration: Record | None = None,
 ) -> api.SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
@@ -177,12 +197,13 @@ def _log_impression(
             model_version=reply.model_version,
             item_ids=tuple(item.item_id for item in reply.items),
             scores=tuple(item.score for item in reply.items),
-            user_id=user_id,
-            query=query,
+            user_id=getattr(body, "user_id", None),
+            query=getattr(body, "query", None),
             fallback=reply.fallback,
             took_ms=reply.took_ms,
             sources=tuple(item.source for item in reply.items),
             exploration=exploration.to_json() if exploration else None,
+            placement=getattr(body, "placement", None),
         )
     )
     return reply

@@ -25,6 +25,7 @@ def metrics() -> Metrics:
         "unknown_user",
     )
     metrics.events(2, 1)
+    metrics.placement("home")
     metrics.batch("slates", 5)
     return metrics
 
@@ -48,6 +49,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_slates_total", version="v1", variant="canary") == 1
     assert value(metrics, "txrec_rule_effects_total", effect="pin") == 1
+    assert value(metrics, "txrec_placement_slates_total", placement="home") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
     assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3
     assert value(metrics, "txrec_cache_misses_total", cache="query_vectors") == 1

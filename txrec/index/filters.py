@@ -63,6 +63,35 @@ class Filters(BaseModel):
         return self
 
 
+def as_expression(filters: Filters) -> Condition | And | Or | Not | None:
+    """All conditions except `available` as one expression; None without conditions."""
+    parts: list[Condition | And | Or | Not] = []
+    for field, values in (("category", filters.category), ("brand", filters.brand), *filters.attributes.items()):
+        if values:
+            parts.append(Condition(field=field, any_of=values))
+    if filters.price is not None:
+        price = filters.price
+        parts.append(Condition(field="price", gte=price.min or 0.0, lte=price.max))
+    if filters.where is not None:
+        parts.append(filters.where)
+    if len(parts) > 1:
+        return And(parts=tuple(parts))
+    return parts[0] if parts else None
+
+
+def joined(first: Filters | None, second: Filters | None) -> Filters | None:
+    """Filters that products fulfil if they fulfil both; None where both are absent."""
+    if first is None or second is None:
+        return first or second
+    expression = as_expression(first)
+    if expression is None:
+        where = second.where
+    else:
+        where = expression if second.where is None else And(parts=(expression, second.where))
+    available = first.available if second.available is None else second.available
+    return second.model_copy(update={"where": where, "available": available})
+
+
 @dataclass(frozen=True, eq=False)
 class Postings:
     """Value -> ids of the items that carry it, as one flat array."""

@@ -32,6 +32,7 @@ IMPRESSIONS = pa.schema(
         pa.field("took_ms", pa.float32()),  # time to the answer; null of a shadow slate
         pa.field("sources", pa.list_(pa.string())),  # candidate source of each item, in the same order
         pa.field("exploration", pa.string()),  # txrec.loop.exploration_log.Record as JSON; null where none was possible
+        pa.field("placement", pa.string()),  # name of the place; null = the request named none
     ]
 )
 
@@ -54,6 +55,7 @@ class Impression:
         took_ms: time to the answer, milliseconds.
         sources: candidate source of each item, in the same order; empty = unknown.
         exploration: how exploration made the slate, as JSON; None where it could not have changed it.
+        placement: name of the place where the slate is shown; None = the request named none.
     """
 
     request_id: str
@@ -69,6 +71,7 @@ class Impression:
     took_ms: float | None = None
     sources: tuple[str, ...] = ()
     exploration: str | None = None
+    placement: str | None = None
 
 
 @dataclass(frozen=True)

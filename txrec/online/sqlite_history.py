@@ -59,18 +59,18 @@ SELECT user_id, ts, event, item_id, query, session_id, request_id, value FROM ev
 _LOG_IMPRESSION = """
 INSERT OR IGNORE INTO impressions (
     request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
-    took_ms, sources, exploration
+    took_ms, sources, exploration, placement
 )
 SELECT :request_id, :variant, :ts, :user_id, :model_version, :query, :fallback, :item_ids, :scores, :overlap,
-    :took_ms, :sources, :exploration
+    :took_ms, :sources, :exploration, :placement
 WHERE :user_id IS NULL OR :user_id NOT IN (SELECT user_id FROM forgotten)
 """
 _IMPRESSIONS_SINCE = """
 SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
-    took_ms, sources, exploration
+    took_ms, sources, exploration, placement
 FROM impressions WHERE ts >= ? ORDER BY ts, request_id, variant
 """
-_ADDED_COLUMNS = {"took_ms": "REAL", "sources": "TEXT", "exploration": "TEXT"}
+_ADDED_COLUMNS = {"took_ms": "REAL", "sources": "TEXT", "exploration": "TEXT", "placement": "TEXT"}
 """Columns of impressions that files of earlier versions do not have."""
 _SHADOW = "SELECT count(*), avg(overlap) FROM impressions WHERE variant = 'shadow' AND model_version = ?"
 

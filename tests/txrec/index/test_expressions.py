@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from txrec import schema
 from txrec.errors import RequestError
 from txrec.index.expressions import And, Condition, Not, Or, parse
-from txrec.index.filters import FilterIndex, Filters
+from txrec.index.filters import FilterIndex, Filters, PriceRange, joined
 
 ROWS: list[dict[str, Any]] = [
     {"brand": "Acme", "category": ["home", "lamps"], "price": 10.0, "attributes": [("colour", "Red"), ("watt", "40")]},
@@ -106,3 +106,13 @@ def test_an_unknown_field_is_named_with_the_nearest_one(index: FilterIndex) -> N
 def test_a_condition_on_nothing_is_refused() -> None:
     with pytest.raises(ValidationError, match="compares with nothing"):
         Filters.model_validate({"where": {"field": "price"}})
+
+
+def test_joined_filters_hold_both(index: FilterIndex) -> None:
+    first = Filters(brand=("acme",), price=PriceRange(max=50))
+    second = Filters.model_validate({"where": "watt >= 7.5", "attributes": {"colour": ["red", "blue"]}})
+    both = joined(first, second)
+    expected = [mask for mask in (index.mask(first), index.mask(second)) if mask is not None]
+    assert (index.mask(both) == expected[0] & expected[1]).all()
+    assert joined(None, second) is second
+    assert joined(Filters(available=False), Filters(brand=("acme",))) == Filters(brand=("acme",), available=False)

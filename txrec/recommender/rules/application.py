@@ -317,18 +317,7 @@ class ActiveRules:
 
     def _new_items(self, item_ids: Sequence[str], request: Request) -> list[SlateItem]:
         """Slate items of products that are not among the candidates, where they may be shown."""
-        known = [item_id for item_id in item_ids if item_id in self.catalogue.idx_of]
-        if not known:
-            return []
-        mask, blocked = self.catalogue.mask(request.filters, ()), self._blocked
-        hidden = request.exclude | set(request.cart)
-        items = []
-        for item_id in known:
-            idx = self.catalogue.idx_of[item_id]
-            if item_id in hidden or (mask is not None and not mask[idx]) or (blocked is not None and blocked[idx]):
-                continue
-            items.append(SlateItem(item_id, 0.0, self.catalogue.titles[idx], "rule"))
-        return items
+        return slate_items(self.catalogue, item_ids, replace(request, blocked=self._blocked), "rule")
 
     def _group_of(self, rule: Rule) -> Group:
         return next(group for group in self.groups if rule in group.rules)
@@ -336,3 +325,25 @@ class ActiveRules:
 
 def _has_filters(rule: Rule) -> bool:
     return isinstance(rule.effect, Boost | Bury) and rule.effect.products.filters is not None
+
+
+def slate_items(catalogue: RuleCatalogue, item_ids: Sequence[str], request: Request, source: str) -> list[SlateItem]:
+    """Slate items of named products, without those that a request excludes, filters out or has in its cart.
+
+    Args:
+        catalogue: knows the products; others are left out.
+        item_ids: the products, in order.
+        request: says what may be shown.
+        source: of the slate items.
+    """
+    known = [item_id for item_id in item_ids if item_id in catalogue.idx_of]
+    if not known:
+        return []
+    mask, hidden = catalogue.mask(request.filters, ()), request.exclude | set(request.cart)
+    items = []
+    for item_id in known:
+        idx = catalogue.idx_of[item_id]
+        blocked = request.blocked is not None and request.blocked[idx]
+        if item_id not in hidden and (mask is None or mask[idx]) and not blocked:
+            items.append(SlateItem(item_id, 0.0, catalogue.titles[idx], source))
+    return items

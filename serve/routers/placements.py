@@ -1,0 +1,60 @@
+"""Endpoints of placements: list, read, put, remove."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as PathParameter
+from starlette.exceptions import HTTPException
+
+from serve import api
+from serve.access import requires
+from serve.dependencies import ConfigDep, PlacementsDep, ServiceDep
+from serve.placements import Placement
+from serve.responses import ERRORS, UNKNOWN_PLACEMENT
+from txrec.errors import RequestError, UnknownItemError
+from txrec.recommender.rules.types import Products
+
+router = APIRouter(prefix="/v1", tags=["placements"], responses=ERRORS, dependencies=[requires("admin")])
+Name = Annotated[str, PathParameter(max_length=256)]
+
+
+@router.get("/placements", summary="All placements")
+async def placements(live: PlacementsDep) -> api.PlacementsReply:
+    """Those of the file and those that were put, by name."""
+    return api.PlacementsReply(placements=dict(sorted((await live.all()).items())))
+
+
+@router.get("/placements/{name:id}", summary="A placement", responses=UNKNOWN_PLACEMENT)
+async def placement(name: Name, live: PlacementsDep) -> Placement:
+    """Its defaults."""
+    found = await live.find(name)
+    if found is None:
+        raise HTTPException(404, f"there is no placement {name!r}", {"X-Field": "name"})
+    return found
+
+
+@router.put("/placements/{name:id}", summary="Add or replace a placement", responses=UNKNOWN_PLACEMENT)
+async def put_placement(
+    name: Name, body: Placement, live: PlacementsDep, service: ServiceDep, config: ConfigDep
+) -> Placement:
+    """Durable before the answer, in effect within two seconds on every replica, through restarts and new models."""
+    if body.top_k is not None and body.top_k > config.max_top_k:
+        raise RequestError("top_k", f"{body.top_k} is more than the {config.max_top_k} items that a slate may have")
+    if body.filters is not None and body.filters != type(body.filters)():
+        (check,) = await service.check_products([Products(filters=body.filters)])
+        if check.error:
+            raise RequestError("filters", check.error)
+    if body.fallback_items:
+        (check,) = await service.check_products([Products(items=body.fallback_items)])
+        if check.unknown:
+            raise UnknownItemError("fallback_items", f"{check.unknown[0]} is not in the catalogue")
+    await live.put(name, body)
+    return body
+
+
+@router.delete("/placements/{name:id}", summary="Remove a placement", responses=UNKNOWN_PLACEMENT)
+async def delete_placement(name: Name, live: PlacementsDep) -> api.PlacementDeletedReply:
+    """Removes what was put over HTTP; a placement of the file comes back."""
+    if not await live.delete(name):
+        raise HTTPException(404, f"there is no placement {name!r} that was put over HTTP", {"X-Field": "name"})
+    return api.PlacementDeletedReply(name=name)

@@ -1,0 +1,112 @@
+"""Placements: defaults from a file and over HTTP, live on every replica, recorded with impressions and counted."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve import placements
+from serve.ingress import Components, create_app
+from serve.local import LocalService
+from tests.serve.fake import open_fake
+from txrec.config import ServeConfig
+from txrec.errors import ConfigError
+from txrec.online.sqlite_documents import SqliteDocuments
+from txrec.online.sqlite_history import SqliteHistory
+
+FILE = """
+[home]
+top_k = 2
+rules = false
+
+["product page"]
+fallback_items = ["p1", "p2"]
+"""
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TestClient]:
+    monkeypatch.setattr(placements, "REFRESH_S", 0.0)
+    (tmp_path / "placements.toml").write_text(FILE)
+    config = ServeConfig(placements_file=str(tmp_path / "placements.toml"))
+    state = tmp_path / "state.sqlite"
+
+    def app() -> TestClient:
+        parts = Components(store=SqliteHistory(state), placements=SqliteDocuments(state, placements.KIND))
+        return TestClient(create_app(LocalService(*open_fake()), config, parts))
+
+    return [app() for _ in range(2)]
+
+
+def ids(client: TestClient, path: str = "/v1/search", **fields: object) -> list[str]:
+    reply = client.post(path, json={"query": "lamp", **fields})
+    assert reply.status_code == 200, reply.text
+    return [item["item_id"] for item in reply.json()["items"]]
+
+
+def test_a_request_takes_the_defaults_of_its_placement_and_keeps_what_it_says_itself(
+    replicas: list[TestClient],
+) -> None:
+    assert ids(replicas[0], placement="home") == ["p9", "p6"]
+    assert ids(replicas[0], placement="home", top_k=1) == ["p9"]
+    assert ids(replicas[0], placement="elsewhere") == ["p9", "p6", "p3"]
+
+
+def test_what_is_put_over_http_holds_on_every_replica_and_gives_way_to_the_file_when_removed(
+    replicas: list[TestClient],
+) -> None:
+    one, other = replicas
+    assert one.put("/v1/placements/home", json={"top_k": 1}).json()["top_k"] == 1
+    assert ids(other, placement="home") == ["p9"]
+    assert set(other.get("/v1/placements").json()["placements"]) == {"home", "product page"}
+    assert other.get("/v1/placements/home").json()["top_k"] == 1
+    assert one.delete("/v1/placements/home").json() == {"name": "home"}
+    assert ids(other, placement="home") == ["p9", "p6"]
+    assert one.delete("/v1/placements/home").status_code == 404
+    assert one.get("/v1/placements/nowhere").status_code == 404
+
+
+def test_a_short_slate_is_filled_with_the_fallback_products_that_the_request_allows(replicas: list[TestClient]) -> None:
+    assert ids(replicas[0], placement="product page", top_k=5) == ["p9", "p6", "p3", "p1", "p2"]
+    assert ids(replicas[0], placement="product page", top_k=5, exclude=["p1"]) == ["p9", "p6", "p3", "p2"]
+    assert ids(replicas[0], placement="product page", top_k=2) == ["p9", "p6"]
+
+
+def test_impressions_and_metrics_tell_the_placement(replicas: list[TestClient], tmp_path: Path) -> None:
+    with replicas[0] as client:
+        ids(client, placement="home")
+        ids(client, placement="elsewhere")
+        ids(client)
+        figures = client.get("/metrics").text
+    logged = SqliteHistory(tmp_path / "state.sqlite").impressions()["placement"].to_pylist()
+    assert sorted(logged, key=str) == [None, "elsewhere", "home"]
+    for name in ("home", "other", "none"):
+        assert f'txrec_placement_slates_total{{placement="{name}"' in figures
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"diversity": 2}, 422, "diversity"),
+        ({"colour": 1}, 422, "colour"),
+        ({"top_k": 5_000}, 422, "top_k"),
+        ({"fallback_items": ["p99"]}, 404, "fallback_items"),
+    ],
+)
+def test_a_bad_placement_is_refused_by_field(
+    replicas: list[TestClient], body: dict[str, object], status: int, field: str
+) -> None:
+    reply = replicas[0].put("/v1/placements/home", json=body)
+    assert (reply.status_code, reply.json()["error"]["field"]) == (status, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[home]\ntop_k = 0", r"home\.top_k"), ("[home]\ncolour = 1", r"home\.colour"), ("home", "is not TOML")],
+)
+def test_a_bad_file_is_refused_with_placement_and_field(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "placements.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        placements.read_file(str(tmp_path / "placements.toml"))
+    with pytest.raises(ConfigError, match="No such file"):
+        placements.read_file(str(tmp_path / "nothing.toml"))
