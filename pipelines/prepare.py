@@ -1,6 +1,6 @@
 """`txrec prepare`: the dataflow of `txrec.data.preparation` as Ray Data operators.
 
-    read       tasks of a Datasource, one per chunk of a source
+    read       tasks of a Datasource, one per chunk of a file
     exchange   `repartition(keys=...)`: Ray Data's hash shuffle, tasks that can be repeated on any machine
     map        `map_batches` over whole Arrow blocks; the first after an exchange runs inside its reduce tasks
     gather     an exchange into one block
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -29,11 +29,11 @@ from txrec.data import parcels, preparation
 from txrec.data.preparation import Tables
 from txrec.data.prepared import PreparedData
 from txrec.data.report import Report, write_html
-from txrec.data.sources import Chunk
 from txrec.errors import InvariantError, TxrecError
 from txrec.loop import preparation_check
 from txrec.progress import Progress, silent
 
+T = TypeVar("T")
 BLOCK_BYTES = 32 << 20
 """Blocks of rows before an exchange, and how many bytes of them one of its map tasks partitions."""
 _SETTINGS = {
@@ -76,11 +76,11 @@ class RayData:
 
     _statistics: dict[str, str] = field(default_factory=dict)
 
-    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
+    def read(self, function: Callable[[T], Iterator[pa.Table]], parts: Sequence[T]) -> Tables:
         """Implements `preparation.Engine`."""
         with _settings():
-            source = ChunkSource(function, chunks)
-            read = ray.data.read_datasource(source, override_num_blocks=len(chunks), runtime_env=cluster.EXCHANGE_POOL)
+            source = PartSource(function, parts)
+            read = ray.data.read_datasource(source, override_num_blocks=len(parts), runtime_env=cluster.EXCHANGE_POOL)
             return _Dataset(read, self._statistics)
 
     def statistics(self) -> dict[str, str]:
@@ -88,12 +88,17 @@ class RayData:
         return dict(self._statistics)
 
 
-class ChunkSource(ray.data.Datasource):
-    """The chunks of the declared sources as a Ray Data source: a read task for each."""
+class PartSource(ray.data.Datasource):
+    """Parts of a source as a Ray Data source: a read task for each."""
 
-    def __init__(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> None:
+    def __init__(self, function: Callable[[T], Iterator[pa.Table]], parts: Sequence[T]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._function, self._chunks = function, chunks
+        self._tasks = [partial(function, part) for part in parts]
+        self._name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+
+    def get_name(self) -> str:
+        """The function's name, for Ray Data's statistics."""
+        return f"({self._name})"
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before reading: chunks may be packed files."""
@@ -105,14 +110,14 @@ class ChunkSource(ray.data.Datasource):
         per_task_row_limit: int | None = None,
         data_context: Any = None,  # noqa: ARG002
     ) -> list[ray.data.ReadTask]:
-        """One task per chunk, whatever the parallelism asked for: rows are numbered within chunks."""
+        """One task per part, whatever the parallelism asked for: rows are numbered within chunks."""
         return [
             ray.data.ReadTask(
-                partial(self._function, chunk),
-                BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=(chunk.path,)),
+                task,
+                BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None),
                 per_task_row_limit=per_task_row_limit,
             )
-            for chunk in self._chunks
+            for task in self._tasks
         ]
 
 

@@ -40,7 +40,7 @@ class KillWorker(threading.Thread):
                     title = " ".join(process.cmdline())
                 except psutil.Error:  # it has ended
                     continue
-                if title.startswith("ray::") and ("ReadChunkSource" in title or "HashShuffle" in title):
+                if title.startswith("ray::") and ("event_rows" in title or "HashShuffle" in title):
                     process.kill()
                     say(f"killed worker {title.split('(')[0]}")
                     return

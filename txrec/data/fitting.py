@@ -53,7 +53,7 @@ class DatasetSizes:
 
 
 def fit(job: Job, counted: pa.Table) -> pa.Table:
-    """Writes items, queries, judgments, text analyser and tokenizer.
+    """Writes the tables of items, queries and judgments.
 
     Args:
         job: the preparation.
@@ -75,13 +75,19 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
     if judged.height:
         table = judged.select(*schema.JUDGMENTS.names, "split").to_arrow(compat_level=pl.CompatLevel.oldest())
         pq.write_table(table.cast(schema.JUDGMENTS.append(pa.field("split", pa.int8()))), out / "judgments.parquet")
-    Analyser.of_catalogue(config.text, items.table, training_queries(queries)).save(out / ANALYSER_FILE)
-    tokenizer = vocab.build_tokenizer(items.table, queries, config) if config.text.encoder != "none" else None
-    if tokenizer is not None:
-        tokenizer.save(str(out / "tokenizer.json"))
     sizes = _sizes(items, queries.num_rows, repeated.height, judged, (item_counts, query_counts))
     rejected = [_repeated(repeated)] if repeated.height else []
     return parcels.together([parcels.pack_figures("sizes", asdict(sizes)), *rejected])
+
+
+def fit_texts(job: Job) -> None:
+    """Writes the text analyser and the tokenizer, fitted on the tables that `fit` wrote."""
+    config, out = job.config, Path(job.config.data_dir)
+    items, queries = pq.read_table(out / "items.parquet"), pq.read_table(out / "queries.parquet")
+    Analyser.of_catalogue(config.text, items, training_queries(queries)).save(out / ANALYSER_FILE)
+    tokenizer = vocab.build_tokenizer(items, queries, config) if config.text.encoder != "none" else None
+    if tokenizer is not None:
+        tokenizer.save(str(out / "tokenizer.json"))
 
 
 def _sizes(

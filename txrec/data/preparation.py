@@ -1,7 +1,8 @@
 """Preparation of a data set: the dataflow from source files to prepared tables, and the sums that must hold.
 
     events     read ──▶ exchange by user ──▶ clean ─┬▶ (k-core rounds) ─┬▶ count ─▶ fit vocabulary ─┐
-    items, judgments   read ────────────────────────┘                   └▶ write sequences, rejected ◀┘
+    items, judgments   read ────────────────────────┘                   └▶ write sequences, rejected ◀┤
+                                                                                           fit texts ◀┘
 
 Rows travel between the functions as Arrow tables (`reading.event_rows` before the exchange, parcels after it). An
 `Engine` runs the dataflow: in one process here, as Ray Data operators in `pipelines.prepare`. Only figures reach the
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -30,7 +31,6 @@ from txrec.data.job import Job
 from txrec.data.prepared import Meta
 from txrec.data.reading import ChunkFigures
 from txrec.data.report import Report, RowCounts, Timing
-from txrec.data.sources import Chunk
 from txrec.errors import DataError, InvariantError
 from txrec.progress import Progress, silent
 from txrec.schema import DAY_US, parse_instant
@@ -38,6 +38,7 @@ from txrec.schema import DAY_US, parse_instant
 _PARTITION_BYTES = 96 << 20
 """Text of the log per partition of users."""
 _MOST_PARTITIONS = 4_096
+T = TypeVar("T")
 
 
 class Tables(Protocol):
@@ -73,8 +74,8 @@ class Tables(Protocol):
 class Engine(Protocol):
     """A place where a dataflow runs: this process, or a cluster."""
 
-    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
-        """The tables of every chunk."""
+    def read(self, function: Callable[[T], Iterator[pa.Table]], parts: Sequence[T]) -> Tables:
+        """The tables that a function reads for every part (a chunk of a source, a folder): one task for each."""
 
     def statistics(self) -> dict[str, str]:
         """Step = the engine's own statistics of its operators, as text."""
@@ -84,9 +85,9 @@ class Engine(Protocol):
 class InProcess:
     """Runs a dataflow in this process, one function call after the other; for tests and small data."""
 
-    def read(self, function: Callable[[Chunk], Iterator[pa.Table]], chunks: Sequence[Chunk]) -> Tables:
+    def read(self, function: Callable[[T], Iterator[pa.Table]], parts: Sequence[T]) -> Tables:
         """Implements `Engine`."""
-        return _InMemory([table for chunk in chunks for table in function(chunk)])
+        return _InMemory([table for part in parts for table in function(part)])
 
     def statistics(self) -> dict[str, str]:
         """Implements `Engine`."""
@@ -280,7 +281,9 @@ class _Preparation:
     def _write(self, partitions: Tables) -> pa.Table:
         indices = writing.Indices.of(Path(self._job.config.data_dir))
         write = partial(_written, self._job, indices, self._rejected_writer())
-        return partitions.map(write).collect(self._clock("writing sequences"))
+        step = self._clock("writing sequences and fitting texts")
+        texts = self._engine.read(fit_texts, [self._job])  # one long task beside many short ones
+        return texts.union(partitions.map(write)).collect(step)
 
     def _check_sums(self, written: pa.Table, statistics: EventStatistics, sizes: DatasetSizes) -> None:
         """Nothing is lost: rows in = kept + rejected, and both are really there."""
@@ -350,6 +353,12 @@ def _counted(job: Job, partitions: pa.Table) -> pa.Table:
 def _fitted(job: Job, write_rejected: Callable[[pa.Table], pa.Table], counted: pa.Table) -> pa.Table:
     made = fitting.fit(job, counted)
     return parcels.together([_figures(made), write_rejected(made), parcels.only(counted, "figures:events")])
+
+
+def fit_texts(job: Job) -> Iterator[pa.Table]:
+    """Fits what is fitted on texts, as the task of an engine; its result is files."""
+    fitting.fit_texts(job)
+    yield parcels.PARCELS.empty_table()
 
 
 def _written(
