@@ -54,16 +54,23 @@ class ReservedSlots:
     """Among this many candidates; those that fusion left further behind get the last of these places."""
 
 
-def fuse(
-    hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, reserved: ReservedSlots | None = None
-) -> Fused:
-    """Merges row `row` of every source's hits; ties go to the lower id."""
+def fuse(hits: Sequence[Hits], row: int, weights: NDArray[np.float32], k: int, *reserved: ReservedSlots) -> Fused:
+    """Merges row `row` of every source's hits; ties go to the lower id.
+
+    Args:
+        hits: of every source.
+        row: of the request.
+        weights: (S,) of the sources.
+        k: most candidates.
+        reserved: slots of some sources among the first candidates; of too many, those of the first sources hold.
+    """
     proposals = _Proposals.of(hits, row)
     fused = rrf_scores(proposals, weights)
-    first = proposals.of_source(reserved.column)[: reserved.count] if reserved is not None else NO_PLACES
+    slots = [proposals.of_source(one.column)[: one.count] for one in reserved]
+    first = np.array(list(dict.fromkeys(np.concatenate([NO_PLACES, *slots]).tolist())), np.int64)
     order = top_k(proposals.item_idx, fused, k, first)
-    if reserved is not None:
-        order, fused = apply_reserved(order, fused, first, min(reserved.within, k))
+    if reserved:
+        order, fused = apply_reserved(order, fused, first, min(k, *(one.within for one in reserved)))
     order = order[:k]
     num_sources = len(proposals.counts)
     candidate = np.full(len(proposals.item_idx), len(order))  # one more than there are, for all that is left out

@@ -30,7 +30,8 @@ class Popularity(Source):
     @classmethod
     def fit_source(cls, context: FitContext) -> "Popularity":
         """The source fitted on a log."""
-        return cls.fit(context.log, context.data.meta.num_items, context.config.half_life_days)
+        half_life = context.popularity_half_life_days or context.config.half_life_days
+        return cls.fit(context.log, context.data.meta.num_items, half_life)
 
     @classmethod
     def open_source(cls, path: Path, context: OpenContext) -> "Popularity":  # noqa: ARG003

@@ -142,6 +142,7 @@ class FitContext:
         vectors: (N + 1, D) L2-normalised item vectors.
         item_text: (N + 1, Dt) L2-normalised text vectors; None without text.
         absent: (N + 1,) products known not to be on sale yet when the log ends; None = not known.
+        popularity_half_life_days: of the popularity source; None = `config.half_life_days`, as for all others.
     """
 
     config: RetrievalConfig
@@ -150,6 +151,7 @@ class FitContext:
     vectors: NDArray[np.float32]
     item_text: NDArray[np.float32] | None
     absent: NDArray[np.bool_] | None = None
+    popularity_half_life_days: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.index.fuse import ReservedSlots, keep_slots
-from txrec.index.source import Source
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
+from txrec.recommender.name_order import NameOrder
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates, Request
-from txrec.text.article_numbers import Match
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +70,7 @@ def rank(
     ranker learned from.
     """
     ranked = _ranked(candidates, ranker, ranking_features, reserved)
-    sources = tuple(ranking_features.sources.values())
-    return [_named_first(order, one, sources) for order, one in zip(ranked, candidates, strict=True)]
+    return [by_name(order, one, ranking_features) for order, one in zip(ranked, candidates, strict=True)]
 
 
 def _ranked(
@@ -101,6 +99,24 @@ def _ranked(
             order = keep_slots(order, (ranks > 0) & (ranks <= reserved.count), within)
         ranked[row] = _with_rest(order, chance[order], candidates[row])
     return ranked
+
+
+def by_name(ranked: Ranked, candidates: Candidates, ranking_features: RankingFeatures) -> Ranked:
+    """An order in which the names of products hold whatever the ranker says; searches alone are changed.
+
+    A product whose article number is the whole query stands first. A product with hardly any events whose title has
+    every term of the query stands no later than among the lexical matches, but behind products that people chose for
+    such queries: a ranker trained on clicks has hardly seen that a product without any is wanted.
+    """
+    if not candidates.query:
+        return ranked
+    found = NameOrder(ranking_features, candidates)
+    order = found.named_first(found.rare_by_lexical_rank(ranked.order))
+    if order is ranked.order:
+        return ranked
+    place = np.empty(len(order), np.int64)
+    place[ranked.order] = np.arange(len(order))
+    return Ranked(order, ranked.scores[place[order]], ranked.by_ranker)
 
 
 def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, count: int) -> Ranked:
@@ -137,17 +153,6 @@ def candidates_needed(request: Request) -> int:
 
 def _pool(count: int) -> int:
     return max(4 * count, 50)
-
-
-def _named_first(ranked: Ranked, candidates: Candidates, sources: Sequence[Source]) -> Ranked:
-    """Products whose article number is the whole query before all others, the closest match first."""
-    named = [source.named(candidates.query) for source in sources] if candidates.query else []
-    whole = {idx: match for one in named for idx, match in one.items() if match >= Match.SQUEEZED}
-    if not whole:
-        return ranked
-    match = np.array([whole.get(idx, 0) for idx in candidates.item_idx[ranked.order].tolist()])
-    order = np.argsort(-match, kind="stable")
-    return Ranked(ranked.order[order], ranked.scores[order], ranked.by_ranker)
 
 
 def _retrieval_order(candidates: Candidates) -> Ranked:

@@ -27,6 +27,8 @@ from txrec.model.text_encoder import TextEncoder
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.types import Candidates, Request
 
+NAME_SLOTS = 10
+"""Best lexical matches that are among the ranker's candidates of every search."""
 FUSED_IN_A_STEP = 4
 """Requests whose candidates are fused in one step of `Retriever.retrieve_in_steps`."""
 NO_REQUEST = Request()
@@ -254,11 +256,19 @@ class Retriever:
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
         found = []
         for row, retrieval_query in enumerate(retrieval_queries):
-            fused = fuse(hits, row, weights[bool(retrieval_query.query)], k, reserved)
+            slots = self._name_slots(reserved) if retrieval_query.query else [reserved] if reserved else []
+            fused = fuse(hits, row, weights[bool(retrieval_query.query)], k, *slots)
             found.append(self._candidates(retrieval_query, states[row], fused))
             if len(found) % FUSED_IN_A_STEP == 0:
                 yield
         return found
+
+    def _name_slots(self, reserved: ReservedSlots | None) -> list[ReservedSlots]:
+        """Slots of a search: those of one source, and of the best names however little lexical ranks weigh."""
+        if reserved is None or "lexical" not in self.sources:
+            return [reserved] if reserved else []
+        count = min(NAME_SLOTS, reserved.within // 2)
+        return [reserved, ReservedSlots(self.names.index("lexical"), count, reserved.within)]
 
     def _candidates(self, retrieval_query: RetrievalQuery, state: NDArray[np.float32], fused: Fused) -> Candidates:
         return Candidates(

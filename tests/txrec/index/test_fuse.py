@@ -117,3 +117,11 @@ def test_scores_never_rise_along_a_list_with_reserved_slots() -> None:
     assert found.fused.tolist() == sorted(found.fused.tolist(), reverse=True)
     assert np.isclose(found.fused[0], 1 / (RANK_OFFSET + 1))
     assert np.allclose(found.fused[2:5], 1 / (RANK_OFFSET + 3))
+
+
+def test_slots_of_two_sources_are_kept_together() -> None:
+    given, weights = [hits(1, 2, 3, 4, 5), hits(8, 9), hits(6, 7)], np.array([1.0, 0.0, 0.0], np.float32)
+    found = fuse(given, 0, weights, 10, ReservedSlots(1, 1, 4), ReservedSlots(2, 2, 4))
+    assert set(found.item_idx[:4].tolist()) == {1, 6, 7, 8}
+    crowded = fuse(given, 0, weights, 10, ReservedSlots(1, 2, 3), ReservedSlots(2, 2, 3))
+    assert set(crowded.item_idx[:3].tolist()) == {8, 9, 6}

@@ -53,6 +53,7 @@ from txrec.recommender.types import Candidates, Request
 from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import graded
 from txrec.train.ranker.fusion import fit_fusion
+from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
 from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
@@ -85,10 +86,11 @@ def fit_ranker(
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
-    parts = _Parts(config, model, vectors, texts, item_text, first_ts)
+    asked = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
+    half_life = popularity_half_life(data, asked, config.retrieval.half_life_days)
+    parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life)
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
-    asked = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     held_out = _held_out(asked, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
     if data.judged_only:
@@ -115,6 +117,8 @@ class _Parts:
     item_text: NDArray[np.float32] | None
     first_ts: NDArray[np.int64]
     """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
+    popularity_half_life_days: float
+    """Of the popularity source."""
 
     def ranked(self, retriever: Retriever) -> RankerConfig:
         """The ranker's section; items in reserved slots come on top of the candidates that it ranks."""
@@ -140,7 +144,8 @@ class _Parts:
         log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item_idx])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
-        sources = fit_sources(FitContext(cfg, data, log, vectors, self.item_text, later))
+        context = FitContext(cfg, data, log, vectors, self.item_text, later, self.popularity_half_life_days)
+        sources = fit_sources(context)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)

@@ -1,0 +1,54 @@
+"""The half-life of the popularity source, by what new users want."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_data
+from txrec.config import EvaluateConfig
+from txrec.evals.protocol import EvalRequests, eval_requests
+from txrec.index.source import Hits
+from txrec.schema import PAD, Split
+from txrec.train.ranker import half_life
+from txrec.train.ranker.half_life import popularity_half_life
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory):
+    return tiny_data(tmp_path_factory.mktemp("tiny"), num_users=120)
+
+
+@pytest.fixture(scope="module")
+def requests(tiny) -> EvalRequests:
+    asked = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
+    return replace(asked, query_idx=np.full_like(asked.query_idx, PAD))
+
+
+def test_the_half_life_whose_list_has_the_wanted_items_is_taken(tiny, requests, monkeypatch) -> None:
+    wanted = np.bincount(requests.truth.items).argmax()
+
+    class Decides:
+        def __init__(self, days: float) -> None:
+            self.days = days
+
+        @classmethod
+        def fit(cls, log, num_items, days):
+            return cls(days)
+
+        def search(self, queries, k, allowed):
+            import numpy as np
+
+            item = wanted if self.days == 3.0 else 0
+            return Hits(np.array([[item] + [0] * (k - 1)], np.int32), np.zeros((1, k), np.float32))
+
+    monkeypatch.setattr(half_life, "Popularity", Decides)
+    assert popularity_half_life(tiny, requests, 30.0) == 3.0
+
+
+def test_the_setting_stays_where_requests_are_few_or_nothing_is_better(tiny, requests, monkeypatch) -> None:
+    monkeypatch.setattr(half_life, "MIN_REQUESTS", 10**6)
+    assert popularity_half_life(tiny, requests, 12.0) == 12.0
+    monkeypatch.undo()
+    monkeypatch.setattr(half_life, "HALF_LIVES_DAYS", (12.0, 12.0))
+    assert popularity_half_life(tiny, requests, 12.0) == 12.0

@@ -1,0 +1,110 @@
+"""Order of a search's candidates by their names: article numbers, and products with hardly any events."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.index.lexical import Lexical
+from txrec.index.query_clicks import QueryClicks
+from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.types import Candidates
+from txrec.text import normalise, word_trigrams
+from txrec.text.article_numbers import Match
+
+MAX_LEXICAL_RANK = 10
+"""Products with hardly any events keep the lexical ranks down to this one."""
+FEW_EVENTS = 10
+"""Events of a product up to which its clicks tell less than its name."""
+SPELLED_ALIKE = 0.6
+"""Share of the trigrams of a word that no product has, from which on a title with them is taken to have the word."""
+PROVEN_CLICKS = 4.0
+"""Clicks after the query and like ones, from which on a product is not overtaken by a rare one, unless that has half
+as many. Chosen on five weeks of Best Buy's log before the test, over clicks of like queries and names added up: all
+searches gain .001 NDCG@10, products without any event rise from .565 to .669 (BM25 .685), those without an event in
+training from .599 to .629 (BM25 .561). Without this bound all searches lose .01."""
+
+
+class NameOrder:
+    """Orders of the candidates of one search."""
+
+    def __init__(self, ranking_features: RankingFeatures, candidates: Candidates) -> None:
+        """Takes the request's candidates and the fitted sources."""
+        self._features = ranking_features
+        self._candidates = candidates
+        sources = ranking_features.sources
+        self._lexical = sources.get("lexical")
+        self._every_term: dict[int, bool] = {}
+        self._column = list(sources).index("lexical") if "lexical" in sources else -1
+
+    def named_first(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K,) places in `Candidates`: those named by article number before all others, the closest match first."""
+        named = [source.named(self._candidates.query) for source in self._features.sources.values()]
+        whole = {idx: match for one in named for idx, match in one.items() if match >= Match.SQUEEZED}
+        if not whole:
+            return order
+        match = np.array([whole.get(idx, 0) for idx in self._candidates.item_idx[order].tolist()])
+        moved: NDArray[np.int64] = order[np.argsort(-match, kind="stable")]
+        return moved
+
+    def rare_by_lexical_rank(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K,) places in `Candidates`: products with few events that have all terms, no later than lexical rank."""
+        if self._column < 0:
+            return order
+        ranks = self._candidates.ranks[order, self._column]
+        rare = self._features.activity.plain[self._candidates.item_idx[order]] <= FEW_EVENTS
+        late = np.flatnonzero(rare & (ranks > 0) & (ranks <= MAX_LEXICAL_RANK) & (ranks <= np.arange(len(order))))
+        late = late[[self._has_every_term(int(order[place])) for place in late.tolist()]] if len(late) else late
+        if not len(late):
+            return order
+        moved, (same, like) = order.tolist(), self._clicks()
+        for place in late[np.argsort(ranks[late], kind="stable")].tolist():
+            candidate = int(order[place])
+            proven = max(PROVEN_CLICKS, 2 * float(like[candidate]))
+            at, first = moved.index(candidate), int(ranks[place]) - 1
+            while at > first and not self._is_proven(moved[at - 1], same, like, proven):
+                at -= 1
+            moved.remove(candidate)
+            moved.insert(at, candidate)
+        return np.array(moved, np.int64)
+
+    def _is_proven(self, candidate: int, same: NDArray[np.float32], like: NDArray[np.float32], clicks: float) -> bool:
+        """Whether people chose a product for the query, or for like ones that it meets as well as this one."""
+        return bool(same[candidate] > clicks) or (bool(like[candidate] > clicks) and self._has_every_term(candidate))
+
+    def _has_every_term(self, candidate: int) -> bool:
+        """Whether a title has all terms of the query, those that no product has as nearly as typing errors allow."""
+        known = self._every_term.get(candidate)
+        if known is None:
+            known = self._every_term[candidate] = self._meets(int(self._candidates.item_idx[candidate]))
+        return known
+
+    def _meets(self, item_idx: int) -> bool:
+        catalogue = self._features.catalogue
+        title = catalogue.title_tokens(item_idx)
+        for tokens, grams in self._terms:
+            if not tokens.isdisjoint(title):
+                continue
+            spelled = set(word_trigrams(normalise(catalogue.titles[item_idx] or ""))) if grams else set()
+            if not grams or len(grams & spelled) < SPELLED_ALIKE * len(grams):
+                return False
+        return bool(self._terms)
+
+    @cached_property
+    def _terms(self) -> list[tuple[frozenset[str], frozenset[str]]]:
+        """Alternative tokens of each term, and the trigrams of those that no product has."""
+        lexical, found = self._lexical, []
+        for term in self._features.catalogue.analyser.terms(self._candidates.query):
+            tokens = frozenset(token for token, _ in term)
+            unknown = isinstance(lexical, Lexical) and not any(lexical.knows(token) for token in tokens)
+            found.append((tokens, frozenset(word_trigrams(term[0][0])) if unknown else frozenset()))
+        return found
+
+    def _clicks(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(K,) clicks of each candidate after the query, and (K,) after it and like ones."""
+        clicks = self._features.sources.get("query_clicks")
+        if not isinstance(clicks, QueryClicks):
+            nothing = np.zeros(len(self._candidates), np.float32)
+            return nothing, nothing
+        counts = clicks.click_counts(self._candidates.query, self._candidates.item_idx)
+        return counts.own[:, -1], counts.votes[:, -1]
