@@ -14,6 +14,7 @@ from tests.tiny import START_US
 from txrec.errors import RequestError, UnknownItemError
 from txrec.model.ranker import HAS_QUERY
 from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.ranking import Ranked, diversify
 from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request, Slate
 from txrec.recommender.retriever import NO_HISTORY
 from txrec.schema import DAY_US
@@ -223,6 +224,35 @@ def test_odd_queries_are_answered(recommender: Recommender) -> None:
         assert ask(recommender, query=query, top_k=3).items
 
 
-def test_time_of_the_request_may_be_given(recommender: Recommender) -> None:
-    request = Request(user_id="user-001", now_us=START_US + 20 * DAY_US)
-    assert recommender.recommend([request, replace(request, now_us=None)])
+@pytest.mark.parametrize("diversity", [0.2, 0.5, 0.8, 1.0])
+def test_diversity_is_maximal_marginal_relevance_at_every_weight(diversity: float) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(80, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ranked = Ranked(rng.permutation(80), np.linspace(1, 0, 80).astype(np.float32), by_ranker=True)
+    found = diversify(ranked, vectors, diversity, count=15)
+    pool, chosen = 60, [0]  # four candidates per place of the slate
+    while len(chosen) < 15:
+        gains = {
+            place: (1 - diversity) * (1 - place / pool)
+            - diversity * max(float(vectors[place] @ vectors[c]) for c in chosen)
+            for place in range(pool)
+            if place not in chosen
+        }
+        chosen.append(max(gains, key=lambda place: gains[place]))
+    assert found.order[:15].tolist() == ranked.order[chosen].tolist()
+    assert sorted(found.order.tolist()) == list(range(80))
+    assert found.scores[:15].tolist() == ranked.scores[chosen].tolist()
+
+
+def test_the_time_of_the_request_reaches_the_ranking_features(recommender: Recommender) -> None:
+    request = Request(user_id="user-001")
+    for now_us in (START_US + 20 * DAY_US, START_US + 60 * DAY_US):
+        (candidates,) = recommender.retrieve([replace(request, now_us=now_us)])
+        assert candidates.now_us == now_us
+        names = recommender.ranking_features.names
+        column = recommender.ranking_features.compute([candidates], [5])[:, names.index("days_since_last")]
+        last = recommender.ranking_features.activity.last_ts[candidates.item_idx[:5]]
+        assert column.tolist() == pytest.approx(np.log1p((now_us - last) / DAY_US).tolist(), rel=1e-5)
+    (candidates,) = recommender.retrieve([request])
+    assert candidates.now_us >= recommender.bundle.meta.end_ts

@@ -1,0 +1,248 @@
+"""The value of every ranker feature on a small case that can be worked out by hand."""
+
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+
+from txrec import schema
+from txrec.config import TextConfig
+from txrec.index.covisitation import Covisitation
+from txrec.index.dense import Dense
+from txrec.index.lexical import Lexical
+from txrec.index.log import EventLog
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
+from txrec.model.history_features import History
+from txrec.model.ranker import NUM_REQUEST_FEATURES, ORDER
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.ranking_features import REQUEST_FEATURES, Activity, RankingFeatures
+from txrec.recommender.types import Candidates, Request
+from txrec.schema import DAY_US, EventKind
+from txrec.text import Analyser
+
+LAMP, TENT, COLD = 1, 2, 3
+NOW = 10 * DAY_US
+
+
+def items() -> pa.Table:
+    rows = [("a", "red lamp", 9.0, 5), ("b", "tent", None, 1), ("c", "blue lamp", 19.0, 0)]
+    plain = [
+        {
+            "item_id": item_id,
+            "title": title,
+            "text": title,
+            "price": price,
+            "category_idx": 2 if title == "tent" else 1,
+            "brand_idx": 0,
+            "price_bucket": 0,
+            "train_count": count,
+        }
+        for item_id, title, price, count in rows
+    ]
+    return pa.Table.from_pylist(plain, schema=schema.PREPARED_ITEMS)
+
+
+@pytest.fixture(scope="module")
+def features() -> RankingFeatures:
+    """Six events in the log: five of the lamp, three of them after the query `lamp`, and one of the tent."""
+    analyser = Analyser.of_catalogue(TextConfig(), items())
+    log_ = EventLog(
+        user_idx=np.array([0, 0, 1, 1, 2, 2], np.int32),
+        item_idx=np.array([LAMP, LAMP, LAMP, LAMP, LAMP, TENT], np.int32),
+        query_idx=np.array([1, 1, 1, 0, 0, 0], np.int32),
+        kind=np.full(6, EventKind.CLICK, np.int8),
+        ts=np.zeros(6, np.int64),
+        end_us=NOW,
+    )
+    queries = pa.table({"query": ["lamp"], "train_count": [3]})
+    affinity = sp.csr_array(([0.5], ([TENT], [LAMP])), shape=(4, 4))
+    counts = np.array([0, 5, 1, 0], np.float32)
+    activity = Activity(
+        slow=counts,
+        fast=(counts / 2).astype(np.float32),
+        plain=counts,
+        last_ts=np.array([0, NOW - DAY_US, NOW - 3 * DAY_US, 0]),
+        first_ts=np.array([0, NOW - 7 * DAY_US, NOW - 3 * DAY_US, 0]),
+        end_us=NOW,
+    )
+    vectors = np.array([[0, 0], [1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    text = np.array([[0, 0], [0.8, 0.6], [0, 1], [1, 0]], np.float32)
+    sources = {
+        "query_clicks": QueryClicks.fit(log_, queries, 3, 30.0),
+        "lexical": Lexical.fit(items(), analyser),
+        "dense": Dense.fit(vectors),
+        "covisitation": Covisitation(affinity),
+        "popularity": Popularity(counts),
+    }
+    return RankingFeatures(Catalogue(items(), analyser=analyser), activity, vectors, text, sources)
+
+
+@pytest.fixture(scope="module")
+def candidates() -> Candidates:
+    """A search for `lamp` by a user who bought the lamp four days ago and clicked the tent two days ago."""
+    nothing = np.nan
+    scores = [
+        [0.9, 4.0, 0.6, nothing, 5.0],
+        [nothing, nothing, 0.3, nothing, 1.0],
+        [nothing, 2.0, nothing, nothing, nothing],
+    ]
+    ranks = [[1, 1, 1, 0, 1], [0, 0, 2, 0, 2], [0, 2, 0, 0, 0]]
+    history = History(
+        np.array([LAMP, TENT], np.int32),
+        np.zeros(2, np.int32),
+        np.array([EventKind.PURCHASE, EventKind.CLICK], np.int8),
+        np.array([NOW - 4 * DAY_US, NOW - 2 * DAY_US]),
+    )
+    return Candidates(
+        request=Request(query="lamp"),
+        history=history,
+        query="lamp",
+        query_vector=np.array([1.0, 0.0], np.float32),
+        state=np.array([0.6, 0.8], np.float32),
+        item_idx=np.array([LAMP, TENT, COLD], np.int32),
+        fused=np.array([0.3, 0.2, 0.1], np.float32),
+        scores=np.array(scores, np.float32),
+        ranks=np.array(ranks, np.int32),
+        now_us=NOW,
+    )
+
+
+@pytest.fixture(scope="module")
+def values(features: RankingFeatures, candidates: Candidates) -> dict[str, list[float]]:
+    return dict(zip(features.names, features.compute([candidates], [3]).T.tolist(), strict=True))
+
+
+def check(values: dict[str, list[float]], expected: dict[str, list[float]]) -> None:
+    for name, column in expected.items():
+        assert values[name] == pytest.approx(column, abs=1e-5), name
+
+
+def test_retrieval_order_comes_first_for_the_ranker_that_starts_from_it(features: RankingFeatures) -> None:
+    assert features.names[ORDER] == "retrieval_order"
+    assert len(set(features.names)) == len(features.names) == features.num_features
+
+
+def test_proposals_of_each_source(values: dict[str, list[float]]) -> None:
+    check(
+        values,
+        {
+            "retrieval_order": [0.0, -log(2), -log(3)],
+            "lexical.proposed": [1, 0, 1],
+            "lexical.rank": [1.0, 0, 3 / 4],
+            "lexical.score": [1.0, 0, 0.5],
+            "query_clicks.proposed": [1, 0, 0],
+            "query_clicks.rank": [1.0, 0, 0],
+            "query_clicks.score": [1.0, 0, 0],
+            "dense.proposed": [1, 1, 0],
+            "dense.rank": [1.0, 3 / 4, 0],
+            "dense.score": [1.0, 0.5, 0],
+            "covisitation.proposed": [0, 0, 0],
+            "covisitation.rank": [0, 0, 0],
+            "covisitation.score": [0, 0, 0],
+            "popularity.proposed": [1, 1, 0],
+            "popularity.rank": [1.0, 3 / 4, 0],
+            "popularity.score": [1.0, 0.2, 0],
+            "state_cosine": [0.6, 0.8, 1.0],
+            "fused_score": [0.3, 0.2, 0.1],
+        },
+    )
+
+
+def test_shares_of_clicks_are_smoothed_by_the_next_wider_ones(values: dict[str, list[float]]) -> None:
+    everybody = [5.05 / 6.15, 1.05 / 6.15, 0.05 / 6.15]  # 0.05 events more per item
+    similar = [(votes + 0.3 * share) / 3.3 for votes, share in zip((3, 0, 0), everybody, strict=True)]
+    same = [(own + 2 * share) / 5 for own, share in zip((3, 0, 0), similar, strict=True)]
+    half = [(count / 2 + 0.05) / 3.15 for count in (5, 1, 0)]
+    check(
+        values,
+        {
+            "share_all.slow": [log(share) for share in everybody],
+            "share_all.plain": [log(share) for share in everybody],
+            "share_all.fast": [log(share) for share in half],
+            "share_similar_queries.slow": [log(share) for share in similar],
+            "share_similar_queries.plain": [log(share) for share in similar],
+            "share_similar_queries.fast": [
+                log((votes + 0.3 * share) / 3.3) for votes, share in zip((3, 0, 0), half, strict=True)
+            ],
+            "share_query.slow": [log(share) for share in same],
+            "share_query.plain": [log(share) for share in same],
+            "share_query.fast": [
+                log((own + 2 * (votes + 0.3 * share) / 3.3) / 5)
+                for own, votes, share in zip((3, 0, 0), (3, 0, 0), half, strict=True)
+            ],
+            "clicks_query": [1, 0, 0],
+            "clicks_similar_queries": [1, 0, 0],
+            "clicks_and_name": [log(1 + 0.1 + 1e-3), log(1e-3), log(0.05 + 1e-3)],
+        },
+    )
+
+
+def test_activity_price_and_text(values: dict[str, list[float]]) -> None:
+    check(
+        values,
+        {
+            "popularity.slow": [log(6), log(2), 0],
+            "popularity.fast": [log(3.5), log(1.5), 0],
+            "popularity.plain": [log(6), log(2), 0],
+            "trend": [log(3 / 7), log(1 / 3), log(0.5 / 2)],
+            "days_since_last": [log(2), log(4), log(366)],
+            "days_since_first": [log(8), log(4), 0],
+            "price": [log(10), 0, log(20)],
+            "has_price": [1, 0, 1],
+            "text_cosine": [0.8, 0, 1],
+            "query_terms_in_title": [1, 0, 1],
+            "title_in_query": [0.5, 0, 0.5],
+            "query_trigrams_in_title": [3 / 4, 0, 3 / 4],  # no title begins with `la`,
+        },
+    )
+
+
+def test_names_of_cold_products(values: dict[str, list[float]]) -> None:
+    check(
+        values,
+        {
+            "cold.lexical_score": [0, 0, 0.5],
+            "cold.lexical_rank": [0, 0, 3 / 4],
+            "cold.query_terms_in_title": [0, 0, 1],
+        },
+    )
+
+
+def test_history_of_the_user(values: dict[str, list[float]]) -> None:
+    check(
+        values,
+        {
+            "history.events": [log(2), log(2), 0],
+            "history.recency_rank": [1 / 2, 1, 0],
+            "history.recency_days": [1 / 5, 1 / 3, 0],
+            "history.purchased": [1, 0, 0],
+            "history.last_item_affinity": [0.5, 0, 0],
+            "history.last_item_cosine": [0, 1, 0.8],
+            "history.same_category": [0, 1, 0],
+        },
+    )
+
+
+def test_every_feature_is_stated_in_this_file(features: RankingFeatures) -> None:
+    stated = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in features.names if f'"{name}"' not in stated] == []
+
+
+def test_features_of_the_request(features: RankingFeatures, candidates: Candidates) -> None:
+    found = dict(zip(REQUEST_FEATURES, features.request_features(candidates).tolist(), strict=True))
+    assert len(found) == NUM_REQUEST_FEATURES
+    assert found == pytest.approx(
+        {
+            "has_query": 1,
+            "query_length": 4 / 32,
+            "history_length": log(3),
+            "days_since_last_event": log(3),
+            "query_clicks": log(4),
+            "query_similarity": 0,
+        },
+        abs=1e-6,
+    )
