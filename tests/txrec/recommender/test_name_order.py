@@ -1,6 +1,7 @@
 """Products without events in the order of a search: by their names, behind what people chose."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ QUERY = "lamp"
 
 
 @pytest.fixture(scope="module")
-def recommender(tiny_bundle) -> Recommender:
+def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
 
 
@@ -43,7 +44,9 @@ def last(one: Candidates, place: int) -> NDArray[np.int64]:
     return np.append(np.delete(np.arange(len(one)), place), place)
 
 
-def test_a_product_without_events_stands_no_later_than_its_lexical_rank(recommender, monkeypatch) -> None:
+def test_a_product_without_events_stands_no_later_than_its_lexical_rank(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(name_order, "PROVEN_CLICKS", np.inf)
     one = found(recommender)
     for lexical_rank in (1, 3):
@@ -55,7 +58,9 @@ def test_a_product_without_events_stands_no_later_than_its_lexical_rank(recommen
         assert np.delete(order, lexical_rank - 1).tolist() == before[:-1].tolist()
 
 
-def test_it_does_not_overtake_what_people_chose_for_the_query(recommender, monkeypatch) -> None:
+def test_it_does_not_overtake_what_people_chose_for_the_query(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = found(recommender)
     place = by_rank(recommender, one, 1)
     features, before = without_events(recommender, one.item_idx[place]), last(one, place)
@@ -65,7 +70,9 @@ def test_it_does_not_overtake_what_people_chose_for_the_query(recommender, monke
     assert NameOrder(features, one).rare_by_lexical_rank(before).tolist() == before.tolist()
 
 
-def test_a_title_that_lacks_a_term_and_a_product_with_events_stay_where_they_are(recommender, monkeypatch) -> None:
+def test_a_title_that_lacks_a_term_and_a_product_with_events_stay_where_they_are(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(name_order, "PROVEN_CLICKS", np.inf)
     one = found(recommender, "lamp zebra")
     place = by_rank(recommender, one, 1)
@@ -76,7 +83,9 @@ def test_a_title_that_lacks_a_term_and_a_product_with_events_stay_where_they_are
     assert NameOrder(without_events(recommender), one).rare_by_lexical_rank(before) is before
 
 
-def test_scores_go_with_their_candidates_and_requests_without_a_query_are_left_alone(recommender, monkeypatch) -> None:
+def test_scores_go_with_their_candidates_and_requests_without_a_query_are_left_alone(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(name_order, "PROVEN_CLICKS", np.inf)
     one = found(recommender)
     place = by_rank(recommender, one, 2)

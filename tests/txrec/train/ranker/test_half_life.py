@@ -1,5 +1,6 @@
 """The half-life of the popularity source, by what new users want."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,25 +8,29 @@ import pytest
 
 from tests.tiny import tiny_data
 from txrec.config import EvaluateConfig
+from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.source import Hits
+from txrec.index.log import EventLog
+from txrec.index.source import Hits, Mask, SourceQuery
 from txrec.schema import PAD, Split
 from txrec.train.ranker import half_life
 from txrec.train.ranker.half_life import popularity_half_life
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory):
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return tiny_data(tmp_path_factory.mktemp("tiny"), num_users=120)
 
 
 @pytest.fixture(scope="module")
-def requests(tiny) -> EvalRequests:
+def requests(tiny: PreparedData) -> EvalRequests:
     asked = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
     return replace(asked, query_idx=np.full_like(asked.query_idx, PAD))
 
 
-def test_the_half_life_whose_list_has_the_wanted_items_is_taken(tiny, requests, monkeypatch) -> None:
+def test_the_half_life_whose_list_has_the_wanted_items_is_taken(
+    tiny: PreparedData, requests: EvalRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = np.bincount(requests.truth.items).argmax()
 
     class Decides:
@@ -33,12 +38,10 @@ def test_the_half_life_whose_list_has_the_wanted_items_is_taken(tiny, requests, 
             self.days = days
 
         @classmethod
-        def fit(cls, log, num_items, days):
+        def fit(cls, _log: EventLog, _num_items: int, days: float) -> "Decides":
             return cls(days)
 
-        def search(self, queries, k, allowed):
-            import numpy as np
-
+        def search(self, _queries: SourceQuery, k: int, _allowed: Sequence[Mask]) -> Hits:
             item = wanted if self.days == 3.0 else 0
             return Hits(np.array([[item] + [0] * (k - 1)], np.int32), np.zeros((1, k), np.float32))
 
@@ -46,7 +49,9 @@ def test_the_half_life_whose_list_has_the_wanted_items_is_taken(tiny, requests, 
     assert popularity_half_life(tiny, requests, 30.0) == 3.0
 
 
-def test_the_setting_stays_where_requests_are_few_or_nothing_is_better(tiny, requests, monkeypatch) -> None:
+def test_the_setting_stays_where_requests_are_few_or_nothing_is_better(
+    tiny: PreparedData, requests: EvalRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(half_life, "MIN_REQUESTS", 10**6)
     assert popularity_half_life(tiny, requests, 12.0) == 12.0
     monkeypatch.undo()
