@@ -84,7 +84,7 @@ def prepare(
     again: Again = False,
 ) -> None:
     """Read, validate, clean and split the log; write the prepared tables and the data report."""
-    _run_through("prepare", load(config, overrides or []), again or bool(accept), accept=accept)
+    _run_through("prepare", _load(config, overrides or []), again or bool(accept), accept=accept)
 
 
 _stage_command("pretrain", "Pre-train the text encoder on catalogue and query text, then fine-tune it on clicks.")

@@ -80,14 +80,16 @@ def run(
     """
     progress("reading slates and events", 0, None)
     shown, happened = served_log(config, impressions, events)
-    heads = _head_queries(shown, config.monitor.head_share)
-    attribute = partial(table_of, windows=settings.windows(config.monitor), items=_items(config), head_queries=heads)
+    heads = _head_queries(shown, config.serve.monitor.head_share)
+    attribute = partial(
+        table_of, windows=settings.windows(config.serve.monitor), items=_items(config), head_queries=heads
+    )
     rows = sum(int(frame.select(pl.len()).collect().item()) for frame in (shown, happened))
     progress("attributing events to slates", 0, None)
     if rows <= LOCAL_ROWS or impressions is None or events is None:
         table = attribute(shown.collect(), happened.collect())
     else:
-        parts = config.monitor.partitions or math.ceil(rows / ROWS_PER_PARTITION)
+        parts = config.serve.monitor.partitions or math.ceil(rows / ROWS_PER_PARTITION)
         table = on_ray(impressions, events, parts, attribute)
     span = shown.select(first=pl.col("ts").min(), last=pl.col("ts").max()).collect().row(0)
     monitor = Monitor(

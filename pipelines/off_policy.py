@@ -108,7 +108,7 @@ def run(
         orders[slate.request_id] = _order(recommender, slate, histories)
         if number % _EVERY == 0:
             progress("ranking logged slates", number, len(logged))
-    credits_ = credit(explored, events, settings.windows(config.monitor))
+    credits_ = credit(explored, events, settings.windows(config.serve.monitor))
     evaluation = evaluate(logged, lambda slate: orders[slate.request_id], credits_, reward)
     summary = OffPolicySummary(bundle, evaluation, config.reports_dir / "off_policy.json")
     summary.write()

@@ -13,9 +13,10 @@ from serve.event_log import EventLog
 from serve.exploration import Explorer
 from serve.impressions import Impressions
 from serve.keys import Keys
+from serve.live_monitor import LiveMonitor
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
-from serve.routers import events, health, items, models, rules, slates, suggest, users
+from serve.routers import events, health, items, models, monitor, rules, slates, suggest, users
 from serve.routers import placements as placements_router
 from serve.rules import KIND
 from serve.switch import Switch
@@ -78,12 +79,13 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.event_log = EventLog(parts.store, parts.clock, parts.metrics)
     app.state.impressions = Impressions(parts.store, config.impression_days, parts.clock)
     app.state.explorer = Explorer(config.exploration)
+    app.state.monitor = LiveMonitor(parts.store, config.monitor, parts.clock, parts.metrics)
     app.state.products = items.LiveProducts(parts.journal, service)
     app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.suggester = suggester.Suggester(service, app.state.event_log, parts.suggestions)
     app.state.placements = placements.Placements(parts.placements, placements.read_file(config.placements_file))
     app.state.versions = models.ServedVersions(parts.switch or Switch(None, config), service, parts.store)
-    for resource in (slates, suggest, rules, placements_router, users, events, items, models, health):
+    for resource in (slates, suggest, rules, placements_router, users, events, items, models, monitor, health):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)

@@ -5,6 +5,7 @@ The label `replica` names the replica; sums over replicas are made by the querie
 
 import os
 import socket
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -79,6 +80,20 @@ class Metrics:
         self._model = Gauge(
             "txrec_model_info", "1 for the model that answered last.", ["replica", "version"], registry=self._registry
         )
+
+        self._live = Gauge(
+            "txrec_live_figure",
+            "Figure of the last hours by attribution, as /v1/monitor computed it last.",
+            ["replica", "variant", "figure"],
+            registry=self._registry,
+        )
+
+    def live(self, by_variant: Mapping[str, Mapping[str, float]]) -> None:
+        """Sets the live figures: variant -> figure -> value."""
+        self._live.clear()
+        for variant, figures in by_variant.items():
+            for figure, value in figures.items():
+                self._live.labels(self._replica, variant, figure).set(value)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Counts an answered request; `route` is the path's template."""

@@ -176,6 +176,10 @@ class Endpoints(ABC, Generic[R]):
         """Models, served or registered."""
         return self._send("GET", "/v1/models")
 
+    def monitor(self) -> R:
+        """Live figures of the last hours by slice, with intervals."""
+        return self._send("GET", "/v1/monitor")
+
     def activate(self, version: str, role: str = "production", share: float | None = None) -> R:
         """Serves a version: `production`, `canary` (with the share of users that it answers) or `shadow`."""
         body = {"role": role} if share is None else {"role": role, "share": share}

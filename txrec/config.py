@@ -462,6 +462,31 @@ class ExplorationConfig(Section):
     """Views after which half of the bonus is left."""
 
 
+class MonitorConfig(Section):
+    """Attribution of events to served slates, and the figures that follow."""
+
+    view_h: float = Field(1.0, gt=0)
+    """Hours after a slate in which a view is credited to it."""
+    click_h: float = Field(1.0, gt=0)
+    """Hours after a slate in which a click is credited to it."""
+    cart_h: float = Field(24.0, gt=0)
+    """Hours after a slate in which an addition to the cart is credited to it."""
+    purchase_h: float = Field(168.0, gt=0)
+    """Hours after a slate in which a purchase is credited to it."""
+    attribution: Literal["last_touch", "shared"] = "last_touch"
+    """Events without a request id belong to the latest slate that showed their product, or to all in equal parts."""
+    reformulation_s: float = Field(300.0, gt=0)
+    """A search without a click followed by another query within this time counts as reformulated, seconds."""
+    head_share: float = Field(0.2, gt=0, le=1)
+    """Share of the distinct queries, most frequent first, that make up the head."""
+    live_h: float = Field(24.0, gt=0)
+    """Hours that the server's live figures cover."""
+    refresh_s: float = Field(60.0, ge=0)
+    """The server's live figures are made again when they are asked for and older than this, seconds."""
+    partitions: int = Field(0, ge=0)
+    """Parts in which an export is attributed; 0 = one per 200,000 rows."""
+
+
 class ServeConfig(Section):
     """The HTTP application."""
 
@@ -516,6 +541,8 @@ class ServeConfig(Section):
     """TOML file with the defaults of placements, a table per placement; empty = only those put over HTTP."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
+    monitor: MonitorConfig = MonitorConfig()
+    """Attribution and live figures, also those of `txrec monitor`."""
     exploration: ExplorationConfig = ExplorationConfig()
     """Exploration in slates of recommend and search."""
 
@@ -562,29 +589,6 @@ class DataConfig(Section):
     An item gets the value most frequent in training."""
     judgments: tuple[SourceConfig, ...] = ()
     """Graded (query, item) sources."""
-
-
-class MonitorConfig(Section):
-    """Attribution of events to served slates, and the figures that follow."""
-
-    view_h: float = Field(1.0, gt=0)
-    """Hours after a slate in which a view is credited to it."""
-    click_h: float = Field(1.0, gt=0)
-    """Hours after a slate in which a click is credited to it."""
-    cart_h: float = Field(24.0, gt=0)
-    """Hours after a slate in which an addition to the cart is credited to it."""
-    purchase_h: float = Field(168.0, gt=0)
-    """Hours after a slate in which a purchase is credited to it."""
-    attribution: Literal["last_touch", "shared"] = "last_touch"
-    """Events without a request id belong to the latest slate that showed their product, or to all in equal parts."""
-    reformulation_s: float = Field(300.0, gt=0)
-    """A search without a click followed by another query within this time counts as reformulated, seconds."""
-    head_share: float = Field(0.2, gt=0, le=1)
-    """Share of the distinct queries, most frequent first, that make up the head."""
-    live_h: float = Field(24.0, gt=0)
-    """Hours that the server's live figures cover."""
-    partitions: int = Field(0, ge=0)
-    """Parts in which an export is attributed; 0 = one per 200,000 rows."""
 
 
 class ChecksConfig(Section):
@@ -717,8 +721,6 @@ class Config(Section):
     """Hyperparameter search."""
     checks: ChecksConfig = ChecksConfig()
     """Comparison of a preparation with the last one."""
-    monitor: MonitorConfig = MonitorConfig()
-    """Attribution and live figures."""
     experiments: ExperimentsConfig = ExperimentsConfig()
     """Experiments on served traffic."""
 

@@ -32,7 +32,8 @@ async def ready(service: ServiceDep) -> api.HealthReply:
     dependencies=[requires("read")],
 )
 async def metrics(request: Request) -> Response:
-    """Requests, latencies by stage, fallbacks, events and the model, of the replica that answers."""
+    """Requests, latencies by stage, fallbacks, events and the model, of the replica that answers; live figures."""
+    request.app.state.monitor.refresh_soon()
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)
 
 
