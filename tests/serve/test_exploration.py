@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,12 @@ def test_new_products_are_shown_sooner_with_a_bonus() -> None:
 def test_a_slate_that_cannot_change_has_no_record(size: int) -> None:
     short = Slate(SLATE.items[:size])
     assert Explorer(CONFIG, seed=0).apply(short) == (short, None)
+
+
+def test_a_slate_on_which_a_rule_acted_stays_as_it_is() -> None:
+    ruled = replace(SLATE, rules={"summer": "pin"})
+    config = CONFIG.model_copy(update={"share": 1.0})
+    assert Explorer(config, seed=0).apply(ruled) == (ruled, None)
 
 
 def test_without_exploration_nothing_changes() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -53,7 +54,7 @@ LAST = pl.col("ts") >= 20_039 * DAY_US
 
 
 @pytest.fixture(scope="module")
-def before() -> dict:
+def before() -> dict[str, Any]:
     return profile(days_of(LOG.filter(~LAST), ITEMS))
 
 
@@ -93,7 +94,7 @@ def test_counts_of_a_day_are_those_of_its_rows() -> None:
     assert sum(value for name, value in totals.items() if name.startswith("query:")) == day["query"].count()
 
 
-def test_a_quiet_day_passes(before: dict) -> None:
+def test_a_quiet_day_passes(before: dict[str, Any]) -> None:
     found = check(days_of(LOG, ITEMS), before)
     assert (found.outcome, found.days) == ("pass", 1)
     assert str(found) == "pass: 1 days look like those before"
@@ -113,7 +114,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("figure", FAULTS)
-def test_a_fault_breaks_the_check_and_is_named(before: dict, figure: str) -> None:
+def test_a_fault_breaks_the_check_and_is_named(before: dict[str, Any], figure: str) -> None:
     found = check(days_of(FAULTS[figure], ITEMS), before)
     assert found.outcome == "break"
     assert figure in [finding.figure for _, finding in found.findings]
@@ -121,7 +122,7 @@ def test_a_fault_breaks_the_check_and_is_named(before: dict, figure: str) -> Non
     assert "deviation" in str(found)
 
 
-def test_another_taste_is_a_drift_and_not_a_break(before: dict) -> None:
+def test_another_taste_is_a_drift_and_not_a_break(before: dict[str, Any]) -> None:
     last = LOG.filter(LAST)
     wanted = "p" + (15 + pl.int_range(pl.len()) % 5).cast(pl.String)
     changed = last.with_columns(item_id=pl.when(pl.col("item_id").is_not_null()).then(wanted))
@@ -132,13 +133,13 @@ def test_another_taste_is_a_drift_and_not_a_break(before: dict) -> None:
     assert found.outcome == "drift"
 
 
-def test_a_source_that_is_missing_from_all_days_is_found_in_the_known_ones(before: dict) -> None:
+def test_a_source_that_is_missing_from_all_days_is_found_in_the_known_ones(before: dict[str, Any]) -> None:
     found = check(days_of(LOG.filter(pl.col("event") != "cart"), ITEMS), before)
     assert found.outcome == "break"
     assert found.missing[0].startswith("volume of cart on known days 0, ")
 
 
-def test_a_log_of_other_days_altogether_is_a_break(before: dict) -> None:
+def test_a_log_of_other_days_altogether_is_a_break(before: dict[str, Any]) -> None:
     found = check(days_of(LOG.with_columns(pl.col("ts") - 400 * DAY_US), ITEMS), before)
     assert found.missing == ("none of the days of the last preparation is there any more",)
 
