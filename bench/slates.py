@@ -24,6 +24,7 @@ from txrec.recommender.catalogue import ItemChange  # noqa: E402
 from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request, Slate  # noqa: E402
 
 MAX_USERS, MAX_ITEMS = 60, 25
+EXPLAINED: dict[str, Any] = {"explain": True, "with_candidates": True}
 TYPOS = ("lmap", "kettl", "gitar", "blenderr", "tents", "dril l")
 ODD = ("", "   ", "lamp " * 300, "灯", "'; drop table", "nothing is called so")
 
@@ -64,7 +65,7 @@ def answers_of(recommender: Recommender) -> dict[str, list[Any]]:
     kinds: dict[str, list[Any]] = {}
     for kind, requests in request_kinds(recommender):
         kinds[kind] = [plain(slate) for slate in recommender.recommend(requests)]
-    users = [Request(user_id=user, explain=True) for user in recommender.known_users()[:MAX_USERS]]
+    users = [Request(user_id=user, **EXPLAINED) for user in recommender.known_users()[:MAX_USERS]]
     kinds["retrieval order"] = [plain(slate) for slate in recommender.rank(recommender.retrieve(users), False)]
     items = [str(item_id) for item_id in recommender.catalogue.item_ids[1:]]
     kinds["similar"] = [plain(recommender.similar(item_id, top_k=10)) for item_id in items[:MAX_ITEMS]]
@@ -85,12 +86,12 @@ def request_kinds(recommender: Recommender) -> Iterator[tuple[str, list[Request]
     brands = sorted({str(brand) for brand in recommender.catalogue.items["brand"].to_pylist() if brand})[:2]
     now = max(event.ts or 0 for user in users for event in recommender.history(user))
     yield "users", [Request(user_id=user, top_k=10) for user in users]
-    yield "unknown user", [Request(user_id="nobody"), Request(), Request(top_k=3, explain=True)]
+    yield "unknown user", [Request(user_id="nobody"), Request(), Request(top_k=3, **EXPLAINED)]
     yield "queries", [Request(query=text, top_k=10) for text in texts]
     yield (
         "users, queries",
         [
-            Request(user_id=user, query=text, top_k=12, explain=True)
+            Request(user_id=user, query=text, top_k=12, **EXPLAINED)
             for user, text in zip(users, 9 * texts, strict=False)
         ],
     )
@@ -115,7 +116,10 @@ def request_kinds(recommender: Recommender) -> Iterator[tuple[str, list[Request]
         Event("click", "gone"),
         Event("cart", items[12]),
     )
-    yield "events", [Request(events=events[: n + 1], query=q, explain=True) for n in range(4) for q in (None, "drill")]
+    yield (
+        "events",
+        [Request(events=events[: n + 1], query=q, **EXPLAINED) for n in range(4) for q in (None, "drill")],
+    )
 
 
 def live(recommender: Recommender, items: list[str]) -> dict[str, list[Any]]:
@@ -138,9 +142,9 @@ def live(recommender: Recommender, items: list[str]) -> dict[str, list[Any]]:
         ItemChange(items[5], {}, True, 0),
     ]
     journalled = recommender.with_changes(changes)
-    requests = [Request(user_id=user, explain=True) for user in recommender.known_users()[:20]]
-    requests += [Request(query=text, explain=True) for text in ("zyx lamp", "drill", "tent", "lamp shade")]
-    requests.append(Request(events=(Event("click", "new-1"),), explain=True))
+    requests = [Request(user_id=user, **EXPLAINED) for user in recommender.known_users()[:20]]
+    requests += [Request(query=text, **EXPLAINED) for text in ("zyx lamp", "drill", "tent", "lamp shade")]
+    requests.append(Request(events=(Event("click", "new-1"),), **EXPLAINED))
     return {
         "rows": [plain(slate) for slate in grown.recommend(requests)],
         "changes": [plain(slate) for slate in journalled.recommend(requests[:-1])],

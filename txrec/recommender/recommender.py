@@ -1,6 +1,6 @@
 """Recommendations from a bundle: one code path for evaluation, batch jobs and serving.
 
-    Request --retrieval_queries--> RetrievalQuery --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
+    Request --> RetrievalQuery --Retriever--> Candidates --rank--> Ranked --decorate--> Slate
 
 Raw ids and texts come in and go out; everything between is in dense indices. A `Recommender` never changes: an updated
 catalogue gives a new one that shares the rest.
@@ -29,12 +29,13 @@ from txrec.recommender import suggestion_entries
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
+from txrec.recommender.history import HISTORY_TYPES, StoredHistories
 from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.resumable import Resumable, run_to_completion
-from txrec.recommender.retriever import NO_HISTORY, BatchQueryVectors, RetrievalQuery, Retriever
+from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
-from txrec.schema import EVENT_CODES, EventKind
+from txrec.schema import EventKind
 from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
@@ -67,7 +68,7 @@ class Recommender:
             use_term_match=self.ranker is not None and self.ranker.graded,
         )
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
-        self._users = {str(user): row for row, user in enumerate(bundle.users.user_id)}
+        self._histories = StoredHistories(bundle.users)
 
     @classmethod
     def open(cls, path: Path | str) -> "Recommender":
@@ -164,7 +165,10 @@ class Recommender:
         item_idx = self._known_item(item_id, "item_id")
         request = Request(top_k=top_k, filters=filters)
         history = History(
-            *(np.array([value], kind) for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), _KINDS, strict=True))
+            *(
+                np.array([value], kind)
+                for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), HISTORY_TYPES, strict=True)
+            )
         )
         mask = self.catalogue.mask(filters, [item_idx])
         retrieval_query = RetrievalQuery(history, "", self._end_us, mask, request)
@@ -186,7 +190,7 @@ class Recommender:
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """The last events of a user of the data set, oldest first; empty for anybody else."""
-        found = self._stored(user_id)
+        found = self._histories.of(user_id)
         if found is None:
             return ()
         texts = self.retriever.query_encoder.names
@@ -206,12 +210,11 @@ class Recommender:
 
     def history_length(self, user_id: str) -> int:
         """How many events `history` has."""
-        row = self._users.get(user_id)
-        return 0 if row is None else int(self.bundle.users.offsets[row + 1] - self.bundle.users.offsets[row])
+        return self._histories.length(user_id)
 
     def known_users(self) -> tuple[str, ...]:
         """Users whose history came with the bundle."""
-        return tuple(self._users)
+        return tuple(self._histories.rows)
 
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> "Recommender":
         """A recommender that also knows these products, or knows them as these rows say; nothing is trained.
@@ -271,7 +274,7 @@ class Recommender:
         """A request in dense indices: history, query, mask, and what had to be ignored."""
         _check(request)
         query = normalise(request.query or "")
-        history, notes = self._history(request, batch_vectors)
+        history, notes = self._histories.of_request(request, self.catalogue, batch_vectors)
         excluded = [
             self.catalogue.idx_of[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.idx_of
         ]
@@ -297,51 +300,6 @@ class Recommender:
         allowed = np.append(allowed, np.ones(len(self.catalogue) + 1 - len(allowed), np.bool_))
         return allowed if mask is None else mask & allowed
 
-    def _history(self, request: Request, batch_vectors: BatchQueryVectors) -> tuple[History, tuple[str, ...]]:
-        if request.events:
-            history, notes = self._from_events(request.events, batch_vectors, "events")
-        else:
-            history, notes = self._stored(request.user_id) or NO_HISTORY, ()
-        if not request.cart:
-            return history, notes
-        last = int(history.ts[-1]) if len(history.ts) else 0
-        carted = [Event("cart", item_id=key, ts=request.now_us or last) for key in request.cart]
-        cart, more = self._from_events(carted, batch_vectors, "cart")
-        return _joined(history, cart), (*notes, *more)
-
-    def _from_events(
-        self, events: Sequence[Event], batch_vectors: BatchQueryVectors, field: str
-    ) -> tuple[History, tuple[str, ...]]:
-        rows: list[tuple[int, int, int, int]] = []
-        notes: list[str] = []
-        for place, event in enumerate(events):
-            kind = EVENT_CODES.get(event.event)
-            if kind is None:
-                allowed = ", ".join(EVENT_CODES)
-                raise RequestError(
-                    f"{field}.{place}.event", f"unknown event {event.event!r}; expected one of {allowed}"
-                )
-            item = self.catalogue.idx_of.get(event.item_id, schema.PAD) if event.item_id else schema.PAD
-            query = batch_vectors.row(normalise(event.query or ""))
-            if event.item_id and item == schema.PAD:
-                notes.append(f"{field}: {event.item_id} is not in the catalogue, ignored")
-            if item != schema.PAD or (query != schema.PAD and not event.item_id):
-                rows.append((item, query, kind, event.ts or 0))
-        if not rows:
-            return NO_HISTORY, tuple(notes)
-        item_ids, query_rows, kinds, times = (
-            np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), _KINDS, strict=True)
-        )
-        return History(item_ids, query_rows, kinds, times), tuple(notes)
-
-    def _stored(self, user_id: str | None) -> History | None:
-        row = self._users.get(user_id) if user_id is not None else None
-        if row is None:
-            return None
-        users = self.bundle.users
-        own = slice(int(users.offsets[row]), int(users.offsets[row + 1]))
-        return History(users.item_idx[own], users.query_idx[own], users.event[own], users.ts[own])
-
     @property
     def num_ranked(self) -> int:
         """Candidates per request that the ranker reorders, or would."""
@@ -362,7 +320,7 @@ class Recommender:
         explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
         items = self._items(candidates, top, ranked.scores, explain)
-        proposed = self._proposed(candidates) if candidates.request.explain else ()
+        proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
         decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
         return Slate(
             items=items,
@@ -373,7 +331,7 @@ class Recommender:
         )
 
     def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
-        """What retrieval proposed, as far as the slate or the ranker looks."""
+        """Candidates in retrieval order, as far as the slate or the ranker looks."""
         kept = min(max(candidates.request.top_k, self.num_ranked), len(candidates))
         return self._items(candidates, np.arange(kept), candidates.fused, None)
 
@@ -406,18 +364,6 @@ class Recommender:
             )
             for place, item, score, found, best in zip(*columns, strict=True)
         )
-
-
-_KINDS = (np.int32, np.int32, np.int8, np.int64)
-
-
-def _joined(first: History, second: History) -> History:
-    return History(
-        np.append(first.item_idx, second.item_idx),
-        np.append(first.query_idx, second.query_idx),
-        np.append(first.event, second.event),
-        np.append(first.ts, second.ts),
-    )
 
 
 def _check(request: Request) -> None:

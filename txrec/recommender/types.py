@@ -48,6 +48,7 @@ class Request:
         exclude_seen: leave out every item of the history.
         diversity: 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate (MMR).
         explain: fill `SlateItem.reasons`.
+        with_candidates: fill `Slate.candidates`.
         now_us: time of the request, microseconds since 1970 UTC; None = just after the last event of the log.
         blocked: (N + 1,) products that are not retrieved, by item_idx; None = none. It is not sent to a ranker.
     """
@@ -62,6 +63,7 @@ class Request:
     exclude_seen: bool = False
     diversity: float = 0.0
     explain: bool = False
+    with_candidates: bool = False
     now_us: int | None = None
     blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
@@ -93,7 +95,7 @@ class Slate:
 
     Attributes:
         items: the slate, best first.
-        candidates: what retrieval proposed, in retrieval order; empty unless asked to explain.
+        candidates: what retrieval proposed, in retrieval order; empty without `Request.with_candidates`.
         fallback: None, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`.
         timings_ms: stage = milliseconds; batched stages count the whole batch.
         notes: what was ignored, e.g. item ids of the history that the catalogue does not hold.

@@ -113,8 +113,25 @@ def test_reasons_name_the_query_and_the_past(recommender: Recommender) -> None:
     slate = ask(recommender, user_id="user-001", query="lamp", explain=True, top_k=3)
     assert all(item.reasons for item in slate.items)
     assert any("matches 'lamp'" in reason for reason in slate.items[0].reasons)
-    assert len(slate.candidates) >= 3
+    assert slate.candidates == ()
     assert ask(recommender, query="lamp").items[0].reasons == ()
+
+
+def test_candidates_come_back_in_retrieval_order_without_reasons_if_requested(recommender: Recommender) -> None:
+    slate = ask(recommender, user_id="user-001", query="lamp", with_candidates=True, top_k=3)
+    (found,) = recommender.retrieve([Request(user_id="user-001", query="lamp")])
+    proposed = [str(recommender.catalogue.item_ids[item]) for item in found.item_idx[: recommender.num_ranked]]
+    assert [item.item_id for item in slate.candidates] == proposed
+    assert [item.score for item in slate.candidates[:3]] == found.fused[:3].tolist()
+    assert not any(item.reasons for item in (*slate.items, *slate.candidates))
+
+
+def test_candidates_of_one_batch_carry_the_same_complete_timings(recommender: Recommender) -> None:
+    first, second = recommender.retrieve([Request(user_id="user-001"), Request(query="tent")])
+    assert first.timings_ms == second.timings_ms
+    assert set(first.timings_ms) == {"encode", "search"}
+    assert min(first.timings_ms.values()) > 0
+    assert set(ask(recommender, query="tent").timings_ms) == {"encode", "search", "rank", "decorate"}
 
 
 def test_every_item_says_which_sources_proposed_it(recommender: Recommender) -> None:
@@ -203,7 +220,7 @@ def test_what_the_ranker_never_saw_asked_keeps_retrieval_order(recommender: Reco
 
 def test_products_without_events_keep_places_among_the_candidates_and_are_called_new(recommender: Recommender) -> None:
     grown = recommender.with_items([{"item_id": "new-1", "title": "acme lamp new"}, {"item_id": "new-2"}])
-    request = Request(user_id="user-001", explain=True)
+    request = Request(user_id="user-001", explain=True, with_candidates=True)
     for asked, most in ((recommender, 3), (grown, 5)):
         slate = asked.recommend([request])[0]
         proposed = [item.item_id for item in slate.candidates[:30] if "new_items" in item.sources]
