@@ -127,6 +127,12 @@ class QueryClicks(Source):
         own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
         return float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum()), float(others[0]) if len(others) else 0.0
 
+    def clicked_queries(self, most: int) -> list[tuple[str, float]]:
+        """Queries that led to clicks with their time-decayed number, most first."""
+        clicks = np.asarray(self.clicks.sum(axis=1)).ravel()
+        rows = np.argsort(-clicks, kind="stable")[:most]
+        return [(self.text(int(row)), float(clicks[row])) for row in rows if clicks[row] > 0]
+
     def query_reason(self, query: str, item: int) -> str | None:
         """The most similar query, of the first ten, after which the item was clicked."""
         for row in self.similar(query).rows[:10] if query else ():

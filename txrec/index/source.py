@@ -237,6 +237,14 @@ class Source(ABC):
         """(K, NUM_TERM_MATCH) how K titles match the terms of a query; None where this source reads no titles."""
         return None
 
+    def knows(self, token: str) -> bool:  # noqa: ARG002
+        """Whether a product holds a token; True where this source reads no texts and cannot tell."""
+        return True
+
+    def clicked_queries(self, most: int) -> list[tuple[str, float]]:  # noqa: ARG002
+        """Queries that led to clicks with their time-decayed number, most first; none where this source counts none."""
+        return []
+
     def named(self, text: str) -> dict[int, Match]:  # noqa: ARG002
         """Items that a normalised query names by article number, with the kind of match."""
         return {}

@@ -5,8 +5,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from txrec.index.lexical import Lexical
-from txrec.index.query_clicks import QueryClicks
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates
 from txrec.text import normalise, word_trigrams
@@ -96,15 +94,15 @@ class NameOrder:
         lexical, found = self._lexical, []
         for term in self._features.catalogue.analyser.terms(self._candidates.query):
             tokens = frozenset(token for token, _ in term)
-            unknown = isinstance(lexical, Lexical) and not any(lexical.knows(token) for token in tokens)
+            unknown = lexical is not None and not any(lexical.knows(token) for token in tokens)
             found.append((tokens, frozenset(word_trigrams(term[0][0])) if unknown else frozenset()))
         return found
 
     def _clicks(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(K,) clicks of each candidate after the query, and (K,) after it and like ones."""
         clicks = self._features.sources.get("query_clicks")
-        if not isinstance(clicks, QueryClicks):
+        counts = clicks.click_counts(self._candidates.query, self._candidates.item_idx) if clicks else None
+        if counts is None:
             nothing = np.zeros(len(self._candidates), np.float32)
             return nothing, nothing
-        counts = clicks.click_counts(self._candidates.query, self._candidates.item_idx)
         return counts.own[:, -1], counts.votes[:, -1]

@@ -1,11 +1,10 @@
 """Entries of the completion index that a bundle knows: searched queries, categories and products."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from txrec.index.query_clicks import QueryClicks
+from txrec.index.source import Source
 from txrec.index.suggestions import Suggestion
 from txrec.recommender.catalogue import Catalogue
 
@@ -13,21 +12,15 @@ MAX_QUERIES = 50_000
 MAX_PRODUCTS = 50_000
 
 
-def entries(catalogue: Catalogue, sources: Mapping[str, Any]) -> list[Suggestion]:
+def entries(catalogue: Catalogue, sources: Mapping[str, Source]) -> list[Suggestion]:
     """Completions of a bundle.
 
     Queries are those that led to a click, weighted by their time-decayed clicks, so that each has results and rising
     ones come first. Products on sale and categories are weighted by their events in training.
     """
-    return [*_queries(sources.get("query_clicks")), *_categories(catalogue), *_products(catalogue)]
-
-
-def _queries(source: Any) -> list[Suggestion]:
-    if not isinstance(source, QueryClicks):
-        return []
-    clicks = np.asarray(source.clicks.sum(axis=1)).ravel()
-    rows = np.argsort(-clicks, kind="stable")[:MAX_QUERIES]
-    return [Suggestion(source.text(int(row)), "query", 1.0 + float(clicks[row])) for row in rows if clicks[row] > 0]
+    queries = [pair for source in sources.values() for pair in source.clicked_queries(MAX_QUERIES)]
+    searched = [Suggestion(text, "query", 1.0 + clicks) for text, clicks in queries]
+    return [*searched, *_categories(catalogue), *_products(catalogue)]
 
 
 def _products(catalogue: Catalogue) -> list[Suggestion]:

@@ -5,7 +5,7 @@ examined product with a probability that follows from their true preference (a p
 expected clicks of any slate are known exactly: `World.expected_clicks`. Users who find something come back more often.
 Tastes and catalogue drift when `drift_tastes`, `launch` and `retire` are called.
 
-Everything is vectorised over visits; `world_http` lets the same users visit a server.
+Everything is vectorised over visits.
 """
 
 from dataclasses import dataclass, field
