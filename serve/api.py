@@ -8,7 +8,7 @@ ingress, the others here.
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
 
 from serve.placements import Placement
 from txrec.index.filters import Filters
@@ -42,6 +42,12 @@ class Reply(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+EARLIEST_SECONDS = 100_000_000
+"""Times from here on could be meant in seconds (1973) or, a thousandfold, in milliseconds."""
+EARLIEST_US = 946_684_800_000_000
+"""Start of the year 2000: an earlier time of an event is a mistaken unit."""
+
+
 class SessionEvent(Body):
     """An event of a user: with an item or, for a search, a query."""
 
@@ -55,6 +61,14 @@ class SessionEvent(Body):
     """Microseconds since 1970 UTC; absent = unknown."""
     value: float | None = None
     """Price of a purchase, grade of a rating."""
+
+    @field_validator("ts")
+    @classmethod
+    def _microseconds(cls, ts: int | None) -> int | None:
+        if ts is not None and EARLIEST_SECONDS <= ts < EARLIEST_US:
+            unit = "seconds" if ts < EARLIEST_SECONDS * 1_000 else "milliseconds"
+            raise ValueError(f"ts = {ts} lies in 1970 and looks like {unit}; expected microseconds since 1970 UTC")
+        return ts
 
 
 class SlateRequest(Body):

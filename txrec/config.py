@@ -5,13 +5,18 @@ never copied fields. `load` reads a TOML file, lays dotted overrides over it and
 them cannot be used.
 """
 
+import difflib
 import hashlib
 import json
+import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from txrec.schema import ITEMS, EventKind
 
 CHECKPOINT = "hf:"
 """What `text.encoder` starts with where it names a Hugging Face checkpoint."""
@@ -32,6 +37,14 @@ class TimeConfig(Section):
     """`iso`, `s`, `ms`, `us` (numbers since 1970 UTC), or a strptime pattern such as `%d/%m/%Y %H:%M`."""
     zone: str = "UTC"
     """Time zone of times that carry none (IANA name)."""
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> Self:
+        if self.zone not in zoneinfo.available_timezones():
+            near = difflib.get_close_matches(self.zone, zoneinfo.available_timezones(), 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"time.zone = {self.zone!r} is no IANA time zone such as Europe/Berlin or Etc/GMT-1{hint}")
+        return self
 
 
 class JoinConfig(Section):
@@ -69,6 +82,16 @@ class RuleConfig(Section):
     def _one_condition(self) -> Self:
         if bool(self.matches) == (self.below is not None):
             raise ValueError(f"the rule on column {self.column!r} needs either matches or below")
+        if self.matches:
+            try:
+                pl.Series([""]).str.contains(self.matches)
+            except pl.exceptions.PolarsError as error:
+                why = next(
+                    (line for line in str(error).splitlines() if line.startswith("error: ")), "it cannot be read"
+                )
+                raise ValueError(
+                    f"matches = {self.matches!r} of the rule on column {self.column!r} is no regular expression: {why}"
+                ) from None
         return self
 
 
@@ -117,6 +140,19 @@ class SourceConfig(Section):
     """Files joined to the rows before mapping."""
     reject: tuple[RuleConfig, ...] = ()
     """Rules for rows that are no events; the first that applies gives the reason."""
+
+    @model_validator(mode="after")
+    def _known_events(self) -> Self:
+        known = [kind.name.lower() for kind in EventKind]
+        words = {f"values.event.{word}": kind for word, kind in self.values.get("event", {}).items()}
+        words |= {"constants.event": self.constants["event"]} if "event" in self.constants else {}
+        for key, kind in words.items():
+            mapped = self.values.get("event", {}).get(kind, kind) if key == "constants.event" else kind
+            if mapped not in known:
+                near = difflib.get_close_matches(mapped, known, 1, 0.6)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{key} = {kind!r} is no kind of event; allowed are {', '.join(known)}{hint}")
+        return self
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -589,6 +625,14 @@ class DataConfig(Section):
     An item gets the value most frequent in training."""
     judgments: tuple[SourceConfig, ...] = ()
     """Graded (query, item) sources."""
+
+    @model_validator(mode="after")
+    def _known_item_columns(self) -> Self:
+        known = [name for name in ITEMS.names if name not in ("item_id", "attributes")]
+        for name in self.items_from_events:
+            if name not in known:
+                raise ValueError(f"items_from_events: {name!r} is no column of items; known are {', '.join(known)}")
+        return self
 
 
 class ChecksConfig(Section):

@@ -329,3 +329,11 @@ def test_the_documentation_lists_every_endpoint_and_its_answers(client: TestClie
         for operation in methods.values():
             if path.startswith("/v1/") and "requestBody" in operation:
                 assert {"400", "413", "422", "503"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(("ts", "unit"), [(1_732_752_000, "seconds"), (1_732_752_000_000, "milliseconds")])
+def test_a_live_event_in_seconds_or_milliseconds_is_refused(client: TestClient, ts: int, unit: str) -> None:
+    reply = client.post("/v1/events", json={"user_id": "u", "event": "click", "item_id": "p1", "ts": ts})
+    assert reply.status_code == 422
+    assert unit in reply.text
+    assert "ts" in reply.text

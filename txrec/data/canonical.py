@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from txrec.config import DataConfig, RuleConfig, SourceConfig, TimeConfig
+from txrec.data import values
 from txrec.data.sources import Block, Chunk, mapping, sources_of
 from txrec.schema import EVENT_CODES, EventKind, Reason
 from txrec.text import normalise_column
@@ -33,7 +34,6 @@ QUARANTINE = pa.schema([("origin", pa.int64()), ("raw", pa.string()), ("reason",
 """A rejected row while row numbers are still counted within chunks."""
 _REASONS = list(Reason)
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_TRUE = ["1", "true", "t", "yes", "y", "available", "in stock"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,31 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     else:
         frame, checks = _judgments(raw, columns)
     if chunk.table != "items":
-        carried = {f"item:{name}": _text(raw, column) for name, column in data.items_from_events.items()}
+        carried = {
+            f"item:{name}": _carried(raw, name, column, source) for name, column in data.items_from_events.items()
+        }
         frame = frame.with_columns(**carried)
     checks = [*checks[: _num_missing(checks)], *_rules(raw, source.reject), *checks[_num_missing(checks) :]]
     frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
     return _divide(frame, checks, chunk, block)
+
+
+CATEGORY_JOINT = "\x1f"
+"""Between the parts of a category path that an event row carries."""
+
+
+def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) -> pl.Series:
+    """A product field of event rows in one form of text: numbers and booleans as polars casts them back."""
+    if name == "category":
+        path = _category(raw, column, source.category_separator).list.join(CATEGORY_JOINT)
+        return path.set((path == "").fill_null(value=False), None)
+    if name == "price":
+        return _number(raw, column)[0].cast(pl.String)
+    text = values.plain_text(values.without(_text(raw, column), values.NOTHING))
+    if name == "available":
+        known, unknown = values.availability(text)
+        return known.cast(pl.String).set(unknown | text.is_null(), None)
+    return text
 
 
 _Check = tuple[Reason, pl.Series]
@@ -134,25 +154,31 @@ def _number(raw: pl.DataFrame, name: str | None) -> tuple[pl.Series, pl.Series]:
     """A column as float32, and which of its rows are no numbers."""
     column = _column(raw, name)
     text = _text(raw, name) if column.dtype == pl.String else column
-    number = text.cast(pl.Float32, strict=False)
-    return number, (number.is_null() & text.is_not_null()) | number.is_nan().fill_null(value=False)
+    return values.numbers(text)
+
+
+def _ids(raw: pl.DataFrame, name: str | None) -> pl.Series:
+    """A column of ids as strings; those that a nullable column made floats are whole again."""
+    return values.whole_ids(_text(raw, name))
 
 
 def _events(
     raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str], has_time: bool, latest_us: int
 ) -> tuple[pl.DataFrame, list[_Check]]:
     kind = _kinds(raw, columns["event"], source.values.get("event", {}))
-    item, query = _text(raw, columns.get("item_id")), _normalised(_text(raw, columns.get("query")))
+    session = values.without(_ids(raw, columns.get("session_id")), values.NOTHING)
+    user = values.without(_ids(raw, columns.get("user_id")), values.NOBODY).fill_null(session)
+    item, query = _ids(raw, columns.get("item_id")), _normalised(_text(raw, columns.get("query")))
     value, no_number = _number(raw, columns.get("value"))
     frame = pl.DataFrame(
         {
-            "user_id": _text(raw, columns["user_id"]),
+            "user_id": user,
             "ts": pl.Series([0], dtype=pl.Int64).new_from_index(0, raw.height),
             "event": kind,
             "item_id": item,
             "query": query,
-            "session_id": _text(raw, columns.get("session_id")),
-            "request_id": _text(raw, columns.get("request_id")),
+            "session_id": session,
+            "request_id": values.without(_text(raw, columns.get("request_id")), values.NOTHING),
             "value": value,
         }
     )
@@ -240,10 +266,13 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
     available = _text(raw, columns.get("available"))
     frame = pl.DataFrame(
         {
-            **{name: _text(raw, columns.get(name)) for name in ("item_id", "title", "description", "brand")},
+            "item_id": _ids(raw, columns.get("item_id")),
+            "title": values.plain_text(_text(raw, columns.get("title"))),
+            "description": values.plain_text(values.without(_text(raw, columns.get("description")), values.NOTHING)),
+            "brand": values.plain_text(values.without(_text(raw, columns.get("brand")), values.NOTHING)),
             "category": _category(raw, columns.get("category"), source.category_separator),
             "price": price,
-            "available": available.str.to_lowercase().is_in(_TRUE).fill_null(value=True),
+            "available": values.availability(available)[0],
             "attributes": _attributes(raw, source.attributes),
         }
     )
@@ -272,7 +301,11 @@ def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
     fields = []
     for name in names:
         column = _column(raw, name)
-        text = column.list.join("|") if isinstance(column.dtype, pl.List) else _text(raw, name)
+        text = (
+            column.cast(pl.List(pl.String), strict=False).list.join("|")
+            if isinstance(column.dtype, pl.List)
+            else _text(raw, name)
+        )
         fields.append(pl.struct(key=pl.lit(name), value=text))
     pairs = raw.select(pl.concat_list(fields).alias("attributes"))["attributes"].cast(kind)
     return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
@@ -280,7 +313,7 @@ def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
 
 def _judgments(raw: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
     grade, no_number = _number(raw, columns["grade"])
-    item, query = _text(raw, columns["item_id"]), _normalised(_text(raw, columns["query"]))
+    item, query = _ids(raw, columns["item_id"]), _normalised(_text(raw, columns["query"]))
     checks = [
         (Reason.MISSING_ITEM, item.is_null()),
         (Reason.MISSING_QUERY, query.is_null()),

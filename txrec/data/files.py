@@ -168,16 +168,22 @@ def _members(path: str, block_bytes: int) -> Iterator[tuple[str, Iterator[bytes]
         if name.endswith(".zip"):
             with zipfile.ZipFile(handle) as archive:
                 for member in archive.infolist():
-                    if not member.is_dir():
+                    if not (member.is_dir() or _is_litter(member.filename)):
                         yield member.filename, _reads(archive.open(member), block_bytes)
         elif name.endswith(_ARCHIVES):
             with tarfile.open(fileobj=handle) as archive:
                 for entry in archive:
-                    content = archive.extractfile(entry) if entry.isfile() else None
+                    content = archive.extractfile(entry) if entry.isfile() and not _is_litter(entry.name) else None
                     if content is not None:
                         yield entry.name, _reads(content, block_bytes)
         else:
             yield "", _reads(_unpacked(name, handle), block_bytes)
+
+
+def _is_litter(member: str) -> bool:
+    """Whether an archive's member is a file system's note (`__MACOSX/._a.csv`, `.DS_Store`, `Thumbs.db`), no table."""
+    *folders, name = member.split("/")
+    return "__MACOSX" in folders or name.startswith(("._", ".DS_Store")) or name in ("Thumbs.db", "desktop.ini")
 
 
 def _unpacked(name: str, handle: Any) -> Any:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.config import DataConfig, JoinConfig, SourceConfig, fingerprint
-from txrec.data import files
+from txrec.data import files, values
 from txrec.data.parse import (
     Lines,
     Parsed,
@@ -394,10 +394,12 @@ def _joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> B
         left, right = join.on
         renamed = table.rename({name: f"{name}:joined" for name in table.columns if name in block.frame.columns})
         key = f"{right}:joined" if f"{right}:joined" in renamed.columns else right
-        frame = block.frame.join(
-            renamed.with_columns(pl.lit(value=True).alias(":matched")),
-            left_on=left,
-            right_on=key,
+        frame = block.frame.with_columns(_join_key(block.frame[left]).alias(":left")).join(
+            renamed.with_columns(_join_key(renamed[key]).alias(":right")).with_columns(
+                pl.lit(value=True).alias(":matched")
+            ),
+            left_on=":left",
+            right_on=":right",
             how="left",
             maintain_order="left",
             coalesce=False,
@@ -405,7 +407,7 @@ def _joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> B
         lost = np.flatnonzero(frame[":matched"].is_null().to_numpy()) if join.required else np.empty(0, np.int64)
         kept = np.setdiff1d(np.arange(frame.height), lost, assume_unique=True)
         block = Block(
-            frame.drop(":matched")[kept],
+            frame.drop(":matched", ":left", ":right")[kept],
             block.row[kept],
             _Picked(block.raw, kept),
             [*block.bad_row, *block.row[lost].tolist()],
@@ -414,6 +416,11 @@ def _joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> B
             block.num_lines,
         )
     return block
+
+
+def _join_key(column: pl.Series) -> pl.Series:
+    """A key as text, so that `1001` of a number column, `1001.0` and `"1001"` meet."""
+    return values.whole_ids(column.cast(pl.String).str.strip_chars())
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from txrec import schema
 from txrec.config import Config
+from txrec.data.canonical import CATEGORY_JOINT
 from txrec.errors import InvariantError
 from txrec.text import fit_tokenizer, normalise_column
 
@@ -100,7 +101,13 @@ def _fill_fields(items: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
     for name in best["field"].unique(maintain_order=True).to_list():
         values = best.filter(pl.col("field") == name).select("item_id", pl.col("value").alias(":value"))
         items = items.join(values, on="item_id", how="left", maintain_order="left")
-        value = pl.col(":value").cast(items.schema[name], strict=False)
+        value = pl.col(":value")
+        if name == "category":
+            value = value.str.split(CATEGORY_JOINT)
+        elif name == "available":
+            value = value == "true"
+        else:
+            value = value.cast(items.schema[name], strict=False)
         items = items.with_columns(pl.coalesce(name, value).alias(name)).drop(":value")
     return items
 

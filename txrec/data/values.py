@@ -1,0 +1,145 @@
+"""Values as shops write them: ids that became floats, words for nothing, prices with currency, availability, HTML.
+
+Functions of whole columns. The plain form of a value costs one vectorised check; only what fails it is looked at again.
+"""
+
+import html
+import re
+
+import polars as pl
+
+NOTHING = ("nan", "null", "none", "n/a", "na", "undefined", "nil", "(none)", "(null)", "(not set)", r"\n", "-", "#n/a")
+"""Words for a missing value, in lower case: everywhere except in item ids, titles and queries."""
+NOBODY = (*NOTHING, "-1", "guest", "anonymous")
+"""Words for a user who is not known, in lower case."""
+_FLOAT_ID = r"^(0|-?[1-9]\d*)\.0$"
+_IN_STOCK = {
+    "1", "true", "t", "yes", "y", "available", "instock", "preorder", "backorder", "onbackorder", "backordered",
+    "availablefororder", "limitedavailability", "onlineonly", "instoreonly", "presale", "madetoorder", "active",
+    "continue", "lowstock", "onsale", "published", "enabled", "visible",
+}  # fmt: skip
+_OUT_OF_STOCK = {
+    "0", "false", "f", "no", "n", "unavailable", "outofstock", "soldout", "discontinued", "notavailable", "oos",
+    "archived", "draft", "inactive", "deny", "disabled", "hidden", "reserved",
+}  # fmt: skip
+_TAG = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>", re.DOTALL)
+_INLINE = re.compile(r"^</?(?:b|i|u|em|strong|span|font|a|sup|sub|small|mark|abbr|wbr)\b", re.IGNORECASE)
+
+
+def whole_ids(column: pl.Series) -> pl.Series:
+    """Ids of a column that pandas made floats (`17850.0` -> `17850`); any other value in it leaves it as it is."""
+    if len(column) == column.null_count() or not (column.head(64).drop_nulls().str.ends_with(".0")).all():
+        return column
+    if not bool(column.str.contains(_FLOAT_ID).drop_nulls().all()):
+        return column
+    return column.str.strip_suffix(".0")
+
+
+def without(column: pl.Series, words: tuple[str, ...]) -> pl.Series:
+    """A text column with null in place of the words, whatever their case."""
+    if column.null_count() == len(column):
+        return column
+    longest = max(map(len, words))
+    short = column.str.len_bytes() <= longest
+    hit = short & column.str.to_lowercase().is_in(words)
+    return column.set(hit.fill_null(value=False), None) if hit.any() else column
+
+
+def numbers(column: pl.Series, decimal: str = "") -> tuple[pl.Series, pl.Series]:
+    """A column as float32, and which rows hold something that is no number; words for nothing and NaN are null.
+
+    Args:
+        column: strings or numbers.
+        decimal: `.` or `,`; empty = told from the values of the column that can be read in one way only.
+    """
+    if column.dtype != pl.String:
+        number = column.cast(pl.Float32, strict=False)
+        return number.fill_nan(None), number.is_null() & column.is_not_null()
+    number = column.cast(pl.Float32, strict=False)
+    comma = decimal == ","
+    odd = number.is_null() & column.is_not_null()
+    if odd.any() or comma:
+        distinct = column.filter(column.is_not_null() if comma else odd).unique().to_list()
+        comma = comma or (not decimal and _has_decimal_comma(distinct))
+        texts = column.drop_nulls().unique().to_list() if comma else distinct
+        read = {text: _number(text, comma=comma) for text in texts}
+        again = column.replace_strict(read, default=None, return_dtype=pl.Float32)
+        number = again if comma else number.fill_null(again)
+    bad = number.is_null() & without(column, NOTHING).is_not_null()
+    return number.fill_nan(None), bad
+
+
+def _digits(text: str) -> str:
+    bare = re.sub(r"[\s\u00a0\u202f'\u2019_]", "", text)
+    match = re.fullmatch(
+        r"(?P<sign>[-+\u2212]?)(?:[^\d.,+-]{0,5}\.?)(?P<inner>[-+\u2212]?)(?P<body>[\d.,]*\d)(?:[.,]?-{1,2})?[^\d,+-]{0,5}",
+        bare,
+    )
+    if match is None:
+        return ""
+    minus = {match["sign"], match["inner"]} & {"-", "\u2212"}
+    return ("-" if minus else "") + match["body"]
+
+
+def _has_decimal_comma(texts: list[str]) -> bool:
+    """Whether a value of the column can only be read with a decimal comma (`19,90`, `1.299,00`)."""
+    bodies = [_digits(text) for text in texts]
+    return any(re.search(r"^-?\d+,(\d{1,2}|\d{4,})$|\.\d{3},\d+$", body) for body in bodies)
+
+
+def _number(text: str, *, comma: bool) -> float | None:
+    body = _digits(text)
+    if not body:
+        return None
+    point, group = (",", ".") if comma else (".", ",")
+    if "," in body and "." in body:
+        point, group = (",", ".") if body.rindex(",") > body.rindex(".") else (".", ",")
+    elif comma and body.count(".") == 1 and not re.search(r"\.\d{3}$", body):
+        point, group = ".", ","
+    plain = body.replace(group, "")
+    return float(plain.replace(point, ".")) if plain.count(point) <= 1 else float(plain.replace(point, ""))
+
+
+def availability(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Whether products can be ordered, and which rows hold a word that says neither.
+
+    Feeds (`in_stock`, `preorder`), schema.org addresses (`https://schema.org/InStock`), shop systems (`onbackorder`)
+    and stock counts are understood. Unknown words and missing values count as available.
+    """
+    words = {text: _is_available(text) for text in column.drop_nulls().unique().to_list()}
+    known = column.replace_strict(words, default=None, return_dtype=pl.Boolean) if words else None
+    if known is None:
+        return pl.Series(values=[True], dtype=pl.Boolean).new_from_index(0, len(column)), column.is_not_null()
+    unknown = known.is_null() & without(column, NOTHING).is_not_null()
+    return known.fill_null(value=True), unknown
+
+
+def _is_available(text: str) -> bool | None:
+    word = re.sub(r"[^a-z0-9.+-]", "", text.lower().rpartition("/")[2]) or text.lower()
+    plain = re.sub(r"[^a-z0-9]", "", word)
+    if plain in _IN_STOCK:
+        return True
+    if plain in _OUT_OF_STOCK:
+        return False
+    try:
+        return float(word) > 0
+    except ValueError:
+        return None
+
+
+def plain_text(column: pl.Series) -> pl.Series:
+    """Texts without HTML: tags and comments out, entities as characters; texts without `<` and `&` are untouched."""
+    if column.null_count() == len(column):
+        return column
+    marked = column.str.contains("[<&]").fill_null(value=False)
+    if not marked.any():
+        return column
+    texts = {text: strip_html(text) for text in column.filter(marked).unique().to_list()}
+    return column.replace(list(texts), [text or None for text in texts.values()])
+
+
+def strip_html(text: str) -> str:
+    """One text without HTML; tags that break a line become blanks, inline ones nothing."""
+    for _ in range(2):  # feeds escape their HTML once more (`&lt;b&gt;`)
+        text = html.unescape(_TAG.sub(lambda tag: "" if _INLINE.match(tag[0]) else " ", text))
+    return " ".join(text.replace("\u00ad", "").split())
