@@ -60,6 +60,8 @@ class JoinConfig(Section):
     """Column names where there is no header."""
     encoding: str = "utf-8"
     """Text encoding."""
+    ragged: bool = False
+    """Whether rows may lack fields at their end, which are then empty."""
     on: tuple[str, str]
     """(column of the source, column of this file)."""
     required: bool = True
@@ -122,10 +124,23 @@ class SourceConfig(Section):
     """csv: whether the first line names the columns."""
     names: tuple[str, ...] = ()
     """csv: the column names where there is no header."""
+    skip_lines: int = Field(0, ge=0)
+    """csv: lines before the header (titles, dates of the export)."""
+    comment: str = ""
+    """csv: lines that begin with this are no rows, e.g. `#`."""
+    ragged: bool = False
+    """csv: whether rows may lack fields at their end, which are then empty; otherwise such rows are rejected."""
+    rows: tuple[str, ...] = ()
+    """jsonl: lists of a record whose elements become rows (`order.lines`); several lists stand side by side."""
     encoding: str = "utf-8"
     """Text encoding of the file."""
     columns: dict[str, str] = {}
     """Canonical column = source column. Columns not named here that already have a canonical name map to themselves."""
+    missing: dict[str, tuple[str, ...]] = {}
+    """Canonical column = words that stand for no value in it, whatever their case (`user_id = ["0", "guest"]`).
+    They replace the usual ones (`NA`, `null`, `-1` and the like for users, `N/A` and the like elsewhere)."""
+    decimal: Literal["", ".", ","] = ""
+    """Decimal mark of prices and values; empty = told from those that can be read in one way only (`19,90`)."""
     constants: dict[str, str] = {}
     """Canonical column = one value for all rows."""
     values: dict[str, dict[str, str]] = {}

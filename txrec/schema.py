@@ -102,6 +102,8 @@ class Reason(StrEnum):
     """More or fewer fields than columns."""
     BROKEN_JSON = "broken_json"
     """The line is not a JSON object."""
+    UNEQUAL_LISTS = "unequal_lists"
+    """Lists of a record that stand side by side have different lengths."""
     MISSING_USER = "missing_user"
     """An event of nobody."""
     MISSING_ITEM = "missing_item"

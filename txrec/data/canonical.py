@@ -6,6 +6,7 @@ Events come out with the columns of `EVENT_COLUMNS`: times as int64 microseconds
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -33,6 +34,9 @@ EVENT_COLUMNS: dict[str, pl.DataType] = {
 QUARANTINE = pa.schema([("origin", pa.int64()), ("raw", pa.string()), ("reason", pa.string())])
 """A rejected row while row numbers are still counted within chunks."""
 _REASONS = list(Reason)
+_IDS = ("user_id", "item_id", "session_id", "request_id")
+_LITERAL = ("item_id", "title", "query")
+"""Columns in which `NA` or `null` may be meant as they stand."""
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -150,11 +154,20 @@ def _normalised(column: pl.Series) -> pl.Series:
     return text.set(text == "", None) if text.null_count() < len(text) else text
 
 
-def _number(raw: pl.DataFrame, name: str | None) -> tuple[pl.Series, pl.Series]:
+def _number(raw: pl.DataFrame, name: str | None, decimal: str = "") -> tuple[pl.Series, pl.Series]:
     """A column as float32, and which of its rows are no numbers."""
     column = _column(raw, name)
     text = _text(raw, name) if column.dtype == pl.String else column
-    return values.numbers(text)
+    return values.numbers(text, decimal)
+
+
+def _known(raw: pl.DataFrame, name: str, source: SourceConfig, columns: Mapping[str, str]) -> pl.Series:
+    """A canonical text column without the words that stand for nothing in it."""
+    text = _ids(raw, columns.get(name)) if name in _IDS else _text(raw, columns.get(name))
+    words = source.missing.get(name)
+    usual = values.NOBODY if name == "user_id" else () if name in _LITERAL else values.NOTHING
+    words = usual if words is None else tuple(word.lower() for word in words)
+    return values.without(text, words) if words else text
 
 
 def _ids(raw: pl.DataFrame, name: str | None) -> pl.Series:
@@ -166,10 +179,11 @@ def _events(
     raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str], has_time: bool, latest_us: int
 ) -> tuple[pl.DataFrame, list[_Check]]:
     kind = _kinds(raw, columns["event"], source.values.get("event", {}))
-    session = values.without(_ids(raw, columns.get("session_id")), values.NOTHING)
-    user = values.without(_ids(raw, columns.get("user_id")), values.NOBODY).fill_null(session)
-    item, query = _ids(raw, columns.get("item_id")), _normalised(_text(raw, columns.get("query")))
-    value, no_number = _number(raw, columns.get("value"))
+    known = partial(_known, raw, source=source, columns=columns)
+    session = known("session_id")
+    user = known("user_id").fill_null(session)
+    item, query = known("item_id"), _normalised(known("query"))
+    value, no_number = _number(raw, columns.get("value"), source.decimal)
     frame = pl.DataFrame(
         {
             "user_id": user,
@@ -178,7 +192,7 @@ def _events(
             "item_id": item,
             "query": query,
             "session_id": session,
-            "request_id": values.without(_text(raw, columns.get("request_id")), values.NOTHING),
+            "request_id": known("request_id"),
             "value": value,
         }
     )
@@ -262,17 +276,17 @@ def _from_zone(plain: pl.Series, zone: str) -> pl.Series:
 
 
 def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
-    price, no_number = _number(raw, columns.get("price"))
-    available = _text(raw, columns.get("available"))
+    known = partial(_known, raw, source=source, columns=columns)
+    price, no_number = _number(raw, columns.get("price"), source.decimal)
     frame = pl.DataFrame(
         {
-            "item_id": _ids(raw, columns.get("item_id")),
-            "title": values.plain_text(_text(raw, columns.get("title"))),
-            "description": values.plain_text(values.without(_text(raw, columns.get("description")), values.NOTHING)),
-            "brand": values.plain_text(values.without(_text(raw, columns.get("brand")), values.NOTHING)),
+            "item_id": known("item_id"),
+            "title": values.plain_text(known("title")),
+            "description": values.plain_text(known("description")),
+            "brand": values.plain_text(known("brand")),
             "category": _category(raw, columns.get("category"), source.category_separator),
             "price": price,
-            "available": values.availability(available)[0],
+            "available": values.availability(known("available"))[0],
             "attributes": _attributes(raw, source.attributes),
         }
     )

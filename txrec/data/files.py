@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -49,12 +50,35 @@ class File:
     @property
     def packed(self) -> bool:
         """Compressed or archived: one stream, no byte ranges."""
-        return self.path.partition("?")[0].endswith((*_STREAMS, *_ARCHIVES))
+        return _archive_of(self.path)[0].partition("?")[0].endswith((*_STREAMS, *_ARCHIVES))
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the file holds other files."""
+        return _archive_of(self.path)[0].partition("?")[0].endswith(_ARCHIVES)
 
     @property
     def num_text_bytes(self) -> int:
         """Guess of the size as plain text; text packs about one to six, Parquet one to four."""
         return self.size * (6 if self.packed else 4 if ".parquet" in self.path else 1)
+
+
+def _archive_of(path: str) -> tuple[str, str]:
+    """A path and the member of its archive (`a.zip::events.csv`); no member = empty."""
+    file, mark, member = path.rpartition("::")
+    return (file, member) if mark else (path, "")
+
+
+def first_bytes(path: str, num_bytes: int = 1 << 16) -> bytes:
+    """The first bytes of a file's text, with its line ends as they are."""
+    return next((chunk for _, chunks in _members(path, num_bytes) for chunk in chunks), b"")
+
+
+def folder_columns(path: str) -> dict[str, str]:
+    """Columns that the folders of a path name, as Hive writes them (`day=2024-05-01/`); empty for none."""
+    parts = [part.partition("=") for part in path.split("/")[:-1]]
+    named = {name: unquote(value) for name, mark, value in parts if mark and name.isidentifier()}
+    return {name: "" if value == "__HIVE_DEFAULT_PARTITION__" else value for name, value in named.items()}
 
 
 def resolve(root: str, path: str) -> str:
@@ -71,7 +95,7 @@ def find(root: str, path: str) -> list[File]:
     Raises:
         DataError: nothing is there; says where it looked and what lies beside it.
     """
-    full = resolve(root, path)
+    full, member = _archive_of(resolve(root, path))
     try:
         system, inner = _filesystem(full)
         infos = _matches(system, inner)
@@ -81,6 +105,7 @@ def find(root: str, path: str) -> list[File]:
         raise DataError(_nothing_there(system, full, inner))
     options = full[full.index("?") :] if "?" in full else ""
     scheme = full.partition("://")[0] + "://" if "://" in full else ""
+    options += f"::{member}" if member else ""
     return [File(f"{scheme}{info.path}{options}", info.size, info.mtime_ns or 0) for info in infos]
 
 
@@ -99,7 +124,9 @@ def _matches(system: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
         info = system.get_file_info(inner)
         if info.type == pafs.FileType.File:
             return [info]
-        return _inside(system, inner, "*") if info.type == pafs.FileType.Directory else []
+        if info.type != pafs.FileType.Directory:
+            return []
+        return _inside(system, inner, "*") or _inside(system, inner, "**/*")
     fixed = inner[: min(inner.index(mark) for mark in "*?[" if mark in inner)].rpartition("/")[0]
     return _inside(system, fixed, inner[len(fixed) + 1 :])
 
@@ -127,7 +154,7 @@ def _nothing_there(system: pafs.FileSystem, full: str, inner: str) -> str:
 @contextmanager
 def open_random(path: str) -> Iterator[pa.NativeFile]:
     """Opens a file for random access (Parquet, byte ranges)."""
-    system, inner = _filesystem(path)
+    system, inner = _filesystem(_archive_of(path)[0])
     with system.open_input_file(inner) as handle:
         yield handle
 
@@ -162,22 +189,34 @@ def lines(
 
 
 def _members(path: str, block_bytes: int) -> Iterator[tuple[str, Iterator[bytes]]]:
-    name = path.partition("?")[0]
+    file, only = _archive_of(path)
+    name = file.partition("?")[0]
     with open_random(path) as raw:
         handle: Any = raw
         if name.endswith(".zip"):
             with zipfile.ZipFile(handle) as archive:
-                for member in archive.infolist():
-                    if not (member.is_dir() or _is_litter(member.filename)):
+                members = [one for one in archive.infolist() if not (one.is_dir() or _is_litter(one.filename))]
+                _check_member(path, only, [one.filename for one in members])
+                for member in members:
+                    if only in ("", member.filename):
                         yield member.filename, _reads(archive.open(member), block_bytes)
         elif name.endswith(_ARCHIVES):
             with tarfile.open(fileobj=handle) as archive:
                 for entry in archive:
-                    content = archive.extractfile(entry) if entry.isfile() and not _is_litter(entry.name) else None
+                    content = archive.extractfile(entry) if entry.isfile() and _is_read(entry.name, only) else None
                     if content is not None:
                         yield entry.name, _reads(content, block_bytes)
         else:
             yield "", _reads(_unpacked(name, handle), block_bytes)
+
+
+def _check_member(path: str, only: str, names: list[str]) -> None:
+    if only and only not in names:
+        raise DataError(f"{path}: no such file in the archive; it holds {', '.join(sorted(names)[:20]) or 'nothing'}")
+
+
+def _is_read(name: str, only: str) -> bool:
+    return not _is_litter(name) and only in ("", name)
 
 
 def _is_litter(member: str) -> bool:
@@ -248,8 +287,12 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def _whole_lines(chunks: Iterator[bytes], first: bool) -> Iterator[bytes]:
-    rest = b""
+    rest, returns = b"", None
     for chunk in chunks:
+        if returns is None:  # carriage returns alone end the lines of old Mac files
+            returns = b"\r" in chunk and b"\n" not in chunk
+        if returns:
+            chunk = chunk.replace(b"\r", b"\n")  # noqa: PLW2901
         if first and chunk.startswith(codecs.BOM_UTF8):
             chunk = chunk[len(codecs.BOM_UTF8) :]  # noqa: PLW2901
         first = False

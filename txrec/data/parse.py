@@ -8,7 +8,6 @@ what it said is kept.
 
 import codecs
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,12 +18,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from txrec.errors import DataError
 from txrec.schema import Reason
 
 _UNIT_SEPARATOR = b"\x1f"
 _MOST_LINES = 1_000  # of one record
-_SINGLE_JSON_ROWS = 64  # below this many, JSON lines are looked at one by one
+_TRAILING = "\0"  # column after a delimiter at the end of the rows
+_NO_LINES = np.empty(0, np.int64)
 
 
 class Layout(Protocol):
@@ -45,6 +44,10 @@ class Layout(Protocol):
     @property
     def encoding(self) -> str:
         """Text encoding."""
+
+    @property
+    def ragged(self) -> bool:
+        """Whether rows may lack fields at their end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,12 @@ class Lines:
 
     def texts(self, indices: Iterable[int], encoding: str = "utf-8") -> list[str]:
         r"""Lines as text; what cannot be decoded shows as `\xff`."""
-        return [self.at(i).decode(_single(encoding), errors="backslashreplace") for i in indices]
+        return [self.at(i).decode(single(encoding), errors="backslashreplace") for i in indices]
+
+    def without(self, prefix: bytes) -> "Lines":
+        """The lines that do not begin with a prefix (comments)."""
+        kept = np.array([not self.block.startswith(prefix, start) for start in self.starts.tolist()], dtype=bool)
+        return self if kept.all() else Lines(self.block, self.starts[kept], self.ends[kept])
 
     def take(self, indices: NDArray[np.int64]) -> bytes:
         """The bytes of some lines, in order."""
@@ -109,7 +117,7 @@ def column_names(first_line: bytes, layout: Layout, quoting: bool = True, escape
     """The columns of a delimited file: its header, or the configured names."""
     if not layout.header:
         return list(layout.names)
-    text = first_line.decode(_single(layout.encoding), errors="replace").strip("\ufeff\r\n")
+    text = first_line.decode(single(layout.encoding), errors="replace").strip("\ufeff\r\n")
     if len(layout.delimiter) > 1 or not quoting:
         return [name.strip() for name in text.split(layout.delimiter)]
     table = pacsv.read_csv(
@@ -146,8 +154,14 @@ def join_lines(lines: Lines, num_columns: int, layout: Layout, escape: str) -> t
     return Lines(lines.block, lines.starts[single], ends[single]), num_whole
 
 
+def _unbalanced(lines: Lines, num_columns: int, layout: Layout, escape: str) -> list[int]:
+    """Lines with an odd number of quotes, except those whose quote stands within a bare field (`24" monitor`)."""
+    odd = _odd_quotes(lines, escape)
+    return [index for index in odd if not _is_record(lines.at(index), num_columns, layout, escape)]
+
+
 def _is_record(content: bytes, num_columns: int, layout: Layout, escape: str) -> bool:
-    text, delimiter = content.decode(_single(layout.encoding), errors="replace"), layout.delimiter
+    text, delimiter = content.decode(single(layout.encoding), errors="replace"), layout.delimiter
     if len(delimiter) > 1:
         text, delimiter = text.replace(delimiter, _UNIT_SEPARATOR.decode()), _UNIT_SEPARATOR.decode()
     rows = csv.reader([text], delimiter=delimiter, doublequote=not escape, escapechar=escape or None, strict=True)
@@ -170,16 +184,67 @@ def parse_delimited(
         quoting: whether `"` quotes fields.
         escape: character that escapes a quote; empty = a doubled quote.
     """
-    bad = _screen(lines, layout.encoding, quoting, escape)
+    bad = screen(lines, layout.encoding, quoting, escape)
+    if bad and quoting:
+        balanced = {index for index, why in bad.items() if why is Reason.BROKEN_QUOTING}
+        balanced -= set(_unbalanced(lines, len(columns), layout, escape))
+        bad = {index: why for index, why in bad.items() if index not in balanced}
     good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
+    if _has_trailing_delimiter(lines, good, len(columns), layout, quoting=quoting, escape=escape):
+        columns = [*columns, _TRAILING]
     reader = _Delimited(columns, wanted, layout, quoting, escape)
     tables: list[pa.Table] = []
     rows: list[NDArray[np.int64]] = []
     _halve(lines, good, reader, tables, rows, bad)
+    uneven = [index for index, why in bad.items() if why is Reason.WRONG_FIELD_COUNT]
+    mended = _mended(lines, sorted(uneven), reader)
+    if mended:
+        tables.append(pa.table([pa.array(column, pa.string()) for column in zip(*mended.values(), strict=True)],
+                               names=list(wanted)))  # fmt: skip
+        rows.append(np.fromiter(mended, np.int64, len(mended)))
+        bad = {index: why for index, why in bad.items() if index not in mended}
     table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in wanted})
-    return Parsed(
-        pl.DataFrame(pl.from_arrow(table.select(list(wanted)))), np.concatenate([np.empty(0, np.int64), *rows]), bad
-    )
+    frame, line = pl.DataFrame(pl.from_arrow(table.select(list(wanted)))), np.concatenate([_NO_LINES, *rows])
+    if mended:
+        order = np.argsort(line, kind="stable")
+        frame, line = frame[order], line[order]
+    return Parsed(frame, line, bad)
+
+
+def _fields(content: bytes, layout: Layout, *, quoting: bool, escape: str) -> list[str]:
+    """The fields of one line; none where its quotes are broken."""
+    text, delimiter = content.decode(single(layout.encoding), errors="replace"), layout.delimiter
+    if len(delimiter) > 1:
+        text, delimiter = text.replace(delimiter, _UNIT_SEPARATOR.decode()), _UNIT_SEPARATOR.decode()
+    if not quoting:
+        return text.split(delimiter)
+    try:
+        return next(csv.reader([text], delimiter=delimiter, doublequote=not escape, escapechar=escape or None,
+                               strict=True), [])  # fmt: skip
+    except csv.Error:
+        return []
+
+
+def _has_trailing_delimiter(
+    lines: Lines, good: NDArray[np.int64], num_columns: int, layout: Layout, *, quoting: bool, escape: str
+) -> bool:
+    """Whether the first lines all end in a delimiter that the header lacks."""
+    first = [_fields(lines.at(index), layout, quoting=quoting, escape=escape) for index in good[:8].tolist()]
+    return bool(first) and all(len(fields) == num_columns + 1 and fields[-1] == "" for fields in first)
+
+
+def _mended(lines: Lines, uneven: Sequence[int], reader: "_Delimited") -> dict[int, list[str | None]]:
+    """The wanted fields of lines with empty fields too many, or, in ragged files, too few fields."""
+    mended: dict[int, list[str | None]] = {}
+    num_columns = len(reader.columns)
+    trailing = reader.columns[-1] == _TRAILING
+    for index in uneven:
+        fields = _fields(lines.at(index), reader.layout, quoting=reader.quoting, escape=reader.escape)
+        short = len(fields) < num_columns and (reader.layout.ragged or (trailing and len(fields) == num_columns - 1))
+        if (not any(fields[num_columns:]) and len(fields) > num_columns) or (short and any(fields)):
+            named = dict(zip(reader.columns, fields, strict=False))
+            mended[index] = [named.get(name) or None for name in reader.wanted]
+    return mended
 
 
 @dataclass(frozen=True)
@@ -192,7 +257,7 @@ class _Delimited:
 
     def read(self, content: bytes) -> tuple[pa.Table, list[int]]:
         """Rows that parse, and the 0-based numbers of those with a wrong field count."""
-        if codecs.lookup(_single(self.layout.encoding)).name not in ("utf-8", "ascii"):
+        if codecs.lookup(single(self.layout.encoding)).name not in ("utf-8", "ascii"):
             content = content.decode(self.layout.encoding).encode()
         delimiter = self.layout.delimiter
         if len(delimiter) > 1:
@@ -265,13 +330,13 @@ def _halve(
         _halve(lines, indices[middle:], reader, tables, rows, bad)
 
 
-def _screen(lines: Lines, encoding: str, quoting: bool, escape: str) -> dict[int, Reason]:
+def screen(lines: Lines, encoding: str, quoting: bool, escape: str) -> dict[int, Reason]:
     """Lines that must not reach the parser: NUL bytes, undecodable text, a quote that does not end on its line."""
     bad: dict[int, Reason] = {}
     if quoting and b'"' in lines.block:
         bad.update(dict.fromkeys(_odd_quotes(lines, escape), Reason.BROKEN_QUOTING))
     try:
-        lines.block.decode(_single(encoding))
+        lines.block.decode(single(encoding))
     except UnicodeDecodeError:
         bad.update(dict.fromkeys(_undecodable(lines, encoding), Reason.UNDECODABLE_TEXT))
     if b"\0" in lines.block:
@@ -281,7 +346,7 @@ def _screen(lines: Lines, encoding: str, quoting: bool, escape: str) -> dict[int
     return bad
 
 
-def _single(encoding: str) -> str:
+def single(encoding: str) -> str:
     """UTF-16 and UTF-32 files arrive here as UTF-8."""
     return "utf-8" if encoding.lower().replace("_", "").replace("-", "").startswith(("utf16", "utf32")) else encoding
 
@@ -290,7 +355,7 @@ def _undecodable(lines: Lines, encoding: str) -> list[int]:
     found = []
     for index in range(len(lines)):  # only in a block that holds such a line
         try:
-            lines.at(index).decode(_single(encoding))
+            lines.at(index).decode(single(encoding))
         except UnicodeDecodeError:
             found.append(index)
     return found
@@ -307,93 +372,9 @@ def _odd_quotes(lines: Lines, escape: str) -> list[int]:
     return odd
 
 
-def parse_json(lines: Lines, encoding: str = "utf-8") -> Parsed:
-    """JSON Lines: one object a line. Fields that a line lacks are null; types may differ from line to line."""
-    bad = _screen(lines, encoding, quoting=False, escape="")
-    good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
-    frames: list[pl.DataFrame] = []
-    rows: list[NDArray[np.int64]] = []
-    _halve_json(lines, good, frames, rows, bad)
-    nothing = pl.DataFrame(schema={"": pl.String})
-    frame = pl.concat(frames, how="diagonal_relaxed") if frames else nothing
-    return Parsed(frame, np.concatenate([np.empty(0, np.int64), *rows]), bad)
-
-
-def _halve_json(
-    lines: Lines,
-    indices: NDArray[np.int64],
-    frames: list[pl.DataFrame],
-    rows: list[NDArray[np.int64]],
-    bad: dict[int, Reason],
-) -> None:
-    if not len(indices):
-        return
-    try:
-        frame = pl.read_ndjson(lines.take(indices), infer_schema_length=None)
-        fits = frame.height == len(indices)
-    except pl.exceptions.PolarsError:
-        fits = False
-    if fits:
-        frames.append(_as_text(frame))
-        rows.append(indices)
-    elif len(indices) <= _SINGLE_JSON_ROWS:
-        _one_by_one(lines, indices, frames, rows, bad)
-    else:
-        middle = len(indices) // 2
-        _halve_json(lines, indices[:middle], frames, rows, bad)
-        _halve_json(lines, indices[middle:], frames, rows, bad)
-
-
-def _one_by_one(
-    lines: Lines,
-    indices: NDArray[np.int64],
-    frames: list[pl.DataFrame],
-    rows: list[NDArray[np.int64]],
-    bad: dict[int, Reason],
-) -> None:
-    kept, records = [], []
-    for index in indices.tolist():
-        try:
-            record = json.loads(lines.at(index))
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            kept.append(index)
-            records.append({name: _plain(value) for name, value in record.items()})
-        else:
-            bad[index] = Reason.BROKEN_JSON
-    if kept:
-        frames.append(_as_text(pl.DataFrame(records, infer_schema_length=None, strict=False)))
-        rows.append(np.array(kept, dtype=np.int64))
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in value]
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """Every field as a string, a list of strings, or a struct of those; struct fields also as `outer.inner`."""
-    flat: dict[str, pl.Series] = {}
-    for series in frame.get_columns():
-        if isinstance(series.dtype, pl.Struct):
-            inner = series.struct.unnest()
-            flat.update({f"{series.name}.{field.name}": field for field in _as_text(inner).get_columns()})
-        elif isinstance(series.dtype, pl.List):
-            inner_type = series.dtype.inner
-            text = series.list.eval(pl.element().struct.json_encode()) if isinstance(inner_type, pl.Struct) else series
-            flat[series.name] = text.cast(pl.List(pl.String), strict=False)
-        else:
-            flat[series.name] = series.cast(pl.String)
-    return pl.DataFrame([series.alias(name) for name, series in flat.items()], height=frame.height)
-
-
 def parse_sequence_text(lines: Lines) -> Parsed:
     """A line is a user and then his items in order, by blanks; it becomes one row an item (`user_id`, `item_id`)."""
-    bad = _screen(lines, "utf-8", quoting=False, escape="")
+    bad = screen(lines, "utf-8", quoting=False, escape="")
     good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
     text = pl.Series("line", lines.take(good).decode().split("\n"))[: len(good)]
     frame = pl.DataFrame({"line": good, "parts": text.str.strip_chars().str.extract_all(r"\S+")})
@@ -404,19 +385,3 @@ def parse_sequence_text(lines: Lines) -> Parsed:
     )
     rows = rows.explode("item_id")
     return Parsed(rows.drop("line"), rows["line"].to_numpy().astype(np.int64), bad)
-
-
-def parse_json_map(content: bytes, path: str) -> pl.DataFrame:
-    """One JSON object, key to list of values: columns `key` and `values` (joined by `|`).
-
-    Raises:
-        DataError: the file is not one JSON object.
-    """
-    try:
-        tree = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{path}: expected one JSON object (format = json_map): {error}") from error
-    if not isinstance(tree, dict):
-        raise DataError(f"{path}: expected one JSON object (format = json_map), found a {type(tree).__name__}")
-    values = ["|".join(map(str, value)) if isinstance(value, list) else str(value) for value in tree.values()]
-    return pl.DataFrame({"key": list(tree), "values": values}, schema={"key": pl.String, "values": pl.String})

@@ -24,7 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from txrec.config import Config, fingerprint
-from txrec.data import event_statistics, fitting, histories, parcels, reading, sources, split, writing
+from txrec.data import event_statistics, fitting, histories, parcels, reading, sources, split, sql, writing
 from txrec.data.event_statistics import EventStatistics
 from txrec.data.fitting import DatasetSizes
 from txrec.data.job import Job
@@ -140,7 +140,7 @@ def run(config: Config, engine: Engine, progress: Progress = silent) -> Report:
         raise DataError('the events have no times; map a column to ts or set prepare.split.kind = "leave_one_out"')
     _clear(config)
     addresses = {
-        chunk.number: sources.address_of(sources.sources_of(config.data, chunk.table)[chunk.source])
+        chunk.number: sql.address_of(sources.sources_of(config.data, chunk.table)[chunk.source])
         for chunk in plan.chunks
         if not chunk.path
     }

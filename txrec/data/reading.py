@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from txrec.data import parcels, sources
+from txrec.data import parcels, sources, sql
 from txrec.data.canonical import EVENT_COLUMNS, QUARANTINE, Canonical, canonical
 from txrec.data.job import Job
 from txrec.data.sources import Block, Chunk
@@ -127,7 +127,7 @@ def _blocks(job: Job, chunk: Chunk) -> Iterator[tuple[Block, Canonical]]:
 def _sql_blocks(job: Job, chunk: Chunk) -> Iterator[Block]:
     """The rows of one statement in their order; a single task reads them, for only so are they numbered."""
     statement, done = sources.sources_of(job.config.data, chunk.table)[chunk.source].sql, 0
-    with closing(sources.connect(job.addresses[chunk.number])) as connection:
+    with closing(sql.connect(job.addresses[chunk.number])) as connection:
         for frame in pl.read_database(statement, connection, iter_batches=True, batch_size=SQL_ROWS):
             yield sources.block_of(frame, done)
             done += frame.height

@@ -4,12 +4,8 @@ Everything that can be known to be wrong is known before any work: a missing fil
 A chunk is one unit of reading, small enough to parse at once and independent of every other chunk.
 """
 
-import importlib
-import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,17 +16,10 @@ from numpy.typing import NDArray
 
 from txrec import schema
 from txrec.config import DataConfig, JoinConfig, SourceConfig, fingerprint
-from txrec.data import files, values
-from txrec.data.parse import (
-    Lines,
-    Parsed,
-    column_names,
-    join_lines,
-    parse_delimited,
-    parse_json,
-    parse_json_map,
-    parse_sequence_text,
-)
+from txrec.data import files, sql, values
+from txrec.data.json_lines import parse_json, parse_json_map, records
+from txrec.data.parse import Lines, Parsed, column_names, join_lines, parse_delimited, parse_sequence_text
+from txrec.data.probe import FileLayout, late_keys, probe
 from txrec.errors import DataError
 from txrec.schema import Reason
 
@@ -46,7 +35,6 @@ _REQUIRED: dict[Table, tuple[str, ...]] = {
     "items": ("item_id",),
     "judgments": ("query", "item_id", "grade"),
 }
-_PROBE_BYTES = 1 << 20
 _SQL_ROW_BYTES = 100
 _BLOCK_ROWS = 1 << 19  # of a Parquet file
 _MOST_GROUP_ROWS = 1 << 21
@@ -70,6 +58,14 @@ class Chunk:
     """First byte of a plain text file's range; first row group of a Parquet file."""
     end: int | None = None
     """End of the range; None = all of the file."""
+    num_skipped: int = 0
+    """Lines of a text file before its first row."""
+    delimiter: str = ""
+    """csv: between columns."""
+    is_stream: bool = False
+    """JSON: whether records do not stand on lines of their own."""
+    num_folder_columns: int = 0
+    """How many columns at the end of `columns` come from the names of folders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,28 +115,29 @@ def plan(data: DataConfig) -> Plan:
     num_event_bytes = 0
     for table in TABLES:
         for index, source in enumerate(sources_of(data, table)):
-            for file, cuts in _cut_source(data, table, index, empty):
+            for file, layout, cuts in _cut_source(data, table, index, empty):
                 first = len(chunks)
+                place = (layout.num_skipped, layout.delimiter, layout.is_stream, layout.num_folder_columns)
                 chunks += [
-                    Chunk(first + i, table, index, file.path, columns, start, end)
-                    for i, (columns, start, end) in enumerate(cuts)
+                    Chunk(first + i, table, index, file.path, layout.columns, start, end, *place)
+                    for i, (start, end) in enumerate(cuts)
                 ]
                 if table == "events":
                     num_event_bytes += _PACKING * file.size if source.format == "parquet" else file.num_text_bytes
             if source.sql:
-                columns = tuple(_sql_columns(source))
+                columns = tuple(sql.columns(source))
                 _check_columns(data, table, source, columns, "the statement")
                 chunks.append(Chunk(len(chunks), table, index, "", columns))
-                num_event_bytes += _SQL_ROW_BYTES * _num_sql_rows(source) if table == "events" else 0
+                num_event_bytes += _SQL_ROW_BYTES * sql.num_rows(source) if table == "events" else 0
     return Plan(tuple(chunks), num_event_bytes, _has_time(data, chunks), tuple(empty))
 
 
-_Cut = tuple[tuple[str, ...], int, int | None]
+_Cut = tuple[int, int | None]
 
 
 def _cut_source(
     data: DataConfig, table: Table, index: int, empty: list[str]
-) -> Iterator[tuple[files.File, list[_Cut]]]:
+) -> Iterator[tuple[files.File, FileLayout, list[_Cut]]]:
     source = sources_of(data, table)[index]
     if source.sql:
         return
@@ -149,41 +146,38 @@ def _cut_source(
         files.find(data.root, join.path)
     if all(file.size == 0 for file in found):
         raise DataError(f"{found[0].path}: the file is empty; expected rows of {table}")
-    for file in found:
-        if file.size == 0:
-            empty.append(file.path)
-            continue
-        columns = tuple(_probe(file, source))
-        _check_columns(data, table, source, columns, file.path)
-        yield file, [(columns, start, end) for start, end in _cuts(file, source)]
+    empty += [file.path for file in found if file.size == 0]
+    layouts = [(file, _with_folders(file, _probed(data, table, source, file))) for file in found if file.size]
+    everywhere = tuple(dict.fromkeys(name for _, layout in layouts for name in layout.columns))
+    where = layouts[0][0].path if len(layouts) == 1 else f"{source.path} ({len(layouts)} files)"
+    _check_columns(data, table, source, everywhere, where)
+    for file, layout in layouts:
+        yield file, layout, _cuts(file, source, layout)
 
 
-def _cuts(file: files.File, source: SourceConfig) -> list[tuple[int, int | None]]:
+def _with_folders(file: files.File, layout: FileLayout) -> FileLayout:
+    named = [name for name in files.folder_columns(file.path) if name not in layout.columns]
+    return replace(layout, columns=(*layout.columns, *named), num_folder_columns=len(named))
+
+
+def _probed(data: DataConfig, table: Table, source: SourceConfig, file: files.File) -> FileLayout:
+    layout = probe(file, source)
+    if source.format != "jsonl":
+        return layout
+    joined = {name for join in source.join for name in _join_columns(data, join)}
+    missing = [name for name in _needed(data, table, source) if name not in layout.columns and name not in joined]
+    return replace(layout, columns=(*layout.columns, *late_keys(file, source, missing)))
+
+
+def _cuts(file: files.File, source: SourceConfig, layout: FileLayout) -> list[_Cut]:
     if source.format == "parquet":
         with files.open_random(file.path) as handle:
             return [(group, group + 1) for group in range(pq.ParquetFile(handle).num_row_groups)]
     wide = source.encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32"))
-    if file.packed or source.format == "json_map" or source.multiline or wide:
+    if file.packed or source.format == "json_map" or source.multiline or wide or layout.is_stream:
         return [(0, None)]
     starts = range(0, file.size, files.RANGE_BYTES)
     return [(start, min(start + files.RANGE_BYTES, file.size)) for start in starts]
-
-
-def _probe(file: files.File, source: SourceConfig) -> list[str]:
-    """The columns of a file, from its first block."""
-    if source.format == "parquet":
-        with files.open_random(file.path) as handle:
-            return list(pq.ParquetFile(handle).schema_arrow.names)
-    if source.format == "sequence_text":
-        return ["user_id", "item_id"]
-    if source.format == "json_map":
-        return ["key", "values"]
-    first = next(files.lines(file.path, source.encoding, 0, None, _PROBE_BYTES), ("", b""))[1]
-    if not first.strip():
-        raise DataError(f"{file.path}: holds no line; expected {'a header' if source.header else 'rows'}")
-    if source.format == "jsonl":
-        return list(parse_json(Lines.of(first), source.encoding).frame.columns)
-    return column_names(first.partition(b"\n")[0], source, source.quoting, source.escape)
 
 
 def mapping(source: SourceConfig, table: Table, columns: Sequence[str]) -> dict[str, str]:
@@ -240,7 +234,12 @@ def wanted_columns(data: DataConfig, chunk: Chunk) -> list[str]:
     source = sources_of(data, chunk.table)[chunk.source]
     asked = {*_needed(data, chunk.table, source), *mapping(source, chunk.table, chunk.columns).values()}
     asked |= {join.on[0] for join in source.join}
-    return [name for name in chunk.columns if name in asked]
+    return [name for name in in_file(chunk) if name in asked]
+
+
+def in_file(chunk: Chunk) -> tuple[str, ...]:
+    """The columns of the chunk that stand in its file and not in the names of its folders."""
+    return chunk.columns[: len(chunk.columns) - chunk.num_folder_columns]
 
 
 def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
@@ -252,22 +251,31 @@ def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
     source = sources_of(data, chunk.table)[chunk.source]
     reader = {"parquet": _read_parquet, "json_map": _read_json_map}.get(source.format, _read_lines)
     joins = [(join, _join_frame(data, join)) for join in source.join]
+    folders = {name: value or None for name, value in files.folder_columns(chunk.path).items()}
     for block in reader(data, chunk, source):
-        yield _joined(block, joins)
+        added = [pl.lit(value, dtype=pl.String).alias(name) for name, value in folders.items()
+                 if name in chunk.columns and name not in block.frame.columns]  # fmt: skip
+        yield _joined(replace(block, frame=block.frame.with_columns(added)) if added else block, joins)
 
 
 def _read_lines(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:
     wanted = wanted_columns(data, chunk)
     done, member = 0, None
     blocks = files.lines(chunk.path, source.encoding, chunk.start, chunk.end)
+    if source.format == "jsonl" and chunk.is_stream:
+        blocks = records(blocks)
+    if source.format == "csv" and chunk.delimiter:
+        source = source.model_copy(update={"delimiter": chunk.delimiter})
     cut = (
         whole_records(blocks, chunk, source)
         if source.multiline
         else ((name, Lines.of(block)) for name, block in blocks)
     )
     for name, found in cut:
-        headed = name != member and source.format == "csv" and source.header and chunk.start == 0
-        lines = found.part(1) if headed else found
+        headed = name != member and source.format == "csv" and chunk.start == 0
+        lines = found.part(chunk.num_skipped) if headed else found
+        if source.comment:
+            lines = lines.without(source.comment.encode())
         member = name
         parsed = _parse(lines, chunk, source, wanted)
         bad = sorted(parsed.bad)
@@ -290,22 +298,22 @@ def whole_records(
     member, rest = "", b""
     for name, block in blocks:
         if rest and name != member:
-            yield member, join_lines(Lines.of(rest), len(chunk.columns), source, source.escape)[0]
+            yield member, join_lines(Lines.of(rest), len(in_file(chunk)), source, source.escape)[0]
             rest = b""
-        lines, num_whole = join_lines(Lines.of(rest + block), len(chunk.columns), source, source.escape)
+        lines, num_whole = join_lines(Lines.of(rest + block), len(in_file(chunk)), source, source.escape)
         rest = lines.block[lines.starts[num_whole] :] if num_whole < len(lines) else b""
         member = name
         yield name, lines.part(0, num_whole)
     if rest:
-        yield member, join_lines(Lines.of(rest), len(chunk.columns), source, source.escape)[0]
+        yield member, join_lines(Lines.of(rest), len(in_file(chunk)), source, source.escape)[0]
 
 
 def _parse(lines: Lines, chunk: Chunk, source: SourceConfig, wanted: Sequence[str]) -> Parsed:
     if source.format == "jsonl":
-        return parse_json(lines, source.encoding)
+        return parse_json(lines, source.encoding, wanted, source.rows)
     if source.format == "sequence_text":
         return parse_sequence_text(lines)
-    return parse_delimited(lines, chunk.columns, wanted, source, source.quoting, source.escape)
+    return parse_delimited(lines, in_file(chunk), wanted, source, source.quoting, source.escape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,13 +359,28 @@ def _row_group(chunk: Chunk, columns: list[str]) -> Iterator[pl.DataFrame]:
     """The rows of one row group in blocks; polars reads local files four times as fast as Arrow, but whole groups."""
     with files.open_random(chunk.path) as handle:
         file = pq.ParquetFile(handle)
+        tops = file.schema_arrow.names
+        outer = list(dict.fromkeys(n if n in tops else n.partition(".")[0] for n in columns))
         num_rows = [file.metadata.row_group(group).num_rows for group in range(chunk.start + 1)]
         if "://" in chunk.path or num_rows[-1] > _MOST_GROUP_ROWS:
-            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, row_groups=[chunk.start], columns=columns):
-                yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, row_groups=[chunk.start], columns=outer):
+                yield _with_inner(pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))), columns)
             return
-    rows = pl.scan_parquet(chunk.path, glob=False, hive_partitioning=False).select(columns)
-    yield from rows.slice(sum(num_rows[:-1]), num_rows[-1]).collect().iter_slices(_BLOCK_ROWS)
+    rows = pl.scan_parquet(chunk.path, glob=False, hive_partitioning=False).select(outer)
+    for frame in rows.slice(sum(num_rows[:-1]), num_rows[-1]).collect().iter_slices(_BLOCK_ROWS):
+        yield _with_inner(frame, columns)
+
+
+def _with_inner(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """The named columns; `outer.inner` is a field of a struct column."""
+    made = []
+    for name in columns:
+        outer = next((top for top in frame.columns if name == top or name.startswith(f"{top}.")), name)
+        column = frame[outer]
+        for field in name[len(outer) + 1 :].split(".") if name != outer else ():
+            column = column.struct.field(field)
+        made.append(column.alias(name))
+    return pl.DataFrame(made) if made else pl.DataFrame(height=frame.height)
 
 
 def _read_json_map(_: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:
@@ -394,7 +417,7 @@ def _joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> B
         left, right = join.on
         renamed = table.rename({name: f"{name}:joined" for name in table.columns if name in block.frame.columns})
         key = f"{right}:joined" if f"{right}:joined" in renamed.columns else right
-        frame = block.frame.with_columns(_join_key(block.frame[left]).alias(":left")).join(
+        frame = block.frame.with_columns(_join_key(_key_column(block.frame, left)).alias(":left")).join(
             renamed.with_columns(_join_key(renamed[key]).alias(":right")).with_columns(
                 pl.lit(value=True).alias(":matched")
             ),
@@ -418,6 +441,11 @@ def _joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> B
     return block
 
 
+def _key_column(frame: pl.DataFrame, name: str) -> pl.Series:
+    empty = pl.Series(name, [None], dtype=pl.String).new_from_index(0, frame.height)
+    return frame[name] if name in frame.columns else empty
+
+
 def _join_key(column: pl.Series) -> pl.Series:
     """A key as text, so that `1001` of a number column, `1001.0` and `"1001"` meet."""
     return values.whole_ids(column.cast(pl.String).str.strip_chars())
@@ -432,57 +460,6 @@ class _Picked:
         return self.raw(self.kept[np.asarray(indices, dtype=np.int64)].tolist())
 
 
-def address_of(source: SourceConfig) -> str:
-    """The connection string of a SQL source.
-
-    Raises:
-        DataError: the variable that should hold it is not set.
-    """
-    address = os.environ.get(source.connection_env, "")
-    if not address:
-        raise DataError(
-            f"the environment variable {source.connection_env} is not set; it must hold the connection string, "
-            "e.g. postgresql://user@host/db or sqlite:///file"
-        )
-    return address
-
-
-def connect(address: str) -> Any:
-    """A DB-API connection.
-
-    Raises:
-        DataError: the scheme is unknown, or nobody answers.
-    """
-    scheme = address.partition("://")[0]
-    try:
-        if scheme == "sqlite":
-            return sqlite3.connect(f"file:{address.removeprefix('sqlite:///')}?mode=ro", uri=True)
-        if scheme in ("postgresql", "postgres"):
-            return importlib.import_module("psycopg").connect(address)
-    except ModuleNotFoundError:
-        raise DataError("reading PostgreSQL needs the package psycopg: pip install 'txrec[postgres]'") from None
-    except Exception as error:
-        raise DataError(f"no connection to the {scheme} database: {str(error).strip()}") from error
-    raise DataError(f"{scheme}:// is no database that can be read; use postgresql:// or sqlite:///")
-
-
-def _ask(source: SourceConfig, statement: str) -> tuple[list[str], list[Any]]:
-    with closing(connect(address_of(source))) as connection, closing(connection.cursor()) as cursor:
-        try:
-            cursor.execute(statement)
-        except Exception as error:
-            raise DataError(f"the database refuses the statement: {str(error).strip()}\n{statement}") from error
-        return [column[0] for column in cursor.description], cursor.fetchall()
-
-
-def _sql_columns(source: SourceConfig) -> list[str]:
-    return _ask(source, f"SELECT * FROM ({source.sql}) AS rows_ LIMIT 0")[0]  # noqa: S608
-
-
-def _num_sql_rows(source: SourceConfig) -> int:
-    return int(_ask(source, f"SELECT count(*) FROM ({source.sql}) AS rows_")[1][0][0])  # noqa: S608
-
-
 def source_fingerprint(data: DataConfig) -> str:
     """Names the state of all source files: changes when a file appears, goes, or changes in size or time.
 
@@ -494,7 +471,7 @@ def source_fingerprint(data: DataConfig) -> str:
     for table in TABLES:
         for source in sources_of(data, table):
             if source.sql:
-                state.append(_num_sql_rows(source))
+                state.append(sql.num_rows(source))
                 continue
             paths = [source.path, *(join.path for join in source.join)]
             found = [file for path in paths for file in files.find(data.root, path)]

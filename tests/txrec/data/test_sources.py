@@ -192,7 +192,7 @@ POT = '3,Pot,"Boils.\r\nWhistles."\n'
 
 
 def test_a_quoted_field_may_hold_line_breaks_where_the_source_says_so(tmp_path: Path) -> None:
-    broken = '2,Broken 15" screen,x\n'  # its quote ends neither here nor anywhere that would make it a row
+    broken = '2,"Broken 15 screen,x\n'  # its quote ends neither here nor anywhere that would make it a row
     write(tmp_path, "items.csv", NOTES + LAMP + broken + POT + "4,Cup,Plain.\n" + '5,Pan,"Open\n')
     report, data = prepared(tmp_path, {"items": [{"path": "items.csv", "multiline": True}]})
     described = dict(zip(data.items["item_id"].to_pylist(), data.items["description"].to_pylist(), strict=True))
