@@ -45,7 +45,7 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
         return FileLayout(("user_id", "item_id"))
     if source.format == "json_map":
         return FileLayout(("key", "values"))
-    members = {}
+    members: dict[str, bytes] = {}
     for name, block in files.lines(file.path, source.encoding, 0, None, PROBE_BYTES):
         members.setdefault(name, block)
         if not file.is_archive:

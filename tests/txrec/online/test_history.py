@@ -136,6 +136,7 @@ def test_a_killed_writer_has_lost_no_acknowledged_event(tmp_path: Path) -> None:
     os.kill(writer.pid, signal.SIGKILL)
     acknowledged.extend(int(line) for line in writer.stdout.read().splitlines() if line)
     writer.wait()
+    writer.stdout.close()
     stored = set(SqliteHistory(file).export()["item_id"].to_pylist())
     assert len(acknowledged) >= 50
     assert [number for number in acknowledged if f"p{number}" not in stored] == []
