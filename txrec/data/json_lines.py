@@ -87,7 +87,7 @@ class _Reader:
         equal = bool(lists) and (len(lists) == 1 or lengths.select(pl.all_horizontal(
             [pl.col(name) == pl.col(lists[0]) for name in lists[1:]]).all()).item())  # fmt: skip
         if len(lists) == len(self._rows) and equal:
-            flat = flat.explode(*lists)
+            flat = flat.explode(*lists, empty_as_null=True)
             self._append(flat.drop(":line"), flat[":line"].to_numpy().astype(np.int64))
             return
         records = [json.loads(self._lines.at(index)) for index in indices.tolist()]
