@@ -33,6 +33,7 @@ from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
 from txrec.registry.registry import Registry
 from txrec.schema import Split
+from txrec.storage import write_text
 
 COLUMNS = ("ndcg@10", "recall@10", "hit_rate@1", "mrr", "map")
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "dim"}
@@ -141,7 +142,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     page = config.reports_dir / "report.html"
     progress("report", 0, None)
     page.write_text(report.page(config, found), encoding="utf-8")
-    _write_json(config.reports_dir / "metrics.json", found.figures)  # last: it stands for a finished evaluation
+    write_text(config.reports_dir / "metrics.json", json.dumps(found.figures, indent=2))  # last: it marks the end
     return EvaluateSummary(found.metric, found.figures, page, note)
 
 
@@ -279,9 +280,3 @@ def _write_cases(file: Path, found: Evaluation) -> None:
         **found.per_case["test"],
     }
     pq.write_table(pa.table(columns), file)
-
-
-def _write_json(file: Path, figures: Mapping[str, Any]) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    partial.replace(file)

@@ -22,6 +22,7 @@ from txrec.loop.off_policy_log import Evaluation, LoggedSlate, evaluate, logged_
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Event, Request
+from txrec.storage import write_text
 
 Reward = Literal["click", "cart", "purchase", "revenue"]
 _EVERY = 100
@@ -70,10 +71,7 @@ class OffPolicySummary:
 
     def write(self) -> None:
         """Writes off_policy.json."""
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.report.with_name(f"{self.report.name}.partial")
-        partial.write_text(json.dumps({"bundle": self.bundle, **asdict(self.evaluation)}, indent=1), encoding="utf-8")
-        partial.replace(self.report)
+        write_text(self.report, json.dumps({"bundle": self.bundle, **asdict(self.evaluation)}, indent=1))
 
 
 def run(

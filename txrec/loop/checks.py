@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 
 from txrec.loop.drift import ALPHA, MIN_REFERENCE, Days, Finding, Layout, Ratio, Reference
+from txrec.schema import DAY_US
+from txrec.storage import write_text
 
-DAY_US = 86_400_000_000
 GROUPS = 200
 """Groups of users by hash: the unit that is resampled."""
 REFERENCE_DAYS = 28
@@ -223,11 +224,8 @@ def write(folder: Path, decision: CheckDecision, days: Days, settings: str = "")
     former = read(folder)
     usable = decision.outcome != "break" or decision.accepted
     kept = profile(days, settings) if usable else (former or {}).get("profile")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name("checks.json.partial")
     text = {"checked": datetime.now(UTC).isoformat(), **decision.to_dict(), "profile": kept}
-    partial.write_text(json.dumps(text, indent=1), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(text, indent=1))
 
 
 def read(folder: Path) -> dict[str, Any] | None:

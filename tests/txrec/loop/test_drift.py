@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from txrec.loop import checks
-from txrec.loop.checks import DAY_US, LAYOUT, check, days_of, profile
+from txrec.loop.checks import LAYOUT, check, days_of, profile
 from txrec.loop.drift import MIN_REFERENCE, Days, Layout, Ratio, Reference, psi
+from txrec.schema import DAY_US
 
 ITEMS = pl.DataFrame(
     {
