@@ -75,6 +75,7 @@ def served(shop: Shop) -> str:
             descendants = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0, "".join(printed)
+    process.stdout.close()
     assert descendants, "".join(printed)
     _, alive = psutil.wait_procs(descendants, timeout=20)
     assert alive == [], "processes left running"

@@ -133,7 +133,7 @@ def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: P
     process = _search_in_a_process(tmp_path)
     _wait_for(process, "trial train.lr=0.001 1 of 3", times=2)  # begun, and validated once
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # waits, and closes the pipe
     again = _search_in_a_process(tmp_path)
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output

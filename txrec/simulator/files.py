@@ -3,8 +3,8 @@
     catalogue.jsonl             one product a line
     events-2025-03-01.csv.gz    one week of the log each, named by its first day
 
-Some lines are broken on purpose (`DIRT`): no user, an event nobody knows, a time that is none, a line cut short, a
-line exported twice. `prepare` must reject each of them and nothing else.
+Some lines are broken on purpose (`DIRT`): neither user nor session, an event nobody knows, a time that is none, a line
+cut short, a line exported twice. `prepare` must reject each of them and nothing else.
 """
 
 import csv
@@ -95,7 +95,7 @@ def _spoilt(fields: list[object], how: str) -> list[object]:
     time, visitor, action, *rest = fields
     match how:
         case "missing user":
-            return [time, "", action, *rest]
+            return [time, "", action, *rest[:2], "", *rest[3:]]  # nor a session, which would stand for the user
         case "unknown event":
             return [time, visitor, "heartbeat", *rest]
         case "bad time":
