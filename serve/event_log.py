@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
-from serve import api
+from serve.api.common import SessionEvent
+from serve.api.events import EventsReply, LiveEvent
 from serve.batching import Batcher
 from serve.breaker import CircuitBreaker
 from serve.metrics import Metrics
@@ -41,7 +42,7 @@ class EventLog:
             self._append, max_size=MAX_WRITES_PER_BATCH, observe=partial(metrics.batch, "events")
         )
 
-    async def append(self, events: tuple[api.LiveEvent, ...]) -> api.EventsReply:
+    async def append(self, events: tuple[LiveEvent, ...]) -> EventsReply:
         """Stores events; they are on disk when this returns.
 
         Raises:
@@ -58,7 +59,7 @@ class EventLog:
                 )
         stored = await self._write(logged)
         ids = [one.event_id for one in logged]
-        return api.EventsReply(stored=stored, repeated=len(logged) - stored, event_ids=ids)
+        return EventsReply(stored=stored, repeated=len(logged) - stored, event_ids=ids)
 
     def now_us(self) -> int:
         """Microseconds since 1970 UTC."""
@@ -88,12 +89,12 @@ class EventLog:
         return [*await asyncio.to_thread(self._store.append, *batches)]
 
 
-def event_prefix(place: int, events: tuple[api.LiveEvent, ...]) -> str:
+def event_prefix(place: int, events: tuple[LiveEvent, ...]) -> str:
     """Prefix of the field names of one event in an error; a lone event has none."""
     return f"{place}." if len(events) > 1 else ""
 
 
-def check_event(event: api.SessionEvent, prefix: str) -> None:
+def check_event(event: SessionEvent, prefix: str) -> None:
     """Raises a `RequestError` for an event without the item or the query that its kind needs."""
     if event.item_id is None and event.event != "search":
         raise RequestError(f"{prefix}item_id", f"is missing; a {event.event} needs an item")
@@ -101,6 +102,6 @@ def check_event(event: api.SessionEvent, prefix: str) -> None:
         raise RequestError(f"{prefix}query", "is missing; a search needs its text")
 
 
-def _logged(event: api.LiveEvent, now_us: int) -> LoggedEvent:
+def _logged(event: LiveEvent, now_us: int) -> LoggedEvent:
     logged = Event(event.event, event.item_id, event.query, event.ts or now_us, event.value)
     return LoggedEvent(event.event_id or uuid.uuid4().hex, event.user_id, logged, event.session_id, event.request_id)

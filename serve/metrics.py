@@ -5,7 +5,7 @@ The label `replica` names the replica; sums over replicas are made by the querie
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -22,71 +22,48 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._replica = f"{socket.gethostname()}-{os.getpid()}"
-        self._requests = Counter(
-            "txrec_requests", "Answered requests.", ["replica", "route", "status"], registry=self._registry
+        self._requests = self._counter("txrec_requests", "Answered requests.", "route", "status")
+        self._seconds = self._histogram(
+            "txrec_request_seconds", "Time from the first byte to the answer.", "route", buckets=_SECONDS
         )
-        self._seconds = Histogram(
-            "txrec_request_seconds",
-            "Time from the first byte to the answer.",
-            ["replica", "route"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._stages = Histogram(
+        self._stages = self._histogram(
             "txrec_stage_seconds",
             "Time of a stage, for the whole batch that a request was in.",
-            ["replica", "stage"],
+            "stage",
             buckets=_SECONDS,
-            registry=self._registry,
         )
-        self._fallbacks = Counter(
-            "txrec_fallbacks",
-            "Slates with a fallback.",
-            ["replica", "reason"],
-            registry=self._registry,
-        )
-        self._events = Counter("txrec_events", "Events stored.", ["replica", "outcome"], registry=self._registry)
-        self._slates = Counter(
-            "txrec_slates",
-            "Slates by the model that made them.",
-            ["replica", "version", "variant"],
-            registry=self._registry,
-        )
-        self._placements = Counter(
+        self._fallbacks = self._counter("txrec_fallbacks", "Slates with a fallback.", "reason")
+        self._events = self._counter("txrec_events", "Events stored.", "outcome")
+        self._slates = self._counter("txrec_slates", "Slates by the model that made them.", "version", "variant")
+        self._placements = self._counter(
             "txrec_placement_slates",
             "Slates by placement; `other` = one without defaults, `none` = not named.",
-            ["replica", "placement"],
-            registry=self._registry,
+            "placement",
         )
-        self._rules = Counter(
-            "txrec_rule_effects",
-            "Effects of merchandising rules on slates, by their type.",
-            ["replica", "effect"],
-            registry=self._registry,
+        self._rules = self._counter(
+            "txrec_rule_effects", "Effects of merchandising rules on slates, by their type.", "effect"
         )
-        self._batches = Histogram(
-            "txrec_batch_size",
-            "Calls in a batch: slates, or reports of events.",
-            ["replica", "kind"],
-            buckets=_SIZES,
-            registry=self._registry,
+        self._batches = self._histogram(
+            "txrec_batch_size", "Calls in a batch: slates, or reports of events.", "kind", buckets=_SIZES
         )
-        self._hits = Counter(
-            "txrec_cache_hits", "Cache lookups that hit.", ["replica", "cache"], registry=self._registry
-        )
-        self._misses = Counter(
-            "txrec_cache_misses", "Cache lookups that missed.", ["replica", "cache"], registry=self._registry
-        )
-        self._model = Gauge(
-            "txrec_model_info", "1 for the model that answered last.", ["replica", "version"], registry=self._registry
-        )
-
-        self._live = Gauge(
+        self._hits = self._counter("txrec_cache_hits", "Cache lookups that hit.", "cache")
+        self._misses = self._counter("txrec_cache_misses", "Cache lookups that missed.", "cache")
+        self._model = self._gauge("txrec_model_info", "1 for the model that answered last.", "version")
+        self._live = self._gauge(
             "txrec_live_figure",
             "Figure of the last hours by attribution, as /v1/monitor computed it last.",
-            ["replica", "variant", "figure"],
-            registry=self._registry,
+            "variant",
+            "figure",
         )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["replica", *labels], registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, ["replica", *labels], registry=self._registry)
+
+    def _histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, ["replica", *labels], buckets=buckets, registry=self._registry)
 
     def live(self, by_variant: Mapping[str, Mapping[str, float]]) -> None:
         """Sets the live figures: variant -> figure -> value."""

@@ -1,4 +1,4 @@
-"""Error responses: one shape, `api.ErrorReply`, for every answer that is not 2xx; it names the offending field.
+"""Error responses: one shape, `ErrorReply`, for every answer that is not 2xx; it names the offending field.
 
 400  the body is not JSON                   409  the present state does not allow it, e.g. a damaged model
 401  no API key, or an unknown one          413  the body is too large
@@ -15,7 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve import api, logs
+from serve import logs
+from serve.api.errors import ErrorReply, Problem
 from txrec.errors import (
     ConflictError,
     RequestError,
@@ -46,7 +47,7 @@ def problem(
 ) -> JSONResponse:
     """The error response."""
     request_id = getattr(request.state, "request_id", "")
-    reply = api.ErrorReply(error=api.Problem(field=field, message=message), request_id=request_id)
+    reply = ErrorReply(error=Problem(field=field, message=message), request_id=request_id)
     return JSONResponse(reply.model_dump(), status, dict(headers or {}))
 
 

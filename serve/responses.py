@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from serve import api
+from serve.api.errors import ErrorReply
 from serve.middleware import MAX_BODY_BYTES
 
 Responses = dict[int | str, dict[str, Any]]
 
 
 def _error(description: str) -> dict[str, Any]:
-    return {"model": api.ErrorReply, "description": description}
+    return {"model": ErrorReply, "description": description}
 
 
 KEYS: Responses = {

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Request
 
-from serve import api
 from serve.access import requires
+from serve.api.events import EventsReply, EventsRequest
 from serve.dependencies import EventLogDep
 from serve.event_log import check_event, event_prefix
 from serve.responses import ERRORS
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1", tags=["events"], responses=ERRORS, dependencies
 
 
 @router.post("/events", status_code=202, summary="Log events of users")
-async def events(body: api.EventsRequest, request: Request, event_log: EventLogDep) -> api.EventsReply:
+async def events(body: EventsRequest, request: Request, event_log: EventLogDep) -> EventsReply:
     """Durable before the answer, and part of the user's next recommendation."""
     for place, event in enumerate(body.root):
         check_event(event, event_prefix(place, body.root))

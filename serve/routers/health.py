@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from serve import api
 from serve.access import requires
+from serve.api.health import HealthReply
 from serve.dependencies import ServiceDep
 from serve.metrics import CONTENT_TYPE
 from serve.responses import KEYS, NOT_READY
@@ -13,15 +13,15 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/health/live", summary="Liveness of the process")
-async def live() -> api.HealthReply:
+async def live() -> HealthReply:
     """Says nothing about models."""
-    return api.HealthReply(status="live")
+    return HealthReply(status="live")
 
 
 @router.get("/health/ready", summary="Readiness to answer", responses=NOT_READY)
-async def ready(service: ServiceDep) -> api.HealthReply:
+async def ready(service: ServiceDep) -> HealthReply:
     """200 once a model is loaded, 503 before."""
-    return api.HealthReply(status="ready", model_version=(await service.model()).version)
+    return HealthReply(status="ready", model_version=(await service.model()).version)
 
 
 @router.get(

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 
-from serve import api
 from serve.access import requires
+from serve.api.items import ItemsReply, ItemsRequest, LiveItem, ProductReply
 from serve.batching import Batcher
 from serve.dependencies import ServiceDep, of_app
 from serve.responses import ERRORS, UNKNOWN_ITEM
@@ -28,16 +28,16 @@ class LiveProducts:
         self._service = service
         self._write: Batcher[list[dict[str, Any]], int] = Batcher(self._put, max_size=MAX_WRITES_PER_BATCH)
 
-    async def put(self, items: Sequence[api.LiveItem]) -> api.ItemsReply:
+    async def put(self, items: Sequence[LiveItem]) -> ItemsReply:
         """Stores products; they are on disk when this returns."""
         change = await self._write([item.model_dump(mode="json", exclude_unset=True) for item in items])
-        return api.ItemsReply(stored=len(items), change=change)
+        return ItemsReply(stored=len(items), change=change)
 
-    async def retire(self, item_id: str) -> api.ItemsReply:
+    async def retire(self, item_id: str) -> ItemsReply:
         """Takes a product out of sale."""
         if await asyncio.to_thread(self._journal.get, item_id) is None and await self._service.item(item_id) is None:
             raise UnknownItemError("item_id", f"{item_id} is not in the catalogue; nothing to take out")
-        return api.ItemsReply(stored=1, change=await asyncio.to_thread(self._journal.retire, item_id))
+        return ItemsReply(stored=1, change=await asyncio.to_thread(self._journal.retire, item_id))
 
     async def _put(self, batches: list[list[dict[str, Any]]]) -> list[int | BaseException]:
         last = await asyncio.to_thread(self._journal.put, [row for batch in batches for row in batch])
@@ -48,7 +48,7 @@ LiveProductsDep = Annotated[LiveProducts, of_app("products")]
 
 
 @router.put("/items", summary="Add or change products", dependencies=[requires("admin")])
-async def put_items(body: api.ItemsRequest, products: LiveProductsDep) -> api.ItemsReply:
+async def put_items(body: ItemsRequest, products: LiveProductsDep) -> ItemsReply:
     """Durable before the answer, in slates within two seconds, encoded by the model that is served; no retraining.
 
     The changes hold for every model that is served later, until the shop changes them again.
@@ -62,15 +62,15 @@ async def put_items(body: api.ItemsRequest, products: LiveProductsDep) -> api.It
     responses=UNKNOWN_ITEM,
     dependencies=[requires("admin")],
 )
-async def retire_item(item_id: str, products: LiveProductsDep) -> api.ItemsReply:
+async def retire_item(item_id: str, products: LiveProductsDep) -> ItemsReply:
     """It is in no slate any more; histories may still name it. Putting it again brings it back."""
     return await products.retire(item_id)
 
 
 @router.get("/items/{item_id:id}", summary="A product", responses=UNKNOWN_ITEM, dependencies=[requires("read")])
-async def item(item_id: str, service: ServiceDep) -> api.ProductReply:
+async def item(item_id: str, service: ServiceDep) -> ProductReply:
     """As the model in production knows it, live changes included."""
     product = await service.item(item_id)
     if product is None:
         raise UnknownItemError("item_id", f"{item_id} is not in the catalogue")
-    return api.ProductReply.model_validate({**product.fields, "on_sale": product.on_sale})
+    return ProductReply.model_validate({**product.fields, "on_sale": product.on_sale})

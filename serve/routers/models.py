@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from serve import api
 from serve.access import requires
+from serve.api.models import ActivateRequest, ModelReply, ModelsReply, OverlapReply
 from serve.dependencies import of_app
 from serve.responses import ERRORS, UNKNOWN_VERSION, VERSION_REFUSED
 from serve.switch import Listed, Switch
@@ -25,12 +25,12 @@ class ServedVersions:
         self._service = service
         self._store = store
 
-    async def listed(self) -> api.ModelsReply:
+    async def listed(self) -> ModelsReply:
         """All of them."""
         production = await self._service.model()
         return await asyncio.to_thread(self._reply, production)
 
-    async def activate(self, version: str, body: api.ActivateRequest) -> api.ModelsReply:
+    async def activate(self, version: str, body: ActivateRequest) -> ModelsReply:
         """Gives a version a role."""
         if body.role == "canary" and body.share is None:
             raise RequestError("share", "is missing; a canary needs the share of users that it answers")
@@ -39,23 +39,23 @@ class ServedVersions:
         await self._switch.activate(version, body.role, body.share or 0.0)
         return await self.listed()
 
-    async def deactivate(self, version: str) -> api.ModelsReply:
+    async def deactivate(self, version: str) -> ModelsReply:
         """Ends a trial."""
         await self._switch.deactivate(version)
         return await self.listed()
 
-    async def rollback(self) -> api.ModelsReply:
+    async def rollback(self) -> ModelsReply:
         """Goes back to the version before."""
         await self._switch.rollback()
         return await self.listed()
 
-    def _reply(self, production: Model) -> api.ModelsReply:
-        return api.ModelsReply(models=[self._model(listed) for listed in self._switch.listed(production)])
+    def _reply(self, production: Model) -> ModelsReply:
+        return ModelsReply(models=[self._model(listed) for listed in self._switch.listed(production)])
 
-    def _model(self, listed: Listed) -> api.ModelReply:
+    def _model(self, listed: Listed) -> ModelReply:
         model = listed.model
         overlap = self._store.overlap(model.version) if "shadow" in listed.roles else None
-        return api.ModelReply(
+        return ModelReply(
             version=model.version,
             variant=next(iter(listed.roles), None),
             share=listed.share,
@@ -66,15 +66,15 @@ class ServedVersions:
         )
 
 
-def _overlap(overlap: Overlap) -> api.OverlapReply:
-    return api.OverlapReply(num_requests=overlap.num_requests, mean=overlap.mean)
+def _overlap(overlap: Overlap) -> OverlapReply:
+    return OverlapReply(num_requests=overlap.num_requests, mean=overlap.mean)
 
 
 ServedVersionsDep = Annotated[ServedVersions, of_app("versions")]
 
 
 @router.get("/models", summary="Models, served or registered", dependencies=[requires("read")])
-async def models(versions: ServedVersionsDep) -> api.ModelsReply:
+async def models(versions: ServedVersionsDep) -> ModelsReply:
     """Versions, what they are served as, and what they scored before they were published."""
     return await versions.listed()
 
@@ -85,14 +85,12 @@ async def models(versions: ServedVersionsDep) -> api.ModelsReply:
     responses={**UNKNOWN_VERSION, **VERSION_REFUSED},
     dependencies=[requires("admin")],
 )
-async def activate(
-    version: str, versions: ServedVersionsDep, body: api.ActivateRequest | None = None
-) -> api.ModelsReply:
+async def activate(version: str, versions: ServedVersionsDep, body: ActivateRequest | None = None) -> ModelsReply:
     """Every replica opens, verifies and tries the version first; a bad one is refused and the old one serves on.
 
     Requests that are under way finish with the model that they began with.
     """
-    return await versions.activate(version, body or api.ActivateRequest())
+    return await versions.activate(version, body or ActivateRequest())
 
 
 @router.post(
@@ -101,7 +99,7 @@ async def activate(
     responses={**UNKNOWN_VERSION, **VERSION_REFUSED},
     dependencies=[requires("admin")],
 )
-async def deactivate(version: str, versions: ServedVersionsDep) -> api.ModelsReply:
+async def deactivate(version: str, versions: ServedVersionsDep) -> ModelsReply:
     """Its users get production's answers again."""
     return await versions.deactivate(version)
 
@@ -112,6 +110,6 @@ async def deactivate(version: str, versions: ServedVersionsDep) -> api.ModelsRep
     responses=VERSION_REFUSED,
     dependencies=[requires("admin")],
 )
-async def rollback(versions: ServedVersionsDep) -> api.ModelsReply:
+async def rollback(versions: ServedVersionsDep) -> ModelsReply:
     """Puts the version into production that was there before the present one."""
     return await versions.rollback()

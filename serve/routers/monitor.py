@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter, Request
 
-from serve import api
 from serve.access import requires
+from serve.api.monitor import MonitorReply
 from serve.responses import ERRORS
 
 router = APIRouter(prefix="/v1", tags=["monitor"], responses=ERRORS, dependencies=[requires("admin")])
 
 
 @router.get("/monitor", summary="Live figures of served slates")
-async def monitor(request: Request) -> api.MonitorReply:
+async def monitor(request: Request) -> MonitorReply:
     """Slates of the last hours joined with the events that followed, by slice, with 95 % intervals."""
     live = request.app.state.monitor
     figures = await live.figures()
@@ -18,6 +18,6 @@ async def monitor(request: Request) -> api.MonitorReply:
         slice_: {part: {name: rate.to_dict() for name, rate in row.items()} for part, row in parts.items()}
         for slice_, parts in figures.items()
     }
-    return api.MonitorReply.model_validate(
+    return MonitorReply.model_validate(
         {"hours": request.app.state.config.monitor.live_h, "computed": live.computed, "figures": plain}
     )

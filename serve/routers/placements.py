@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.exceptions import HTTPException
 
-from serve import api
 from serve.access import requires
+from serve.api.placements import PlacementDeletedReply, PlacementsReply
 from serve.dependencies import ConfigDep, PlacementsDep, ServiceDep
 from serve.placements import Placement
 from serve.responses import ERRORS, UNKNOWN_PLACEMENT
@@ -19,9 +19,9 @@ Name = Annotated[str, PathParameter(max_length=256)]
 
 
 @router.get("/placements", summary="All placements")
-async def placements(live: PlacementsDep) -> api.PlacementsReply:
+async def placements(live: PlacementsDep) -> PlacementsReply:
     """Those of the file and those that were put, by name."""
-    return api.PlacementsReply(placements=dict(sorted((await live.all()).items())))
+    return PlacementsReply(placements=dict(sorted((await live.all()).items())))
 
 
 @router.get("/placements/{name:id}", summary="A placement", responses=UNKNOWN_PLACEMENT)
@@ -53,8 +53,8 @@ async def put_placement(
 
 
 @router.delete("/placements/{name:id}", summary="Remove a placement", responses=UNKNOWN_PLACEMENT)
-async def delete_placement(name: Name, live: PlacementsDep) -> api.PlacementDeletedReply:
+async def delete_placement(name: Name, live: PlacementsDep) -> PlacementDeletedReply:
     """Removes what was put over HTTP; a placement of the file comes back."""
     if not await live.delete(name):
         raise HTTPException(404, f"there is no placement {name!r} that was put over HTTP", {"X-Field": "name"})
-    return api.PlacementDeletedReply(name=name)
+    return PlacementDeletedReply(name=name)

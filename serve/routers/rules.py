@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from serve import api
 from serve.access import requires
+from serve.api.rules import RuleDeletedReply, RulesReply, RulesRequest, RulesStoredReply
 from serve.dependencies import of_app
 from serve.responses import ERRORS, RULE_CONFLICT, UNKNOWN_RULE
 from serve.types import Service
@@ -44,7 +44,7 @@ class LiveRules:
         documents = await asyncio.to_thread(self._store.all)
         return [Rule.model_validate(document) for _, document in sorted(documents.by_name.items())]
 
-    async def put(self, rules: Sequence[Rule]) -> api.RulesStoredReply:
+    async def put(self, rules: Sequence[Rule]) -> RulesStoredReply:
         """Stores rules after checking them against the catalogue and against each other.
 
         Raises:
@@ -58,7 +58,7 @@ class LiveRules:
             raise RequestError("rule_id", f"{double!r} is there twice; expected each name once")
         warnings = await self._check_products(rules)
         await asyncio.to_thread(self._write, rules)
-        return api.RulesStoredReply(stored=len(rules), warnings=warnings)
+        return RulesStoredReply(stored=len(rules), warnings=warnings)
 
     async def delete(self, rule_id: str) -> None:
         """Removes a rule."""
@@ -106,13 +106,13 @@ LiveRulesDep = Annotated[LiveRules, of_app("rules")]
 
 
 @router.get("/rules", summary="All rules")
-async def rules(live: LiveRulesDep) -> api.RulesReply:
+async def rules(live: LiveRulesDep) -> RulesReply:
     """By name."""
-    return api.RulesReply(rules=await live.all())
+    return RulesReply(rules=await live.all())
 
 
 @router.put("/rules", summary="Add or replace rules", responses={**UNKNOWN_RULE, **RULE_CONFLICT})
-async def put_rules(body: api.RulesRequest, live: LiveRulesDep) -> api.RulesStoredReply:
+async def put_rules(body: RulesRequest, live: LiveRulesDep) -> RulesStoredReply:
     """Durable before the answer, acting within two seconds on every replica, through restarts and new models.
 
     A rule that can never act, contradicts another one, or names an unknown product is refused by name.
@@ -130,7 +130,7 @@ async def rule(rule_id: str, live: LiveRulesDep) -> Rule:
 
 
 @router.delete("/rules/{rule_id:id}", summary="Remove a rule", responses=UNKNOWN_RULE)
-async def delete_rule(rule_id: str, live: LiveRulesDep) -> api.RuleDeletedReply:
+async def delete_rule(rule_id: str, live: LiveRulesDep) -> RuleDeletedReply:
     """It ceases to act within two seconds on every replica."""
     await live.delete(rule_id)
-    return api.RuleDeletedReply(rule_id=rule_id)
+    return RuleDeletedReply(rule_id=rule_id)

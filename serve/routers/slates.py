@@ -5,8 +5,19 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Request
 
-from serve import api
 from serve.access import requires
+from serve.api.common import SessionEvent
+from serve.api.slates import (
+    AppliedRule,
+    ItemReply,
+    PersonalRequest,
+    RankRequest,
+    RecommendRequest,
+    SearchRequest,
+    SimilarRequest,
+    SlateReply,
+    SlateRequest,
+)
 from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
 from serve.event_log import EventLog, check_event
 from serve.placements import Placement, with_defaults
@@ -23,8 +34,8 @@ router = APIRouter(prefix="/v1", tags=["slates"], responses=ERRORS, dependencies
 
 @router.post("/recommend", summary="Recommendations for a user")
 async def recommend(
-    body: api.RecommendRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
-) -> api.SlateReply:
+    body: RecommendRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> SlateReply:
     """Uses the user's history, the session, the cart and, where there is one, the search.
 
     An unknown user without session or query gets popular products and `fallback: "unknown_user"`.
@@ -37,8 +48,8 @@ async def recommend(
 
 @router.post("/search", summary="Products for a search")
 async def search(
-    body: api.SearchRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
-) -> api.SlateReply:
+    body: SearchRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> SlateReply:
     """The same as `recommend` with a query, which is required here."""
     if not body.query.strip():
         raise RequestError("query", "is blank; expected a search text")
@@ -48,7 +59,7 @@ async def search(
     return await _personal(body, request, service, event_log, placement)
 
 
-async def _placement(body: api.SlateRequest, request: Request) -> Placement | None:
+async def _placement(body: SlateRequest, request: Request) -> Placement | None:
     """The placement that a request names; counts its slate."""
     placement: Placement | None = await request.app.state.placements.find(body.placement)
     name = "none" if body.placement is None else "other" if placement is None else body.placement
@@ -57,12 +68,12 @@ async def _placement(body: api.SlateRequest, request: Request) -> Placement | No
 
 
 async def _personal(
-    body: api.RecommendRequest | api.SearchRequest,
+    body: RecommendRequest | SearchRequest,
     request: Request,
     service: Service,
     event_log: EventLog,
     placement: Placement | None,
-) -> api.SlateReply:
+) -> SlateReply:
     live, fallback = await _live_history(event_log, body)
     serving = ServingRequest(
         types.Request(
@@ -94,7 +105,7 @@ async def _personal(
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
-async def similar(body: api.SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> api.SlateReply:
+async def similar(body: SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> SlateReply:
     """By users' behaviour and by text."""
     placement = await _placement(body, request)
     body = with_defaults(body, placement)
@@ -114,8 +125,8 @@ async def similar(body: api.SimilarRequest, request: Request, service: ServiceDe
 
 @router.post("/rank", summary="The caller's own list in order")
 async def rank(
-    body: api.RankRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
-) -> api.SlateReply:
+    body: RankRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
+) -> SlateReply:
     """Orders the given products for a user, a search or both; unknown products are left out and noted."""
     check_limits(config, body.query, len(body.items))
     live, fallback = await _live_history(event_log, body)
@@ -143,9 +154,7 @@ def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
         raise RequestError("top_k", f"{top_k} is more than the {config.max_top_k} items that a slate may have")
 
 
-async def _live_history(
-    event_log: EventLog, body: api.PersonalRequest | api.RankRequest
-) -> tuple[LiveHistory, str | None]:
+async def _live_history(event_log: EventLog, body: PersonalRequest | RankRequest) -> tuple[LiveHistory, str | None]:
     """The user's logged events, and the fallback where they cannot be read."""
     try:
         return await event_log.recent(body.user_id), None
@@ -153,17 +162,17 @@ async def _live_history(
         return LiveHistory(), "history_unavailable"
 
 
-def _session(session: tuple[api.SessionEvent, ...]) -> tuple[types.Event, ...]:
+def _session(session: tuple[SessionEvent, ...]) -> tuple[types.Event, ...]:
     for place, event in enumerate(session):
         check_event(event, f"session.{place}.")
     return tuple(types.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
 
 
-def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> api.SlateReply:
+def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> SlateReply:
     slate = answer.slate
     fallback = fallback or slate.fallback
     request.app.state.metrics.slate(answer, fallback)
-    return api.SlateReply(
+    return SlateReply(
         request_id=request.state.request_id,
         model_version=answer.model_version,
         variant=answer.variant,
@@ -172,7 +181,7 @@ def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None
         items=[_item(item) for item in slate.items],
         candidates=[_item(item) for item in slate.candidates],
         notes=list(slate.notes),
-        rules=[api.AppliedRule(rule_id=name, effect=effect) for name, effect in slate.rules.items()] if explain else [],
+        rules=[AppliedRule(rule_id=name, effect=effect) for name, effect in slate.rules.items()] if explain else [],
         redirect=slate.redirect,
         timings_ms=dict(slate.timings_ms) if explain else {},
     )
@@ -184,11 +193,11 @@ def _rollout_key(user_id: str | None, request: Request) -> str:
 
 
 def _log_impression(
-    reply: api.SlateReply,
+    reply: SlateReply,
     request: Request,
-    body: api.SlateRequest | api.RankRequest,
+    body: SlateRequest | RankRequest,
     exploration: Record | None = None,
-) -> api.SlateReply:
+) -> SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
     request.app.state.impressions.add(
         Impression(
@@ -210,8 +219,8 @@ def _log_impression(
     return reply
 
 
-def _item(item: types.SlateItem) -> api.ItemReply:
-    return api.ItemReply(
+def _item(item: types.SlateItem) -> ItemReply:
+    return ItemReply(
         item_id=item.item_id,
         score=item.score,
         title=item.title,

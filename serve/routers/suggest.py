@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from serve import api
 from serve.access import requires
+from serve.api.common import USER
+from serve.api.suggest import BlockedWords, SuggestionReply, SuggestReply
 from serve.dependencies import of_app
 from serve.responses import ERRORS
 from serve.suggester import Suggester
@@ -18,24 +19,24 @@ SuggesterDep = Annotated[Suggester, of_app("suggester")]
 async def suggest(
     suggester: SuggesterDep,
     q: Annotated[str, Query(max_length=256, description="What was typed so far.", examples=["blu"])] = "",
-    user_id: Annotated[str | None, Query(min_length=1, max_length=256, examples=[api.USER])] = None,
+    user_id: Annotated[str | None, Query(min_length=1, max_length=256, examples=[USER])] = None,
     limit: Annotated[int, Query(ge=1, le=50, description="Longest list.")] = 10,
-) -> api.SuggestReply:
+) -> SuggestReply:
     """Queries that have results, categories and products; the user's own searches first, typing errors forgiven."""
     suggestions = await suggester.suggest(q, user_id, limit)
-    return api.SuggestReply(
-        suggestions=[api.SuggestionReply(text=one.text, kind=one.kind, item_id=one.item_id) for one in suggestions]
+    return SuggestReply(
+        suggestions=[SuggestionReply(text=one.text, kind=one.kind, item_id=one.item_id) for one in suggestions]
     )
 
 
 @router.get("/suggest/blocked", summary="Blocked words", dependencies=[requires("admin")])
-async def blocked_words(suggester: SuggesterDep) -> api.BlockedWords:
+async def blocked_words(suggester: SuggesterDep) -> BlockedWords:
     """Words that no suggestion holds."""
-    return api.BlockedWords(words=tuple(await suggester.blocked()))
+    return BlockedWords(words=tuple(await suggester.blocked()))
 
 
 @router.put("/suggest/blocked", summary="Replace the blocked words", dependencies=[requires("admin")])
-async def block_words(body: api.BlockedWords, suggester: SuggesterDep) -> api.BlockedWords:
+async def block_words(body: BlockedWords, suggester: SuggesterDep) -> BlockedWords:
     """Durable before the answer, and in effect within two seconds on every replica."""
     await suggester.block(list(body.words))
     return body

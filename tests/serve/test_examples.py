@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import api
+from serve.api.common import ITEMS, NEW_ITEM, USER
 from txrec.config import ShopConfig
 from txrec.config_loader import load
 from txrec.simulator import catalogue, files
@@ -20,7 +20,7 @@ def shop_config() -> ShopConfig:
 
 
 def test_the_user_of_the_examples_is_a_user_of_the_demonstration(shop_config: ShopConfig) -> None:
-    assert api.USER in {files.user_id(user) for user in range(shop_config.num_users)}
+    assert USER in {files.user_id(user) for user in range(shop_config.num_users)}
 
 
 def test_the_products_of_the_examples_are_in_the_catalogue_of_the_demonstration(shop_config: ShopConfig) -> None:
@@ -28,5 +28,5 @@ def test_the_products_of_the_examples_are_in_the_catalogue_of_the_demonstration(
 
     products = catalogue.generate(shop_config, np.random.default_rng((shop_config.seed, 0))).products
     ids = {product.item_id for product in products}
-    assert set(api.ITEMS) <= ids
-    assert api.NEW_ITEM not in ids
+    assert set(ITEMS) <= ids
+    assert NEW_ITEM not in ids

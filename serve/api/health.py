@@ -1,0 +1,14 @@
+"""HTTP bodies of the health checks."""
+
+from pydantic import Field
+
+from serve.api.common import Reply
+
+
+class HealthReply(Reply):
+    """State of the server."""
+
+    status: str = Field(examples=["ready"])
+    """`live` or `ready`."""
+    model_version: str | None = None
+    """Version of the bundle that answers."""

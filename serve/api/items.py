@@ -1,0 +1,81 @@
+"""HTTP bodies of reading and changing products."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, RootModel, model_validator
+
+from serve.api.common import ITEMS, Body, Id, Reply, as_many, one_or_many
+
+MAX_ITEMS = 1_000
+
+
+class LiveItem(Body):
+    """A product from now on. Fields that are left out stay as they are, null removes a value."""
+
+    item_id: Id = Field(examples=[ITEMS[0]])
+    """The product; an unknown id adds a new one."""
+    title: str | None = Field(None, max_length=2_000, examples=["Reading lamp, brass"])
+    """Name."""
+    description: str | None = Field(None, max_length=20_000)
+    """Further text that searches match."""
+    category: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=20)
+    """Path, broadest first."""
+    brand: str | None = Field(None, max_length=256)
+    """Maker."""
+    price: float | None = Field(None, ge=0, le=1e9)
+    """In the shop's currency."""
+    available: bool | None = None
+    """false takes it out of every slate, except where a filter asks for unavailable products, until it is true or
+    null."""
+    attributes: dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=2_000)]] | None = Field(
+        None, max_length=100
+    )
+    """Values for filters, e.g. colour."""
+
+
+class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
+    """One product, or up to 1000 of them."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra=one_or_many(
+            MAX_ITEMS, {"item_id": ITEMS[0], "title": "Reading lamp, brass", "price": 49.9, "available": True}
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_many(cls, body: Any) -> Any:
+        return as_many(body, MAX_ITEMS, "products")
+
+
+class ItemsReply(Reply):
+    """Changes of products are on disk and part of every slate within two seconds."""
+
+    stored: int
+    """Products changed."""
+    change: int
+    """Number of the last change."""
+
+
+class ProductReply(Reply):
+    """A product as the model in production knows it."""
+
+    item_id: str
+    """Raw id."""
+    title: str | None
+    """Name."""
+    description: str | None
+    """Further text that searches match."""
+    category: list[str] | None
+    """Path, broadest first."""
+    brand: str | None
+    """Maker."""
+    price: float | None
+    """In the shop's currency."""
+    available: bool | None
+    """As the shop says."""
+    attributes: dict[str, str | None]
+    """Values for filters."""
+    on_sale: bool
+    """Whether it may be in a slate."""

@@ -1,0 +1,18 @@
+"""HTTP bodies of placements."""
+
+from serve.api.common import Reply
+from serve.placements import Placement
+
+
+class PlacementsReply(Reply):
+    """Placements, by name."""
+
+    placements: dict[str, Placement]
+    """Name = defaults."""
+
+
+class PlacementDeletedReply(Reply):
+    """A placement is removed."""
+
+    name: str
+    """Its name."""

@@ -1,0 +1,178 @@
+"""HTTP bodies of recommendation, search, similar products and ranking, and the slate that answers them."""
+
+from pydantic import ConfigDict, Field
+
+from serve.api.common import ITEMS, MAX_IDS, MAX_SESSION_EVENTS, QUERY, USER, Body, Id, Reply, SessionEvent
+from txrec.index.filters import Filters
+
+MAX_RANKED = 1_000
+
+
+class SlateRequest(Body):
+    """Fields of every request for a slate."""
+
+    top_k: int = Field(25, ge=1)
+    """Items of the slate."""
+    filters: Filters | None = None
+    """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
+    explain: bool = False
+    """Fill `reasons` and `timings_ms`."""
+    placement: Id | None = Field(None, examples=["home"])
+    """Name of the place where the slate is shown; rules and reports know it."""
+    segments: tuple[Id, ...] = Field((), max_length=100)
+    """Segments of the user, for rules."""
+    rules: bool = True
+    """false leaves merchandising rules out, e.g. to measure them."""
+    candidates: int = Field(0, ge=0, le=1_000)
+    """Also return this many candidates in the order in which retrieval proposed them, before ranking."""
+
+
+class PersonalRequest(SlateRequest):
+    """Fields of a personal request for a slate."""
+
+    user_id: Id | None = Field(None, examples=[USER])
+    """Whose history to use; absent or unknown = no history."""
+    session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
+    """What the user has done since, oldest first; it follows the stored history."""
+    items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products in the cart: they count as history and are never recommended."""
+    exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products that must not be shown."""
+    exclude_seen: bool = False
+    """Leave out everything in the user's history."""
+    diversity: float = Field(0.0, ge=0.0, le=1.0)
+    """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
+
+
+class RecommendRequest(PersonalRequest):
+    """Recommendations for a user."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": USER, "top_k": 10},
+                {"session": [{"event": "click", "item_id": ITEMS[0]}], "top_k": 10, "explain": True},
+            ]
+        }
+    )
+
+    query: str | None = None
+    """Search text; absent or blank = recommendation without a search."""
+
+
+class SearchRequest(PersonalRequest):
+    """Products for a search."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": QUERY, "top_k": 10, "filters": {"price": {"max": 50}}}]}
+    )
+
+    query: str = Field(min_length=1)
+    """Search text."""
+
+
+class SimilarRequest(SlateRequest):
+    """Products similar to one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": ITEMS[0], "top_k": 10}]})
+
+    item_id: Id
+    """The product to start from."""
+
+
+class RankRequest(Body):
+    """The caller's own list, put in order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": list(ITEMS), "query": "lamp"}]})
+
+    items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_RANKED)
+    """Products to order."""
+    user_id: Id | None = None
+    """Whose history to use."""
+    session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
+    """What the user has done since, oldest first."""
+    query: str | None = None
+    """Search text."""
+    explain: bool = False
+    """Fill `reasons` and `timings_ms`."""
+
+
+class ItemReply(Reply):
+    """One product of a slate."""
+
+    item_id: str
+    """Raw id."""
+    score: float
+    """Click probability where the ranker ran, fused retrieval score otherwise."""
+    title: str | None
+    """As the catalogue has it."""
+    source: str
+    """The candidate source that ranked it highest."""
+    sources: dict[str, float]
+    """Every source that proposed it, with that source's own score."""
+    reasons: list[str]
+    """Why it is here; empty unless `explain`."""
+
+
+class AppliedRule(Reply):
+    """A rule that acted on a slate."""
+
+    rule_id: str
+    """Name of the rule."""
+    effect: str
+    """Type of its effect."""
+
+
+class SlateReply(Reply):
+    """A ranked slate."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "request_id": "5f0c9a2e7d1b4c55a1f7f0f3f7c0a001",
+                    "model_version": "v3",
+                    "variant": "production",
+                    "took_ms": 11.8,
+                    "fallback": None,
+                    "items": [
+                        {
+                            "item_id": ITEMS[0],
+                            "score": 0.41,
+                            "title": "Reading lamp, brass",
+                            "source": "dense",
+                            "sources": {"dense": 0.83, "lexical": 7.1},
+                            "reasons": ["matches 'blue jeans'"],
+                        }
+                    ],
+                    "candidates": [],
+                    "notes": [],
+                    "timings_ms": {},
+                }
+            ]
+        }
+    )
+
+    request_id: str
+    """Send it with later events: it joins them to this slate."""
+    model_version: str
+    """Version of the bundle that answered."""
+    variant: str
+    """Role of the model that answered: `production` or `canary`."""
+    took_ms: float
+    """Time in the server, milliseconds."""
+    fallback: str | None
+    """null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`."""
+    items: list[ItemReply]
+    """The slate, best first."""
+    candidates: list[ItemReply]
+    """Candidates before ranking, as many as `candidates` of the request."""
+    rules: list[AppliedRule] = Field([])
+    """Rules that acted on the slate; empty unless `explain`."""
+    redirect: str | None = None
+    """Page that a rule sends the user to."""
+    notes: list[str]
+    """Ignored parts of the request, e.g. unknown products in the session."""
+    timings_ms: dict[str, float]
+    """Stage = milliseconds, for the whole batch the request was in; empty unless `explain`. `retriever_call` and
+    `ranker_call` are calls of other processes, their work included."""

@@ -1,0 +1,38 @@
+"""HTTP bodies of users' histories and of forgetting a user."""
+
+from serve.api.common import Reply
+
+
+class HistoryEvent(Reply):
+    """One event of a user's history."""
+
+    event: str
+    """Kind of the event."""
+    item_id: str | None
+    """The product."""
+    title: str | None
+    """As the catalogue has it; null for unknown products."""
+    query: str | None
+    """The search text, or the search that led to the event."""
+    ts: int | None
+    """Microseconds since 1970 UTC."""
+    value: float | None
+    """Price of a purchase, grade of a rating."""
+
+
+class UserReply(Reply):
+    """The known events of a user."""
+
+    user_id: str
+    """Raw id."""
+    events: list[HistoryEvent]
+    """The user's history, oldest first, as far back as the model looks."""
+
+
+class ForgottenReply(Reply):
+    """A user is forgotten."""
+
+    user_id: str
+    """Raw id."""
+    num_events: int
+    """Events removed. What the model's bundle still holds about the user is not used any more."""
