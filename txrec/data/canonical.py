@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from txrec.config import DataConfig, RuleConfig, SourceConfig, TimeConfig
 from txrec.data import values
-from txrec.data.sources import Block, Chunk, mapping, sources_of
+from txrec.data.blocks import Block
+from txrec.data.sources import Chunk, mapping, sources_of
 from txrec.schema import EVENT_CODES, EventKind, Reason
 from txrec.text import normalise_column
 

@@ -21,10 +21,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from txrec.data import parcels, sources, sql
+from txrec.data import chunk_reading, parcels, sources, sql
+from txrec.data.blocks import Block, block_of
 from txrec.data.canonical import EVENT_COLUMNS, QUARANTINE, Canonical, canonical
 from txrec.data.job import Job
-from txrec.data.sources import Block, Chunk
+from txrec.data.sources import Chunk
 from txrec.schema import Reason
 
 SQL_ROWS = 100_000
@@ -119,8 +120,7 @@ def other_parcels(job: Job, chunk: Chunk) -> Iterator[pa.Table]:
 
 
 def _blocks(job: Job, chunk: Chunk) -> Iterator[tuple[Block, Canonical]]:
-    blocks = sources.read(job.config.data, chunk) if chunk.path else _sql_blocks(job, chunk)
-    for block in blocks:
+    for block in chunk_reading.read(job.config.data, chunk) if chunk.path else _sql_blocks(job, chunk):
         yield block, canonical(job.config.data, chunk, block, job.plan.has_time, job.latest_us)
 
 
@@ -129,7 +129,7 @@ def _sql_blocks(job: Job, chunk: Chunk) -> Iterator[Block]:
     statement, done = sources.sources_of(job.config.data, chunk.table)[chunk.source].sql, 0
     with closing(sql.connect(job.addresses[chunk.number])) as connection:
         for frame in pl.read_database(statement, connection, iter_batches=True, batch_size=SQL_ROWS):
-            yield sources.block_of(frame, done)
+            yield block_of(frame, done)
             done += frame.height
 
 

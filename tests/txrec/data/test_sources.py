@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, prepared, rejected, write, zipped, zstd
 from txrec.config import DataConfig, SourceConfig, TimeConfig
-from txrec.data import files, sources
+from txrec.data import chunk_reading, files, sources
+from txrec.data.blocks import block_of
 from txrec.data.canonical import times
 from txrec.data.preparation import InProcess, run
 from txrec.errors import DataError
@@ -223,7 +224,9 @@ def test_blocks_may_end_anywhere_in_a_record(fields: list[str], cuts: list[int])
     blocks = (("", b"".join(lines[first:last])) for first, last in pairwise(bounds))
     chunk = sources.Chunk(0, "items", 0, "items.csv", ("a", "b", "c"))
     config = SourceConfig(path="items.csv", multiline=True)
-    found = [cut.at(n).decode() for _, cut in sources.whole_records(blocks, chunk, config) for n in range(len(cut))]
+    found = [
+        cut.at(n).decode() for _, cut in chunk_reading.whole_records(blocks, chunk, config) for n in range(len(cut))
+    ]
     assert found == quoted
 
 
@@ -317,6 +320,6 @@ def test_the_fingerprint_does_not_depend_on_where_the_files_lie(tmp_path: Path) 
 
 
 def test_a_rejected_table_row_is_quoted_as_json_bytes_included() -> None:
-    block = sources.block_of(pl.DataFrame({"name": [b"\xff", b"lamp", None], "query": ["耳机", None, "x"]}))
+    block = block_of(pl.DataFrame({"name": [b"\xff", b"lamp", None], "query": ["耳机", None, "x"]}))
     quoted = [json.loads(row) for row in block.raw([0, 2])]
     assert quoted == [{"name": "\\xff", "query": "耳机"}, {"name": None, "query": "x"}]
