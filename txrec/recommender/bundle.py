@@ -42,7 +42,7 @@ from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.model.text_encoders import open_text_encoder
-from txrec.recommender.ranking_features import Activity
+from txrec.recommender.activity import Activity
 from txrec.recommender.retriever import QueryEncoder
 from txrec.storage import replace_folder
 from txrec.text import Analyser

@@ -9,14 +9,19 @@ quantities.py        numbers with a unit
 article_numbers.py   products by article number, whole or by beginning
 vocabulary.py        the shop's words: joined and split spellings, compounds, beginnings
 synonyms.py          the shop's own synonyms
+trigrams.py          character trigrams
+word_forms.py        index tokens of single words
+query_terms.py       search terms of a query
 analyser.py          all of them together: index tokens of a document, search terms of a query
 subwords.py          the subword tokenizer of the text encoder
 """
 
-from txrec.text.analyser import Analyser, QueryTerm, trigrams, word_trigrams
+from txrec.text.analyser import Analyser
 from txrec.text.normal_form import normalise, normalise_column
 from txrec.text.subwords import CLS_TOKEN, MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNK_TOKEN, fit_tokenizer, tokenize
 from txrec.text.synonyms import Synonyms
+from txrec.text.trigrams import trigrams, word_trigrams
+from txrec.text.word_forms import QueryTerm
 
 __all__ = [
     "CLS_TOKEN",

@@ -21,8 +21,9 @@ from txrec.index.registry import fit_sources
 from txrec.index.source import FitContext
 from txrec.model.history_features import History, collate
 from txrec.recommender import ranking
+from txrec.recommender.activity import Activity
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import Activity, RankingFeatures
+from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.retriever import RetrievalQuery, Retriever
 from txrec.schema import Split

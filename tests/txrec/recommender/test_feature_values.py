@@ -18,8 +18,9 @@ from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
 from txrec.model.history_features import History
 from txrec.model.ranker import NUM_REQUEST_FEATURES, ORDER
+from txrec.recommender.activity import Activity
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import REQUEST_FEATURES, Activity, RankingFeatures
+from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.types import Candidates, Request
 from txrec.schema import DAY_US, EventKind
 from txrec.text import Analyser

@@ -44,10 +44,11 @@ from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.progress import Progress, silent
+from txrec.recommender.activity import Activity
 from txrec.recommender.bundle import RankerDecision, Ranking
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.ranking import batch as candidate_batch
-from txrec.recommender.ranking_features import REQUEST_FEATURES, Activity, RankingFeatures
+from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.retriever import QueryEncoder, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Request
 from txrec.schema import PAD, EventKind, Split
