@@ -11,8 +11,8 @@ import tomli_w
 import typer
 from rich.console import Console
 
-from pipelines import cluster
-from txrec import __version__
+from pipelines import cluster, runs
+from txrec import __version__, object_storage
 from txrec.config import Config
 from txrec.config_loader import load, with_absolute_paths
 from txrec.errors import ConfigError, TxrecError
@@ -52,8 +52,10 @@ def main() -> None:
 
 
 def _load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a command, its paths absolute before any worker sees them."""
-    return with_absolute_paths(load(path, overrides))
+    """The configuration of a command, its paths absolute and, in object storage, its files fetched."""
+    config = with_absolute_paths(load(path, overrides))
+    runs.fetch(config)
+    return config
 
 
 def _stage_command(name: str, text: str) -> None:
@@ -175,7 +177,7 @@ def recommend(
     config: ConfigPath,
     overrides: Overrides = None,
     users: Annotated[str, typer.Option(help="A file of user ids, or `all`.")] = "all",
-    out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")] = Path("recommendations"),
+    out: Annotated[str, typer.Option(help="Folder for the Parquet files, or s3://, gs://, az://.")] = "recommendations",
     top_k: Annotated[int, typer.Option(min=1, help="Items a user.")] = 25,
     bundle: Bundle = "",
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
@@ -184,7 +186,10 @@ def recommend(
     cfg = _load(config, overrides or [])
     from pipelines import recommend as job
 
-    _show("recommend", lambda progress: job.run(cfg, users, out, top_k, bundle, exclude_seen, progress))
+    _show(
+        "recommend",
+        lambda progress: job.run(cfg, users, object_storage.local_path(out), top_k, bundle, exclude_seen, progress),
+    )
 
 
 @app.command()
@@ -232,16 +237,21 @@ def show_config(
 def export_events(
     config: ConfigPath,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Parquet file for the events; a source of `txrec prepare`.")] = Path(
-        "events.parquet"
-    ),
-    impressions: Annotated[Path | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
+    out: Annotated[
+        str,
+        typer.Option(help="Parquet file for the events; a source of `txrec prepare`; local or s3://, gs://, az://."),
+    ] = "events.parquet",
+    impressions: Annotated[str | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
 ) -> None:
     """Write what users did over HTTP since the server keeps it, for the next training."""
     cfg = _load(config, overrides or [])
     from pipelines import export
 
-    Console(highlight=False).print(export.run(cfg, out, impressions).headline())
+    Console(highlight=False).print(
+        export.run(
+            cfg, object_storage.local_path(out), object_storage.local_path(impressions) if impressions else None
+        ).headline()
+    )
 
 
 @app.command()
@@ -287,7 +297,7 @@ def demo(
     display = Display()
     with cluster.connect():
         run_through(cfg, "publish", display, again)
-        _serve(cfg, cfg.registry_dir, display, lambda url: answer(cfg, url, display), once)
+        _serve(cfg, object_storage.place_of(cfg.registry_dir), display, lambda url: answer(cfg, url, display), once)
 
 
 @app.command()
@@ -301,10 +311,10 @@ def serve(
 
     cfg = _load(config, overrides or [])
     with cluster.connect():
-        _serve(cfg, Path(bundle) if bundle else cfg.registry_dir, Display(), lambda _: None, once=False)
+        _serve(cfg, bundle or object_storage.place_of(cfg.registry_dir), Display(), lambda _: None, once=False)
 
 
-def _serve(config: Config, bundle: Path, display: Any, ready: Callable[[str], None], once: bool) -> None:
+def _serve(config: Config, bundle: str, display: Any, ready: Callable[[str], None], once: bool) -> None:
     import serve.app
 
     stopped = threading.Event()

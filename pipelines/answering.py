@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,14 @@ import ray.data
 from numpy.typing import NDArray
 
 from pipelines import cluster
+from txrec import object_storage
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines
 from txrec.evals.answering import InProcess, Lists, ask, query_texts
 from txrec.evals.protocol import EvalRequests
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
+from txrec.registry import bundle_cache
 from txrec.schema import Split
 
 PART = 1_024
@@ -55,7 +56,12 @@ class OnRayData:
             return InProcess(self.progress).lists(recommender, data, requests, k)
         started = time.monotonic()
         self._connect()
-        settings = (str(recommender.bundle.path.absolute()), str(data.path.absolute()), ray.put(requests), k)
+        settings = (
+            object_storage.place_of(recommender.bundle.path),
+            object_storage.place_of(data.path),
+            ray.put(requests),
+            k,
+        )
         shape = (len(requests), k)
         lists = Lists(
             np.zeros(shape, np.int32),
@@ -78,7 +84,7 @@ class OnRayData:
         if len(requests) <= PART:
             return InProcess(self.progress).baselines(data, split, requests, k)
         self._connect()
-        settings = (str(data.path.absolute()), int(split), ray.put(requests), k)
+        settings = (object_storage.place_of(data.path), int(split), ray.put(requests), k)
         found = {name: np.zeros((len(requests), k), np.int32) for name in baselines.names(data)}
         parts = [{"name": name, **part} for name in found for part in _parts(len(requests), BASELINE_PARTS * PART)]
         for rows, table in self._answered("baselines", BaselinesActor, settings, parts):
@@ -125,8 +131,8 @@ class ListsActor:
     def __init__(self, bundle: str, data: str, requests: Any, k: int) -> None:
         self._requests: EvalRequests = _in_actor(requests)
         self._k = k
-        self._recommender = Recommender.open(Path(bundle))
-        self._data = PreparedData.open(Path(data))
+        self._recommender = Recommender.open(bundle_cache.bring(object_storage.local_path(bundle)))
+        self._data = PreparedData.open(object_storage.fetch(object_storage.local_path(data)))
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Answers the parts [start, end) of a table, one row per request."""
@@ -149,7 +155,7 @@ class BaselinesActor:
     def __init__(self, data: str, split: int, requests: Any, k: int) -> None:
         self._requests: EvalRequests = _in_actor(requests)
         self._split, self._k = Split(split), k
-        self._data = PreparedData.open(Path(data))
+        self._data = PreparedData.open(object_storage.fetch(object_storage.local_path(data)))
         self._texts = query_texts(self._data)[1:]
         self._fitted: dict[str, baselines.Answers] = {}
 

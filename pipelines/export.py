@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import StageError
 from txrec.online.stores import open_history
@@ -49,4 +50,5 @@ def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSum
 def _write(table: pa.Table, path: Path) -> int:
     with replace_file(path) as fresh:
         pq.write_table(table, fresh)
+    object_storage.share(path)
     return int(table.num_rows)

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines import cluster
+from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import DataError, StageError
 from txrec.loop import settings
@@ -220,7 +221,7 @@ def _decisions(
     config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame, now_us: int
 ) -> tuple[ExperimentDecision, ...]:
     """Decisions of experiments and of the canary; nothing is read where there are none."""
-    trials = config.registry_dir / FILE
+    trials = object_storage.fetch(config.registry_dir / FILE)
     canary = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else {}
     share = float(canary.get("share") or 0.0) if canary.get("canary") else 0.0
     if not config.experiments.running and not share:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from ray.data.block import BlockMetadata
 from ray.exceptions import RayTaskError
 
 from pipelines import cluster
+from txrec import object_storage
 from txrec.config import Config
 from txrec.data import parcels, preparation
 from txrec.data.preparation import Tables
@@ -60,7 +60,9 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
         from txrec import simulator
 
         progress("generating the shop", 0, None)
-        simulator.write(config.data.shop, Path(config.data.root))
+        root = object_storage.local_path(config.data.root)
+        simulator.write(config.data.shop, root)
+        object_storage.share(root)
     with cluster.connect():
         report = preparation.run(config, RayData(), progress)
     write_html(report, config.reports_dir / "data.html")

@@ -20,7 +20,8 @@ from ray.train import Checkpoint, TrainingFailedError
 from rich.table import Table
 
 from pipelines import progress as progress_channel
-from pipelines import workers
+from pipelines import runs, workers
+from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError, TxrecError
@@ -114,7 +115,7 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
     key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.seed)
     try:
         with progress_channel.channel(progress) as remote_progress:
-            settings = {"config": config, "data": data.path.absolute(), "progress": remote_progress}
+            settings = {"config": config, "progress": remote_progress}
             result: Any = workers.trainer(train_worker, settings, config.train, work, key).fit()
     except TrainingFailedError as error:
         raise TrainingError(
@@ -123,11 +124,11 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
         ) from error
     losses: dict[str, float] | TxrecError = result.return_value
     if isinstance(losses, TxrecError):
-        shutil.rmtree(work)  # the next run, with other settings or mended data, is to start anew
+        object_storage.remove(work)  # the next run, with other settings or mended data, is to start anew
         raise losses
     with result.checkpoint.as_directory() as folder, replace_folder(config.checkpoints_dir / "text") as fresh:
         shutil.copytree(Path(folder) / _RESULT_FOLDER, fresh, dirs_exist_ok=True)
-    shutil.rmtree(work)
+    object_storage.remove(work)
     return losses
 
 
@@ -140,7 +141,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float] | TxrecError:
     torch.set_num_threads(os.cpu_count() or 1)  # nothing else runs during this stage
     config: Config = settings["config"]
     try:
-        return _train_here(config, PreparedData.open(settings["data"]), settings["progress"])
+        runs.fetch_training_inputs(config)
+        return _train_here(config, PreparedData.open(config.data_dir), settings["progress"])
     except TxrecError as error:
         return error
 

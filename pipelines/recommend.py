@@ -25,11 +25,13 @@ import ray.data
 from rich.console import RenderableType
 from rich.table import Table
 
+from txrec import object_storage, objects
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
 from txrec.progress import Progress, silent
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.recommender import Recommender, Request, Slate
+from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
 
 PART_USERS = 1_024
@@ -112,6 +114,7 @@ def run(
         DataError: the users cannot be read.
     """
     folder = _bundle_folder(config, bundle)
+    object_storage.fetch(out)
     version = Bundle.open(folder).manifest.version
     source = folder / "users.parquet" if users == "all" else Path(users)
     job = {
@@ -124,7 +127,7 @@ def run(
     num_users, num_parts = _begin(out, job, source)
     missing = [part for part in range(num_parts) if not _part(out, part).is_file()]
     started = time.monotonic()
-    settings = (str(folder.absolute()), str(out.absolute()), top_k, exclude_seen)
+    settings = (object_storage.place_of(folder), object_storage.place_of(out), top_k, exclude_seen)
     done = _answer(missing, settings, num_parts, progress)
     return RecommendSummary(
         folder=out,
@@ -157,8 +160,9 @@ class Answerer:
         import torch
 
         torch.set_num_threads(1)  # one actor a core
-        self._recommender = Recommender.open(Path(bundle))
-        self._out = Path(out)
+        self._recommender = Recommender.open(bundle_cache.bring(object_storage.local_path(bundle)))
+        self._out = object_storage.local_path(out)
+        object_storage.fetch(self._out / "users.parquet")
         self._top_k, self._exclude_seen = top_k, exclude_seen
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -176,6 +180,7 @@ class Answerer:
         partial = target.with_suffix(".partial")
         pq.write_table(_table(users, slates), partial)
         partial.replace(target)
+        object_storage.share(target)
         return Done(len(users), sum(slate.fallback is not None for slate in slates), time.monotonic() - started)
 
     def _slates(self, users: list[str]) -> list[Slate]:
@@ -228,7 +233,9 @@ def _table(users: list[str], slates: list[Slate]) -> pa.Table:
 
 
 def _bundle_folder(config: Config, bundle: str) -> Path:
-    folder = Path(bundle)
+    folder = object_storage.local_path(bundle)
+    if objects.is_uri(bundle):
+        return Registry(folder).folder()
     if not bundle or not folder.is_dir():
         return Registry(config.registry_dir).folder(bundle)
     return folder if (folder / "manifest.json").is_file() else Registry(folder).folder()
@@ -246,7 +253,9 @@ def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
             for table in _in_parts(_user_ids(source)):
                 writer.write_table(table, row_group_size=PART_USERS)
         partial.replace(out / "users.parquet")
+        object_storage.share(out / "users.parquet")
         described.write_text(json.dumps(job, indent=2), encoding="utf-8")
+        object_storage.share(described)
     meta = pq.read_metadata(out / "users.parquet")
     return meta.num_rows, meta.num_row_groups
 

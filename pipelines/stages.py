@@ -11,9 +11,12 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 
 import txrec
+from pipelines import runs
 from pipelines.stage_settings import settings_of
+from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.progress import Progress, silent
+from txrec.registry.registry import Registry
 from txrec.storage import write_text
 
 
@@ -36,8 +39,8 @@ class Stage:
     """A short sentence for people."""
     after: str | None
     """The stage whose result it reads."""
-    output: Callable[[Config], Path]
-    """A file or folder that exists when the stage is done."""
+    is_there: Callable[[Config], bool]
+    """Whether its result exists."""
 
     def run(self, config: Config, progress: Progress = silent, **options: Any) -> Summary:
         """Runs the stage's Ray job; its module is imported only now."""
@@ -53,22 +56,22 @@ STAGES: dict[str, Stage] = {
             "prepare",
             "read, clean and split the log",
             None,
-            lambda c: c.data_dir / "meta.json",
+            lambda c: (c.data_dir / "meta.json").is_file(),
         ),
         Stage(
             "pretrain",
             "pre-train the text encoder",
             "prepare",
-            lambda c: c.data_dir / "meta.json" if c.text.encoder == "none" else c.checkpoints_dir / "text",
+            lambda c: c.text.encoder == "none" or (c.checkpoints_dir / "text").is_dir(),
         ),
         Stage(
             "train",
             "train the recommender",
             "pretrain",
-            lambda c: c.candidate_dir / "manifest.json",
+            lambda c: (c.candidate_dir / "manifest.json").is_file(),
         ),
-        Stage("evaluate", "measure it", "train", lambda c: c.reports_dir / "metrics.json"),
-        Stage("publish", "publish a bundle", "evaluate", lambda c: c.registry_dir / "production"),
+        Stage("evaluate", "measure it", "train", lambda c: (c.reports_dir / "metrics.json").is_file()),
+        Stage("publish", "publish a bundle", "evaluate", lambda c: Registry(c.registry_dir).production is not None),
     )
 }
 
@@ -97,7 +100,7 @@ class Record:
 def finished(config: Config, stage: Stage) -> Record | None:
     """The stage's record if its result is there and still valid."""
     record = _records(config).get(stage.name)
-    if record is None or record.key != key(config, stage) or not stage.output(config).exists():
+    if record is None or record.key != key(config, stage) or not stage.is_there(config):
         return None
     return record
 
@@ -110,15 +113,17 @@ def execute(config: Config, stage: Stage, progress: Progress = silent, **options
     records = _records(config)
     records.pop(stage.name, None)
     _save(config, records)
+    object_storage.share(_file(config))
     started = time.monotonic()
     summary = stage.run(config, progress, **options)
     record = Record(key(config, stage), summary.headline(), time.monotonic() - started)
     _save(config, {**_records(config), stage.name: record})
+    runs.share(config)
     return summary, record
 
 
 def _file(config: Config) -> Path:
-    return config.run_dir / "stages.json"
+    return config.run_dir / runs.STAGES_FILE
 
 
 def _records(config: Config) -> dict[str, Record]:

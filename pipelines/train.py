@@ -8,7 +8,6 @@ MLflow if `train.mlflow_uri` names one.
 
 import json
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from ray.train import Checkpoint
 from rich.table import Table
 
 from pipelines import progress as progress_channel
-from pipelines import workers
+from pipelines import runs, workers
 from pipelines.records import Records
+from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import StageError, TxrecError
@@ -92,7 +92,7 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     model, history = train_history(config, data, text_dir, work, progress)
     ranking = fit_ranker(config, data, model, text_dir, progress)
     bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
-    shutil.rmtree(work)
+    object_storage.remove(work)
     return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()))
 
 
@@ -117,9 +117,6 @@ def train_history(
     key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.model, config.train, config.seed)
     settings = {
         "config": config,
-        "data": data.path.absolute(),
-        "text": text_dir and text_dir.absolute(),
-        "tensorboard": config.checkpoints_dir.absolute() / "tensorboard" / key,
         "key": key,
     }
     with progress_channel.channel(progress) as remote_progress:
@@ -161,14 +158,18 @@ def train_worker(settings: dict[str, Any]) -> TxrecError | None:
 
 
 def _train_here(config: Config, settings: dict[str, Any]) -> None:
+    runs.fetch_training_inputs(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
-    trainer = trainer_for(config, PreparedData.open(settings["data"]), settings["text"], device)
+    trainer = trainer_for(config, PreparedData.open(config.data_dir), text_folder(config), device)
     workers.resume(trainer.restore)
     if trainer.finished:  # interrupted between its last epoch and the end of the run
         _report(trainer, {})
     first = trainer.world.rank == 0
-    with Records.of(config, settings["tensorboard"], settings["key"]) if first else Records([]) as records:
+    tensorboard = config.checkpoints_dir / "tensorboard" / settings["key"]
+    with Records.of(config, tensorboard, settings["key"]) if first else Records([]) as records:
         trainer.run(lambda run, report: _on_epoch(run, report, records), settings["progress"])
+    if first:
+        object_storage.share(tensorboard)
 
 
 def _on_epoch(trainer: Trainer, report: EpochReport, records: Records) -> None:

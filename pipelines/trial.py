@@ -1,6 +1,5 @@
 """One trial of a hyperparameter search: a small function that trains in workers of its own, as `txrec train` does."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from ray import tune
 from ray.train import Checkpoint
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from pipelines import workers
+from pipelines import runs, workers
 from pipelines.train import text_folder
+from txrec import object_storage
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
@@ -22,22 +22,25 @@ from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.text import pretrain
 
+TRIALS_FOLDER = "ray-tune/trials"
+"""Below the checkpoints: files of trials under way."""
 SCORE = "score"
 """Of a trial's report: the best validation figure so far."""
 
 
-def run_trial(params: dict[str, Any], config: Config, work: Path, pretrains: bool, threads: int) -> None:
+def run_trial(params: dict[str, Any], config: Config, pretrains: bool, threads: int) -> None:
     """One trial; importable, so that it is shipped by name. Its failure is the trial's, not the search's."""
     trial = with_overrides(config, {**params, "train.validate_every": 1})
-    folder = work / str(tune.get_context().get_trial_id())
-    settings = {"config": trial, "folder": folder, "pretrains": pretrains, "threads": threads}
+    number = str(tune.get_context().get_trial_id())
+    folder = trial.checkpoints_dir / TRIALS_FOLDER / number
+    settings = {"config": trial, "trial": number, "pretrains": pretrains, "threads": threads}
     callbacks = [TuneReportCallback()]  # type: ignore[no-untyped-call]
     result: Any = workers.trainer(
         trial_worker, settings, trial.train, folder, "history", trial.train.num_workers, callbacks
     ).fit()
     if isinstance(result.return_value, TxrecError):
         raise result.return_value
-    shutil.rmtree(folder)
+    object_storage.remove(folder)
 
 
 def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
@@ -49,7 +52,8 @@ def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
     config: Config = settings["config"]
     torch.set_num_threads(settings["threads"])
     try:
-        _train(config, settings["folder"], settings["pretrains"])
+        folder = config.checkpoints_dir / TRIALS_FOLDER / settings["trial"]
+        _train(config, folder, settings["pretrains"])
     except TxrecError as error:
         return error
     return None
@@ -57,6 +61,7 @@ def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
 
 def _train(config: Config, folder: Path, pretrains: bool) -> None:
     torch.set_flush_denormal(True)
+    runs.fetch_training_inputs(config)
     data = PreparedData.open(config.data_dir)
     text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"

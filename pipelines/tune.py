@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,9 +30,10 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines import cluster
+from pipelines import cluster, workers
 from pipelines.train import text_folder
 from pipelines.trial import SCORE, run_trial
+from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.progress import Progress, silent
@@ -131,8 +131,9 @@ def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> 
     folder = config.reports_dir / "tune"
     try:
         search_space.write(search, config, folder)
+        object_storage.share(folder)
     finally:
-        shutil.rmtree(work)  # also where every trial failed: the next search must not take them for done
+        object_storage.remove(work)  # also where every trial failed: the next search must not take them for done
     return TuneSummary(search, folder, time.monotonic() - started)
 
 
@@ -145,7 +146,6 @@ def _fit(config: Config, search: Search, work: Path, key: str, progress: Progres
     at_once = concurrent(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
     settings = {
         "config": config,
-        "work": work / "trials",
         "pretrains": _pretrains(search.dimensions),
         "threads": max((os.cpu_count() or 1) // (at_once * config.train.num_workers), 1),
     }
@@ -175,13 +175,16 @@ def concurrent(config: Config, resources: Mapping[str, float]) -> int:
 
 def _tuner(trainable: Any, config: Config, search: Search, at_once: int, work: Path, key: str) -> tune.Tuner:
     """A new search, or the one that was interrupted."""
-    if tune.Tuner.can_restore(str(work / key)):
-        return tune.Tuner.restore(str(work / key), trainable=trainable)
+    filesystem, place = workers.storage(work)
+    if tune.Tuner.can_restore(f"{place}/{key}", storage_filesystem=filesystem):
+        return tune.Tuner.restore(f"{place}/{key}", trainable=trainable, storage_filesystem=filesystem)
     return tune.Tuner(
         trainable,
         param_space={dimension.key: _domain(dimension, config) for dimension in search.dimensions},
         tune_config=_tune_config(config, search, at_once),
-        run_config=tune.RunConfig(name=key, storage_path=str(work), verbose=0, callbacks=[_Watcher(key)]),
+        run_config=tune.RunConfig(
+            name=key, storage_path=place, storage_filesystem=filesystem, verbose=0, callbacks=[_Watcher(key)]
+        ),
     )
 
 
@@ -277,7 +280,8 @@ def _params(result: tune.Result) -> dict[str, Any]:
     """What a trial was called with; one that failed before its first report has it in its folder only."""
     if result.config:
         return dict(result.config)
-    return dict(json.loads((Path(result.path) / "params.json").read_text(encoding="utf-8")))
+    with result.filesystem.open_input_file(f"{result.path}/params.json") as stream:
+        return dict(json.loads(stream.read()))
 
 
 def _reason(error: Exception | None) -> str:

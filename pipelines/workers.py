@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
+from txrec import object_storage, objects
 from txrec.config import TrainConfig
 
 
@@ -31,6 +33,7 @@ def trainer(
         num_workers: how many train together.
         callbacks: told about reports.
     """
+    filesystem, place = storage(folder)
     resources = {"CPU": cfg.cpus_per_worker} | ({"GPU": 1} if cfg.use_gpu else {})
     return TorchTrainer(
         work,
@@ -38,12 +41,19 @@ def trainer(
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=cfg.use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name=name,
-            storage_path=str(folder),
+            storage_path=place,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=cfg.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),  # type: ignore[arg-type]  # typed for the Ray Train before this one
         ),
     )
+
+
+def storage(folder: Path) -> tuple[pafs.FileSystem | None, str]:
+    """File system and path by which Ray keeps a run's checkpoints; None = the local one."""
+    uri = object_storage.uri_of(folder.absolute())
+    return (None, str(folder.absolute())) if uri is None else objects.arrow_filesystem(uri)
 
 
 def resume(restore: Callable[[Path], None]) -> None:

@@ -23,6 +23,7 @@ from serve.deployments import Ingress, Ranker, Retriever
 from serve.keys import VARIABLE, Keys
 from serve.models import BundleSource, RegistrySource
 from serve.opening import open_bundle
+from txrec import object_storage
 from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConfigError
@@ -39,7 +40,7 @@ class AppArgs(ServeConfig):
     """Arguments of `serve run serve.app:build`: the bundle and every field of the configuration's `[serve]`."""
 
     bundle: str = Field(min_length=1)
-    """A bundle or a registry folder."""
+    """A bundle or a registry folder, or a registry at `s3://`, `gs://` or `az://`."""
     proxy: bool = True
     """`serve run` brings Ray Serve's proxy; see `[serve]`."""
 
@@ -50,13 +51,13 @@ def build(args: AppArgs) -> Application:
     Raises:
         BundleError: there is no bundle.
     """
-    path = resolve(Path(args.bundle))
-    named = Path(args.bundle).expanduser().absolute()
-    config = ServeConfig(
-        **args.model_dump(exclude={"bundle", "state"}), state=args.state or str(registry.state_file(path))
-    )
+    named = object_storage.local_path(Path(args.bundle).expanduser() if "://" not in args.bundle else args.bundle)
+    path = resolve(named)
+    state = args.state or str(registry.state_file(path))
+    config = ServeConfig(**args.model_dump(exclude={"bundle", "state"}), state=state)
     registered = not (named / bundles.MANIFEST).is_file()
-    return bind(RegistrySource(str(named)) if registered else partial(open_bundle, str(path)), config)
+    place = object_storage.place_of(named)
+    return bind(RegistrySource(place) if registered else partial(open_bundle, str(path)), config)
 
 
 def bind(source: BundleSource, config: ServeConfig) -> Application:
@@ -77,6 +78,9 @@ def resolve(path: Path) -> Path:
         BundleError: neither.
     """
     path = path.expanduser().absolute()
+    if object_storage.uri_of(path) is not None:
+        found = registry.Registry(path)
+        return found.folder(found.require_production())
     if (path / bundles.MANIFEST).is_file():
         return path
     production = path / registry.POINTER
@@ -85,7 +89,7 @@ def resolve(path: Path) -> Path:
     raise BundleError(f"{path}: neither a bundle nor a registry with a production bundle; run `txrec publish CONFIG`")
 
 
-def start(bundle: Path, config: ServeConfig) -> str:
+def start(bundle: Path | str, config: ServeConfig) -> str:
     """Starts the application on the Ray that this process is connected to and waits until it answers.
 
     Returns:

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +37,7 @@ from serve.rules import RuledRequest
 from serve.shadow import Shadow
 from serve.switch import Switch
 from serve.types import Answer, CacheStats, HistoryItem, Model, Product, ProductCheck, ServingRequest
+from txrec import object_storage
 from txrec.config import ServeConfig
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
@@ -249,7 +249,7 @@ class Ingress:
         self._listener: Listener | None = None
         self._metrics = Metrics()
         self._service = DeployedService(retriever, config, self._metrics)
-        self._switch = Switch(Path(registry) if registry else None, config)
+        self._switch = Switch(object_storage.local_path(registry) if registry else None, config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         store = open_history(self._config.state)

@@ -11,12 +11,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from serve.logs import log
 from serve.opening import open_bundle
 from serve.types import Model, SupportsRecommend
+from txrec import object_storage
 from txrec.errors import BundleError, TxrecError, UnavailableError
 from txrec.online.journal import ItemJournal
 from txrec.recommender.catalogue import ItemChange
@@ -73,28 +73,33 @@ class StaticSource:
 
 @dataclass(frozen=True)
 class RegistrySource:
-    """The versions of a registry folder."""
+    """The versions of a registry: a folder, or a place in object storage, whose bundles each machine fetches once."""
 
     path: str
+    """Absolute path or URI."""
 
     def rollout(self) -> Rollout:
         """Production, canary and shadow of the registry."""
-        return Rollouts(Path(self.path)).read()
+        return self._rollouts.read()
 
     def open(self, version: str) -> tuple[SupportsRecommend, Model]:
         """Opens and verifies a version, which must say that it is that one."""
-        recommender, model = open_bundle(str(Path(self.path) / version))
+        recommender, model = open_bundle(str(self._rollouts.registry.folder(version)))
         if model.version != version:
             raise BundleError(f"{self.path}/{version}: its manifest says version {model.version}; publish it anew")
         return recommender, model
 
     def report(self, serial: int, report: Report) -> None:
         """Writes a report file into the registry."""
-        Rollouts(Path(self.path)).report(serial, report)
+        self._rollouts.report(serial, report)
 
     def heartbeat(self, serial: int, replica: str) -> None:
         """Marks the report as that of a live replica."""
-        Rollouts(Path(self.path)).heartbeat(serial, replica)
+        self._rollouts.heartbeat(serial, replica)
+
+    @property
+    def _rollouts(self) -> Rollouts:
+        return Rollouts(object_storage.local_path(self.path))
 
 
 BundleSource = Opener | StaticSource | RegistrySource

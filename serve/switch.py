@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from serve.opening import describe
 from serve.types import Model
 from txrec.config import ServeConfig
-from txrec.errors import BundleError, ConflictError, UnavailableError
-from txrec.recommender.bundle import Bundle
+from txrec.errors import BundleError, ConflictError, TxrecError, UnavailableError
+from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollout, Rollouts, Variant
 
 POLL_S = 0.1
@@ -70,7 +70,7 @@ class Switch:
         rollout, registry = self._rollouts.read(), self._rollouts.registry
         return [
             Listed(
-                production if version == production.version else _registered(registry.path / version),
+                production if version == production.version else _registered(registry, version),
                 rollout.roles(version),
                 _share(rollout, version),
             )
@@ -177,10 +177,11 @@ def _share(rollout: Rollout, version: str) -> float:
     return rollout.share if version == rollout.canary else 0.0
 
 
-def _registered(path: Path) -> Model:
-    """A registered version; a damaged one is listed by its name alone."""
+def _registered(registry: Registry, version: str) -> Model:
+    """A registered version; a damaged one, or the products of one that this machine does not hold, are unknown."""
+    items = registry.path / version / "items.parquet"
     try:
-        model = describe(Bundle.open(path, verify=False).manifest)
-        return replace(model, version=path.name, num_items=pq.read_metadata(path / "items.parquet").num_rows)
-    except (BundleError, OSError, pa.ArrowException):
-        return Model(path.name)
+        model = replace(describe(registry.manifest(version)), version=version)
+        return replace(model, num_items=pq.read_metadata(items).num_rows) if items.is_file() else model
+    except (TxrecError, OSError, pa.ArrowException):
+        return Model(version)

@@ -25,15 +25,32 @@ def absent(what: str) -> None:
 
 
 @contextmanager
-def s3() -> Iterator[str]:
+def s3(host: str = "127.0.0.1") -> Iterator[str]:
     """Runs an S3 server; yields its address as host:port."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         yield f"{host}:{port}"
     finally:
         server.stop()
+
+
+def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Sets the usual variables for a test server of this URL, in this process and those that it starts."""
+    for name, value in s3_environment(endpoint).items():
+        monkeypatch.setenv(name, value)
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """The usual variables for a test server of this URL."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from txrec import object_storage
 from txrec.schema import ITEMS, EventKind
 
 CHECKPOINT = "hf:"
@@ -749,7 +750,7 @@ class Config(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run: its files live in `runs_root/name`."""
     runs_root: str = "runs"
-    """Folder of all runs."""
+    """Folder of all runs: a local path, or `s3://`, `gs://` or `az://` with a bucket."""
     seed: int = 0
     """Seed of everything random."""
     data: DataConfig = DataConfig()
@@ -795,8 +796,8 @@ class Config(Section):
 
     @property
     def run_dir(self) -> Path:
-        """Folder of this run's files."""
-        return Path(self.runs_root) / self.name
+        """Folder of this run's files on this machine; of a run in object storage, its working copy."""
+        return object_storage.local_path(self.runs_root) / self.name
 
     @property
     def data_dir(self) -> Path:

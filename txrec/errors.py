@@ -3,6 +3,7 @@
     TxrecError                    anything below; the command line prints its message and exits with `exit_code`
     ├── ConfigError               a TOML file or an override: unknown key, bad value
     ├── DataError                 a source that cannot be used: missing file, missing column, too much rejected
+    ├── StorageError              object storage that cannot be used, or a place that machines do not share
     ├── StageError                a stage was asked for before the stage that it reads from
     ├── TrainingError             training cannot go on: NaN loss, no training example
     ├── BundleError               a bundle that is missing, damaged or of another version
@@ -38,6 +39,12 @@ class ConfigError(TxrecError):
 
 class DataError(TxrecError):
     """Input data that cannot be used. The message names the file and, where known, row and column."""
+
+    exit_code = 3
+
+
+class StorageError(TxrecError):
+    """Storage that cannot be used. The message names the place and the setting or variable to change."""
 
     exit_code = 3
 

@@ -21,7 +21,7 @@ Replica = Callable[[Rollout], str | None]
 
 def _point_only(registry: Registry, version: str, why: str = "", kind: MoveKind = "activate") -> None:
     """`Registry.activate` without a real bundle behind the version."""
-    registry._point(version, why, kind)
+    registry._pointer.move(version, why, kind)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files as they lie, local or `s3://`: finding them, opening whatever packs them, reading blocks of whole lines.
+"""Files as they lie, local or in object storage: finding them, opening whatever packs them, reading whole lines.
 
 A plain text file is cut into byte ranges that are read independently of each other; a packed one (.gz .bz2 .xz .zst
 .zip .tgz) is one stream. A range owns the lines that begin inside it. Blocks are tens of megabytes, so memory stays
@@ -24,6 +24,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from txrec import objects
 from txrec.errors import DataError
 
 BLOCK_BYTES = 32 << 20
@@ -112,11 +113,7 @@ def find(root: str, path: str) -> list[File]:
 def _filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in path:
         return pafs.LocalFileSystem(), str(Path(path).absolute())
-    plain, _, options = path.partition("?")
-    scheme, _, inner = plain.partition("://")
-    bucket = inner.partition("/")[0]  # from_uri must not see the glob characters of the rest
-    system, _ = pafs.FileSystem.from_uri(f"{scheme}://{bucket}" + (f"?{options}" if options else ""))
-    return system, inner
+    return objects.arrow_filesystem(path)
 
 
 def _matches(system: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:

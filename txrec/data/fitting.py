@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from txrec import schema
+from txrec import object_storage, schema
 from txrec.data import event_statistics, parcels, split, vocab
 from txrec.data.canonical import QUARANTINE
 from txrec.data.histories import COUNTS, FIELD_COUNTS, ITEM_COUNTS, QUERY_COUNTS, count_fields, part_counts
@@ -63,6 +63,7 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
         Parcels: `figures:sizes` (`DatasetSizes`), and `rejected` where the catalogue repeats an item_id.
     """
     config, out = job.config, Path(job.config.data_dir)
+    out.mkdir(parents=True, exist_ok=True)
     judged = _judged(job, counted)
     rows, repeated = vocab.catalogue(_catalogue_rows(counted))
     item_counts = _item_counts(counted, judged)
@@ -75,6 +76,9 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
     if judged.height:
         table = judged.select(*schema.JUDGMENTS.names, "split").to_arrow(compat_level=pl.CompatLevel.oldest())
         pq.write_table(table.cast(schema.JUDGMENTS.append(pa.field("split", pa.int8()))), out / "judgments.parquet")
+    for name in ("items.parquet", "queries.parquet", "judgments.parquet"):
+        if (out / name).is_file():
+            object_storage.share(out / name)
     sizes = _sizes(items, queries.num_rows, repeated.height, judged, (item_counts, query_counts))
     rejected = [_repeated(repeated)] if repeated.height else []
     return parcels.together([parcels.pack_figures("sizes", asdict(sizes)), *rejected])
@@ -83,11 +87,15 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
 def fit_texts(job: Job) -> None:
     """Writes the text analyser and the tokenizer, fitted on the tables that `fit` wrote."""
     config, out = job.config, Path(job.config.data_dir)
-    items, queries = pq.read_table(out / "items.parquet"), pq.read_table(out / "queries.parquet")
+    tables = [object_storage.fetch(out / name) for name in ("items.parquet", "queries.parquet")]
+    object_storage.require_seen(tables[0], "runs_root")
+    items, queries = (pq.read_table(file) for file in tables)
     Analyser.of_catalogue(config.text, items, training_queries(queries)).save(out / ANALYSER_FILE)
     tokenizer = vocab.build_tokenizer(items, queries, config) if config.text.encoder != "none" else None
     if tokenizer is not None:
         tokenizer.save(str(out / "tokenizer.json"))
+        object_storage.share(out / "tokenizer.json")
+    object_storage.share(out / ANALYSER_FILE)
 
 
 def _sizes(

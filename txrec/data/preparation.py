@@ -10,19 +10,18 @@ process that runs it. Rows in = kept + rejected is checked on what was really wr
 """
 
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from itertools import pairwise
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
 
+from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data import event_statistics, fitting, histories, parcels, reading, sources, split, sql, writing
 from txrec.data.event_statistics import EventStatistics
@@ -151,7 +150,7 @@ def run(config: Config, engine: Engine, progress: Progress = silent) -> Report:
 def _clear(config: Config) -> None:
     """Removes the result of an earlier run; its meta.json goes first, so that half a result is never taken for one."""
     (config.data_dir / "meta.json").unlink(missing_ok=True)
-    shutil.rmtree(config.data_dir, ignore_errors=True)
+    object_storage.remove(config.data_dir)
     config.data_dir.mkdir(parents=True)
     config.reports_dir.mkdir(parents=True, exist_ok=True)
 
@@ -279,7 +278,9 @@ class _Preparation:
         return counted.map(fitted).collect(self._clock("counting and fitting the vocabulary"))
 
     def _write(self, partitions: Tables) -> pa.Table:
-        indices = writing.Indices.of(Path(self._job.config.data_dir))
+        data_dir = object_storage.fetch(self._job.config.data_dir)
+        object_storage.require_seen(data_dir / "items.parquet", "runs_root")
+        indices = writing.Indices.of(data_dir)
         write = partial(_written, self._job, indices, self._rejected_writer())
         step = self._clock("writing sequences and fitting texts")
         texts = self._engine.read(fit_texts, [self._job])  # one long task beside many short ones
@@ -304,6 +305,7 @@ class _Preparation:
     def _finish(self, statistics: EventStatistics, sizes: DatasetSizes) -> Report:
         job, config = self._job, self._job.config
         timed = job.plan.has_time
+        object_storage.fetch(config.data_dir)  # sequences and rejected rows were written by tasks on any machine
         meta = Meta(
             fingerprint=fingerprint(config.prepare, config.text, sources.source_fingerprint(config.data)),
             num_users=statistics.num_users,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from txrec import schema
+from txrec import object_storage, schema
 from txrec.data import parcels, sequences
 from txrec.data.canonical import ORIGIN_SHIFT
 from txrec.data.histories import parts_of
@@ -114,3 +114,4 @@ def _write(table: pa.Table, path: Path) -> None:
     partial = path.with_suffix(".partial")
     pq.write_table(table, partial, compression="zstd")
     partial.replace(path)
+    object_storage.share(path)

@@ -123,7 +123,7 @@ class Bundle:
             BundleError: no bundle here, another format, or a file that is missing or damaged (names it).
         """
         path = Path(path)
-        bundle = cls(path, _read_manifest(path))
+        bundle = cls(path, _manifest_in(path))
         if verify:
             bundle.verify()
         return bundle
@@ -282,12 +282,21 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _manifest_in(path: Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
         raise BundleError(
             f"{path}: no bundle here ({MANIFEST} is missing); run `txrec train CONFIG` or `txrec publish CONFIG`"
         )
+    return read_manifest(file)
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Reads a manifest.
+
+    Raises:
+        BundleError: it is none of this version of txrec, or of another format.
+    """
     try:
         manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
     except ValidationError as error:

@@ -1,34 +1,34 @@
-"""Registry of published bundles: versions, the production pointer and its history.
+"""Registry of published bundles: versions, the production pointer and its history, in a folder or in object storage.
 
     registry/
-    ├── v1/ v2/ ...      bundles, never changed once they are there
-    ├── production       symbolic link to one of them, moved by an atomic rename
-    └── moves.jsonl      every move of the pointer: when, from, to, kind (activate or rollback), why
+    ├── v1/ v2/ ...      bundles, never changed once they are there; in object storage the manifest is written last
+    ├── production       the pointer and
+    └── moves.jsonl      every move of it (`txrec.registry.pointer`; in object storage one file, production.json)
 
 A bundle that fails the gate is registered all the same, with the decision in its manifest: it can be looked at and
 activated by hand.
 """
 
 import fcntl
-import json
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from txrec.errors import BundleError
+from txrec import object_storage, objects
+from txrec.errors import BundleError, StorageError
 from txrec.recommender import bundle
 from txrec.recommender.bundle import Bundle, Manifest
+from txrec.registry import bundle_cache
 from txrec.registry.gate import Decision
+from txrec.registry.pointer import MOVES, POINTER, MoveKind, pointer_of
 
-POINTER = "production"
-MOVES = "moves.jsonl"
-MoveKind = Literal["activate", "rollback"]
+__all__ = ["MOVES", "POINTER", "MoveKind", "Registry", "Version", "state_file"]
+
 _VERSION = re.compile(r"v([1-9]\d*)")
+_CLAIM = ".claim"
 
 
 @dataclass(frozen=True)
@@ -45,40 +45,71 @@ class Registry:
     """The versions below one folder."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the folder; it need not exist yet."""
+        """Takes the folder, or the working copy of one in object storage; it need not exist yet."""
         self.path = path
+        self._uri = object_storage.uri_of(path)
+        self._pointer = pointer_of(path)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         current = self.production
-        return [
-            Version(name, self.path / name, Bundle.open(self.path / name, verify=False).manifest, name == current)
-            for name in self.names()
-        ]
+        return [Version(name, self.path / name, self.manifest(name), name == current) for name in self.names()]
+
+    def manifest(self, version: str) -> Manifest:
+        """The manifest of a version; nothing else of the bundle is fetched.
+
+        Raises:
+            BundleError: it is missing or of another format.
+        """
+        folder = self.path / version
+        if self._uri is None:
+            return Bundle.open(folder, verify=False).manifest
+        file = folder.with_name(f".{version}.manifest")
+        if not file.is_file():  # a version never changes
+            objects.download(f"{self._uri}/{version}/{bundle.MANIFEST}", file)
+        return bundle.read_manifest(file)
 
     @property
     def production(self) -> str | None:
         """Name of the version in production; None before the first promotion."""
-        pointer = self.path / POINTER
-        return pointer.readlink().name if pointer.is_symlink() else None
+        return self._pointer.production()
 
     def folder(self, version: str = "") -> Path:
-        """The bundle of a version, or of production.
+        """The bundle of a version, or of production, on this machine.
 
         Raises:
             BundleError: no such version, or none in production; says which there are.
         """
-        name = version or self.production
+        return bundle_cache.bring(self.path / self.require(version or self.require_production()))
+
+    def require_production(self) -> str:
+        """Name of the version in production.
+
+        Raises:
+            BundleError: there is none.
+        """
+        name = self.production
         if name is None:
-            raise BundleError(f"{self.path}: no version in production; run `txrec publish CONFIG`")
-        if name not in self.names():
+            raise BundleError(f"{self._place}: no version in production; run `txrec publish CONFIG`")
+        return name
+
+    def require(self, version: str) -> str:
+        """The name of a version that is registered.
+
+        Raises:
+            BundleError: it is not; says which are.
+        """
+        if not (_VERSION.fullmatch(version) and self.has(version)):
             known = ", ".join(self.names()) or "none"
-            raise BundleError(f"{self.path}: no version {name!r}; registered: {known}")
-        return self.path / name
+            raise BundleError(f"{self._place}: no version {version!r}; registered: {known}")
+        return version
 
     @contextmanager
     def locked(self) -> Iterator[str]:
-        """Keeps other publishers out; yields the name that the next version gets."""
+        """Reserves the name that the next version gets, and yields it; other publishers wait, or get other names."""
+        if self._uri is not None:
+            yield self._claimed()
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,8 +123,9 @@ class Registry:
         """
         target = self.path / decision.version
         bundle.publish_copy(source, target, decision.version, metrics, decision.to_dict())
+        object_storage.share(target)
         if decision.promote:
-            self._point(decision.version, str(decision), "activate")
+            self._pointer.move(decision.version, str(decision), "activate")
         return target
 
     def activate(self, version: str, why: str = "activated by hand", kind: MoveKind = "activate") -> Path:
@@ -109,7 +141,7 @@ class Registry:
         """
         folder = self.folder(version)
         Bundle.open(folder)
-        self._point(version, why, kind)
+        self._pointer.move(version, why, kind)
         return folder
 
     def rollback(self, version: str = "") -> str:
@@ -131,39 +163,55 @@ class Registry:
         came_from = {move["to"]: move["from"] for move in self.moves() if move["kind"] == "activate"}
         target: str | None = came_from.get(self.production)
         if not target:
-            raise BundleError(f"{self.path}: no earlier version to go back to; `txrec models` lists what there is")
+            raise BundleError(f"{self._place}: no earlier version to go back to; `txrec models` lists what there is")
         return target
 
     def moves(self) -> list[dict[str, Any]]:
         """Every move of the pointer, oldest first; a record without a kind was an activation."""
-        file = self.path / MOVES
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        return [{"kind": "activate", **json.loads(line)} for line in lines]
+        return self._pointer.moves()
+
+    def has(self, version: str) -> bool:
+        """Whether a version is registered and complete."""
+        if self._uri is None:
+            return (self.path / version).is_dir()
+        return objects.exists(f"{self._uri}/{version}/{bundle.MANIFEST}")
 
     def names(self) -> list[str]:
-        """Names of all versions, oldest first."""
-        if not self.path.is_dir():
-            return []
-        found = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
+        """Names of all complete versions, oldest first."""
+        if self._uri is not None:
+            below = objects.folders(self._uri)
+            found = [name for name in below if _VERSION.fullmatch(name) and self.has(name)]
+        elif self.path.is_dir():
+            found = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
+        else:
+            found = []
         return sorted(found, key=lambda name: int(name[1:]))
 
-    def _point(self, version: str, why: str, kind: MoveKind) -> None:
-        move = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "from": self.production,
-            "to": version,
-            "kind": kind,
-            "why": why,
-        }
-        fresh = self.path / f".{POINTER}.{uuid.uuid4().hex}"  # several may move it at once: the last one wins
-        fresh.symlink_to(version)
-        fresh.replace(self.path / POINTER)
-        with (self.path / MOVES).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(move) + "\n")
+    @property
+    def _place(self) -> str:
+        return object_storage.place_of(self.path)
+
+    def _claimed(self) -> str:
+        """The next name, reserved by an object that only one publisher can create; names are never used twice."""
+        taken = [int(name[1:]) for name in objects.folders(self._place) if _VERSION.fullmatch(name)]
+        number = max(taken, default=0) + 1
+        while objects.replace(f"{self._place}/v{number}/{_CLAIM}", b"", None) is None:
+            number += 1
+        return f"v{number}"
 
 
 def state_file(folder: Path) -> Path:
-    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of, or is."""
+    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of, or is.
+
+    Raises:
+        StorageError: the bundle lies in object storage, which cannot hold a database.
+    """
+    uri = object_storage.uri_of(folder)
+    if uri is not None:
+        raise StorageError(
+            f"{uri}: events and product changes cannot be kept in object storage, because SQLite needs a local disk"
+            ' with locks; set serve.state = "redis://HOST:6379/0", or a local path where one machine serves'
+        )
     if (folder / POINTER).is_symlink():
         return folder.parent / "state" / "history.sqlite"
     return (

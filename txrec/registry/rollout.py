@@ -11,27 +11,21 @@ shadow stand in a file of the registry folder, and so do the reports of the repl
 A `Rollout` is a plain value; the variant of a user is a function of it, the same in every process.
 """
 
-import fcntl
 import hashlib
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from txrec.errors import BundleError, ConflictError, UnknownVersionError
 from txrec.registry.registry import Registry
-from txrec.storage import write_text
+from txrec.registry.rollout_store import FILE, HEARTBEAT_TTL_S, REPORTS, store_of
+
+__all__ = ["FILE", "HEARTBEAT_TTL_S", "REPORTS", "Report", "Rollout", "Rollouts", "Variant"]
 
 Variant = Literal["production", "canary", "shadow"]
-FILE = "serving.json"
-REPORTS = ".reports"
-HEARTBEAT_TTL_S = 5.0
-"""A report that its replica has not renewed for this long, seconds, is that of a dead replica and does not count."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +103,8 @@ class Rollouts:
 
     def __init__(self, registry: Path, clock: Callable[[], float] = time.time) -> None:
         """Takes the registry's folder, and the clock of heartbeats in seconds since 1970 UTC."""
-        self._clock = clock
         self.registry = Registry(registry)
-        self._file = registry / FILE
-        self._reports = registry / REPORTS
+        self._store = store_of(registry, clock)
 
     def read(self) -> Rollout:
         """The present rollout; trials of versions that are gone are left out.
@@ -120,20 +112,16 @@ class Rollouts:
         Raises:
             BundleError: nothing is in production.
         """
-        trials = json.loads(self._file.read_text(encoding="utf-8")) if self._file.is_file() else {}
-        production = self.registry.folder().name
-        rollout = Rollout(**{**trials, "production": production})
+        rollout = Rollout(**{**self._store.read(), "production": self.registry.require_production()})
         for version in (rollout.canary, rollout.shadow):
-            if version and (version == production or not (self.registry.path / version).is_dir()):
+            if version and (version == rollout.production or not self.registry.has(version)):
                 rollout = rollout.unassign(version)
         return rollout
 
     def write(self, rollout: Rollout) -> Rollout:
         """Makes a rollout the present one, production apart, inside `locked`; returns it with its number."""
         numbered = replace(rollout, serial=self.read().serial + 1)
-        shutil.rmtree(self._reports, ignore_errors=True)
-        trials = {name: value for name, value in asdict(numbered).items() if name != "production"}
-        write_text(self._file, json.dumps(trials))
+        self._store.write({name: value for name, value in asdict(numbered).items() if name != "production"})
         return numbered
 
     @contextmanager
@@ -143,39 +131,24 @@ class Rollouts:
         Raises:
             ConflictError: another change is under way.
         """
-        with (self.registry.path / ".rollout.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConflictError("version", "another change of the served models is under way; try again") from None
+        with self._store.locked():
             yield replace(self.read(), staged=None)
 
     def require(self, version: str) -> None:
         """Raises UnknownVersionError for a version that is not registered."""
         try:
-            self.registry.folder(version)
+            self.registry.require(version)
         except BundleError as error:
             raise UnknownVersionError("version", str(error)) from None
 
     def report(self, serial: int, report: Report) -> None:
         """Stores a replica's readiness for the rollout of a number."""
-        folder = self._reports / str(serial)
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / f".{report.replica}"
-        fresh.write_text(json.dumps(asdict(report)), encoding="utf-8")
-        os.utime(fresh, (self._clock(),) * 2)
-        fresh.replace(folder / f"{report.replica}.json")
+        self._store.report(serial, report.replica, asdict(report))
 
     def heartbeat(self, serial: int, replica: str) -> None:
         """Renews a report: its replica is alive. Does nothing once the rollout has moved on."""
-        with suppress(FileNotFoundError):
-            os.utime(self._reports / str(serial) / f"{replica}.json", (self._clock(),) * 2)
+        self._store.heartbeat(serial, replica)
 
     def reports(self, serial: int) -> list[Report]:
         """Reports of live replicas on the rollout of a number, by replica."""
-        reports = []
-        for file in sorted((self._reports / str(serial)).glob("*.json")):
-            with suppress(FileNotFoundError):  # the rollout moved on meanwhile
-                if file.stat().st_mtime >= self._clock() - HEARTBEAT_TTL_S:
-                    reports.append(Report(**json.loads(file.read_text(encoding="utf-8"))))
-        return reports
+        return [Report(**content) for content in self._store.reports(serial)]

@@ -131,7 +131,7 @@ def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> N
     reader = threading.Thread(target=read)
     reader.start()
     for version in ("v1", "v2") * 50:
-        registry._point(version, "moved", "activate")
+        registry._pointer.move(version, "moved", "activate")
     stop.set()
     reader.join()
     assert seen <= {"v1", "v2"}
