@@ -1,10 +1,10 @@
 """Ranker: a permutation-invariant Transformer over the candidates of one request.
 
-Candidates carry no positions, so their order cannot matter: permuting them permutes the scores. The user/query state is
-one more token of the set. A feed-forward output is added to each candidate's representation and the cosine with the
-state's is its score, beside a linear reading of the features whose weights depend on the request: what is known of
-the query says how far counts can be trusted. Before training the reading is retrieval order and the cosine weighs
-nothing. A click probability is calibrated on held-out requests.
+Candidates have no positions, so permuting them permutes the scores. The user/query state is one more token of the set.
+A candidate's score is the cosine of its representation, with a feed-forward output added, and the state's, plus a
+linear function of the features. Its weights depend on the request, because counts are worth more for known queries.
+Before training the linear scorer is retrieval order and the cosine has weight 0. A click probability is calibrated on
+held-out requests.
 """
 
 import json
@@ -111,7 +111,7 @@ class Ranker(nn.Module):
         self.blocks = nn.ModuleList([_SetBlock(cfg) for _ in range(cfg.num_layers)])
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.out_state = nn.Linear(dim, dim)
-        self.weights = nn.Linear(sizes.num_request_features, sizes.num_features)  # of the linear reading
+        self.weights = nn.Linear(sizes.num_request_features, sizes.num_features)  # of the linear scorer
         self.sharpness = nn.Parameter(torch.zeros(()))  # of the cosine, in units of SHARP
         nn.init.zeros_(self.weights.weight)
         with torch.no_grad():
@@ -120,11 +120,11 @@ class Ranker(nn.Module):
     def fit_scaling(self, batch: CandidateBatch, dropped_columns: Sequence[int] = ()) -> None:
         """Sets mean and deviation of each feature over the real candidates and the requests of a batch.
 
-        A feature that never differed taught nothing, and is not read: products that are added later may have another.
+        A feature that is constant in the batch is not read: products that are added later may have another value.
 
         Args:
-            batch: what the ranker is about to learn from.
-            dropped_columns: other features that shall not be read.
+            batch: the training examples.
+            dropped_columns: other features that are not read.
         """
         real = batch.features[batch.mask]
         std = real.std(0)
@@ -153,11 +153,11 @@ class Ranker(nn.Module):
             tokens = block(tokens, mask)
         refined = candidates + self.out(tokens[:, 1:])
         cosine = F.cosine_similarity(refined, self.out_state(tokens[:, :1]), dim=-1)
-        scores: Tensor = SHARP * self.sharpness * cosine + self.reading(features, request)
+        scores: Tensor = SHARP * self.sharpness * cosine + self.linear_scores(features, request)
         return scores.masked_fill(~batch.mask, -torch.inf)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """(B, K) scores -> calibrated probability that the candidate is what the user goes for; same order."""
+        """(B, K) scores -> calibrated click probability; same order."""
         slope, intercept = self.calibration
         odds = scores if self.graded else log_odds(scores)
         probabilities: Tensor = torch.sigmoid(slope * odds + intercept)
@@ -168,17 +168,17 @@ class Ranker(nn.Module):
         features = ((batch.features - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
         return features, ((batch.request - self.request_mean) / self.request_std).clamp(-8.0, 8.0)
 
-    def reading(self, features: Tensor, request: Tensor) -> Tensor:
+    def linear_scores(self, features: Tensor, request: Tensor) -> Tensor:
         """(B, K) linear scores of scaled features, with weights that depend on the request."""
         scores: Tensor = (features @ self.weights(request).unsqueeze(-1)).squeeze(-1)
         return scores
 
     def calibrate(self, log_odds: Tensor, outcome: Tensor) -> None:
-        """Platt scaling (Platt, 1999): fits slope and intercept of the click probability; the order survives.
+        """Platt scaling (Platt, 1999): fits slope and intercept of the click probability; the order stays.
 
         Args:
             log_odds: (n,) float64 of held-out candidates, as `probabilities` scales them.
-            outcome: (n,) float64, what they turned out to be, 0 to 1.
+            outcome: (n,) float64 outcomes, 0 to 1.
         """
         parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
         solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")

@@ -52,7 +52,8 @@ def test_how_much_a_feature_counts_depends_on_the_request(ranker: Ranker) -> Non
     raised = given.features.clone()
     raised[:, :, 2] += 1
     gains = [
-        ranker.reading(*ranker.scaled(dataclasses.replace(one, features=raised))) - ranker.reading(*ranker.scaled(one))
+        ranker.linear_scores(*ranker.scaled(dataclasses.replace(one, features=raised)))
+        - ranker.linear_scores(*ranker.scaled(one))
         for one in (given, other)
     ]
     assert not torch.allclose(gains[0][1], gains[1][1], atol=1e-4)

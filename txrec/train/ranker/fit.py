@@ -1,30 +1,32 @@
 """Ranking fit after retrieval training: candidate sources, fusion weights, and the ranker if validation keeps it.
 
 Count-based sources and features must not have seen the event that is being ranked. So the ranker's examples come from
-windows of the log, each retrieved with sources that were fitted on what lies before it. What is tried:
+windows of the log, each retrieved with sources that were fitted on the log before it. The attempts:
 
-1. Trained on the windows before the validation part, decided on the whole of that part: within one window an item's
-   features tell it apart, and what sold that week would be learnt by heart. But history model and text encoder were
-   trained on those windows, and how far their vectors can be trusted is not seen there. So this is tried with the
-   vectors and the features that they decide, and without, and the better one counts.
+1. Trained on the windows before the validation part, decided on the whole of that part: within one window the features
+   identify an item, and a ranker would memorise that week's sales. But history model and text encoder were trained on
+   those windows, so their vectors look better there than they are. So this is tried with the vectors and the features
+   derived from them, and without, and the better one counts.
 2. Only if that is not kept or there are no such windows (no times, a short log): trained on the earlier part of the
    validation requests, decided on the later ones; without times, on those of users held out.
 
-A ranker that never saw a new product wanted has learnt that nobody wants one, whatever is searched for. So where people
-search and hardly any of the examples is about a product that was new then, the sources and counts behind those that it
-learns from do not know the events of some products (`simulated_cold_items`; DropoutNet, Volkovs et al., NIPS 2017): new
-ones are then wanted as often as others. The examples that decide and calibrate are as they were.
+A ranker whose examples hold no click on a new product learns never to show one. So where there are searches and hardly
+any example is about a product that was new then, the sources and counts behind the training examples do not know the
+events of some products (`simulated_cold_items`; DropoutNet, Volkovs et al., NIPS 2017), which are clicked as often as
+others. The examples that decide and calibrate are not changed.
 
 `txrec.train.ranker.listwise` trains and decides; where there are only judged pairs, `txrec.train.ranker.graded` does.
 
-A kept ranker is trained again on all the examples of its trial for the epochs found, and the sources are fitted again
-on everything before the test part, for the bundle.
+A kept ranker is trained again on all the examples of its trial for the same number of epochs, and the sources are
+fitted again on the whole log before the test part, for the bundle.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +57,7 @@ from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import graded
 from txrec.train.ranker.fusion import fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
-from txrec.train.ranker.listwise import Examples, calibrate, ndcg_at_10, train
+from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
 from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
 
@@ -80,25 +82,26 @@ def fit_ranker(
         data: the prepared data set.
         model: the trained history model, moved to the CPU.
         text_dir: checkpoint of the text encoder; None where it is off.
-        progress: told about every phase.
+        progress: called in every phase.
     """
     model = model.cpu().eval()
     with torch.inference_mode():
         vectors = model.item_vectors().numpy()
     texts, item_text = _texts(data, text_dir)
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
-    asked = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
-    half_life = popularity_half_life(data, asked, config.retrieval.half_life_days)
+    requests = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
+    half_life = popularity_half_life(data, requests, config.retrieval.half_life_days)
     parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life)
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
-    held_out = _held_out(asked, config.seed)
-    retriever.fusion = fusion = _fit_fusion(retriever, asked, ~held_out, config.seed, progress)
+    held_out = _held_out(requests, config.seed)
+    retriever.fusion = fusion = _fit_fusion(retriever, requests, ~held_out, config.seed, progress)
     if data.judged_only:
         ranker, decision = graded.fit_ranker(config.ranker, data, retriever, ranking_features, config.seed, progress)
     else:
         cfg = parts.ranked(retriever)
-        attempts = _attempts(parts, cfg, data, retriever, ranking_features, asked, held_out, progress)
+        validation = _Validation(data, requests, held_out, retriever, ranking_features)
+        attempts = _Attempts(parts, cfg, validation, progress)
         ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
     progress("fitting sources", 1, 2)
     retriever, ranking_features = parts.before(data, Split.TEST)
@@ -109,7 +112,7 @@ def fit_ranker(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What stays the same while the log is cut at different times."""
+    """Model, vectors and settings, which are the same wherever the log is cut."""
 
     config: Config
     model: RetrievalModel
@@ -117,7 +120,7 @@ class _Parts:
     texts: QueryEncoder
     item_text: NDArray[np.float32] | None
     first_ts: NDArray[np.int64]
-    """(N + 1,) each product's first event before the test part, microseconds, 0 = none: it was not on sale earlier."""
+    """(N + 1,) first event per product before the test part, microseconds, 0 = none: not on sale earlier."""
     popularity_half_life_days: float
     """Of the popularity source."""
 
@@ -132,13 +135,13 @@ class _Parts:
     def before(
         self, data: PreparedData, split: Split, fusion: Fusion | None = None, hidden: NDArray[np.bool_] | None = None
     ) -> tuple[Retriever, RankingFeatures]:
-        """Retrieval and features that have seen nothing of a split or of what comes after it.
+        """Retrieval and features fitted on the log before a split.
 
         Args:
             data: the log and the catalogue.
             split: where the log is cut.
-            fusion: weights of the sources; None = all alike.
-            hidden: (N + 1,) products of which they have seen no event at all; None = none.
+            fusion: weights of the sources; None = equal weights.
+            hidden: (N + 1,) products whose events are left out; None = none.
         """
         cfg = self.config.retrieval
         seen = data.sequences.split < split
@@ -154,8 +157,20 @@ class _Parts:
         return retriever, RankingFeatures(catalogue, activity, vectors, self.item_text, sources, data.judged_only)
 
 
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """Validation requests with retrieval and features fitted on the log before them."""
+
+    data: PreparedData
+    requests: EvalRequests
+    held_out: NDArray[np.bool_]
+    """(n,) Requests that choose the epoch, calibrate and decide."""
+    retriever: Retriever
+    ranking_features: RankingFeatures
+
+
 def examples(
-    asked: EvalRequests,
+    requests: EvalRequests,
     retriever: Retriever,
     ranking_features: RankingFeatures,
     sequences: Sequences,
@@ -165,34 +180,37 @@ def examples(
     """Retrieves candidates for logged requests and lays them out with their outcomes.
 
     Args:
-        asked: the requests, of the validation part of `sequences`.
+        requests: of the validation part of `sequences`.
         retriever: fitted on what lies before them.
-        ranking_features: fitted alike.
-        sequences: the log that says what was shown.
-        num_candidates: candidates a request.
-        progress: told after every batch.
+        ranking_features: fitted on the same.
+        sequences: the log, with impressions.
+        num_candidates: candidates per request.
+        progress: called after every batch.
     """
     parts = []
-    for rows in _chunks(len(asked)):
-        found = _retrieve(retriever, asked, rows, num_candidates)
-        inputs = candidate_batch(found, ranking_features, num_candidates).padded(num_candidates)
+    for rows in _chunks(len(requests)):
+        candidates = _retrieve(retriever, requests, rows, num_candidates)
+        inputs = candidate_batch(candidates, ranking_features, num_candidates).padded(num_candidates)
         outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
-        for place, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
-            ids, shown = one.item_idx[:num_candidates], shown_items(asked, sequences, row)
-            right = np.isin(ids, asked.truth.of(row))
+        for place, (row, one) in enumerate(zip(rows.tolist(), candidates, strict=True)):
+            ids, shown = one.item_idx[:num_candidates], shown_items(requests, sequences, row)
+            right = np.isin(ids, requests.truth.of(row))
             outcomes[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
         parts.append((inputs, torch.from_numpy(outcomes)))
-        progress("retrieving examples", int(rows[-1]) + 1, len(asked))
+        progress("retrieving examples", int(rows[-1]) + 1, len(requests))
     positive, offered = torch.cat([outcomes for _, outcomes in parts], dim=1)
     return Examples(
-        CandidateBatch.joined([inputs for inputs, _ in parts]), positive, offered, torch.from_numpy(asked.truth.counts)
+        CandidateBatch.joined([inputs for inputs, _ in parts]),
+        positive,
+        offered,
+        torch.from_numpy(requests.truth.counts),
     )
 
 
-def shown_items(asked: EvalRequests, sequences: Sequences, row: int) -> NDArray[np.int32]:
-    """Items that the log says were shown in answer to a request: until another query is named, or for a while."""
-    part = slice(int(asked.end[row]), int(sequences.offsets[asked.user[row] + 1]))
-    query, own, now = sequences.query_idx[part], asked.query_idx[row], asked.now_us[row]
+def shown_items(requests: EvalRequests, sequences: Sequences, row: int) -> NDArray[np.int32]:
+    """Items with impressions that answer a request: until the next query, or for `NEW_SEARCH_US`."""
+    part = slice(int(requests.end[row]), int(sequences.offsets[requests.user[row] + 1]))
+    query, own, now = sequences.query_idx[part], requests.query_idx[row], requests.now_us[row]
     answered = sequences.split[part] == Split.VALIDATION
     if own != PAD:
         other = (query != PAD) & (query != own)
@@ -204,114 +222,157 @@ def shown_items(asked: EvalRequests, sequences: Sequences, row: int) -> NDArray[
 
 
 def _fit_ranker(
-    cfg: RankerConfig,
-    seed: int,
-    held_out: NDArray[np.bool_],
-    attempts: Iterator[list["_Trial"]],
-    progress: Progress,
+    cfg: RankerConfig, seed: int, held_out: NDArray[np.bool_], attempts: "_Attempts", progress: Progress
 ) -> tuple[Ranker | None, RankerDecision]:
-    """The ranker of the first attempt that is kept; attempts that are not needed are not made."""
+    """The ranker of the first attempt that is kept; later attempts are not made."""
     count = len(held_out)
     least = 1 if cfg.mode == "on" else MIN_EXAMPLES
     if cfg.mode == "off" or min(held_out.sum(), (~held_out).sum()) < least:
-        why = "ranker.mode = off" if cfg.mode == "off" else f"{count} requests, {least} a part are needed"
+        why = "ranker.mode = off" if cfg.mode == "off" else f"{count} requests, {least} per part are needed"
         return None, RankerDecision(False, METRIC, math.nan, math.nan, count, f"leave out the ranker: {why}")
     decision = RankerDecision(False, METRIC, 0.0, 0.0, count, "leave out the ranker: nothing right was retrieved")
     for trials in attempts:
         if not trials[0].fitting.positive.any():
             continue
-        made = [(trial, *trial.run(cfg, seed, progress)) for trial in trials]
-        trial, ranker, epochs, decision = max(made, key=lambda one: one[-1].ranked)
+        result = max([trial.run(cfg, seed, progress) for trial in trials], key=lambda one: one.decision.ranked)
+        decision = result.decision
         if decision.keep:
-            calibrate(ranker, trial.deciding)
-            final, _ = train(cfg, trial.everything, None, epochs, seed, progress, trial.dropped_columns)
-            final.calibration.copy_(ranker.calibration)
-            return final, decision
+            return result.trained_again(cfg, seed, progress), decision
     return None, decision
 
 
-def _attempts(
-    parts: _Parts,
-    cfg: RankerConfig,
-    data: PreparedData,
-    retriever: Retriever,
-    ranking_features: RankingFeatures,
-    asked: EvalRequests,
-    held_out: NDArray[np.bool_],
-    progress: Progress,
-) -> Iterator[list["_Trial"]]:
-    """What is tried, each only if the one before it was not kept."""
-    seed, earlier = parts.config.seed, earlier_cases(parts.config, data, cfg.max_examples - len(asked))
-    asked_for = [(data, asked), *earlier]
-    hides = data.meta.num_queries > 0 and sum(searches_for_new(*part) for part in asked_for) < MIN_EXAMPLES
+@dataclass(frozen=True, eq=False)
+class _Attempts:
+    """Attempts at a ranker in order, each with its trials; an attempt is made when the iteration reaches it."""
 
-    def learnable(window: PreparedData, some: EvalRequests) -> Examples:
-        hidden = simulated_cold_items(window, seed) if hides else None
-        found = parts.before(window, Split.VALIDATION, retriever.fusion, hidden)
-        return examples(some, *found, window.sequences, cfg.num_candidates, progress)
+    parts: _Parts
+    cfg: RankerConfig
+    validation: _Validation
+    progress: Progress
 
-    latest = examples(asked, retriever, ranking_features, data.sequences, cfg.num_candidates, progress)
-    fitting = learnable(data, asked) if hides else latest
-    if len(earlier) > 1:
-        made = [learnable(*part) for part in earlier]
-        windows, both = Examples.joined(made), Examples.joined([fitting, *made])
-        dropped_columns = ((), tuple(ranking_features.model_derived_columns))
-        yield [_Trial(windows, latest, both, columns) for columns in dropped_columns]
-    early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
-    yield [_Trial(fitting.select(early), latest.select(late), fitting)]
+    def __iter__(self) -> Iterator[list["_Trial"]]:
+        if len(self.earlier) > 1:
+            yield self._on_windows()
+        yield self._on_held_out()
+
+    def _on_windows(self) -> list["_Trial"]:
+        """Trained on the windows before the validation part, with and without the model-derived features."""
+        windows = [self._training_examples(*window) for window in self.earlier]
+        fitting, everything = Examples.joined(windows), Examples.joined([self.own, *windows])
+        dropped = ((), tuple(self.validation.ranking_features.model_derived_columns))
+        return [_Trial(fitting, self.latest, everything, columns) for columns in dropped]
+
+    def _on_held_out(self) -> list["_Trial"]:
+        """Trained on the earlier validation requests, decided on those held out."""
+        held_out = self.validation.held_out
+        early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
+        return [_Trial(self.own.select(early), self.latest.select(late), self.own)]
+
+    @cached_property
+    def earlier(self) -> list[tuple[PreparedData, EvalRequests]]:
+        """Windows before the validation part, with their requests."""
+        count = self.cfg.max_examples - len(self.validation.requests)
+        return earlier_cases(self.parts.config, self.validation.data, count)
+
+    @cached_property
+    def hides_items(self) -> bool:
+        """Whether too few searches are for new products, so that training simulates cold ones."""
+        windows = [(self.validation.data, self.validation.requests), *self.earlier]
+        return self.validation.data.meta.num_queries > 0 and (
+            sum(searches_for_new(*window) for window in windows) < MIN_EXAMPLES
+        )
+
+    @cached_property
+    def latest(self) -> Examples:
+        """The validation requests, which decide and calibrate."""
+        now = self.validation
+        log, count = now.data.sequences, self.cfg.num_candidates
+        return examples(now.requests, now.retriever, now.ranking_features, log, count, self.progress)
+
+    @cached_property
+    def own(self) -> Examples:
+        """The validation requests as training examples."""
+        if not self.hides_items:
+            return self.latest
+        return self._training_examples(self.validation.data, self.validation.requests)
+
+    def _training_examples(self, window: PreparedData, requests: EvalRequests) -> Examples:
+        hidden = simulated_cold_items(window, self.parts.config.seed) if self.hides_items else None
+        fitted = self.parts.before(window, Split.VALIDATION, self.validation.retriever.fusion, hidden)
+        return examples(requests, *fitted, window.sequences, self.cfg.num_candidates, self.progress)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
+    """One training whose ranker may be kept."""
+
     fitting: Examples
     deciding: Examples
     everything: Examples
-    """What a kept ranker is trained on again."""
+    """Examples that a kept ranker is trained on again."""
     dropped_columns: Sequence[int] = ()
     """Features that are left out."""
 
-    def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> tuple[Ranker, int, RankerDecision]:
-        ranker, epochs = train(cfg, self.fitting, self.deciding, cfg.max_epochs, seed, progress, self.dropped_columns)
+    def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> "_TrialResult":
+        run = TrainingRun(cfg.max_epochs, seed, self.dropped_columns)
+        ranker, num_epochs = train(cfg, self.fitting, self.deciding, run, progress)
         orders = scores_of(ranker, self.deciding.batch), in_order(self.deciding.batch)
         ranked, retrieved = (ndcg_at_10(scores, self.deciding).numpy() for scores in orders)
-        return ranker, epochs, decide(cfg.mode, ranked, retrieved)
+        return _TrialResult(self, ranker, num_epochs, decide(cfg.mode, ranked, retrieved))
+
+
+class _TrialResult(NamedTuple):
+    trial: _Trial
+    ranker: Ranker
+    num_epochs: int
+    decision: RankerDecision
+
+    def trained_again(self, cfg: RankerConfig, seed: int, progress: Progress) -> Ranker:
+        """A ranker trained on everything, with the calibration of the one that was decided on."""
+        calibrate(self.ranker, self.trial.deciding)
+        run = TrainingRun(self.num_epochs, seed, self.trial.dropped_columns)
+        final = train(cfg, self.trial.everything, None, run, progress).ranker
+        final.calibration.copy_(self.ranker.calibration)
+        return final
 
 
 def _fit_fusion(
-    retriever: Retriever, asked: EvalRequests, use: NDArray[np.bool_], seed: int, progress: Progress
+    retriever: Retriever, requests: EvalRequests, use: NDArray[np.bool_], seed: int, progress: Progress
 ) -> Fusion:
     rows = np.flatnonzero(use)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:4_000])
-    found: list[Candidates] = []
+    candidates: list[Candidates] = []
     for part in _chunks(len(rows)):
-        found.extend(_retrieve(retriever, asked, rows[part], 1))
-        progress("fitting fusion", len(found), len(rows))
-    return fit_fusion(found, [asked.truth.of(int(row)) for row in rows], retriever.names, seed)
+        candidates.extend(_retrieve(retriever, requests, rows[part], 1))
+        progress("fitting fusion", len(candidates), len(rows))
+    return fit_fusion(candidates, [requests.truth.of(int(row)) for row in rows], retriever.names, seed)
 
 
-def _retrieve(retriever: Retriever, asked: EvalRequests, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
+def _retrieve(retriever: Retriever, requests: EvalRequests, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
     names = retriever.query_encoder.names
     size = len(retriever.dense.vectors)
     retrieval_queries = []
     for row in rows.tolist():
-        history = asked.history(row)
+        history = requests.history(row)
         mask = None
-        if asked.filter_seen:
+        if requests.filter_seen:
             mask = np.ones(size, dtype=np.bool_)
-            mask[asked.items(row)] = False
+            mask[requests.items(row)] = False
         retrieval_queries.append(
-            RetrievalQuery(history, names[asked.query_idx[row]], int(asked.now_us[row]), mask, Request(top_k=top_k))
+            RetrievalQuery(
+                history, names[requests.query_idx[row]], int(requests.now_us[row]), mask, Request(top_k=top_k)
+            )
         )
     return retriever.retrieve(retrieval_queries)
 
 
-def _held_out(asked: EvalRequests, seed: int) -> NDArray[np.bool_]:
-    """Marks the latest requests; of those made at the first instant or without a time, a random share of the users'."""
-    users, place = np.unique(asked.user, return_inverse=True)
+def _held_out(requests: EvalRequests, seed: int) -> NDArray[np.bool_]:
+    """(n,) marks of the latest requests; of those at the first instant or without time, of a random share of users."""
+    users, place = np.unique(requests.user, return_inverse=True)
     drawn = (np.random.default_rng(seed).random(len(users)) < HELD_OUT_FRAC)[place]
-    first = asked.now_us == asked.now_us.min(initial=np.iinfo(np.int64).max)
-    cut = np.quantile(asked.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
-    marked: NDArray[np.bool_] = np.where(first, drawn, asked.now_us > cut)
+    first = requests.now_us == requests.now_us.min(initial=np.iinfo(np.int64).max)
+    cut = np.quantile(requests.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
+    marked: NDArray[np.bool_] = np.where(first, drawn, requests.now_us > cut)
     return marked
 
 

@@ -1,8 +1,8 @@
 """Listwise ranker training on candidate sets with known relevant items.
 
-The loss is listwise over the candidates, hard negatives all. Where the log has impressions, what was shown and passed
-over counts twice: half of the loss is then over the shown candidates alone. The linear reading is fitted to its optimum
-first, the whole ranker goes on from there.
+The loss is listwise over the candidates, which are hard negatives. Where the log has impressions, candidates that were
+shown and not chosen count twice: half of the loss is then over the shown candidates alone. The linear scorer is fitted
+to its optimum first; the training of the whole ranker starts from there.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,15 @@ from txrec.arrays import ndcg
 from txrec.config import RankerConfig
 from txrec.model.ranker import CandidateBatch, Ranker, log_odds
 from txrec.progress import Progress, silent
-from txrec.train.ranker.loop import ValidationScore, fit_linear, learn, scores_of, sizes
+from txrec.train.ranker.loop import (
+    Objective,
+    TrainedRanker,
+    ValidationScore,
+    fit_linear,
+    learn,
+    scores_of,
+    sizes,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +32,7 @@ class Examples:
 
     batch: CandidateBatch
     positive: Tensor  # (n, K) bool
-    offered: Tensor  # (n, K) bool: right or shown; every candidate where the log does not tell what was shown
+    offered: Tensor  # (n, K) bool: right or shown; every candidate where the log has no impressions
     num_right: Tensor  # (n,) right items of each request, retrieved or not
 
     def __len__(self) -> int:
@@ -35,49 +43,55 @@ class Examples:
         return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows])
 
     @classmethod
-    def joined(cls, given: Sequence["Examples"]) -> "Examples":
+    def joined(cls, parts: Sequence["Examples"]) -> "Examples":
         """One set of examples from several."""
-        positive, offered = torch.cat([e.positive for e in given]), torch.cat([e.offered for e in given])
+        positive, offered = torch.cat([e.positive for e in parts]), torch.cat([e.offered for e in parts])
         return cls(
-            CandidateBatch.joined([e.batch for e in given]), positive, offered, torch.cat([e.num_right for e in given])
+            CandidateBatch.joined([e.batch for e in parts]), positive, offered, torch.cat([e.num_right for e in parts])
         )
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Settings of one training."""
+
+    num_epochs: int
+    """Passes over the examples."""
+    seed: int
+    """Of weights, order and dropout."""
+    dropped_columns: Sequence[int] = ()
+    """Features derived from trained vectors that the ranker must not read; it then reads no vectors either."""
 
 
 def train(
     cfg: RankerConfig,
     training: Examples,
     held_out: Examples | None,
-    num_epochs: int,
-    seed: int,
+    run: TrainingRun,
     progress: Progress = silent,
-    dropped_columns: Sequence[int] = (),
-) -> tuple[Ranker, int]:
+) -> TrainedRanker:
     """Trains a ranker on listwise softmax cross-entropy.
 
     Args:
         cfg: its section.
-        training: examples; those without a retrieved right item teach nothing and are left out.
+        training: examples; those without a retrieved right item are left out.
         held_out: picks the epoch, early stopping after three without improvement; None = the last epoch is taken.
-        num_epochs: passes of the whole ranker over the examples; before them the linear reading is fitted alone.
-        seed: of weights, order and dropout.
-        progress: told after every epoch.
-        dropped_columns: features derived from trained vectors that it must not read; it then reads no vectors either.
-
-    Returns:
-        The ranker in inference mode, and the epochs that it was trained for.
+        run: epochs of the whole ranker, after the linear scorer is fitted alone; seed; dropped features.
+        progress: called after every epoch.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(run.seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
-    ranker = Ranker(cfg, sizes(training.batch), by_vectors=not dropped_columns)
-    ranker.fit_scaling(useful.batch, dropped_columns)
+    ranker = Ranker(cfg, sizes(training.batch), by_vectors=not run.dropped_columns)
+    ranker.fit_scaling(useful.batch, run.dropped_columns)
     fit_linear(ranker, useful, _loss)
-    return ranker, learn(ranker, useful, held_out, _loss, _validation_score, num_epochs, progress)
+    objective = Objective(_loss, _validation_score)
+    return TrainedRanker(ranker, learn(ranker, useful, held_out, objective, run.num_epochs, progress))
 
 
 def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
-    """Softmax cross-entropy over each set, all of its right items weighing the same.
+    """Softmax cross-entropy over each set, with equal weights of its right items.
 
-    Half of it is over all candidates, half over those that the user could choose from.
+    Half of it is over all candidates, half over those that were offered.
     """
     among_all = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
     among_offered = torch.log_softmax(scores.masked_fill(~offered, -torch.inf), dim=-1).masked_fill(~positive, 0.0)
@@ -85,8 +99,8 @@ def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
     return loss
 
 
-def _loss(scores: Tensor, given: Examples) -> Tensor:
-    return listwise_loss(scores, given.positive, given.offered)
+def _loss(scores: Tensor, examples: Examples) -> Tensor:
+    return listwise_loss(scores, examples.positive, examples.offered)
 
 
 def _validation_score(ranker: Ranker, held_out: Examples) -> ValidationScore:
@@ -94,10 +108,10 @@ def _validation_score(ranker: Ranker, held_out: Examples) -> ValidationScore:
     return ValidationScore(ndcg, ndcg)
 
 
-def ndcg_at_10(scores: Tensor, given: Examples) -> Tensor:
+def ndcg_at_10(scores: Tensor, examples: Examples) -> Tensor:
     """(n,) NDCG@10 of the orders by (n, K) scores; right items that were not retrieved count as missed."""
     top = scores.topk(min(10, scores.shape[1]), dim=1).indices
-    return torch.from_numpy(ndcg(given.positive.gather(1, top).numpy(), given.num_right.numpy(), 10))
+    return torch.from_numpy(ndcg(examples.positive.gather(1, top).numpy(), examples.num_right.numpy(), 10))
 
 
 def calibrate(ranker: Ranker, held_out: Examples) -> None:

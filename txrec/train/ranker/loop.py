@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -17,25 +17,25 @@ from txrec.recommender.bundle import RankerDecision
 from txrec.train.optimizer import adamw, lr_at, set_lr
 
 PATIENCE = 3
-"""Passes without improvement before training stops."""
+"""Epochs without improvement before training stops."""
 METRIC = "ndcg@10"
 PRIOR = 20.0
-"""Inverse variance of the prior that holds the linear reading to retrieval order, in sets."""
+"""Inverse variance of the prior that holds the linear scorer to retrieval order, in sets."""
 LINEAR_ITERATIONS = 100
-"""Of L-BFGS at most."""
+"""Maximum of L-BFGS."""
 LINEAR_SETS = 4_096
-"""Sets whose loss is computed at once while the linear reading is fitted."""
+"""Sets whose loss is computed at once while the linear scorer is fitted."""
 
 
 class CandidateSets(Protocol):
-    """n candidate sets and what is known of their candidates."""
+    """n candidate sets with the outcomes or grades of their candidates."""
 
     @property
     def batch(self) -> CandidateBatch:
-        """What the ranker reads."""
+        """Input of the ranker."""
 
     def __len__(self) -> int:
-        """How many sets."""
+        """Number of sets."""
 
     def select(self, rows: Tensor | slice) -> Self:
         """Some of the sets."""
@@ -46,26 +46,45 @@ Sets = TypeVar("Sets", bound=CandidateSets)
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """How good a ranker is by sets that it was not trained on."""
+    """Quality of a ranker on sets that it was not trained on."""
 
     value: float
-    """Early stopping keeps the pass with the largest."""
+    """Early stopping keeps the epoch with the largest."""
     ndcg: float
 
 
-def fit_linear(ranker: Ranker, given: Sets, loss: Callable[[Tensor, Sets], Tensor]) -> None:
-    """Fits the linear reading alone, to the optimum: a convex problem, so no seed and no learning rate decide.
+class TrainedRanker(NamedTuple):
+    """A ranker in inference mode."""
 
-    Grades have a level, which a reading of scaled features lacks: it is fitted beside them and left to calibration.
+    ranker: Ranker
+    num_epochs: int
+    """Epochs that it was trained for."""
+
+
+@dataclass(frozen=True)
+class Objective(Generic[Sets]):
+    """Loss of a ranker's training, and the score that picks the epoch."""
+
+    loss: Callable[[Tensor, Sets], Tensor]
+    """Mean over n sets of the loss of their (n, K) scores."""
+    validation_score: Callable[[Ranker, Sets], ValidationScore]
+    """Of a ranker in inference mode on the deciding sets."""
+
+
+def fit_linear(ranker: Ranker, training: Sets, loss: Callable[[Tensor, Sets], Tensor]) -> None:
+    """Fits the linear scorer alone, to the optimum: a convex problem, so neither seed nor learning rate matter.
+
+    Grades have a level, which a linear function of scaled features lacks: an intercept is fitted with the weights, and
+    left to calibration afterwards.
 
     Args:
-        ranker: its scaling is fitted, its linear reading still retrieval order.
-        given: sets to learn from.
+        ranker: with fitted scaling, its linear scorer still retrieval order.
+        training: sets to learn from.
         loss: the mean over n sets of a convex function of their (n, K) scores.
     """
-    starts = range(0, len(given), LINEAR_SETS)
-    parts = [given.select(slice(start, start + LINEAR_SETS)) for start in starts]  # views: nothing is copied
-    read = [(part, *ranker.scaled(part.batch)) for part in parts]
+    starts = range(0, len(training), LINEAR_SETS)
+    parts = [training.select(slice(start, start + LINEAR_SETS)) for start in starts]  # views: nothing is copied
+    scaled = [(part, *ranker.scaled(part.batch)) for part in parts]
     weights = list(ranker.weights.parameters())
     start = [weight.detach().clone() for weight in weights]
     level = [torch.zeros((), requires_grad=True)] if ranker.graded else []
@@ -76,13 +95,13 @@ def fit_linear(ranker: Ranker, given: Sets, loss: Callable[[Tensor, Sets], Tenso
     def closure() -> Tensor:
         solver.zero_grad()
         distance = sum(((now - before) ** 2).sum() for now, before in zip(weights, start, strict=True))
-        total = torch.as_tensor(PRIOR / len(given) * distance)
+        total = torch.as_tensor(PRIOR / len(training) * distance)
         total.backward()  # type: ignore[no-untyped-call]
-        for part, features, request in read:
-            scores = ranker.reading(features, request) + sum(level)
-            lost = loss(scores.masked_fill(~part.batch.mask, -torch.inf), part) * (len(part) / len(given))
-            lost.backward()  # type: ignore[no-untyped-call]
-            total = total + lost
+        for part, features, request in scaled:
+            scores = ranker.linear_scores(features, request) + sum(level)
+            part_loss = loss(scores.masked_fill(~part.batch.mask, -torch.inf), part) * (len(part) / len(training))
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            total = total + part_loss
         return total.detach()
 
     solver.step(closure)  # type: ignore[no-untyped-call]
@@ -92,21 +111,22 @@ def learn(
     ranker: Ranker,
     training: Sets,
     deciding: Sets | None,
-    loss: Callable[[Tensor, Sets], Tensor],
-    reached: Callable[[Ranker, Sets], ValidationScore],
+    objective: Objective[Sets],
     num_epochs: int,
     progress: Progress = silent,
 ) -> int:
-    """Trains a ranker by AdamW, in inference mode afterwards, and says for how many epochs.
+    """Trains a ranker by AdamW, which is in inference mode afterwards.
 
     Args:
         ranker: its scaling is fitted.
         training: sets to learn from.
-        deciding: pick the epoch, 0 being the ranker as given, with early stopping; None = the last epoch is taken.
-        loss: of (n, K) scores of n sets.
-        reached: how good a ranker in inference mode is by the deciding sets.
+        deciding: sets that pick the epoch, with early stopping; None = the last epoch is taken.
+        objective: loss and validation score.
         num_epochs: passes over the sets.
-        progress: told after every epoch.
+        progress: called after every epoch.
+
+    Returns:
+        The epochs that the ranker was trained for; 0 = it is unchanged.
     """
     cfg = ranker.cfg
     optimizer, steps = adamw(ranker.modules(), cfg), math.ceil(len(training) / cfg.batch_size)
@@ -115,9 +135,9 @@ def learn(
         figures: dict[str, float] = {}
         if epoch:
             rates = [lr_at(cfg, (epoch - 1 + step / steps) / cfg.max_epochs) for step in range(steps)]
-            figures["loss"] = _epoch(ranker, training, loss, optimizer, rates)
+            figures["loss"] = _epoch(ranker, training, objective.loss, optimizer, rates)
         if deciding is not None:
-            now = reached(ranker.eval(), deciding)
+            now = objective.validation_score(ranker.eval(), deciding)
             figures["ndcg"] = now.ndcg
             if now.value > best:
                 best, best_epoch, kept = now.value, epoch, copy.deepcopy(ranker.state_dict())
@@ -136,7 +156,7 @@ def decide(
 ) -> RankerDecision:
     """Keeps the ranker if its mean (n,) NDCG beats retrieval order's by over one standard error of the gain.
 
-    `ranker.mode = on` keeps it anyway. The reason says how many `of` what were ranked.
+    `ranker.mode = on` keeps it anyway. The reason names the number of requests and their kind, `of`.
     """
     gain, count = ranked - retrieved, len(ranked)
     error = float(gain.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
@@ -164,27 +184,27 @@ def in_order(batch: CandidateBatch) -> Tensor:
 
 
 def sizes(batch: CandidateBatch) -> RankerSizes:
-    """Of a ranker that reads such batches."""
+    """Sizes of a ranker for such batches."""
     return RankerSizes(batch.features.shape[2], NUM_REQUEST_FEATURES, batch.items.shape[2], batch.query.shape[1])
 
 
 def _epoch(
     ranker: Ranker,
-    given: Sets,
+    training: Sets,
     loss: Callable[[Tensor, Sets], Tensor],
     optimizer: torch.optim.Optimizer,
     rates: list[float],
 ) -> float:
-    """One pass; the mean loss of its sets."""
+    """One epoch; the mean loss of its sets."""
     ranker.train()
     total = 0.0
-    for rows, rate in zip(torch.split(torch.randperm(len(given)), ranker.cfg.batch_size), rates, strict=True):
+    for rows, rate in zip(torch.split(torch.randperm(len(training)), ranker.cfg.batch_size), rates, strict=True):
         set_lr(optimizer, rate)
-        part = given.select(rows)
-        lost = loss(ranker(part.batch), part)
+        part = training.select(rows)
+        part_loss = loss(ranker(part.batch), part)
         optimizer.zero_grad()
-        lost.backward()  # type: ignore[no-untyped-call]
+        part_loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(ranker.parameters(), ranker.cfg.clip_norm)
         optimizer.step()
-        total += float(lost.detach()) * len(rows)
-    return total / len(given)
+        total += float(part_loss.detach()) * len(rows)
+    return total / len(training)

@@ -8,7 +8,7 @@ import torch
 
 from txrec.config import RankerConfig
 from txrec.model.ranker import ORDER, CandidateBatch
-from txrec.train.ranker.listwise import Examples, calibrate, listwise_loss, ndcg_at_10, train
+from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, listwise_loss, ndcg_at_10, train
 from txrec.train.ranker.loop import decide
 
 CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
@@ -31,7 +31,7 @@ def examples(n: int, seed: int) -> Examples:
 
 
 def test_the_ranker_learns_which_feature_marks_the_right_item() -> None:
-    ranker, epochs = train(CFG, examples(400, 0), examples(100, 1), 20, 0)
+    ranker, epochs = train(CFG, examples(400, 0), examples(100, 1), TrainingRun(20, 0))
     held_out = examples(200, 2)
     with torch.no_grad():
         assert float(ndcg_at_10(ranker(held_out.batch), held_out).mean()) > 0.9
@@ -42,7 +42,7 @@ def test_the_linear_reading_alone_learns_it_and_a_few_examples_leave_retrieval_o
     held_out = examples(200, 2)
     gains = []
     for count in (4, 400):
-        ranker, _ = train(CFG, examples(count, 0), None, 0, 0)
+        ranker, _ = train(CFG, examples(count, 0), None, TrainingRun(0, 0))
         with torch.no_grad():
             gains.append(float(ndcg_at_10(ranker(held_out.batch), held_out).mean()))
             moved = ranker.weights.bias - torch.nn.functional.one_hot(torch.tensor(ORDER), len(ranker.weights.bias))
@@ -52,13 +52,13 @@ def test_the_linear_reading_alone_learns_it_and_a_few_examples_leave_retrieval_o
 
 def test_a_feature_that_is_not_read_teaches_nothing() -> None:
     held_out = examples(200, 2)
-    ranker, _ = train(CFG, examples(400, 0), None, 2, 0, dropped_columns=(2,))
+    ranker, _ = train(CFG, examples(400, 0), None, TrainingRun(2, 0, dropped_columns=(2,)))
     with torch.no_grad():
         assert float(ndcg_at_10(ranker(held_out.batch), held_out).mean()) < 0.7
 
 
 def test_calibrated_chances_add_up_to_the_number_of_right_items() -> None:
-    ranker, _ = train(CFG, examples(400, 0), None, 5, 0)
+    ranker, _ = train(CFG, examples(400, 0), None, TrainingRun(5, 0))
     held_out = examples(400, 3)
     calibrate(ranker, held_out)
     with torch.no_grad():
