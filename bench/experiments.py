@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from txrec.config import ShopConfig
 from txrec.loop.confidence import Moments, difference, fixed_horizon_users
 from txrec.loop.experiments import Figure, Rules, watched
-from txrec.loop.interleaving import team_draft, user_preferences, watch_interleaving
+from txrec.loop.interleaving import InterleavingRules, team_draft, user_preferences, watch_interleaving
 from txrec.simulator import Shop
 from txrec.simulator.world import Visits, World
 
@@ -175,7 +175,9 @@ def interleaving(pool: Pool, runs: int, ab: dict[str, float]) -> dict[str, float
     times, wrong = [], 0
     for _ in range(runs):
         sample = Moments.cumulative(pool.preference[rng.integers(len(pool.preference), size=5_000)])
-        low, high = watch_interleaving(sample, RULES.alpha, MIN_PREFERENCES, 500)
+        low, high = watch_interleaving(
+            sample, InterleavingRules(RULES.alpha, min_users=MIN_PREFERENCES, expected_users=500)
+        )
         decided = np.flatnonzero((low > 0) | (high < 0))
         right = len(decided) > 0 and low[decided[0]] > 0
         wrong += len(decided) > 0 and not right

@@ -154,7 +154,8 @@ def _special(
     if config.data.shop is not None:
         figures["robust"] = robustness(config.data.shop, recommender, progress)
     if config.data.judgments:
-        figures["judged"] = judged(recommender, data, Split.TEST, config.evaluate, config.seed, progress, production)
+        recommenders = {"test": recommender} | ({} if production is None else {"production": production})
+        figures["judged"] = judged(recommenders, data, Split.TEST, config.evaluate, config.seed, progress)
     return figures
 
 

@@ -18,7 +18,7 @@ from txrec.evals import bootstrap, judged, metrics
 from txrec.evals.answering import Answering, InProcess, Lists, ask, dense_indices
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
-from txrec.evals.slice_warnings import SliceWarning, compared, in_order
+from txrec.evals.slice_warnings import Resampling, SliceWarning, compared, in_order
 from txrec.evals.slices import slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
@@ -217,7 +217,7 @@ def behind_baselines(
             for name in ("test", *names)
         }
         resamples = config.evaluate.bootstrap
-        warning = compared(part.name, metric, per_case, names, unit[part.rows], resamples, config.seed)
+        warning = compared(part.name, metric, per_case, names, Resampling(unit[part.rows], resamples, config.seed))
         if warning is not None:
             found.append(warning)
     return in_order(found)

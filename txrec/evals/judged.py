@@ -34,32 +34,39 @@ TOLERANCE = 1e-4
 
 
 def judged(
-    recommender: Recommender,
+    recommenders: Mapping[str, Recommender],
     data: PreparedData,
     split: Split,
     cfg: EvaluateConfig,
     seed: int = 0,
     progress: Progress = silent,
-    production: Recommender | None = None,
 ) -> dict[str, Any]:
-    """NDCG@10 and ROC-AUC on a split's judgments, with intervals and paired tests; empty without any.
+    """NDCG@10 and ROC-AUC of recommenders and BM25 on a split's judgments; empty without any.
 
-    Of the recommender (`test`), the one in production where there is one, and BM25.
+    Args:
+        recommenders: name = recommender; `test` is the one that the others are compared with.
+        data: the prepared data set.
+        split: part of the judgments.
+        cfg: grade of a right answer, resamples of the bootstrap.
+        seed: of the bootstrap.
+        progress: called after every batch.
+
+    Returns:
+        Figures per system, their intervals, and paired tests against `test`.
     """
-    given = Judgments.of(data, split)
-    if not len(given):
+    judgments = Judgments.of(data, split)
+    if not len(judgments):
         return {}
-    bundles = {"test": recommender} | ({} if production is None else {"production": production})
-    scores = {name: by_recommender(one, data, given, progress) for name, one in bundles.items()}
-    scores["bm25"] = by_words(data, given)
-    ndcg = {name: graded_ndcg(found, given) for name, found in scores.items()}
-    right = given.grade >= cfg.relevant_grade - TOLERANCE
+    scores = {name: by_recommender(one, data, judgments, progress) for name, one in recommenders.items()}
+    scores["bm25"] = by_words(data, judgments)
+    ndcg = {name: graded_ndcg(values, judgments) for name, values in scores.items()}
+    right = judgments.grade >= cfg.relevant_grade - TOLERANCE
     figures = {
-        name: {f"ndcg@{K}": float(ndcg[name].mean()), "auc": metrics.auc(found, right)}
-        for name, found in scores.items()
+        name: {f"ndcg@{K}": float(ndcg[name].mean()), "auc": metrics.auc(values, right)}
+        for name, values in scores.items()
     }
     return {
-        "num_pairs": len(given),
+        "num_pairs": len(judgments),
         "num_queries": len(ndcg["test"]),
         "right_frac": float(right.mean()),
         "baselines": {"bm25": figures.pop("bm25")},
@@ -69,29 +76,29 @@ def judged(
 
 
 def _certainty(ndcg: Mapping[str, Floats], resamples: int, seed: int) -> dict[str, Any]:
-    """Intervals over queries of everybody's NDCG; paired tests against the recommender."""
+    """Intervals of the NDCG of every system, with queries as units; paired tests against `test`."""
     if not resamples:
         return {"intervals": {}, "comparisons": {}}
     unit, metric = np.arange(len(ndcg["test"])), f"ndcg@{K}"
-    found = bootstrap.intervals(ndcg, unit, resamples, seed)
+    intervals = bootstrap.intervals(ndcg, unit, resamples, seed)
     others = {name: values for name, values in ndcg.items() if name != "test"}
     compared = {name: bootstrap.paired(ndcg["test"], other, unit, resamples, seed) for name, other in others.items()}
     return {
-        "intervals": {name: {metric: vars(interval)} for name, interval in found.items()},
+        "intervals": {name: {metric: vars(interval)} for name, interval in intervals.items()},
         "comparisons": {name: {"metric": metric, **paired.plain()} for name, paired in compared.items()},
     }
 
 
 def lines(figures: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """System = what `HEAD` names, as text; the recommender first. Of what `judged` returned."""
+    """System = cells under `HEAD`, the recommender first, from the result of `judged`."""
     systems = {name: figures[name] for name in ("test", "production") if name in figures} | figures["baselines"]
-    found: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, tuple[str, ...]] = {}
     for name, values in systems.items():
         interval, compared = figures["intervals"].get(name, {}).get(f"ndcg@{K}"), figures["comparisons"].get(name)
         sure = f"{interval['low']:.4f} to {interval['high']:.4f}" if interval else ""
         luck = f"{compared['p_value']:.3f}" if compared else ""
-        found[name] = (f"{values[f'ndcg@{K}']:.4f}", sure, f"{values['auc']:.4f}", luck)
-    return found
+        rows[name] = (f"{values[f'ndcg@{K}']:.4f}", sure, f"{values['auc']:.4f}", luck)
+    return rows
 
 
 def graded_ndcg(scores: NDArray[Any], given: Judgments) -> Floats:

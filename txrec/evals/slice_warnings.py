@@ -59,25 +59,31 @@ class SliceWarning:
         return cls(**fields)
 
 
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """Settings of a bootstrap."""
+
+    unit: NDArray[np.int64]
+    """(C,) Unit that is resampled: the user of each case."""
+    resamples: int
+    seed: int = 0
+
+
 def compared(
     name: str,
     metric: str,
     per_case: Mapping[str, Floats],
     baselines: Sequence[str],
-    unit: NDArray[np.int64],
-    resamples: int,
-    seed: int = 0,
+    resampling: Resampling,
 ) -> SliceWarning | None:
     """The warning about one slice; None where no baseline is above the recommender or the slice is too small.
 
     Args:
         name: of the slice.
-        metric: the deciding figure.
-        per_case: system = (C,) the figure of every case; the recommender is `test`.
-        baselines: systems that it is set against.
-        unit: (C,) what is resampled: the user of each case.
-        resamples: of the bootstrap; 0 = none.
-        seed: of the bootstrap.
+        metric: the figure that decides.
+        per_case: system = (C,) figure per case; the recommender is `test`.
+        baselines: systems that it is compared with.
+        resampling: of the bootstrap; 0 resamples = no test.
     """
     own = per_case["test"]
     if len(own) < MIN_CASES or not baselines:
@@ -86,7 +92,9 @@ def compared(
     value, above = float(own.mean()), float(per_case[best].mean())
     if value >= above:
         return None
-    over = bootstrap.paired(own, per_case[best], unit, resamples, seed) if resamples else None
+    over = None
+    if resampling.resamples:
+        over = bootstrap.paired(own, per_case[best], resampling.unit, resampling.resamples, resampling.seed)
     return SliceWarning(name, metric, len(own), value, best, above, over)
 
 

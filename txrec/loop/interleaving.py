@@ -82,29 +82,37 @@ def user_preferences(
     return np.divide(signed, total, out=np.zeros(size), where=total > 0)
 
 
+@dataclass(frozen=True)
+class InterleavingRules:
+    """Rules of the decision of an interleaving experiment."""
+
+    alpha: float = 0.05
+    """Probability of a false decision over all looks."""
+    min_users: int = 50
+    """Users before which nothing is decided."""
+    max_users: int = 0
+    """Users at which it ends without a difference; 0 = never."""
+    expected_users: float = 2_000.0
+    """Users at which the interval is narrowest."""
+
+
 def decide_interleaving(
     experiment: str,
     names: tuple[str, str],
     preference: Moments,
-    alpha: float = 0.05,
-    min_users: int = 50,
-    max_users: int = 0,
-    expected_users: float = 2_000.0,
+    rules: InterleavingRules = InterleavingRules(),
 ) -> ExperimentDecision:
-    """The decision from the sums of users' preferences for the second ranking.
+    """Decision of an interleaving experiment from the sums of users' preferences for the second ranking.
 
     Args:
         experiment: its name.
         names: of the first ranking (control) and the second.
         preference: sums of `user_preferences`, one value per user who saw an interleaved slate.
-        alpha: chance of a false decision over all looks.
-        min_users: before anything is decided.
-        max_users: at which it ends without a difference; 0 = never.
-        expected_users: at which the interval is narrowest.
+        rules: of the decision.
     """
     n, mean = float(preference.n), float(preference.mean)
-    low, high = (float(end) for end in watch_interleaving(preference, alpha, min_users, expected_users))
-    action = conclude(low, high, 0.0, 0 < max_users <= n)
+    low, high = (float(end) for end in watch_interleaving(preference, rules))
+    action = conclude(low, high, 0.0, 0 < rules.max_users <= n)
     signs = {"promote": f"{low:.4g} > 0", "roll_back": f"{high:.4g} < 0"}
     sign = signs.get(action, f"0 within {low:.4g} to {high:.4g}")
     text = f"preference {mean:+.4g} ({low:+.4g} to {high:+.4g}): {sign}"
@@ -113,11 +121,13 @@ def decide_interleaving(
 
 
 def watch_interleaving(
-    preference: Moments, alpha: float, min_users: int, expected_users: float
+    preference: Moments, rules: InterleavingRules
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Low and high end of the mean preference at every look; infinite before `min_users`."""
     mean = preference.mean
     variance = (preference.yy / np.maximum(preference.n, 1) - mean**2) * preference.n / np.maximum(preference.n - 1, 1)
-    known = (preference.n >= min_users) & (variance > 0)
-    width = np.where(known, radius(preference.n, np.where(known, variance, 1.0), alpha, expected_users), np.inf)
+    known = (preference.n >= rules.min_users) & (variance > 0)
+    width = np.where(
+        known, radius(preference.n, np.where(known, variance, 1.0), rules.alpha, rules.expected_users), np.inf
+    )
     return mean - width, mean + width

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,39 +128,44 @@ def decisions(
         canary_share: share of the users that the canary answers; None = there is none.
     """
     rules = settings.rules(config)
-    found: list[ExperimentDecision] = []
+    past_h = {
+        figure.name: config.past_h if figure == rules.primary else 0.0 for figure in (rules.primary, *rules.guards)
+    }
+    log = _Log(slates, events, rules, past_h, now_us)
+    made: list[ExperimentDecision] = []
     for experiment in settings.experiments(config):
         shares = {variant.name: variant.weight for variant in experiment.variants}
-        found += _decided(
-            experiment.name, rules, exposures(slates, experiment), (slates, events), shares, config, now_us
-        )
+        made += log.decisions(experiment.name, exposures(slates, experiment), shares)
     canary = slates.filter(pl.col("variant") == "canary").sort("ts")
     if canary.height and canary_share:
         version = str(canary["model_version"][-1])
         exposed = canary_exposures(slates, version)
         shares = {"production": 1 - canary_share, "canary": canary_share}
-        found += _decided(f"canary {version}", rules, exposed, (slates, events), shares, config, now_us)
-    return tuple(found)
+        made += log.decisions(f"canary {version}", exposed, shares)
+    return tuple(made)
 
 
-def _decided(
-    name: str,
-    rules: Rules,
-    exposed: pl.DataFrame,
-    log: tuple[pl.DataFrame, pl.DataFrame],
-    shares: dict[str, float],
-    config: ExperimentsConfig,
-    now_us: int,
-) -> tuple[ExperimentDecision, ...]:
-    counts = dict(exposed.group_by("variant").len().iter_rows())
-    assigned = {variant: int(counts.get(variant, 0)) for variant in shares}
-    none = Moments.of([])
-    figures = {}
-    for figure in (rules.primary, *rules.guards):
-        past = config.past_h if figure == rules.primary else 0.0
-        sums = moments(exposed, *log, figure, now_us, past)
-        figures[figure.name] = {variant: sums.get(variant, none) for variant in shares}
-    return decide(name, rules, figures, assigned, shares)
+@dataclass(frozen=True, eq=False)
+class _Log:
+    """Slates and events up to now, with the rules of decisions."""
+
+    slates: pl.DataFrame
+    events: pl.DataFrame
+    rules: Rules
+    past_h: Mapping[str, float]
+    """Figure = hours before the exposure that correct it."""
+    now_us: int
+
+    def decisions(self, name: str, exposed: pl.DataFrame, shares: dict[str, float]) -> tuple[ExperimentDecision, ...]:
+        """Decisions of one experiment from its exposed users; `shares` are those of the assignment."""
+        counts = dict(exposed.group_by("variant").len().iter_rows())
+        assigned = {variant: int(counts.get(variant, 0)) for variant in shares}
+        none = Moments.of([])
+        figures = {}
+        for figure in (self.rules.primary, *self.rules.guards):
+            sums = moments(exposed, self.slates, self.events, figure, self.now_us, self.past_h[figure.name])
+            figures[figure.name] = {variant: sums.get(variant, none) for variant in shares}
+        return decide(name, self.rules, figures, assigned, shares)
 
 
 def _instant(us: int) -> str:

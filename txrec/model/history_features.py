@@ -11,6 +11,7 @@ and serving one request run the same lines.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -159,9 +160,8 @@ def collate(
     positions = to_positions(_concatenate(parts), offsets)
     ends = positions.offsets[1:]
     starts = np.maximum(positions.offsets[:-1], ends - cfg.max_length)
-    at = (torch.from_numpy(starts), torch.from_numpy(ends))
-    width = int((ends - starts).max(initial=1))
-    return pack(positions.tensors(), *at, width, query_vectors, torch.from_numpy(now.astype(np.int64)))
+    windows = Windows(torch.from_numpy(starts), torch.from_numpy(ends), int((ends - starts).max(initial=1)))
+    return pack(positions.tensors(), windows, query_vectors, torch.from_numpy(now.astype(np.int64)))
 
 
 def _with_request(history: History, query: int, now_us: int) -> History:
@@ -186,11 +186,20 @@ def _concatenate(parts: Sequence[History]) -> History:
     )
 
 
+class Windows(NamedTuple):
+    """Ranges of flat positions, each the part of one history that a model reads."""
+
+    starts: Tensor
+    """(B,) int64 first position of each window, as an index into the flat tensors."""
+    ends: Tensor
+    """(B,) one past its last position."""
+    width: int
+    """L, at least the longest window; known beforehand, so that nothing waits for an accelerator."""
+
+
 def pack(
     positions: PositionTensors,
-    starts: Tensor,
-    ends: Tensor,
-    width: int,
+    windows: Windows,
     query_vectors: Tensor | None,
     now_us: Tensor,
     targets: Tensor | None = None,
@@ -199,15 +208,14 @@ def pack(
 
     Args:
         positions: of all users.
-        starts: (B,) int64 first position of each window, as an index into the flat tensors.
-        ends: (B,) one past its last position.
-        width: L, at least the longest window; given, so that an accelerator need not be waited for.
+        windows: B ranges of positions.
         query_vectors: (Q + 1, Dt), or None.
-        now_us: (B,) when the position after the window is asked for, 0 = unknown.
+        now_us: (B,) time of the request after the window, 0 = unknown.
         targets: (P,) target item of each position, PAD = none; None outside training.
     """
+    starts, ends = windows.starts, windows.ends
     length = ends - starts
-    at = starts[:, None] + torch.arange(width, device=starts.device)  # (B, L)
+    at = starts[:, None] + torch.arange(windows.width, device=starts.device)  # (B, L)
     real = at < ends[:, None]
     at = torch.where(real, at, 0)
     ts, request_ts = _times(positions, at, real, ends, now_us)
@@ -224,15 +232,15 @@ def _take(values: Tensor, at: Tensor, real: Tensor) -> Tensor:
 
 
 def _times(positions: PositionTensors, at: Tensor, real: Tensor, ends: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-    """Seconds since each row's first position, for the positions and for what is asked after each of them."""
+    """Seconds since each row's first position, for the positions and for the request after each of them."""
     if not len(positions.ts):
         return torch.zeros(at.shape, device=at.device), torch.zeros(at.shape, device=at.device)
     ts = _take(positions.ts, at, real)
     following = (at + 1).clamp_max(len(positions.ts) - 1)
-    asked = torch.where(at + 1 < ends[:, None], positions.start_ts[following], now[:, None])
-    asked = torch.where(real & (ts > 0), torch.maximum(asked, ts), 0)  # unknown: as if asked at once
+    request_ts = torch.where(at + 1 < ends[:, None], positions.start_ts[following], now[:, None])
+    request_ts = torch.where(real & (ts > 0), torch.maximum(request_ts, ts), 0)  # unknown: at the same time
     origin = ts[:, :1]
-    return _seconds(ts - origin, real), _seconds(asked - origin, real)
+    return _seconds(ts - origin, real), _seconds(request_ts - origin, real)
 
 
 def _seconds(microseconds: Tensor, real: Tensor) -> Tensor:

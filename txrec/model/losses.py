@@ -8,7 +8,7 @@ All of them return the *sum* over the M states, so that gradients of unequal bat
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class FullSoftmax:
             counts: (M,) bool, False = a state without a target, left out; None = all of them count.
         """
         scale, chunk = 1 / self.temperature, self._chunk(vectors)
-        loss: Tensor = _ChunkedSoftmax.apply(states, vectors, target, counts, scale, chunk)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedSoftmax.apply(states, vectors, target, counts, _Chunks(scale, chunk))  # type: ignore[no-untyped-call]
         return loss
 
     def _chunk(self, vectors: Tensor) -> Tensor:
@@ -49,11 +49,19 @@ class FullSoftmax:
         return self._buffer
 
 
+class _Chunks(NamedTuple):
+    scale: float
+    """Inverse temperature."""
+    buffer: Tensor
+    """(rows, C) memory of a chunk's logits."""
+
+
 class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, vectors: Tensor, target: Tensor, counts: Tensor | None, scale: float, buffer: Tensor
+        ctx: Any, states: Tensor, vectors: Tensor, target: Tensor, counts: Tensor | None, chunks: _Chunks
     ) -> Tensor:
+        scale, buffer = chunks
         scaled = states * scale if counts is None else states * (counts * scale).unsqueeze(-1)
         loss = -(scaled * vectors[target]).sum(dtype=torch.float64)
         grad_states, grad_vectors = torch.empty_like(states), torch.zeros_like(vectors)
@@ -79,7 +87,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_vectors = ctx.saved_tensors
-        return grad_states * grads[0], grad_vectors * grads[0], None, None, None, None
+        return grad_states * grads[0], grad_vectors * grads[0], None, None, None
 
 
 def _counted(rows: Tensor, counts: Tensor | None) -> Tensor:

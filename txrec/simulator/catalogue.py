@@ -1,6 +1,7 @@
 """The generated shop's products: what they are called, what they cost and which one is bought after which."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,10 @@ def generate(cfg: ShopConfig, rng: np.random.Generator) -> Catalogue:
     launch_day = np.where(rng.random(num) < COLD_FRAC, cfg.days - COLD_DAYS * rng.random(num), 0.0)
     quality = rng.integers(1 << 16, size=(num, 3))
     products = tuple(
-        _product(
-            index, type_[index], rank[index], brand[index], colour[index], price_level[index], chinese[index], draw
+        _product(index, _Traits(*traits))
+        for index, traits in enumerate(
+            zip(type_, rank, brand, colour, price_level, chinese, quality.tolist(), strict=True)
         )
-        for index, draw in enumerate(quality.tolist())
     )
     successors = _successors(type_, rank, brand)
     return Catalogue(products, type_, brand, colour, price_level, chinese, launch_day, successors)
@@ -92,31 +93,64 @@ def _brands(
     return np.where(chinese, foreign, start + pick % size)
 
 
-def _product(
-    index: int, type_: int, rank: int, brand: int, colour: int, price_level: float, chinese: bool, draw: list[int]
-) -> Product:
-    kind = TYPES[type_]
-    name = ALL_BRANDS[brand]
-    line = LINES[(rank // VOLUMES if kind.series else draw[0]) % len(LINES)]
-    quality = kind.qualities[(rank // VOLUMES if kind.series else draw[1]) % len(kind.qualities)]
-    size = kind.sizes[draw[2] % len(kind.sizes)] if kind.sizes else None
-    model = f"{_initials(kind)}{100 + rank * 7}"
-    colour_name = COLOURS[colour] if colour >= 0 else None
-    if chinese:
-        title = _chinese_title(kind, name, model, size, colour)
-    else:
-        title = _title(kind, name, line, quality, rank, model, size, colour_name)
+class _Traits(NamedTuple):
+    """Drawn traits of a product."""
+
+    type_: int
+    rank: int
+    """Number within the products of its type."""
+    brand_idx: int
+    colour_idx: int
+    """-1 = none."""
+    price_level: float
+    """Logarithm of the price relative to that of the type."""
+    chinese: bool
+    draw: list[int]
+    """Three random numbers."""
+
+    @property
+    def kind(self) -> ProductType:
+        return TYPES[self.type_]
+
+    @property
+    def brand(self) -> str:
+        return ALL_BRANDS[self.brand_idx]
+
+    @property
+    def line(self) -> str:
+        return LINES[(self.rank // VOLUMES if self.kind.series else self.draw[0]) % len(LINES)]
+
+    @property
+    def quality(self) -> str:
+        qualities = self.kind.qualities
+        return qualities[(self.rank // VOLUMES if self.kind.series else self.draw[1]) % len(qualities)]
+
+    @property
+    def size(self) -> str | None:
+        return self.kind.sizes[self.draw[2] % len(self.kind.sizes)] if self.kind.sizes else None
+
+    @property
+    def model(self) -> str:
+        return f"{_initials(self.kind)}{100 + self.rank * 7}"
+
+    @property
+    def colour(self) -> str | None:
+        return COLOURS[self.colour_idx] if self.colour_idx >= 0 else None
+
+
+def _product(index: int, traits: _Traits) -> Product:
+    kind = traits.kind
     return Product(
         item_id=f"SKU{100_000 + index * 13}",
-        title=title,
-        description=_description(kind, name, quality, PRAISE[draw[0] % len(PRAISE)], size, colour_name),
+        title=_chinese_title(traits) if traits.chinese else _title(traits),
+        description=_description(traits),
         category=(kind.department, kind.aisle, kind.plural.capitalize()),
-        brand=name,
-        price=round(kind.price * float(np.exp(price_level)), 2),
-        colour=colour_name,
-        size=size,
-        model=model,
-        in_stock=draw[2] % 50 != 0,
+        brand=traits.brand,
+        price=round(kind.price * float(np.exp(traits.price_level)), 2),
+        colour=traits.colour,
+        size=traits.size,
+        model=traits.model,
+        in_stock=traits.draw[2] % 50 != 0,
     )
 
 
@@ -125,29 +159,36 @@ def _initials(kind: ProductType) -> str:
     return f"{kind.name[0]}{kind.name[-1]}{chr(ord('a') + TYPES.index(kind) % 26)}".upper()
 
 
-def _title(
-    kind: ProductType, brand: str, line: str, quality: str, rank: int, model: str, size: str | None, colour: str | None
-) -> str:
+def _title(traits: _Traits) -> str:
+    kind, colour = traits.kind, traits.colour
     if kind.series:
-        return f"{line}: {quality.capitalize()} {kind.name.title()}, Vol. {rank % VOLUMES + 1} ({brand}) {model}"
+        volume = traits.rank % VOLUMES + 1
+        return (
+            f"{traits.line}: {traits.quality.capitalize()} {kind.name.title()}, Vol. {volume} ({traits.brand})"
+            f" {traits.model}"
+        )
     noun = kind.plural if kind.name in {"headphone", "running shoe", "hiking boot"} else kind.name
-    parts = [brand, line, quality.title(), noun.title(), size or "", colour.title() if colour else "", model]
-    return " ".join(part for part in parts if part)
+    words = (traits.brand, traits.line, traits.quality.title(), noun.title(), traits.size, colour and colour.title())
+    return " ".join(word for word in (*words, traits.model) if word)
 
 
-def _chinese_title(kind: ProductType, brand: str, model: str, size: str | None, colour: int) -> str:
-    colour_name = CHINESE_COLOURS[colour] if colour >= 0 else ""
-    return " ".join(part for part in (f"{brand}{kind.chinese}", colour_name, size or "", model) if part)
+def _chinese_title(traits: _Traits) -> str:
+    colour = CHINESE_COLOURS[traits.colour_idx] if traits.colour_idx >= 0 else ""
+    words = (f"{traits.brand}{traits.kind.chinese}", colour, traits.size, traits.model)
+    return " ".join(word for word in words if word)
 
 
-def _description(kind: ProductType, brand: str, quality: str, praise: str, size: str | None, colour: str | None) -> str:
+def _description(traits: _Traits) -> str:
+    kind, colour, size = traits.kind, traits.colour, traits.size
     looks = " and ".join(part for part in (colour and f"in {colour}", size and f"size {size}") if part)
     extras = f" Goes well with our {kind.accessories[0]} range." if kind.accessories else ""
-    return f"{quality.capitalize()} {kind.name} from {brand}{', ' + looks if looks else ''}: {praise}.{extras}"
+    praise = PRAISE[traits.draw[0] % len(PRAISE)]
+    appearance = ", " + looks if looks else ""
+    return f"{traits.quality.capitalize()} {kind.name} from {traits.brand}{appearance}: {praise}.{extras}"
 
 
 def _successors(type_: NDArray[np.int64], rank: NDArray[np.int64], brand: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What comes after a product: the next volume of its series, or one product of each accessory type."""
+    """(N, MAX_SUCCESSORS) successors of a product: the next volume of its series, or one product per accessory type."""
     by_type = [np.flatnonzero(type_ == index) for index in range(len(TYPES))]
     names = [kind.name for kind in TYPES]
     result = np.full((len(type_), MAX_SUCCESSORS), -1)

@@ -95,7 +95,7 @@ def test_judged_figures_stand_beside_bm25_and_the_bundle_in_production(
     recommender: Recommender, tmp_path: Path
 ) -> None:
     data, cfg = judged_data(tmp_path), EvaluateConfig(bootstrap=50, relevant_grade=3.0)
-    found = judged(recommender, data, Split.TEST, cfg, production=recommender)
+    found = judged({"test": recommender, "production": recommender}, data, Split.TEST, cfg)
     assert (found["num_pairs"], found["num_queries"]) == (3, 1)
     assert found["production"] == found["test"]
     assert found["comparisons"]["production"]["mean"] == 0
@@ -103,4 +103,4 @@ def test_judged_figures_stand_beside_bm25_and_the_bundle_in_production(
     assert interval["low"] <= found["test"]["ndcg@10"] <= interval["high"]
     over = found["test"]["ndcg@10"] - found["baselines"]["bm25"]["ndcg@10"]
     assert found["comparisons"]["bm25"]["mean"] == pytest.approx(over)
-    assert judged(recommender, data, Split.VALIDATION, cfg) == {}
+    assert judged({"test": recommender}, data, Split.VALIDATION, cfg) == {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from txrec.evals.slice_warnings import SliceWarning, compared, in_order
+from txrec.evals.slice_warnings import Resampling, SliceWarning, compared, in_order
 
 CASES = 40
 
@@ -17,7 +17,9 @@ def warning(
         "bm25": bm25 + spread[::-1] * 0.5,
         "popularity": popular + np.zeros(cases),
     }
-    return compared("cold_item_searched", "ndcg@10", per_case, ("bm25", "popularity"), np.arange(cases), resamples)
+    return compared(
+        "cold_item_searched", "ndcg@10", per_case, ("bm25", "popularity"), Resampling(np.arange(cases), resamples)
+    )
 
 
 def test_a_slice_clearly_behind_is_a_certain_warning_about_its_best_baseline() -> None:

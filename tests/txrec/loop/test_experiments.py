@@ -7,7 +7,7 @@ from txrec.errors import ConfigError
 from txrec.loop.assignment import HOUR_US, Experiment, Ramp, Variant, assign, check
 from txrec.loop.confidence import Moments
 from txrec.loop.experiments import ExperimentDecision, Figure, Rules, decide
-from txrec.loop.interleaving import SHARED, decide_interleaving, team_draft, user_preferences
+from txrec.loop.interleaving import SHARED, InterleavingRules, decide_interleaving, team_draft, user_preferences
 
 USERS = [f"u{number}" for number in range(20_000)]
 AB = (Variant("control"), Variant("v2"))
@@ -160,4 +160,7 @@ def test_interleaving_is_decided_by_users_preferences() -> None:
     assert decide_interleaving("ranking", ("v1", "v2"), Moments.of(-liked)).action == "roll_back"
     even = np.where(rng.random(600) < 0.5, 1.0, -1.0)
     assert decide_interleaving("ranking", ("v1", "v2"), Moments.of(even)).action == "continue"
-    assert decide_interleaving("ranking", ("v1", "v2"), Moments.of(even), max_users=600).action == "keep_control"
+    assert (
+        decide_interleaving("ranking", ("v1", "v2"), Moments.of(even), InterleavingRules(max_users=600)).action
+        == "keep_control"
+    )

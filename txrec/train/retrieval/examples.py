@@ -23,7 +23,7 @@ from txrec.data.prepared import Sequences
 from txrec.errors import TrainingError
 from txrec.model import history_features
 from txrec.model.batch import Batch
-from txrec.model.history_features import History, Positions, PositionTensors
+from txrec.model.history_features import History, Positions, PositionTensors, Windows
 from txrec.schema import EVENT_CODES, Split
 
 POOL_BATCHES = 16
@@ -113,7 +113,9 @@ class Examples:
             empty = max(-(-(self._budget // width) // world_size) - len(starts), 0)
             starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
-        return history_features.pack(columns, first, last, width, self.query_vectors, asked_ts[last - 1], target)
+        return history_features.pack(
+            columns, Windows(first, last, width), self.query_vectors, asked_ts[last - 1], target
+        )
 
     @property
     def _few_shapes(self) -> bool:
