@@ -255,6 +255,21 @@ def export_events(
 
 
 @app.command()
+def export_judgments(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Parquet file; a judgments source of `txrec prepare`.")] = Path(
+        "judgments.parquet"
+    ),
+) -> None:
+    """Write the grades that people gave to query-product pairs over HTTP or in the console."""
+    cfg = _load(config, overrides or [])
+    from pipelines import export
+
+    Console(highlight=False).print(export.run_judgments(cfg, out).headline())
+
+
+@app.command()
 def monitor(
     config: ConfigPath,
     overrides: Overrides = None,

@@ -1,4 +1,4 @@
-"""`txrec export-events`: what users did and were shown over HTTP, as files; `txrec prepare` reads the events."""
+"""`txrec export-events` and `txrec export-judgments`: served events, impressions and grades as files for `prepare`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import StageError
-from txrec.online.stores import open_history
+from txrec.loop import judging
+from txrec.online.stores import open_documents, open_history
 from txrec.registry.registry import state_file
 from txrec.storage import replace_file
 
@@ -35,16 +36,57 @@ def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSum
     Raises:
         StageError: no server of this configuration has kept any state yet.
     """
-    state = config.serve.state or str(state_file(config.registry_dir))
-    if "://" not in state and not Path(state).is_file():
-        raise StageError(f"{state}: no events are kept here; run `txrec serve CONFIG` and send some to /v1/events")
-    store = open_history(state)
+    store = open_history(_state(config))
     try:
         events = _write(store.export(), out)
         shown = _write(store.impressions(), impressions) if impressions else 0
     finally:
         store.close()
     return ExportSummary(out, events, impressions, shown)
+
+
+@dataclass(frozen=True)
+class JudgmentsSummary:
+    """The file of judgments that was written."""
+
+    out: Path
+    num_pairs: int
+    num_judges: int
+    agreement: float | None
+
+    def headline(self) -> str:
+        """One line."""
+        agreement = "" if self.agreement is None else f", agreement {self.agreement:.2f} (Krippendorff's alpha)"
+        return f"{self.num_pairs:,} judged pairs of {self.num_judges} judges to {self.out}{agreement}"
+
+
+def run_judgments(config: Config, out: Path) -> JudgmentsSummary:
+    """Writes the mean grade of every judged query-product pair to `out`, a judgments source of `prepare`.
+
+    Raises:
+        StageError: no server of this configuration has kept any state yet, or nobody has graded anything.
+    """
+    store = open_documents(_state(config), "judgments")
+    try:
+        documents = store.all().by_name.values()
+    finally:
+        store.close()
+    judgments = [judging.Judgment(one["judge"], one["query"], one["grades"], one["ts"]) for one in documents]
+    table = judging.export(judgments)
+    if not table.num_rows:
+        raise StageError("no product has been graded; open the console's page Judging, or send grades to /v1/judging")
+    with replace_file(out) as fresh:
+        pq.write_table(table, fresh)
+    judges = {one.judge for one in judgments}
+    return JudgmentsSummary(out, table.num_rows, len(judges), judging.agreement(judgments))
+
+
+def _state(config: Config) -> str:
+    """The server's state, which must exist."""
+    state = config.serve.state or str(state_file(config.registry_dir))
+    if "://" not in state and not Path(state).is_file():
+        raise StageError(f"{state}: nothing is kept here; run `txrec serve CONFIG` and use it first")
+    return state
 
 
 def _write(table: pa.Table, path: Path) -> int:

@@ -21,6 +21,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
 
+from serve import judging_page
+
 PATH = "/console"
 MAX_CANDIDATES = 100
 MAX_HISTORY = 30
@@ -99,6 +101,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
         for trigger in (button.click, query.submit, user.submit):
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
         page.load(hello, None, header, queue=False, show_progress="hidden", api_visibility="private")
+    judging_page.add(page, client)
     return page
 
 

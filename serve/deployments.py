@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import logs, memory, placements, rules, suggester
+from serve import judging, logs, memory, placements, rules, suggester
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -260,6 +260,7 @@ class Ingress:
             rules=open_documents(self._config.state, rules.KIND),
             placements=open_documents(self._config.state, placements.KIND),
             suggestions=open_documents(self._config.state, suggester.KIND),
+            judgments=open_documents(self._config.state, judging.KIND),
             switch=self._switch,
             metrics=self._metrics,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from serve import placements, problems, suggester
+from serve import judging, placements, problems, suggester
 from serve.event_log import EventLog
 from serve.exploration import Explorer
 from serve.impressions import Impressions
@@ -17,6 +17,7 @@ from serve.live_monitor import LiveMonitor
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
 from serve.routers import events, health, items, models, monitor, rules, slates, suggest, users
+from serve.routers import judging as judging_router
 from serve.routers import placements as placements_router
 from serve.rules import KIND
 from serve.switch import Switch
@@ -47,6 +48,7 @@ class Components:
         rules: keeps merchandising rules.
         placements: keeps placements.
         suggestions: keeps the blocked words of suggestions.
+        judgments: keeps the grades of judges.
         switch: changes the served models; None = there is one bundle for good.
         metrics: figures, of which the service may count some.
         clock: seconds since 1970 UTC.
@@ -58,6 +60,7 @@ class Components:
     rules: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=KIND))
     placements: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=placements.KIND))
     suggestions: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=suggester.KIND))
+    judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=judging.KIND))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
@@ -84,8 +87,10 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.suggester = suggester.Suggester(service, app.state.event_log, parts.suggestions)
     app.state.placements = placements.Placements(parts.placements, placements.read_file(config.placements_file))
-    app.state.versions = models.ServedVersions(parts.switch or Switch(None, config), service, parts.store)
-    for resource in (slates, suggest, rules, placements_router, users, events, items, models, monitor, health):
+    switch = parts.switch or Switch(None, config)
+    app.state.versions = models.ServedVersions(switch, service, parts.store)
+    app.state.judging = judging.Judging(service, parts.judgments, switch.canary_share, parts.clock)
+    for resource in (slates, suggest, rules, placements_router, users, events, items, models, monitor, judging_router, health):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)

@@ -77,6 +77,13 @@ class Switch:
             for version in registry.names()
         ]
 
+    def canary_share(self) -> float:
+        """Share of the users that a canary answers, 0 without one."""
+        if self._rollouts is None:
+            return 0.0
+        rollout = self._rollouts.read()
+        return rollout.share if rollout.canary else 0.0
+
     async def activate(self, version: str, role: Variant, share: float = 0.0) -> Rollout:
         """Gives a version a role once every replica is ready to serve it.
 

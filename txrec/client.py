@@ -172,6 +172,22 @@ class Endpoints(ABC, Generic[R]):
         """Removes a merchandising rule."""
         return self._send("DELETE", f"/v1/rules/{path_id(rule_id)}")
 
+    def judging(self) -> R:
+        """State of the relevance judgments."""
+        return self._send("GET", "/v1/judging")
+
+    def judging_task(self, judge: str) -> R:
+        """The next query for a judge, with the products to grade."""
+        return self._send("GET", f"/v1/judging/task?{urlencode({'judge': judge})}")
+
+    def grade(self, judge: str, query: str, grades: dict[str, int | None]) -> R:
+        """Stores a judge's grades of products for a query; None = cannot tell."""
+        return self._send("POST", "/v1/judging/grades", {"judge": judge, "query": query, "grades": grades})
+
+    def forget_judge(self, judge: str) -> R:
+        """Removes a judge's grades."""
+        return self._send("DELETE", f"/v1/judging/judges/{path_id(judge)}")
+
     def models(self) -> R:
         """Models, served or registered."""
         return self._send("GET", "/v1/models")
