@@ -192,3 +192,23 @@ def test_the_console_shows_history_candidates_and_slate_in_a_browser(url: str, s
         page.wait_for_selector("#status .tx-bad", timeout=30_000)
         assert "at most 512" in page.locator("#status").inner_text()
     assert all(address.startswith((url, "data:", "blob:")) for address in asked), "the console is self-contained"
+
+
+@pytest.mark.browser
+def test_a_judge_grades_products_on_the_judging_page_in_a_browser(url: str, shop: Client) -> None:
+    from tests.serve import browser
+
+    with browser.page() as page:
+        page.goto(f"{url}/console/judging")
+        page.get_by_label("Judge").fill("anna")
+        page.get_by_role("button", name="Next query").click()
+        page.wait_for_selector("[data-item]", timeout=30_000)
+        first = page.locator("#judging-status h2").inner_text()
+        for number, choice in enumerate(("3 exactly what was searched", "0 wrong", "cannot tell")):
+            page.locator(f"#grade-{number}").get_by_label(choice).check()
+        page.get_by_role("button", name="Save and next").click()
+        page.wait_for_function("first => document.querySelector('#judging-status h2').innerText !== first", arg=first)
+        assert page.locator("input[type=radio]:checked").count() == 0, "no grade is carried over to the next query"
+    state = shop.judging()
+    assert (state["num_pairs"], state["judges"]) == (2, {"anna": 1})
+    assert shop.forget_judge("anna")["removed"] == 1
