@@ -90,7 +90,19 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     switch = parts.switch or Switch(None, config)
     app.state.versions = models.ServedVersions(switch, service, parts.store)
     app.state.judging = judging.Judging(service, parts.judgments, switch.canary_share, parts.clock)
-    for resource in (slates, suggest, rules, placements_router, users, events, items, models, monitor, judging_router, health):
+    for resource in (
+        slates,
+        suggest,
+        rules,
+        placements_router,
+        users,
+        events,
+        items,
+        models,
+        monitor,
+        judging_router,
+        health,
+    ):
         app.include_router(resource.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)
