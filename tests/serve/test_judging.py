@@ -34,7 +34,7 @@ def replicas(tmp_path: Path) -> list[TestClient]:
     return [TestClient(application(tmp_path / "state.sqlite")) for _ in range(2)]
 
 
-def grade(client: TestClient, judge: str, grades: dict[str, int | None], query: str = "red lamp") -> httpx.Response:
+def grade(client: TestClient, judge: str, grades: dict[str, int | None], query: str = "red lamp") -> Any:
     return client.post("/v1/judging/grades", json={"judge": judge, "query": query, "grades": grades})
 
 
@@ -113,7 +113,14 @@ def test_the_page_shows_a_task_stores_its_grades_and_goes_on(tmp_path: Path) -> 
 
 
 def test_what_a_catalogue_holds_is_never_markup_on_the_page() -> None:
-    product = {"item_id": "<b>", "title": "<script>", "description": "<img>", "category": [], "brand": None, "price": 1}
+    product: dict[str, Any] = {
+        "item_id": "<b>",
+        "title": "<script>",
+        "description": "<img>",
+        "category": [],
+        "brand": None,
+        "price": 1,
+    }
     html = judging_page._product(product)
     assert not any(tag in html for tag in ("<b>", "<script>", "<img>"))
 
