@@ -208,10 +208,12 @@ class SplitConfig(Section):
     kind: Literal["global_time", "leave_one_out"] = "global_time"
     """global_time: two instants cut everybody's history (leak-safe). leave_one_out: a user's last event is test,
     the one before validation (for published tables)."""
-    test_days: float = Field(7.0, gt=0)
-    """global_time: length of the test window at the end of the log, days."""
-    validation_days: float = Field(7.0, gt=0)
-    """global_time: length of the validation window before it, days."""
+    test_days: float | None = Field(None, gt=0)
+    """global_time: length of the test window at the end of the log, days; none = fitted to the log: a week, or as much
+    longer as some hundred users need, or the last eighth of a short log. The data report states it."""
+    validation_days: float | None = Field(None, gt=0)
+    """global_time: length of the validation window before it, days; none = fitted like the test window, or a week next
+    to a fixed test window."""
     test_start: str = ""
     """global_time: start of the test window, ISO 8601 UTC; overrides test_days."""
     judgments_test_frac: float = Field(0.2, gt=0, lt=1)

@@ -34,7 +34,8 @@ def clean_partition(job: Job, rows: pa.Table) -> pa.Table:
 
     Returns:
         Parcels: `events` (ordered by user and time; ids and queries dictionary-encoded), `rejected`, `figures:chunk` of
-        the chunks whose figures came with the rows, `figures:cleaned` = {"kept", "rejected"}.
+        the chunks whose figures came with the rows, `figures:cleaned` = {"kept", "rejected"}, and `figures:times` =
+        `split.TimeCounts`.
     """
     if not rows.num_rows:
         return parcels.PARCELS.empty_table()
@@ -48,6 +49,8 @@ def clean_partition(job: Job, rows: pa.Table) -> pa.Table:
         counts = {drop.reason.value: drop.frame.height for drop in dropped}
         made.append(parcels.pack_figures("cleaned", {"kept": kept.height, "rejected": counts}))
         if kept.height:
+            if job.plan.has_time:
+                made.append(parcels.pack_figures("times", asdict(split.count_times(kept))))
             made.append(parcels.pack("events", kept.select(pl.col("origin").min()).item(), _encoded(job, kept)))
     return parcels.together([*made, *_rejected(pa.concat_tables(rejected))])
 

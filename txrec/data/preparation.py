@@ -189,12 +189,13 @@ class _Preparation:
     def __init__(self, job: Job, engine: Engine, clock: _Clock) -> None:
         self._job, self._engine, self._clock = job, engine, clock
         self._chunks: list[ChunkFigures] = []
+        self._times = split.TimeCounts()
         self._rows: dict[str, RowCounts] = {}
 
     def run(self) -> Report:
         partitions = self._read()
         self._check_rejected(partitions)
-        self._job = replace(self._job, windows=_windows(self._job, self._chunks))
+        self._job = replace(self._job, windows=_windows(self._job, self._chunks, self._times))
         if self._job.has_core:
             partitions = self._core(partitions)
         fitted = self._fit(partitions)
@@ -220,6 +221,7 @@ class _Preparation:
         tables = reduce(lambda one, other: one.union(other), sources_read).hold(step)
         figures = tables.map(_figures).collect(self._clock("adding up"))
         self._chunks = [ChunkFigures(**one) for one in parcels.figures(figures, "chunk")]
+        self._times = split.total_times(split.TimeCounts(**one) for one in parcels.figures(figures, "times"))
         self._count(parcels.figures(figures, "cleaned"))
         return tables
 
@@ -333,12 +335,12 @@ class _Preparation:
         return report
 
 
-def _windows(job: Job, chunks: Iterable[ChunkFigures]) -> tuple[int, int]:
+def _windows(job: Job, chunks: Iterable[ChunkFigures], times: split.TimeCounts) -> tuple[int, int]:
     timed = [one for one in chunks if one.last_us]
     if job.config.prepare.split.kind != "global_time" or not timed:
         return (0, 0)
     first_us, last_us = min(one.first_us for one in timed), max(one.last_us for one in timed)
-    return split.windows(job.config.prepare.split, first_us, last_us)
+    return split.windows(job.config.prepare.split, first_us, last_us, times)
 
 
 def _figures(partitions: pa.Table) -> pa.Table:

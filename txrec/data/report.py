@@ -17,8 +17,10 @@ from txrec.data.event_statistics import EventStatistics
 from txrec.data.fitting import DatasetSizes
 from txrec.data.prepared import Meta
 from txrec.report.page import markup, render
-from txrec.schema import EventKind
+from txrec.schema import DAY_US, EventKind
 
+LEAST_TEST_USERS = 100
+"""Fewer users in the test part, or events in the validation part, are worth a warning."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#8d99ae")
 
@@ -96,6 +98,7 @@ class Report:
     def render(self) -> RenderableType:
         """The data report for a terminal."""
         parts: list[RenderableType] = [_rows_table(self), _data_table(self)]
+        parts += [Text(f"warning: {warning}", style="yellow") for warning in self.warnings()]
         if self.empty_files:
             parts.append(Text(f"empty files passed over: {', '.join(self.empty_files)}", style="yellow"))
         return Group(*parts)
@@ -119,9 +122,38 @@ class Report:
                 "judgments": self.sizes.judgments,
             },
             "cold": {name: {"cold": cold, "test": test} for name, cold, test in self._cold()},
+            "windows": self._windows(),
+            "warnings": self.warnings(),
             "empty_files": list(self.empty_files),
             "fingerprint": self.meta.fingerprint,
         }
+
+    def _windows(self) -> dict[str, float]:
+        """Lengths of the test and the validation window, days; none for other splits."""
+        meta = self.meta
+        if not meta.test_start_ts:
+            return {}
+        return {
+            "validation_days": round((meta.test_start_ts - meta.validation_start_ts) / DAY_US, 2),
+            "test_days": round((meta.end_ts - meta.test_start_ts) / DAY_US, 2),
+        }
+
+    def warnings(self) -> list[str]:
+        """Parts of the split that are too small to measure anything by."""
+        found = []
+        events, users = self.statistics.by_split, self.statistics.num_test_users
+        if self.statistics.num_events and users < LEAST_TEST_USERS:
+            found.append(
+                f"the test part holds events of {users:,} users; figures over fewer than {LEAST_TEST_USERS} say "
+                "little: use a longer log, or a longer prepare.split.test_days"
+            )
+        validation = events.get("validation", 0)
+        if self.statistics.num_events and validation < LEAST_TEST_USERS:
+            found.append(
+                f"the validation part holds {validation:,} events; early stopping needs some hundreds: "
+                "set a longer prepare.split.validation_days"
+            )
+        return found
 
     def timing_rows(self) -> list[tuple[str, str, str]]:
         """(step, seconds, share of all) of every step of the preparation."""
@@ -156,6 +188,8 @@ class Report:
             ),
             (f"split {meta.split_kind}", ", ".join(f"{name} {count:,}" for name, count in statistics.by_split.items())),
         ]
+        if windows := self._windows():
+            lines.append(("windows", ", ".join(f"{n.removesuffix('_days')} {d:g} days" for n, d in windows.items())))
         if self.sizes.judgments:
             split = ", ".join(f"{name} {count:,}" for name, count in self.sizes.judgments.items())
             lines.append(("judgments by query", split))

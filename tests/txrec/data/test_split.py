@@ -120,7 +120,8 @@ def test_shuffling_the_future_of_test_users_changes_nothing_that_training_sees(t
         write(tmp_path / name, "items.csv", catalogue)
         columns = {"user_id": "user", "item_id": "item", "ts": "time", "event": "kind", "query": "query"}
         sources = {"events": [{"path": "events.csv", "columns": columns}], "items": [{"path": "items.csv"}]}
-        seen.append(_training(prepared(tmp_path / name, sources, {"split": {"kind": "global_time"}})[1]))
+        fixed = {"split": {"kind": "global_time", "test_days": 7}}
+        seen.append(_training(prepared(tmp_path / name, sources, fixed)[1]))
     assert seen[0] == seen[1]
 
 
@@ -131,3 +132,39 @@ def test_the_number_of_partitions_changes_no_history(tmp_path: Path) -> None:
     frames = [events_of(prepared(tmp_path, prepare={"num_partitions": count})[1]) for count in (1, 2, 7)]
     assert frames[0].equals(frames[1])
     assert frames[0].equals(frames[2])
+
+
+def _counts(starts_h: list[int], users: int) -> split.TimeCounts:
+    """Ten events of `users` users per hour, and nobody comes back."""
+    return split.TimeCounts({str(h): 10 * users for h in starts_h}, {str(h): users for h in starts_h})
+
+
+def test_a_busy_log_of_two_months_is_tested_on_its_last_week() -> None:
+    last_us = 60 * DAY_US
+    windows = split.windows(SplitConfig(), 0, last_us, _counts(list(range(24 * 60)), 5))
+    assert windows == (last_us - 14 * DAY_US, last_us - 7 * DAY_US)
+
+
+def test_the_windows_of_a_log_of_many_years_with_few_users_grow_until_they_hold_hundreds() -> None:
+    hours = [h * 24 * 13 for h in range(600)]  # one user every 13 days over 21 years
+    first_us, last_us = 0, hours[-1] * split.HOUR_US
+    validation_us, test_us = split.windows(SplitConfig(), first_us, last_us, _counts(hours, 1))
+    tested = sum(h * split.HOUR_US >= test_us for h in hours)
+    validated = sum(validation_us <= h * split.HOUR_US < test_us for h in hours)
+    assert tested == 200
+    assert validated == 100
+
+
+def test_a_stray_last_event_leaves_no_part_empty() -> None:
+    hours = [*range(24 * 40), 24 * 900]
+    validation_us, test_us = split.windows(SplitConfig(), 0, hours[-1] * split.HOUR_US, _counts(hours, 2))
+    assert sum(h * split.HOUR_US >= test_us for h in hours) > 100
+    assert sum(validation_us <= h * split.HOUR_US < test_us for h in hours) > 50
+
+
+def test_a_part_too_small_to_measure_by_is_a_warning_of_the_report(tmp_path: Path) -> None:
+    rows = [f"u{n},i{n % 3},2024-01-{1 + n:02d},click," for n in range(28)]
+    write(tmp_path, "events.csv", HEADER + "\n".join(rows) + "\n")
+    report, _ = prepared(tmp_path, prepare={"split": {"kind": "global_time"}})
+    assert any("test part" in warning and "test_days" in warning for warning in report.as_json()["warnings"])
+    assert report.as_json()["windows"]["test_days"] > 0

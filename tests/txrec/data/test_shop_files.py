@@ -1,0 +1,233 @@
+"""Files as shops export them: nested JSON, preambles, uneven rows, archives, folders as columns, line ends."""
+
+import gzip
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.txrec.data.workbench import events_of, prepared, rejected, write
+from txrec.errors import DataError
+
+COLUMNS = {"user_id": "user", "item_id": "item", "ts": "time"}
+
+
+def source(path: str, **more: Any) -> dict[str, Any]:
+    """Clicks of a file."""
+    return {"path": path, "columns": COLUMNS, "constants": {"event": "click"}, **more}
+
+
+def pairs(folder: Path, **more: Any) -> list[tuple[str, str]]:
+    """(user, item) of every event of the source `more`."""
+    _, data = prepared(folder, {"events": [source(**more)]})
+    return sorted(zip(*(events_of(data)[name].to_list() for name in ("user_id", "item")), strict=True))
+
+
+def zip_of(files: dict[str, str]) -> bytes:
+    """An archive of several files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+RECORDS = [
+    {"user": "u", "item": "a", "time": "2024-01-01"},
+    {"user": "u", "item": "b", "time": "2024-01-02"},
+    {"user": "v", "item": "a", "time": "2024-01-03"},
+]
+PAIRS = [("u", "a"), ("u", "b"), ("v", "a")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(RECORDS),
+        json.dumps(RECORDS, indent=2),
+        "\n".join(json.dumps(record, indent=1) for record in RECORDS),
+        " ".join(map(json.dumps, RECORDS)),
+        ",\n".join(map(json.dumps, RECORDS)),
+        json.dumps(RECORDS[:2]) + "\n" + json.dumps(RECORDS[2:]),
+        "\n".join(map(json.dumps, RECORDS)) + "\n",
+    ],
+    ids=["array", "indented array", "over several lines", "one line", "commas", "arrays by line", "lines"],
+)
+def test_records_are_read_however_they_are_strung_together(tmp_path: Path, content: str) -> None:
+    write(tmp_path, "events.json", content)
+    assert pairs(tmp_path, path="events.json", format="jsonl") == PAIRS
+
+
+def test_lists_of_records_become_rows(tmp_path: Path) -> None:
+    orders = [
+        {"customer": {"id": 7}, "time": "2024-01-01", "order": {"lines": [{"sku": "a"}, {"sku": "b"}]}},
+        {"customer": {"id": 8}, "time": "2024-01-02", "order": {"lines": [{"sku": "a"}]}},
+        {"customer": {"id": 9}, "time": "2024-01-03", "order": {"lines": []}},
+    ]
+    write(tmp_path, "orders.jsonl", "\n".join(map(json.dumps, orders)))
+    columns = {"user_id": "customer.id", "item_id": "order.lines.sku", "ts": "time"}
+    declared = {"path": "orders.jsonl", "format": "jsonl", "columns": columns, "rows": ["order.lines"]}
+    report, data = prepared(tmp_path, {"events": [{**declared, "constants": {"event": "purchase"}}]})
+    frame = events_of(data)
+    assert sorted(zip(frame["user_id"].to_list(), frame["item"].to_list(), strict=True)) == [
+        ("7", "a"), ("7", "b"), ("8", "a"),
+    ]  # fmt: skip
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(3, "missing_item")]
+    assert report.total.read == 4
+
+
+def test_lists_side_by_side_become_rows_and_unequal_ones_cost_their_own_record(tmp_path: Path) -> None:
+    sessions = [
+        {"user": "u", "item": ["a", "b"], "time": ["2024-01-01", "2024-01-02"]},
+        {"user": "v", "item": ["a", "b"], "time": ["2024-01-01"]},
+        {"user": "w", "item": ["c"], "time": ["2024-01-03"]},
+    ]
+    write(tmp_path, "sessions.jsonl", "\n".join(map(json.dumps, sessions)))
+    declared = source("sessions.jsonl", format="jsonl", rows=["item", "time"])
+    _, data = prepared(tmp_path, {"events": [declared]})
+    frame = events_of(data)
+    assert sorted(zip(frame["user_id"].to_list(), frame["item"].to_list(), strict=True)) == [
+        ("u", "a"), ("u", "b"), ("w", "c"),
+    ]  # fmt: skip
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(2, "unequal_lists")]
+
+
+def test_a_cut_line_costs_itself_and_no_nested_line_beside_it(tmp_path: Path) -> None:
+    lines = [json.dumps({"user": "u", "p": {"id": f"i{n}"}, "time": f"2024-01-{n + 1:02d}"}) for n in range(20)]
+    lines[7] = lines[7][:25]
+    write(tmp_path, "events.jsonl", "\n".join(lines))
+    declared = {**source("events.jsonl", format="jsonl"), "columns": {**COLUMNS, "item_id": "p.id"}}
+    _, data = prepared(tmp_path, {"events": [declared]})
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(8, "broken_json")]
+    assert events_of(data).height == 19
+
+
+def test_an_object_that_is_a_text_elsewhere_costs_the_text_alone(tmp_path: Path) -> None:
+    products: list[Any] = [{"id": "a"}, "b", {"id": "c"}]
+    lines = [json.dumps({"user": "u", "p": p, "time": f"2024-01-0{n + 1}"}) for n, p in enumerate(products)]
+    write(tmp_path, "events.jsonl", "\n".join(lines))
+    declared = {**source("events.jsonl", format="jsonl"), "columns": {**COLUMNS, "item_id": "p.id"}}
+    _, data = prepared(tmp_path, {"events": [declared]})
+    assert events_of(data)["item"].to_list() == ["a", "c"]
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(2, "missing_item")]
+
+
+def test_a_key_that_appears_late_is_a_column_and_one_that_never_does_is_an_error(tmp_path: Path) -> None:
+    padding = "x" * 1000
+    lines = [json.dumps({**RECORDS[0], "pad": padding, "type": "click"}) for _ in range(1200)]
+    lines.append(json.dumps({"user": "v", "time": "2024-02-01", "type": "search", "term": "lamp"}))
+    write(tmp_path, "events.jsonl", "\n".join(lines))
+    columns = {**COLUMNS, "event": "type", "query": "term"}
+    _, data = prepared(tmp_path, {"events": [{"path": "events.jsonl", "format": "jsonl", "columns": columns}]})
+    assert data.queries["query"].to_pylist() == ["lamp"]
+    with pytest.raises(DataError, match="no column 'words'"):
+        prepared(
+            tmp_path,
+            {"events": [{"path": "events.jsonl", "format": "jsonl", "columns": {**columns, "query": "words"}}]},
+        )
+
+
+BODY = "user,item,time\nu,a,2024-01-01\nu,b,2024-01-02\nv,a,2024-01-03\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "more"),
+    [
+        (BODY, {}),
+        ("sep=;\n" + BODY.replace(",", ";"), {}),
+        ("Export of May\nby hand\n" + BODY, {"skip_lines": 2}),
+        ("# made today\n" + BODY.replace("u,b", "# nothing\nu,b"), {"comment": "#"}),
+        (BODY.replace("\n", "\r"), {}),
+        (BODY.replace("\n", "\r\r\n"), {}),
+        (BODY.replace("\n", ",\n").replace("time,", "time"), {}),
+        (BODY.replace("\n", ",\n"), {}),
+        (BODY.replace("user,item,time", "user,item,time,item").replace("\n", ",\n").replace("item,\n", "item\n"), {}),
+        (BODY.replace("u,b,2024-01-02", "u,b,2024-01-02,,"), {}),
+    ],
+    ids=["plain", "sep", "preamble", "comments", "cr", "crcrlf", "trailing", "trailing with header", "twice", "excess"],
+)
+def test_tables_are_read_as_programs_export_them(tmp_path: Path, content: str, more: dict[str, Any]) -> None:
+    write(tmp_path, "events.csv", content)
+    assert pairs(tmp_path, path="events.csv", **more) == PAIRS
+
+
+def test_rows_that_lack_fields_are_read_only_where_the_source_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", "item_id,title,brand\na,One,x\nb,Two\n")
+    _, data = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(2, "wrong_field_count")]
+    _, data = prepared(tmp_path, {"items": [{"path": "items.csv", "ragged": True}]})
+    rows = [(row["item_id"], row["title"], row["brand"]) for row in data.items.to_pylist()]
+    assert rows == [("a", "One", "x"), ("b", "Two", None)]
+
+
+def test_quotes_within_bare_fields_are_text(tmp_path: Path) -> None:
+    rows = ['a,Monitor 24" curved', 'b,Plank 2" x 4"', 'c,"Saw, 10"" blade"', "d,5'10\" ladder", 'e,"Open']
+    write(tmp_path, "items.csv", "item_id,title\n" + "\n".join(rows) + "\n")
+    _, data = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
+    assert dict(zip(data.items["item_id"].to_pylist(), data.items["title"].to_pylist(), strict=True)) == {
+        "a": 'Monitor 24" curved', "b": 'Plank 2" x 4"', "c": 'Saw, 10" blade', "d": "5'10\" ladder",
+    }  # fmt: skip
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(5, "broken_quoting")]
+
+
+def test_an_archive_of_several_tables_is_read_by_member_or_refused_with_their_names(tmp_path: Path) -> None:
+    members = {"__MACOSX/._events.csv": "Mac", "events.csv": BODY, "items.csv": "sku,name\na,One\n", ".DS_Store": "\0"}
+    write(tmp_path, "all.zip", zip_of(members))
+    assert pairs(tmp_path, path="all.zip::events.csv") == PAIRS
+    with pytest.raises(DataError, match=r"events\.csv.*items\.csv"):
+        pairs(tmp_path, path="all.zip")
+    with pytest.raises(DataError, match="no such file in the archive"):
+        pairs(tmp_path, path="all.zip::clicks.csv")
+
+
+def test_an_archive_of_one_table_in_parts_is_read_whole(tmp_path: Path) -> None:
+    head, *rows = BODY.splitlines()
+    write(tmp_path, "all.zip", zip_of({f"{n}.csv": f"{head}\n{row}\n" for n, row in enumerate(rows)}))
+    assert pairs(tmp_path, path="all.zip") == PAIRS
+
+
+def test_names_of_folders_are_columns(tmp_path: Path) -> None:
+    write(tmp_path, "log/kind=view/day=2024-05-01/part.csv", "user,item\nu,a\n")
+    write(tmp_path, "log/kind=purchase/day=2024-05-02/part.csv", "user,item\nu,b\n")
+    columns = {"user_id": "user", "item_id": "item", "ts": "day", "event": "kind"}
+    report, data = prepared(tmp_path, {"events": [{"path": "log", "columns": columns}]})
+    assert events_of(data)["item"].to_list() == ["a", "b"]
+    assert report.as_json()["events"] == {"view": 1, "purchase": 1}
+
+
+def test_a_column_may_be_absent_from_some_files_of_a_glob(tmp_path: Path) -> None:
+    write(tmp_path, "1.csv", "user,item,time\nu,a,2024-01-01\n")
+    write(tmp_path, "2.csv.gz", gzip.compress(b"user,item,time,amount\nu,b,2024-01-02,5\n"))
+    declared = {**source("*.csv*"), "columns": {**COLUMNS, "value": "amount"}}
+    _, data = prepared(tmp_path, {"events": [declared]})
+    assert events_of(data)["value"].to_list() == [0.0, 5.0]
+
+
+def test_parquet_of_any_type_is_read(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "item_id": pa.array(["a"]).dictionary_encode(),
+            "sizes": pa.array([[36, 40]]),
+            "info": pa.array([{"brand": {"name": "B"}, "ean": 4}]),
+        }
+    )
+    pq.write_table(table, tmp_path / "items.parquet")
+    declared = {"path": "items.parquet", "format": "parquet", "columns": {"brand": "info.brand.name"}}
+    _, data = prepared(tmp_path, {"items": [{**declared, "attributes": ["sizes", "info.ean"]}]})
+    (row,) = data.items.to_pylist()
+    assert (row["brand"], dict(row["attributes"])) == ("B", {"sizes": "36|40", "info.ean": "4"})
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_times_of_parquet_have_any_unit(tmp_path: Path, unit: str) -> None:
+    ts = pa.array([1_700_000_000_000], pa.timestamp("ms", "Europe/Berlin")).cast(pa.timestamp(unit, "Europe/Berlin"))
+    pq.write_table(pa.table({"user": [1], "item": [2.0], "time": ts}), tmp_path / "log.parquet")
+    _, data = prepared(tmp_path, {"events": [source("log.parquet", format="parquet")]})
+    assert events_of(data).select("user_id", "item", "ts").rows() == [("1", "2", 1_700_000_000_000_000)]
+    assert isinstance(events_of(data), pl.DataFrame)
