@@ -7,6 +7,7 @@ fonts are the system's, and Gradio's analytics are off.
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -24,6 +25,7 @@ import gradio as gr
 from serve import judging_page
 
 PATH = "/console"
+SORTS = ["relevance", "popularity", "newness", "price", "-price"]
 MAX_CANDIDATES = 100
 MAX_HISTORY = 30
 STYLE = Path(__file__).with_name("console.css")
@@ -42,6 +44,26 @@ _VERBS = {
     "rate": "rated",
     "impression": "was shown",
 }
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of everything that matches that the console shows.
+
+    Attributes:
+        whole: whether it shows a search page, with total and facets, instead of a slate.
+        sort: order of the page.
+        page: its number, from 1.
+        where: filter expression, empty = none.
+    """
+
+    whole: bool = False
+    sort: str = "relevance"
+    page: int = 1
+    where: str = ""
+
+
+SLATE = View()
 
 
 def mount(app: FastAPI) -> FastAPI:
@@ -64,8 +86,12 @@ def mount(app: FastAPI) -> FastAPI:
 def blocks(client: AsyncClient) -> gr.Blocks:
     """The page."""
 
-    async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool) -> tuple[str, str, str, str]:
-        return await answer(client, query, user, int(top_k), diversity, unseen)
+    async def show(
+        query: str, user: str, top_k: float, diversity: float, unseen: bool, *of_page: Any
+    ) -> tuple[str, str, str, str]:
+        whole, sort, page, where = of_page
+        view = View(bool(whole), str(sort), max(1, int(page or 1)), str(where).strip())
+        return await answer(client, query, user, int(top_k), diversity, unseen, view)
 
     async def complete(query: str, user: str) -> str:
         return await suggestions(client, query, user)
@@ -85,6 +111,10 @@ def blocks(client: AsyncClient) -> gr.Blocks:
             top_k = gr.Slider(1, 50, 12, step=1, label="Slate")
             diversity = gr.Slider(0, 1, 0, step=0.05, label="Diversity")
             unseen = gr.Checkbox(label="Leave out what the user has seen")
+            whole = gr.Checkbox(label="Search page")
+            sort = gr.Dropdown(SORTS, value="relevance", label="Sort", allow_custom_value=True)
+            page_number = gr.Number(1, label="Page", minimum=1, precision=0)
+            where = gr.Textbox(label="Filter", placeholder="price < 50 AND NOT colour = red")
         status = gr.HTML(elem_id="status", padding=False)
         with gr.Row(elem_id="answer"):
             history = gr.HTML(
@@ -97,7 +127,8 @@ def blocks(client: AsyncClient) -> gr.Blocks:
                 _panel("After ranking", "", _empty("Enter a query or a user.")), elem_id="after", padding=False
             )
         query.input(complete, [query, user], hints, queue=False, show_progress="hidden", api_visibility="private")
-        inputs, outputs = [query, user, top_k, diversity, unseen], [status, history, before, after]
+        inputs = [query, user, top_k, diversity, unseen, whole, sort, page_number, where]
+        outputs = [status, history, before, after]
         for trigger in (button.click, query.submit, user.submit):
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
         page.load(hello, None, header, queue=False, show_progress="hidden", api_visibility="private")
@@ -133,7 +164,13 @@ async def suggestions(client: AsyncClient, query: str, user: str) -> str:
 
 
 async def answer(
-    client: AsyncClient, query: str, user: str, top_k: int, diversity: float, unseen: bool
+    client: AsyncClient,
+    query: str,
+    user: str,
+    top_k: int,
+    diversity: float,
+    unseen: bool,
+    view: View = SLATE,
 ) -> tuple[str, str, str, str]:
     """Asks the API and renders status, history, candidates and slate as HTML."""
     query, user = query.strip(), user.strip()
@@ -146,6 +183,10 @@ async def answer(
     }
     if user:
         body["user_id"] = user
+    if view.where:
+        body["filters"] = {"where": view.where}
+    if view.whole:
+        body |= {"facets": ["auto"], "highlight": True, "sort": view.sort, "offset": (view.page - 1) * top_k}
     try:
         slate = await (client.search(query, **body) if query else client.recommend(**body))
         events = await _history(client, user)
@@ -160,8 +201,32 @@ async def answer(
         _status(slate),
         _panel("History", f"{len(events)} events" if events else "", _events(events, user)),
         _panel("Before ranking", f"{len(slate['candidates'])} candidates", _candidates(slate, top_k)),
-        _panel("After ranking", f"top {len(slate['items'])}", _slate(slate)),
+        _panel("After ranking", _count(slate), _facets(slate) + _slate(slate)),
     )
+
+
+def _count(slate: Json) -> str:
+    page, shown = slate["page"], len(slate["items"])
+    return f"{page['offset'] + 1} to {page['offset'] + shown} of {page['total']:,}" if page else f"top {shown}"
+
+
+def _facets(slate: Json) -> str:
+    """What was answered instead of the query, and the facets, as HTML."""
+    page = slate["page"]
+    if not page:
+        return ""
+    better = page["did_you_mean"]
+    hint = f"<p class='tx-empty'>Did you mean <b>{escape(better)}</b>?</p>" if better else ""
+    rows = "".join(
+        f"<div><b>{escape(facet['field'])}</b> "
+        + "".join(
+            f"<span class='tx-source'>{escape(value['value'])} <i>{value['count']:,}</i></span>"
+            for value in facet["values"]
+        )
+        + "</div>"
+        for facet in page["facets"]
+    )
+    return f"{hint}<div class='tx-facets'>{rows}</div>"
 
 
 async def _history(client: AsyncClient, user: str) -> list[Json]:
@@ -258,9 +323,18 @@ def _row(place: int, item: Json, move: str, best: float) -> str:
     reasons = "".join(f"<div class='tx-reason'>{escape(reason)}</div>" for reason in item["reasons"])
     return (
         f"<tr data-item='{escape(item['item_id'])}'><td class='tx-place'>{place}{move}</td>"
-        f"<td><div class='tx-title'>{escape(item['title'] or item['item_id'])}</div>"
+        f"<td><div class='tx-title'>{_title(item)}</div>"
         f"<div class='tx-dim tx-id'>{escape(item['item_id'])}</div>{reasons}<div>{_sources(item)}</div></td>"
         f"<td class='tx-score'>{item['score']:.3f}{_bar(item['score'], best)}</td></tr>"
+    )
+
+
+def _title(item: Json) -> str:
+    """The title, words that match the query in bold."""
+    if not item["highlight"]:
+        return escape(item["title"] or item["item_id"])
+    return "".join(
+        f"<mark>{escape(part['text'])}</mark>" if part["match"] else escape(part["text"]) for part in item["highlight"]
     )
 
 

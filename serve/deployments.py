@@ -7,7 +7,7 @@ to a ranker. The retriever holds the whole recommender, so it can answer in retr
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -171,19 +171,25 @@ class Retriever:
 
     async def _slates(self, served: Served, requests: Sequence[ServingRequest]) -> Sequence[Slate | RequestError]:
         ruled = [self._ruled(served, request) for request in requests]
+        active = [one for one in ruled if isinstance(one, RuledRequest) and one.prepared is not None]
         try:
-            candidates = await self._retrieved(served, [one.prepared for one in ruled])
-            slates = await self._rank(served, candidates)
+            candidates = await self._retrieved(served, [one.prepared for one in active if one.prepared is not None])
+            slates = iter(await self._rank(served, candidates))
         except RequestError:
-            return [await self._single(served, request) for request in ruled]
-        return [one.finish(slate) for one, slate in zip(ruled, slates, strict=True)]
+            return [await self._single(served, one) if isinstance(one, RuledRequest) else one for one in ruled]
+        return [_finished(one, slates) for one in ruled]
 
-    def _ruled(self, served: Served, request: ServingRequest) -> RuledRequest:
+    def _ruled(self, served: Served, request: ServingRequest) -> RuledRequest | RequestError:
         complete = with_history(served.recommender, request)
-        return rules.prepare(self._rules.current, request, complete, served.recommender)
+        try:
+            return rules.prepare(self._rules.current, request, complete, served.recommender)
+        except RequestError as error:
+            return error
 
     async def _single(self, served: Served, ruled: RuledRequest) -> Slate | RequestError:
         try:
+            if ruled.prepared is None:
+                return ruled.finish(None)
             (slate,) = await self._rank(served, await self._retrieved(served, [ruled.prepared]))
             return ruled.finish(slate)
         except RequestError as error:
@@ -200,7 +206,7 @@ class Retriever:
         return candidates
 
     async def _rank(self, served: Served, candidates: list[Candidates]) -> list[Slate]:
-        if self._ranker is None:
+        if self._ranker is None or not candidates:
             return served.recommender.rank(candidates)
         if not self._ranker_breaker.is_open:
             started = time.perf_counter()
@@ -227,6 +233,13 @@ class Retriever:
         finally:
             self._num_ranking -= 1
         return slates
+
+
+def _finished(ruled: RuledRequest | RequestError, slates: Iterator[Slate]) -> Slate | RequestError:
+    """A request's slate or page, made of the next slate where one was retrieved for it."""
+    if isinstance(ruled, RequestError):
+        return ruled
+    return ruled.finish(None if ruled.prepared is None else next(slates))
 
 
 def _present(answer: Answer | RequestError | None) -> Answer | RequestError:

@@ -89,7 +89,7 @@ class LocalService:
 
     def _recommend(self, recommender: SupportsRecommend, request: ServingRequest) -> Slate:
         ruled = rules.prepare(self._rules.current, request, with_history(recommender, request), recommender)
-        return ruled.finish(recommender.recommend([ruled.prepared])[0])
+        return ruled.finish(None if ruled.prepared is None else recommender.recommend([ruled.prepared])[0])
 
     async def _run(self, call: Callable[[SupportsRecommend], T]) -> T:
         async with self._busy:

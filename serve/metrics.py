@@ -40,6 +40,7 @@ class Metrics:
             "Slates by placement; `other` = one without defaults, `none` = not named.",
             "placement",
         )
+        self._pages = self._counter("txrec_pages", "Search pages by how their products match the query.", "match")
         self._rules = self._counter(
             "txrec_rule_effects", "Effects of merchandising rules on slates, by their type.", "effect"
         )
@@ -86,6 +87,8 @@ class Metrics:
         self._hits.labels(self._replica, "query_vectors").inc(answer.query_vectors.hits)
         self._misses.labels(self._replica, "query_vectors").inc(answer.query_vectors.misses)
         self._slates.labels(self._replica, answer.model_version, answer.variant).inc()
+        if answer.slate.page is not None:
+            self._pages.labels(self._replica, answer.slate.page.match).inc()
         for effect in answer.slate.rules.values():
             self._rules.labels(self._replica, effect).inc()
         self._model.clear()

@@ -13,6 +13,7 @@ from txrec.online.documents import Documents
 from txrec.recommender.rules.application import ActiveRules, RuleBook, slate_items
 from txrec.recommender.rules.matching import RuleContext, RuleIndex
 from txrec.recommender.rules.types import Products, Rule
+from txrec.recommender.search_page import PagePlan
 from txrec.recommender.types import Request, Slate
 from txrec.text import normalise
 
@@ -37,21 +38,31 @@ class RuledRequest:
 
     Attributes:
         sent: the request as it was sent, with its history.
-        prepared: the request to retrieve for.
+        prepared: the request to retrieve for; None = nothing has to be retrieved.
         rules: the rules that act; None = none.
         fallback_items: products that fill a slate that is too short.
         catalogue: knows them.
+        page: makes a page of the slate; None = it stays a slate.
     """
 
     sent: Request
-    prepared: Request
+    prepared: Request | None
     rules: ActiveRules | None
     fallback_items: tuple[str, ...]
     catalogue: ServedCatalogue
+    page: PagePlan | None = None
 
-    def finish(self, slate: Slate) -> Slate:
-        """The slate after the effects of the rules, filled up with fallback products."""
+    def finish(self, slate: Slate | None) -> Slate:
+        """The slate after the effects of the rules, filled up with fallback products, or its page.
+
+        Args:
+            slate: answer to `prepared`; None where that is None.
+        """
+        if slate is None or self.prepared is None:
+            return self.page.finish(slate) if self.page else Slate(())
         ruled = self.rules.apply(slate, self.sent) if self.rules else slate
+        if self.page is not None:
+            return self.page.finish(ruled)
         missing = self.sent.top_k - len(ruled.items)
         if not self.fallback_items or missing <= 0:
             return ruled
@@ -79,7 +90,7 @@ def prepare(
     """
     catalogue, fallback_items = recommender.catalogue, serving.fallback_items
     if not serving.use_rules or not book.index.rules:
-        return RuledRequest(request, request, None, fallback_items, catalogue)
+        return _planned(RuledRequest(request, request, None, fallback_items, catalogue), serving, recommender)
     context = RuleContext(
         query=normalise(request.query or ""),
         categories=frozenset(normalise(name) for name in request.filters.category) if request.filters else frozenset(),
@@ -89,13 +100,23 @@ def prepare(
     )
     rules = book.match(context, catalogue)
     prepared = rules.prepare(request, recommender.num_ranked) if rules else request
-    return RuledRequest(request, prepared, rules, fallback_items, catalogue)
+    return _planned(RuledRequest(request, prepared, rules, fallback_items, catalogue), serving, recommender)
+
+
+def _planned(ruled: RuledRequest, serving: ServingRequest, recommender: SupportsRecommend) -> RuledRequest:
+    """The request with the plan of its page, where one is asked for."""
+    if serving.page is None or ruled.prepared is None:
+        return ruled
+    plan = recommender.plan_page(replace(ruled.prepared, top_k=ruled.sent.top_k), serving.page)
+    sent = ruled.sent if plan.request is None else replace(ruled.sent, top_k=plan.request.top_k)
+    return replace(ruled, sent=sent, prepared=plan.request, page=plan)
 
 
 def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: SupportsRecommend) -> Slate:
     """Similar products, with the rules that act on the request."""
     ruled = prepare(book, serving, serving.request, recommender)
-    slate = recommender.similar(item_id, ruled.prepared.top_k, serving.request.filters)
+    prepared = ruled.prepared or serving.request
+    slate = recommender.similar(item_id, prepared.top_k, serving.request.filters)
     return ruled.finish(slate)
 
 

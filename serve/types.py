@@ -15,8 +15,10 @@ from txrec.index.filters import Filters
 from txrec.index.source import Mask
 from txrec.index.suggestions import Suggestion
 from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable
 from txrec.recommender.rules.types import Products
+from txrec.recommender.search_page import PagePlan
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -54,6 +56,7 @@ class ServingRequest:
         fallback_items: products that fill a slate that is too short.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
+        page: what is asked for beside the products; None = a plain slate.
     """
 
     request: Request
@@ -65,6 +68,7 @@ class ServingRequest:
     segments: tuple[str, ...] = ()
     use_rules: bool = True
     fallback_items: tuple[str, ...] = ()
+    page: PageRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,10 @@ class SupportsRecommend(Protocol):
 
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         """Slates of every request."""
+        ...
+
+    def plan_page(self, request: Request, page: PageRequest) -> PagePlan:
+        """A page before its products are ranked."""
         ...
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:

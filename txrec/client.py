@@ -16,7 +16,7 @@ import random
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -247,6 +247,15 @@ class Client(Endpoints[Json]):
         """Closes the connections."""
         self._http.close()
 
+    def pages(self, query: str, **fields: Any) -> Iterator[Json]:
+        """Pages of a search one after another, each the reply of `search`; no product twice, none left out."""
+        reply = self.search(query, **{"offset": 0, **fields})
+        yield reply
+        fields.pop("offset", None)
+        while token := reply["page"]["next_page_token"]:
+            reply = self.search(query, **fields, page_token=token)
+            yield reply
+
     def _send(self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False) -> Json:
         attempts = _attempts(self._retry, once)
         wait_s = next(attempts)
@@ -291,6 +300,15 @@ class AsyncClient(Endpoints[Awaitable[Json]]):
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+    async def pages(self, query: str, **fields: Any) -> AsyncIterator[Json]:
+        """Pages of a search one after another, each the reply of `search`; no product twice, none left out."""
+        reply = await self.search(query, **{"offset": 0, **fields})
+        yield reply
+        fields.pop("offset", None)
+        while token := reply["page"]["next_page_token"]:
+            reply = await self.search(query, **fields, page_token=token)
+            yield reply
 
     async def _send(
         self, method: str, path: str, body: Any = None, least_timeout_s: float = 0.0, once: bool = False

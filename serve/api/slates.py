@@ -3,6 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from serve.api.common import ITEMS, MAX_IDS, MAX_SESSION_EVENTS, QUERY, USER, Body, Id, Reply, SessionEvent
+from serve.api.pages import GroupReply, PageFields, PageReply, TextPart
 from txrec.index.filters import Filters
 
 MAX_RANKED = 1_000
@@ -44,7 +45,7 @@ class PersonalRequest(SlateRequest):
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
 
 
-class RecommendRequest(PersonalRequest):
+class RecommendRequest(PersonalRequest, PageFields):
     """Recommendations for a user."""
 
     model_config = ConfigDict(
@@ -60,11 +61,16 @@ class RecommendRequest(PersonalRequest):
     """Search text; absent or blank = recommendation without a search."""
 
 
-class SearchRequest(PersonalRequest):
+class SearchRequest(PersonalRequest, PageFields):
     """Products for a search."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": QUERY, "top_k": 10, "filters": {"price": {"max": 50}}}]}
+        json_schema_extra={
+            "examples": [
+                {"query": QUERY, "top_k": 10, "filters": {"price": {"max": 50}}},
+                {"query": QUERY, "top_k": 10, "facets": ["auto"], "sort": "price", "group_by": "colour"},
+            ]
+        }
     )
 
     query: str = Field(min_length=1)
@@ -112,6 +118,10 @@ class ItemReply(Reply):
     """Every source that proposed it, with that source's own score."""
     reasons: list[str]
     """Why it is here; empty unless `explain`."""
+    highlight: list[TextPart] = Field(default_factory=list)
+    """The title in parts, marked where they match; empty unless `highlight`."""
+    group: GroupReply | None = None
+    """Products that it stands for, with `group_by`."""
 
 
 class AppliedRule(Reply):
@@ -162,7 +172,8 @@ class SlateReply(Reply):
     took_ms: float
     """Time in the server, milliseconds."""
     fallback: str | None
-    """null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`."""
+    """null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`,
+    `corrected_query`, `partial_match`, `nearest_match`."""
     items: list[ItemReply]
     """The slate, best first."""
     candidates: list[ItemReply]
@@ -171,6 +182,8 @@ class SlateReply(Reply):
     """Rules that acted on the slate; empty unless `explain`."""
     redirect: str | None = None
     """Page that a rule sends the user to."""
+    page: PageReply | None = None
+    """Total, facets and the like; null unless the request has a field of a page."""
     notes: list[str]
     """Ignored parts of the request, e.g. unknown products in the session."""
     timings_ms: dict[str, float]

@@ -20,6 +20,7 @@ from serve.api.slates import (
 )
 from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
 from serve.event_log import EventLog, check_event
+from serve.pages import group_reply, highlight_reply, page_reply, page_request
 from serve.placements import Placement, with_defaults
 from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
@@ -97,9 +98,12 @@ async def _personal(
         segments=body.segments,
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
+        page=page_request(body),
     )
     answer = await service.recommend(serving)
-    slate, record = request.app.state.explorer.apply(answer.slate)
+    slate, record = answer.slate, None
+    if serving.page is None:  # the places of a page are those of the pages before it
+        slate, record = request.app.state.explorer.apply(slate)
     reply = _reply(replace(answer, slate=slate), request, body.explain, fallback)
     return _log_impression(reply, request, body, record)
 
@@ -183,6 +187,7 @@ def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None
         notes=list(slate.notes),
         rules=[AppliedRule(rule_id=name, effect=effect) for name, effect in slate.rules.items()] if explain else [],
         redirect=slate.redirect,
+        page=page_reply(slate.page),
         timings_ms=dict(slate.timings_ms) if explain else {},
     )
 
@@ -227,4 +232,6 @@ def _item(item: types.SlateItem) -> ItemReply:
         source=item.source,
         sources=dict(item.sources),
         reasons=list(item.reasons),
+        highlight=highlight_reply(item),
+        group=group_reply(item),
     )

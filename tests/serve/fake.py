@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.types import Model
-from txrec.errors import UnknownItemError
+from txrec.errors import RequestError, UnknownItemError
 from txrec.index.filters import Filters
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable, run_to_completion
+from txrec.recommender.search_page import PagePlan
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
@@ -65,6 +67,9 @@ class FakeRecommender:
         kinds = [Suggestion("red lamp", "query", 5.0), Suggestion("kettles", "category", 2.0)]
         titles = zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True)
         return [*kinds, *(Suggestion(str(title), "product", 1.0, key) for key, title in titles)]
+
+    def plan_page(self, request: Request, page: PageRequest) -> PagePlan:
+        raise RequestError("facets", "the fake recommender has no pages")
 
     num_encoded_queries = 0
     num_ranked = 10

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 from fastapi.testclient import TestClient
@@ -9,8 +10,10 @@ from fastapi.testclient import TestClient
 from serve import console
 from serve.ingress import create_app
 from serve.local import LocalService
+from serve.types import Model
 from tests.serve.fake import open_fake
 from txrec.client import AsyncClient
+from txrec.recommender.recommender import Recommender
 
 
 def rendered(query: str, user: str = "", top_k: int = 3) -> tuple[str, str, str, str]:
@@ -46,6 +49,16 @@ def test_a_refused_request_is_shown_with_its_reason() -> None:
     status, _, _, after = rendered("x" * 600)
     assert "at most 512" in status
     assert "data-item" not in after
+
+
+def test_a_search_page_shows_its_total_its_facets_and_marked_titles(tiny_bundle: Path) -> None:
+    app = create_app(LocalService(Recommender.open(tiny_bundle), Model("v1")))
+    client = AsyncClient("http://console", transport=httpx.ASGITransport(app))
+    view = console.View(whole=True, sort="-price", page=2, where="brand = acme")
+    after = asyncio.run(console.answer(client, "lamps", "", 2, 0.0, False, view))[3]
+    assert "3 to 4 of 5" in after
+    assert "<mark>lamp</mark>" in after
+    assert "<b>colour</b>" in after
 
 
 def test_what_users_type_is_never_markup() -> None:

@@ -190,6 +190,17 @@ class Lexical(Source):
         """Whether a product holds a token."""
         return token in self._index.vocab_dict or token in self._added.postings
 
+    def holders(self, token: str) -> NDArray[np.int32]:
+        """Items that hold a token, texts that changed since the index was built included."""
+        column = self._index.vocab_dict.get(token)
+        found, _ = self._added.postings.get(token, NO_POSTING)
+        if column is None or column >= len(self._df):  # bm25s gives the empty token a number without a column
+            return found
+        rows = self._indices[self._indptr[column] : self._indptr[column + 1]]
+        if len(self._outdated):
+            rows = rows[~np.isin(rows, self._outdated)]
+        return np.concatenate([rows.astype(np.int32) + 1, found])
+
     def _rarity(self, token: str) -> float:
         """Inverse document frequency."""
         row = self._index.vocab_dict.get(token)

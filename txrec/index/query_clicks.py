@@ -127,6 +127,14 @@ class QueryClicks(Source):
         own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
         return float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum()), float(others[0]) if len(others) else 0.0
 
+    def clicked_items(self, text: str) -> Scored:
+        """Items with their clicks, not decayed, after exactly this normalised query."""
+        row = self._row.get(text)
+        if row is None:
+            return NO_ITEMS
+        own = slice(*self.clicks.indptr[row : row + 2])
+        return Scored(self.clicks.indices[own].astype(np.int32), self._counts_by_decay[own, NUM_TIME_DECAYS - 1])
+
     def clicked_queries(self, most: int) -> list[tuple[str, float]]:
         """Queries that led to clicks with their time-decayed number, most first."""
         clicks = np.asarray(self.clicks.sum(axis=1)).ravel()

@@ -241,6 +241,14 @@ class Source(ABC):
         """Whether a product holds a token; True where this source reads no texts and cannot tell."""
         return True
 
+    def holders(self, token: str) -> NDArray[np.int32] | None:  # noqa: ARG002
+        """Items that hold a token, in any order; None where this source reads no texts."""
+        return None
+
+    def clicked_items(self, text: str) -> Scored:  # noqa: ARG002
+        """Items with their clicks after exactly this normalised query; none where this source counts none."""
+        return NO_ITEMS
+
     def clicked_queries(self, most: int) -> list[tuple[str, float]]:  # noqa: ARG002
         """Queries that led to clicks with their time-decayed number, most first; none where this source counts none."""
         return []

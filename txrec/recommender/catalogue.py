@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.index.facets import FacetIndex
 from txrec.index.filters import FilterIndex, Filters, restrict
 from txrec.index.source import ChangedItems, Mask
 from txrec.text import Analyser, normalise, trigrams
@@ -97,6 +98,11 @@ class Catalogue:
         """Masks by condition."""
         return FilterIndex(self.items)
 
+    @cached_property
+    def facets(self) -> FacetIndex:
+        """Counts of products by field; a changed catalogue takes over what this one has built."""
+        return FacetIndex.of(self.items)
+
     def title_tokens(self, item_idx: int) -> frozenset[str]:
         """Index tokens of an item's title."""
         tokens: frozenset[str] = self.analyser.title_tokens(self.titles[item_idx] or "")
@@ -132,7 +138,10 @@ class Catalogue:
     def without_items(self, item_ids: Iterable[str]) -> "Catalogue":
         """The catalogue without some products; unknown ids are ignored."""
         gone = {self.idx_of[item_id] for item_id in item_ids if item_id in self.idx_of}
-        return replace(self, retired=self.retired | gone)
+        catalogue = replace(self, retired=self.retired | gone)
+        if "facets" in self.__dict__:
+            catalogue.__dict__["facets"] = self.facets
+        return catalogue
 
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> tuple["Catalogue", ChangedItems]:
         """Adds products or replaces their rows; a retired product that comes again is back in sale.
@@ -153,6 +162,8 @@ class Catalogue:
         source = np.append(source, len(self) + np.flatnonzero(~known))
         items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
         catalogue = Catalogue(items, self.retired - set(ids.tolist()), self.base, self.analyser)
+        if "facets" in self.__dict__:
+            catalogue.__dict__["facets"] = self.facets.with_items(ids, table, len(catalogue) + 1)
         differs = [self._differs(ids, table, columns) for columns in (TEXT_COLUMNS, VECTOR_COLUMNS)]
         return catalogue, ChangedItems(len(catalogue), ids, table, *differs)
 

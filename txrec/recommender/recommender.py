@@ -30,10 +30,13 @@ from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
 from txrec.recommender.history import HISTORY_TYPES, StoredHistories
+from txrec.recommender.matching import Matcher, Speller
+from txrec.recommender.page_types import PageRequest
 from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
+from txrec.recommender.search_page import PageContext, PagePlan, plan
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 from txrec.schema import EventKind
 from txrec.text import normalise
@@ -69,6 +72,7 @@ class Recommender:
         )
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
         self._histories = StoredHistories(bundle.users)
+        self._speller = Speller(bundle.analyser, bundle.sources)
 
     @classmethod
     def open(cls, path: Path | str) -> "Recommender":
@@ -104,6 +108,27 @@ class Recommender:
         ranked = self.rank_dense(candidates, use_ranker)
         timings = {"rank": 1e3 * (time.perf_counter() - started)}
         return [self._slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
+
+    def search_page(self, request: Request, page: PageRequest) -> Slate:
+        """A page of everything that matches a request, with total, facets and the like.
+
+        Raises:
+            RequestError: a request that cannot be answered as asked; names the field.
+        """
+        planned = self.plan_page(request, page)
+        return planned.finish(None if planned.request is None else self.recommend([planned.request])[0])
+
+    def plan_page(self, request: Request, page: PageRequest) -> PagePlan:
+        """The part of `search_page` before retrieval, for a server that retrieves and ranks in batches."""
+        excluded = self._retrieval_query(request, BatchQueryVectors(self.retriever.query_encoder)).excluded
+        context = PageContext(
+            self.catalogue,
+            self.retriever.sources,
+            self.ranking_features.activity,
+            Matcher(self.retriever.sources, self.catalogue.analyser, len(self.catalogue), self._speller),
+            self.num_ranked,
+        )
+        return plan(context, request, page, lambda filters: self._allowed(replace(request, filters=filters), excluded))
 
     def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
         """Candidates without those that can be in no slate, because neither ranker nor diversification looks so far.
@@ -289,6 +314,7 @@ class Recommender:
             request=replace(request, blocked=None),
             fallback="unknown_user" if nothing else None,
             notes=notes,
+            excluded=excluded,
         )
 
     def _allowed(self, request: Request, excluded: Sequence[int]) -> Mask:

@@ -111,6 +111,8 @@ class RetrievalQuery:
     request: Request = NO_REQUEST
     fallback: str | None = None
     notes: tuple[str, ...] = ()
+    excluded: Sequence[int] = ()
+    """Items that the mask leaves out because of the request's cart, history and exclusions."""
 
 
 class Retriever:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from txrec.index.filters import Filters
 from txrec.model.history_features import History
+from txrec.recommender.page_types import Group, Page
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class SlateItem:
         source: the candidate source that placed it best.
         sources: source name = its own score, for every source that proposed the item.
         reasons: why it is here, in plain words; empty unless asked for.
+        highlight: the title in parts, each with whether it matches the query; empty unless a page asks for it.
+        group: products that this one stands for on a page with groups; None = none.
     """
 
     item_id: str
@@ -87,6 +90,8 @@ class SlateItem:
     source: str = ""
     sources: Mapping[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    highlight: tuple[tuple[str, bool], ...] = ()
+    group: Group | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Slate:
         notes: what was ignored, e.g. item ids of the history that the catalogue does not hold.
         rules: rules that acted on the slate, rule_id = type of its effect.
         redirect: page that a rule sends the user to.
+        page: total, facets and the like, where a page was asked for.
     """
 
     items: tuple[SlateItem, ...]
@@ -110,6 +116,7 @@ class Slate:
     notes: tuple[str, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
     redirect: str | None = None
+    page: Page | None = None
 
 
 @dataclass(frozen=True, eq=False)

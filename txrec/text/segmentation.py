@@ -24,7 +24,8 @@ _MARKS = _mark_ranges()
 _JOINERS = "\u200c\u200d"  # zero-width, inside words of Persian and the Indic scripts
 WORD_CHARS = rf"[\w{_MARKS}{_JOINERS}]"
 _SIGNS = "-\u2010\u2011\u2013./:+&'\u2019\u00b7"
-_WORD = re.compile(rf"{WORD_CHARS}+")
+WORD = re.compile(rf"{WORD_CHARS}+")
+"""A word in a text of any case, marks included."""
 _RUN = re.compile(rf"{WORD_CHARS}+(?:(?:[{_SIGNS}]|(?<=\d),(?=\d)){WORD_CHARS}+)*")
 _ASCII_RUN = re.compile(r"[a-z0-9]+(?:(?:[-./:+&']|(?<=\d),(?=\d))[a-z0-9]+)*")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
@@ -67,7 +68,7 @@ def runs(text: str) -> list[Run]:
     if "_" in text:
         text = text.replace("_", "-")
     ascii_only = text.isascii()
-    pattern, word = (_ASCII_RUN, _ASCII_WORD) if ascii_only else (_RUN, _WORD)
+    pattern, word = (_ASCII_RUN, _ASCII_WORD) if ascii_only else (_RUN, WORD)
     found = []
     for match in pattern.finditer(text):
         run, start = match.group(), match.start()
