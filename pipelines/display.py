@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +13,10 @@ from rich.rule import Rule
 from txrec.progress import Progress as ProgressCallback
 
 _PLAIN_EVERY_S = 10.0
+_FORECAST_AFTER_S = 3.0
+"""A phase runs so long before its whole time is told."""
+_WORTH_A_FORECAST_S = 15.0
+"""Shorter phases are not forecast."""
 _PLAIN_WIDTH = 120  # of output that goes to a file or pipe
 
 
@@ -26,6 +30,15 @@ class Display:
     def title(self, text: str) -> None:
         """A rule with a title."""
         self.console.print(Rule(f"[bold]{text}", align="left"))
+
+    def begins(self, name: str, title: str) -> None:
+        """Says what a stage is about to do."""
+        self.console.print(f"[cyan]•[/] [bold]{name:<9}[/] {title}")
+
+    def times(self, seconds: Mapping[str, float]) -> None:
+        """Says how long each stage took, and all of them."""
+        parts = [f"{name} {_clock(took)}" for name, took in seconds.items()]
+        self.console.print(f"[dim]time: {', '.join(parts)}; in all {_clock(sum(seconds.values()))}", soft_wrap=True)
 
     def reused(self, name: str, headline: str) -> None:
         """Says that a stage's earlier result is still valid."""
@@ -52,6 +65,11 @@ class Display:
         else:
             yield _Lines(self.console, name)
 
+    def _forecast(self, name: str, clock: "_Clock") -> None:
+        text = clock.forecast()
+        if text:
+            self.console.print(f"  {name:<9} {text}", soft_wrap=True)
+
     @contextmanager
     def _bar(self, name: str) -> Iterator[ProgressCallback]:
         bar = Progress(
@@ -70,6 +88,8 @@ class Display:
             task = bar.add_task("starting", total=None, stage=name, step="", figures="", left="")
 
             def update(phase: str, step: int, total: int | None, **figures: float) -> None:
+                left = clock.left(phase, step, total)
+                self._forecast(name, clock)
                 bar.update(
                     task,
                     description=phase,
@@ -77,7 +97,7 @@ class Display:
                     total=total,
                     step=_count(step, total),
                     figures=_figures(figures),
-                    left=clock.left(phase, step, total),
+                    left=left,
                 )
 
             yield update
@@ -93,6 +113,8 @@ class _Lines:
 
     def __call__(self, phase: str, step: int, total: int | None, **figures: float) -> None:
         left = self._clock.left(phase, step, total)
+        if text := self._clock.forecast():
+            self._console.print(f"  {self._name:<9} {text}", soft_wrap=True)
         now = time.monotonic()
         if phase == self._phase and now - self._printed < _PLAIN_EVERY_S:
             return
@@ -102,19 +124,33 @@ class _Lines:
 
 
 class _Clock:
-    """Time left of a phase, from its own speed so far."""
+    """Time left of a phase and its whole time, from its own speed so far."""
 
     def __init__(self) -> None:
         self._phase, self._began, self._first = "", 0.0, 0
+        self._whole: float | None = None  # seconds of the phase, once they can be told
+        self._told: set[str] = set()
 
     def left(self, phase: str, step: int, total: int | None) -> str:
         now = time.monotonic()
         if phase != self._phase or step < self._first:
-            self._phase, self._began, self._first = phase, now, step
-        done = step - self._first
+            self._phase, self._began, self._first, self._whole = phase, now, step, None
+        done, elapsed = step - self._first, now - self._began
         if not total or done <= 0 or step > total:
             return ""
-        return f"{_clock((now - self._began) / done * (total - step))} left"
+        left = elapsed / done * (total - step)
+        if elapsed >= _FORECAST_AFTER_S:
+            self._whole = elapsed + left
+        return f"{_clock(left)} left"
+
+    def forecast(self) -> str:
+        """The whole time of the phase under way, once for each phase that is worth it; otherwise nothing."""
+        if self._whole is None or self._phase in self._told:
+            return ""
+        self._told.add(self._phase)
+        if self._whole < _WORTH_A_FORECAST_S:
+            return ""
+        return f"{self._phase}: about {_clock(self._whole)} in all, at most"
 
 
 def _count(step: int, total: int | None) -> str:

@@ -19,20 +19,27 @@ def run_through(config: Config, last: str, display: Display, again: bool = False
         options: of the last stage's own `run`.
     """
     display.title(f"txrec: {config.name}")
+    seconds: dict[str, float] = {}
     for stage in stages.STAGES.values():
-        if stage.name == last:
-            run_stage(config, stage, display, again, **options)
-            return
-        run_stage(config, stage, display)
+        is_last = stage.name == last
+        started = time.monotonic()
+        if run_stage(config, stage, display, again and is_last, **(options if is_last else {})):
+            seconds[stage.name] = time.monotonic() - started
+        if is_last:
+            break
+    if len(seconds) > 1:
+        display.times(seconds)
 
 
-def run_stage(config: Config, stage: stages.Stage, display: Display, again: bool = False, **options: Any) -> None:
-    """Runs one stage, or says that its earlier result still holds, and prints what it has to say."""
+def run_stage(config: Config, stage: stages.Stage, display: Display, again: bool = False, **options: Any) -> bool:
+    """Runs one stage and prints its summary, or says that its earlier result still holds; whether it ran."""
     record = None if again else stages.finished(config, stage)
     if record is not None:
         display.reused(stage.name, record.headline)
-        return
+        return False
+    display.begins(stage.name, stage.title)
     show(stage.name, display, lambda progress: stages.execute(config, stage, progress, **options)[0])
+    return True
 
 
 def show(name: str, display: Display, job: Callable[[Progress], stages.Summary]) -> None:

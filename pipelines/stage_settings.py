@@ -28,7 +28,8 @@ _ROWS: dict[str, dict[str, str]] = {
     },
     "pretrain": {
         "pretrain": "lr weight_decay betas warmup_frac min_lr_frac clip_norm accumulate masked_epochs"
-        " contrastive_epochs batch_size mask_frac temperature noise_frac product_pairs_frac hard_negatives max_steps",
+        " contrastive_epochs batch_size mask_frac temperature noise_frac product_pairs_frac pairs_per_product"
+        " hard_negatives max_steps",
     },
     "model": {
         "train": "dim num_layers num_heads max_length dropout id_dropout use_id use_text use_category use_time"

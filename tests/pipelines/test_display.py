@@ -31,7 +31,8 @@ def test_without_a_terminal_a_phase_prints_its_first_line_and_then_one_every_ten
         for step in range(31):
             progress("training", step, 30, loss=1.0 / (step + 1))
             clock[0] += 1.0
-    assert [line.split()[2] for line in output.getvalue().splitlines()] == ["0/30", "10/30", "20/30", "30/30"]
+    lines = [line for line in output.getvalue().splitlines() if "in all" not in line]
+    assert [line.split()[2] for line in lines] == ["0/30", "10/30", "20/30", "30/30"]
 
 
 def test_the_time_left_follows_the_speed_so_far(output: io.StringIO, clock: list[float]) -> None:
@@ -74,3 +75,27 @@ def test_without_a_terminal_no_table_is_repeated(output: io.StringIO, clock: lis
 def test_a_reused_stage_says_so(output: io.StringIO) -> None:
     plain(output).reused("prepare", "12 events")
     assert "unchanged, reused: 12 events" in output.getvalue()
+
+
+def test_the_whole_time_of_a_phase_is_told_once_after_its_first_steps(
+    output: io.StringIO, clock: list[float]
+) -> None:
+    with plain(output).stage("train") as progress:
+        for step in range(0, 100, 2):
+            progress("training", step, 100)
+            clock[0] += 2.0
+    forecasts = [line for line in output.getvalue().splitlines() if "in all" in line]
+    assert forecasts == ["  train     training: about 1 min 40 s in all, at most"]
+
+
+def test_short_phases_are_not_forecast(output: io.StringIO, clock: list[float]) -> None:
+    with plain(output).stage("train") as progress:
+        for step in range(5):
+            progress("training", step, 5)
+            clock[0] += 2.0
+    assert "in all" not in output.getvalue()
+
+
+def test_the_times_of_the_stages_are_added_up(output: io.StringIO) -> None:
+    plain(output).times({"prepare": 9.0, "pretrain": 75.0})
+    assert "prepare 9.0 s, pretrain 1 min 15 s; in all 1 min 24 s" in output.getvalue()

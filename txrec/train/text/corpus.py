@@ -21,7 +21,6 @@ from txrec.schema import PAD, Split
 
 MINED = 20
 """Products that BM25 ranks first for a query, the clicked ones among them, are its hard negatives."""
-_MAX_PRODUCT_PAIRS = 50_000
 _SEARCH_BATCH = 512
 
 
@@ -82,7 +81,7 @@ def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
     searched, num_clicks = _distinct(query_row[query], product_row[item])
     first, second = _neighbours(data)
     walked, visits = _distinct(product_row[first], product_row[second])
-    chosen = np.argsort(-visits, kind="stable")[: _num_product_pairs(len(searched), cfg.product_pairs_frac)]
+    chosen = np.argsort(-visits, kind="stable")[: _num_product_pairs(len(searched), len(trained), cfg)]
     queries = data.queries["query"].take(asked).to_pylist()
     offsets, hard = _csr(_mined(data, queries, product_row, searched, cfg), len(asked) + len(trained))
     return Corpus(
@@ -156,11 +155,12 @@ def _distinct(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArra
     return pairs.reshape(-1, 2), counts
 
 
-def _num_product_pairs(num_clicked: int, frac: float) -> int:
+def _num_product_pairs(num_searched: int, num_products: int, cfg: PretrainConfig) -> int:
     """Pairs of products that go with so many pairs of query and product; without queries they are all there is."""
-    if not num_clicked:
-        return _MAX_PRODUCT_PAIRS if frac else 0
-    return round(num_clicked * frac / (1 - frac))
+    frac = cfg.product_pairs_frac
+    if num_searched:
+        return round(num_searched * frac / (1 - frac))
+    return round(num_products * cfg.pairs_per_product) if frac else 0
 
 
 def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

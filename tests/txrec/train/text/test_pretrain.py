@@ -64,6 +64,9 @@ def test_without_queries_the_pairs_are_products_alone(tiny: PreparedData, tmp_pa
     assert texts.queries == []
     assert len(texts.pairs) > 0
     assert len(Corpus.of(silent, SHORT.model_copy(update={"product_pairs_frac": 0.0})).pairs) == 0
+    few = Corpus.of(silent, SHORT.model_copy(update={"pairs_per_product": 0.5}))
+    assert len(few.pairs) == round(0.5 * len(few.products))
+    assert few.weights.min() >= np.median(texts.weights)  # the most frequent ones stay
 
 
 def test_hard_negatives_are_products_that_bm25_ranks_first_and_nobody_clicked(tiny: PreparedData) -> None:

@@ -1,0 +1,139 @@
+"""First run of a newcomer: ratings and movies like MovieLens latest-small, from two CSV files to a published bundle.
+
+    python bench/first_run.py                    # 100,836 ratings of 610 users, 9,742 movies, default settings
+    python bench/first_run.py --small            # a fiftieth of it
+    python bench/first_run.py pretrain.max_steps=0 text.dim=64
+
+The files are generated: users with tastes by genre rate in bursts over 22 years, titles are words with a year. Each
+stage is run as on the command line; a table gives its wall-clock and processor time (of this process and all that it
+started), the latter being what a busy machine does not change. Last line: one JSON object.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import cluster, stages
+from pipelines.display import Display
+from pipelines.runner import run_stage
+from txrec.config import Config
+from txrec.config_loader import load
+
+GENRES = ("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Drama", "Fantasy", "Horror", "Romance")
+SYLLABLES = ("ba", "co", "den", "fi", "gor", "hal", "in", "ka", "lor", "mun", "no", "pe", "ras", "sto", "ti", "vel")
+CONFIGURATION = """name = "first-run"
+
+[[data.events]]
+path = "ratings.csv"
+columns = { user_id = "userId", item_id = "movieId", value = "rating", ts = "timestamp" }
+constants = { event = "rate" }
+time = { format = "s" }
+
+[[data.items]]
+path = "movies.csv"
+columns = { item_id = "movieId", title = "title", category = "genres" }
+category_separator = "|"
+
+[prepare.split]
+test_days = 400
+validation_days = 400
+"""
+START_S, END_S = 828_000_000, 1_537_000_000  # 1996 to 2018
+
+
+def main() -> None:
+    """Writes the files, runs the stages, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a fiftieth of the ratings and movies")
+    parser.add_argument("--until", default="publish", choices=list(stages.STAGES), help="the last stage")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="dotted overrides of the configuration")
+    args = parser.parse_args()
+    num_users, num_movies, num_ratings = (61, 400, 2_016) if args.small else (610, 9_742, 100_836)
+    quick = ["train.max_epochs=1", "pretrain.max_steps=5", "ranker.max_examples=100"] if args.small else []
+    cluster.set_environment()
+    with tempfile.TemporaryDirectory() as name, chdir(name):
+        write_files(Path("data"), num_users, num_movies, num_ratings)
+        Path("shop.toml").write_text(CONFIGURATION, encoding="utf-8")
+        config = load(Path("shop.toml"), [f"runs_root={name}/runs", f"data.root={name}/data", *quick, *args.overrides])
+        with cluster.connect():
+            times = timed_stages(config, args.until)
+    table = Table("stage", "seconds", "processor seconds", box=None, pad_edge=False)
+    for stage, (wall, processor) in times.items():
+        table.add_row(stage, f"{wall:.1f}", f"{processor:.1f}")
+    Console().print(table)
+    whole = {"seconds": sum(wall for wall, _ in times.values()), "cpu_s": sum(cpu for _, cpu in times.values())}
+    print(json.dumps({"ratings": num_ratings, "movies": num_movies, **whole, "stages": times}))
+
+
+def timed_stages(config: Config, last: str) -> dict[str, tuple[float, float]]:
+    """(Wall-clock seconds, processor seconds) of each stage up to the last."""
+    times, display = {}, Display()
+    for stage in stages.STAGES.values():
+        wall, cpu = time.monotonic(), processor_s()
+        run_stage(config, stage, display)
+        times[stage.name] = (time.monotonic() - wall, processor_s() - cpu)
+        if stage.name == last:
+            break
+    return times
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and its children, those that have ended included."""
+    total = 0.0
+    for process in (me := psutil.Process(), *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def write_files(folder: Path, num_users: int, num_movies: int, num_ratings: int, seed: int = 0) -> None:
+    """Writes `ratings.csv` and `movies.csv` as MovieLens does."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    genres = rng.random((num_movies, len(GENRES))) < 0.22
+    genres[np.arange(num_movies), rng.integers(len(GENRES), size=num_movies)] = True
+    words = ["".join(rng.choice(SYLLABLES, rng.integers(2, 4))).capitalize() for _ in range(4_000)]
+    titles = [" ".join(rng.choice(words, rng.integers(1, 5))) for _ in range(num_movies)]
+    years = rng.integers(1950, 2018, num_movies)
+    pl.DataFrame(
+        {
+            "movieId": np.arange(1, num_movies + 1),
+            "title": [f"{title} ({year})" for title, year in zip(titles, years, strict=True)],
+            "genres": ["|".join(np.array(GENRES)[row]) for row in genres],
+        }
+    ).write_csv(folder / "movies.csv")
+    counts = np.maximum(20, rng.lognormal(0, 1.2, num_users))
+    counts = np.minimum(np.round(counts / counts.sum() * num_ratings), num_movies // 2).astype(np.int64).clip(5)
+    popularity = 1.0 / np.arange(5, num_movies + 5) ** 0.9
+    rows = []
+    for user, count in enumerate(counts.tolist(), start=1):
+        weight = popularity * np.exp(1.2 * genres @ rng.standard_normal(len(GENRES)))
+        movies = rng.choice(num_movies, count, replace=False, p=weight / weight.sum())
+        start = rng.integers(START_S, END_S)
+        rows.append(
+            pl.DataFrame(
+                {
+                    "userId": np.full(count, user),
+                    "movieId": movies + 1,
+                    "rating": rng.integers(1, 11, count) / 2,
+                    "timestamp": start + np.cumsum(rng.integers(2, 60, count)),
+                }
+            )
+        )
+    pl.concat(rows).write_csv(folder / "ratings.csv")
+
+
+if __name__ == "__main__":
+    main()
