@@ -70,8 +70,18 @@ STAGES: dict[str, Stage] = {
             "pretrain",
             lambda c: (c.candidate_dir / "manifest.json").is_file(),
         ),
-        Stage("evaluate", "measure the candidate beside baselines", "train", lambda c: (c.reports_dir / "metrics.json").is_file()),
-        Stage("publish", "register the candidate and decide by the gate", "evaluate", lambda c: Registry(c.registry_dir).production is not None),
+        Stage(
+            "evaluate",
+            "measure the candidate beside baselines",
+            "train",
+            lambda c: (c.reports_dir / "metrics.json").is_file(),
+        ),
+        Stage(
+            "publish",
+            "register the candidate and decide by the gate",
+            "evaluate",
+            lambda c: Registry(c.registry_dir).production is not None,
+        ),
     )
 }
 

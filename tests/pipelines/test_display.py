@@ -77,9 +77,7 @@ def test_a_reused_stage_says_so(output: io.StringIO) -> None:
     assert "unchanged, reused: 12 events" in output.getvalue()
 
 
-def test_the_whole_time_of_a_phase_is_told_once_after_its_first_steps(
-    output: io.StringIO, clock: list[float]
-) -> None:
+def test_the_whole_time_of_a_phase_is_told_once_after_its_first_steps(output: io.StringIO, clock: list[float]) -> None:
     with plain(output).stage("train") as progress:
         for step in range(0, 100, 2):
             progress("training", step, 100)
