@@ -107,7 +107,7 @@ def _small() -> Config:
 def run_job(config: Config, folder: Path, top_k: int) -> dict[str, Any]:
     """The job itself, as `txrec recommend` runs it."""
     with cluster.connect(), tempfile.TemporaryDirectory() as out:
-        summary = job.run(config, "all", Path(out) / "out", top_k, str(folder), exclude_seen=True)
+        summary = job.run(config, "all", Path(out) / "out", job.BatchOptions(top_k, str(folder), exclude_seen=True))
     steady = summary.num_actors * summary.actor_users_per_s
     _print("txrec recommend, start of the actors included", summary.users_per_s)
     _print(f"txrec recommend, {summary.num_actors} actors once started", steady)

@@ -178,7 +178,7 @@ def recommend(
     overrides: Overrides = None,
     users: Annotated[str, typer.Option(help="A file of user ids, or `all`.")] = "all",
     out: Annotated[str, typer.Option(help="Folder for the Parquet files, or s3://, gs://, az://.")] = "recommendations",
-    top_k: Annotated[int, typer.Option(min=1, help="Items a user.")] = 25,
+    top_k: Annotated[int, typer.Option(min=1, help="Items per user.")] = 25,
     bundle: Bundle = "",
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
 ) -> None:
@@ -186,10 +186,8 @@ def recommend(
     cfg = _load(config, overrides or [])
     from pipelines import recommend as job
 
-    _show(
-        "recommend",
-        lambda progress: job.run(cfg, users, object_storage.local_path(out), top_k, bundle, exclude_seen, progress),
-    )
+    options, folder = job.BatchOptions(top_k, bundle, exclude_seen), object_storage.local_path(out)
+    _show("recommend", lambda progress: job.run(cfg, users, folder, options, progress))
 
 
 @app.command()

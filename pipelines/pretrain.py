@@ -7,7 +7,6 @@ the same settings and data.
 
 import os
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint, TrainingFailedError
+from ray.train import TrainingFailedError
 from rich.table import Table
 
 from pipelines import progress as progress_channel
@@ -116,35 +115,34 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
     try:
         with progress_channel.channel(progress) as remote_progress:
             settings = {"config": config, "progress": remote_progress}
-            result: Any = workers.trainer(train_worker, settings, config.train, work, key).fit()
+            result: Any = workers.trainer(train_worker, settings, config.train, workers.WorkerRun(work, key)).fit()
     except TrainingFailedError as error:
         raise TrainingError(
             f"the worker died {config.train.max_failures + 1} times; run again to go on from its last checkpoint, or"
             f" see {work / key}: {error}"
         ) from error
-    losses: dict[str, float] | TxrecError = result.return_value
-    if isinstance(losses, TxrecError):
+    try:
+        losses: dict[str, float] = workers.return_value(result)
+    except TxrecError:
         object_storage.remove(work)  # the next run, with other settings or mended data, is to start anew
-        raise losses
+        raise
     with result.checkpoint.as_directory() as folder, replace_folder(config.checkpoints_dir / "text") as fresh:
         shutil.copytree(Path(folder) / _RESULT_FOLDER, fresh, dirs_exist_ok=True)
     object_storage.remove(work)
     return losses
 
 
-def train_worker(settings: dict[str, Any]) -> dict[str, float] | TxrecError:
-    """What the Ray Train worker does; importable, so that it is shipped by name.
+@workers.returning_errors
+def train_worker(settings: dict[str, Any]) -> dict[str, float]:
+    """Function of the Ray Train worker; importable, so that it is shipped by name.
 
     Returns:
-        The phases' losses; or the error that trying again would not mend.
+        Loss per phase.
     """
     torch.set_num_threads(os.cpu_count() or 1)  # nothing else runs during this stage
     config: Config = settings["config"]
-    try:
-        runs.fetch_training_inputs(config)
-        return _train_here(config, PreparedData.open(config.data_dir), settings["progress"])
-    except TxrecError as error:
-        return error
+    runs.fetch_training_inputs(config)
+    return _train_here(config, PreparedData.open(config.data_dir), settings["progress"])
 
 
 def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
@@ -161,8 +159,10 @@ def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[
 
 def _report(trainer: Pretrainer, finished: PreparedData | None) -> None:
     """Hands a checkpoint to Ray Train; the last one carries the result, encoder and vectors of the finished data."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder))
+
+    def save(folder: Path) -> None:
+        trainer.save(folder)
         if finished is not None:
-            pretrain.write(trainer.encoder, finished, Path(folder) / _RESULT_FOLDER)
-        ray.train.report({"phase": trainer.phase, "step": trainer.step}, checkpoint=Checkpoint.from_directory(folder))
+            pretrain.write(trainer.encoder, finished, folder / _RESULT_FOLDER)
+
+    workers.report({"phase": trainer.phase, "step": trainer.step}, save)

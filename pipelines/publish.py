@@ -1,4 +1,4 @@
-"""`txrec publish`: the candidate becomes a version, and production if the gate lets it; and `txrec models`."""
+"""`txrec publish`: registers the candidate as a version, and promotes it to production if the gate allows it."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from txrec.registry.registry import Registry
 
 @dataclass(frozen=True)
 class PublishSummary:
-    """The version that was made and what was decided about it."""
+    """The new version and the decision about it."""
 
     decision: Decision
     path: Path
@@ -35,7 +35,7 @@ class PublishSummary:
         return str(self.decision)
 
     def render(self) -> RenderableType:
-        """The whole of it, for a terminal."""
+        """Table for a terminal."""
         made = self.decision
         table = Table("promotion gate", "", box=None, pad_edge=False, header_style="dim")
         table.add_row("decision", str(made))
@@ -69,8 +69,12 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
     figures = _measured(config)
     candidate = Recommender.open(config.candidate_dir)
     unanswered = _unanswered(candidate, config.publish.smoke_queries)
+    data = PreparedData.open(config.data_dir)
     with registry.locked() as version:
-        decision = _decide(config, registry, candidate, version, figures, unanswered, force, progress)
+        evaluated = _evaluated(config, data, figures)
+        margin = config.publish.margin
+        decision = Decision(version=version, margin=margin, unanswered=unanswered, force=force, **evaluated)
+        decision = _against_production(config, data, registry, candidate, decision, progress)
         kept: dict[str, Any] = {
             name: figures[name] for name in ("test", "retrieval", "judged", "requests", "oracle") if name in figures
         }
@@ -80,7 +84,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
 
 
 def _measured(config: Config) -> dict[str, Any]:
-    """metrics.json, if it is about the candidate that is there now."""
+    """metrics.json of the present candidate."""
     file = config.reports_dir / "metrics.json"
     if not file.is_file():
         raise StageError(f"{file}: not there; run `txrec evaluate CONFIG` first")
@@ -102,34 +106,25 @@ def _unanswered(recommender: Recommender, queries: tuple[str, ...]) -> tuple[str
     return tuple(query for query, slate in zip(queries, slates, strict=True) if not slate.items)
 
 
-def _decide(
+def _against_production(
     config: Config,
+    data: PreparedData,
     registry: Registry,
     candidate: Recommender,
-    version: str,
-    figures: dict[str, Any],
-    unanswered: tuple[str, ...],
-    force: bool,
+    decision: Decision,
     progress: Progress,
 ) -> Decision:
-    data = PreparedData.open(config.data_dir)
-    made = Decision(
-        version=version,
-        margin=config.publish.margin,
-        unanswered=unanswered,
-        force=force,
-        **_evaluated(config, data, figures),
-    )
+    """The decision with the comparison of the candidate and the bundle in production, where there is one."""
     production = registry.production
     if production is None:
-        return made
+        return decision
     try:
         serving = Recommender.open(registry.folder(production))
     except BundleError as error:
-        return replace(made, production=production, production_problem=str(error))
+        return replace(decision, production=production, production_problem=str(error))
     ours, theirs = (deciding(config, data, bundle, progress) for bundle in (candidate, serving))
     return replace(
-        made,
+        decision,
         value=ours.mean,
         num_cases=len(ours.values),
         production=production,
@@ -139,7 +134,7 @@ def _decide(
 
 
 def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the evaluation says about the figure that `deciding` measures, as fields of a `Decision`."""
+    """The evaluation of the figure that `deciding` measures, as fields of a `Decision`."""
     found, metric, count = figures, config.publish.metric, figures["requests"]["num_cases"]
     if data.judged_only:
         found, metric = figures["judged"], f"ndcg@{judged.K}"

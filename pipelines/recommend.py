@@ -1,12 +1,12 @@
 """`txrec recommend`: slates for many users at once, into Parquet, by Ray Data actors that run the serving code.
 
     out/
-    ├── job.json             what is asked for: bundle, users, settings
-    ├── users.parquet        the users, a row group a part
-    └── part-00000.parquet   RECOMMENDATIONS, one row a user; a part is written whole or not at all
+    ├── job.json             description of the job: bundle, users, settings
+    ├── users.parquet        the users, one row group per part
+    └── part-00000.parquet   RECOMMENDATIONS, one row per user; a part is written whole or not at all
 
-Memory stays bounded: a part is read, answered and written by itself. A job that was killed is started again with the
-same command and does only the parts that are missing.
+Memory stays bounded: parts are read, answered and written one by one. A job that was killed is started again with the
+same command and computes only the parts that are missing.
 """
 
 import hashlib
@@ -33,26 +33,27 @@ from txrec.recommender.bundle import Bundle
 from txrec.recommender.recommender import Recommender, Request, Slate
 from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
+from txrec.storage import replace_file, write_text
 
 PART_USERS = 1_024
 BATCH = 32
-"""Users encoded together; those with histories of like length, so that little of a batch is padding."""
+"""Users encoded together; those with histories of similar length, so that little of a batch is padding."""
 
 RECOMMENDATIONS = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
-        # one entry an item, best first; all lists of a row have the same length
+        # one entry per item, best first; all lists of a row have the same length
         pa.field("item_id", pa.list_(pa.string())),
         pa.field("score", pa.list_(pa.float32())),
         pa.field("source", pa.list_(pa.string())),
-        pa.field("fallback", pa.string()),  # null, or why a simpler answer was given
+        pa.field("fallback", pa.string()),  # null, or the reason of a simpler answer
     ]
 )
 
 
 @dataclass(frozen=True)
 class RecommendSummary:
-    """What a batch job wrote."""
+    """Result of a batch job."""
 
     folder: Path
     bundle: str
@@ -76,44 +77,52 @@ class RecommendSummary:
         )
 
     def render(self) -> RenderableType:
-        """The whole of it, for a terminal."""
+        """Table for a terminal."""
         table = Table("batch recommendation", "", box=None, pad_edge=False, header_style="dim")
         table.add_row("bundle", self.bundle)
         table.add_row("users", f"{self.num_users:,}")
         table.add_row("of them without a history", f"{self.unknown_users:,} (in this run)")
         table.add_row("parts", f"{self.num_parts:,}, {self.reused_parts:,} from an earlier run")
-        table.add_row("users a second, start included", f"{self.users_per_s:,.0f}")
+        table.add_row("users per second, start included", f"{self.users_per_s:,.0f}")
         table.add_row("an actor once started", f"{self.actor_users_per_s:,.0f}, of {self.num_actors}")
         table.add_row("written to", str(self.folder))
         return table
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of the slates of a batch job."""
+
+    top_k: int = 25
+    """Items per user."""
+    bundle: str = ""
+    """Folder of a bundle or of a registry, or a registered version, instead of production."""
+    exclude_seen: bool = False
+    """Leave out the items of the user's history."""
 
 
 def run(
     config: Config,
     users: str,
     out: Path,
-    top_k: int = 25,
-    bundle: str = "",
-    exclude_seen: bool = False,
+    options: BatchOptions = BatchOptions(),
     progress: Progress = silent,
 ) -> RecommendSummary:
-    """Answers every user and writes one row a user.
+    """Computes a slate for every user and writes one row per user.
 
     Args:
-        config: names the registry whose production bundle is asked.
-        users: `all` (every user whose history came with the bundle) or a file: one raw user id a line, or `.parquet` or
-            `.csv` with a column `user_id`.
+        config: names the registry whose production bundle answers.
+        users: `all` (every user whose history came with the bundle) or a file: one raw user id per line, or `.parquet`
+            or `.csv` with a column `user_id`.
         out: folder to be written; may hold the parts of an interrupted run of the same job.
-        top_k: items a user.
-        bundle: a bundle's or a registry's folder or a registered version, in place of production.
-        exclude_seen: leave out the items of the user's history.
-        progress: told after every part.
+        options: of the slates.
+        progress: called after every part.
 
     Raises:
         ConfigError: `out` holds another job.
         DataError: the users cannot be read.
     """
-    folder = _bundle_folder(config, bundle)
+    folder = _bundle_folder(config, options.bundle)
     object_storage.fetch(out)
     version = Bundle.open(folder).manifest.version
     source = folder / "users.parquet" if users == "all" else Path(users)
@@ -121,13 +130,13 @@ def run(
         "bundle": version,
         "users": users,
         "users_sha256": _sha256(source),
-        "top_k": top_k,
-        "exclude_seen": exclude_seen,
+        "top_k": options.top_k,
+        "exclude_seen": options.exclude_seen,
     }
     num_users, num_parts = _begin(out, job, source)
     missing = [part for part in range(num_parts) if not _part(out, part).is_file()]
     started = time.monotonic()
-    settings = (object_storage.place_of(folder), object_storage.place_of(out), top_k, exclude_seen)
+    settings = (object_storage.place_of(folder), object_storage.place_of(out), options.top_k, options.exclude_seen)
     done = _answer(missing, settings, num_parts, progress)
     return RecommendSummary(
         folder=out,
@@ -144,12 +153,12 @@ def run(
 
 @dataclass(frozen=True)
 class Done:
-    """What was answered, added up over parts."""
+    """Counts over parts."""
 
     users: int = 0
     unknown: int = 0
     seconds: float = 0.0
-    """While actors were answering, each on its own clock."""
+    """Sum over the actors, without their start."""
     num_actors: int = 1
 
 
@@ -159,14 +168,14 @@ class Answerer:
     def __init__(self, bundle: str, out: str, top_k: int, exclude_seen: bool) -> None:
         import torch
 
-        torch.set_num_threads(1)  # one actor a core
+        torch.set_num_threads(1)  # one actor per core
         self._recommender = Recommender.open(bundle_cache.bring(object_storage.local_path(bundle)))
         self._out = object_storage.local_path(out)
         object_storage.fetch(self._out / "users.parquet")
         self._top_k, self._exclude_seen = top_k, exclude_seen
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Answers the parts named in `batch` and returns what each came to."""
+        """Answers the parts named in `batch` and returns the counts of each."""
         done = [self.write(int(part)) for part in batch["part"]]
         return {name: [getattr(each, name) for each in done] for name in ("users", "unknown", "seconds")}
 
@@ -177,22 +186,21 @@ class Answerer:
         users: list[str] = column.to_pylist()
         slates = self._slates(users)
         target = _part(self._out, part)
-        partial = target.with_suffix(".partial")
-        pq.write_table(_table(users, slates), partial)
-        partial.replace(target)
+        with replace_file(target) as fresh:
+            pq.write_table(_table(users, slates), fresh)
         object_storage.share(target)
         return Done(len(users), sum(slate.fallback is not None for slate in slates), time.monotonic() - started)
 
     def _slates(self, users: list[str]) -> list[Slate]:
-        """In the order of the users, though answered by length of history."""
+        """Slates in the order of the users, computed in the order of the lengths of their histories."""
         by_length = sorted(range(len(users)), key=lambda row: self._recommender.history_length(users[row]))
-        found: dict[int, Slate] = {}
+        slates: dict[int, Slate] = {}
         for start in range(0, len(users), BATCH):
             rows = by_length[start : start + BATCH]
-            found.update(
+            slates.update(
                 zip(rows, self._recommender.recommend([self._request(users[row]) for row in rows]), strict=True)
             )
-        return [found[row] for row in range(len(users))]
+        return [slates[row] for row in range(len(users))]
 
     def _request(self, user: str) -> Request:
         return Request(user_id=user, top_k=self._top_k, exclude_seen=self._exclude_seen)
@@ -248,13 +256,12 @@ def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
         raise ConfigError(f"{out}: holds the parts of another job, see {described}; give another --out or remove it")
     out.mkdir(parents=True, exist_ok=True)
     if not described.is_file():
-        partial = out / "users.partial"
-        with pq.ParquetWriter(partial, pa.schema([RECOMMENDATIONS.field("user_id")])) as writer:
+        schema = pa.schema([RECOMMENDATIONS.field("user_id")])
+        with replace_file(out / "users.parquet") as fresh, pq.ParquetWriter(fresh, schema) as writer:
             for table in _in_parts(_user_ids(source)):
                 writer.write_table(table, row_group_size=PART_USERS)
-        partial.replace(out / "users.parquet")
         object_storage.share(out / "users.parquet")
-        described.write_text(json.dumps(job, indent=2), encoding="utf-8")
+        write_text(described, json.dumps(job, indent=2))
         object_storage.share(described)
     meta = pq.read_metadata(out / "users.parquet")
     return meta.num_rows, meta.num_row_groups
@@ -278,7 +285,7 @@ def _user_ids(source: Path) -> Iterator[pa.Array]:
             yield batch.column(0)
     except (pa.ArrowException, KeyError, OSError) as error:
         raise DataError(
-            f"{source}: cannot be read as users: {error}; expected one user id a line, or .parquet or .csv with a"
+            f"{source}: cannot be read as users: {error}; expected one user id per line, or .parquet or .csv with a"
             " column user_id"
         ) from None
 

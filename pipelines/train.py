@@ -8,7 +8,6 @@ MLflow if `train.mlflow_uri` names one.
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint
 from rich.table import Table
 
 from pipelines import progress as progress_channel
@@ -25,7 +23,7 @@ from pipelines.records import Records
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
-from txrec.errors import StageError, TxrecError
+from txrec.errors import StageError, TrainingError
 from txrec.index.registry import source_names
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
@@ -121,11 +119,11 @@ def train_history(
     }
     with progress_channel.channel(progress) as remote_progress:
         settings |= {"progress": remote_progress}
-        run = workers.trainer(train_worker, settings, config.train, work, key, config.train.num_workers)
-        result: Any = run.fit()
-    if isinstance(result.return_value, TxrecError):
-        raise result.return_value
-    assert result.checkpoint is not None
+        run = workers.WorkerRun(work, key, config.train.num_workers)
+        result: Any = workers.trainer(train_worker, settings, config.train, run).fit()
+    workers.return_value(result)
+    if result.checkpoint is None:
+        raise TrainingError(f"{work / key}: the workers ended without a checkpoint; run `txrec train CONFIG` again")
     model = RetrievalModel.for_data(config.model, data, text_vectors(text_dir)[0])
     with result.checkpoint.as_directory() as folder:
         best, state = checkpoint.read(Path(folder))
@@ -141,23 +139,12 @@ def _save(folder: Path, model: RetrievalModel, history: list[dict[str, Any]]) ->
         (fresh / "training.json").write_text(json.dumps(history, indent=2), encoding="utf-8")
 
 
-def train_worker(settings: dict[str, Any]) -> TxrecError | None:
-    """What every Ray Train worker does; importable, so that it is shipped by name.
-
-    Returns:
-        The error that trying again would not mend, if there was one.
-    """
+@workers.returning_errors
+def train_worker(settings: dict[str, Any]) -> None:
+    """Function of every Ray Train worker; importable, so that it is shipped by name."""
     config: Config = settings["config"]
     torch.set_num_threads(max((os.cpu_count() or 1) // config.train.num_workers, 1))  # nothing else runs meanwhile
     torch.set_flush_denormal(True)
-    try:
-        _train_here(config, settings)
-    except TxrecError as error:
-        return error
-    return None
-
-
-def _train_here(config: Config, settings: dict[str, Any]) -> None:
     runs.fetch_training_inputs(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     trainer = trainer_for(config, PreparedData.open(config.data_dir), text_folder(config), device)
@@ -179,11 +166,7 @@ def _on_epoch(trainer: Trainer, report: EpochReport, records: Records) -> None:
 
 
 def _report(trainer: Trainer, figures: dict[str, float]) -> None:
-    """Tells Ray Train; all workers make the checkpoint, the first hands it in."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder))
-        first = trainer.world.rank == 0
-        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder) if first else None)
+    workers.report(figures, trainer.save, trainer.world.rank)
     trainer.last_checkpoint = (
         f"epoch {trainer.state.epoch} in {ray.train.get_context().get_storage().experiment_fs_path}"
     )

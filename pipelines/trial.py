@@ -1,6 +1,5 @@
 """One trial of a hyperparameter search: a small function that trains in workers of its own, as `txrec train` does."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import ray.train
 import ray.train.torch
 import torch
 from ray import tune
-from ray.train import Checkpoint
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipelines import runs, workers
@@ -17,7 +15,6 @@ from txrec import object_storage
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
-from txrec.errors import TxrecError
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.text import pretrain
@@ -25,7 +22,7 @@ from txrec.train.text import pretrain
 TRIALS_FOLDER = "ray-tune/trials"
 """Below the checkpoints: files of trials under way."""
 SCORE = "score"
-"""Of a trial's report: the best validation figure so far."""
+"""Key of a trial's report: the best validation figure so far."""
 
 
 def run_trial(params: dict[str, Any], config: Config, pretrains: bool, threads: int) -> None:
@@ -35,35 +32,21 @@ def run_trial(params: dict[str, Any], config: Config, pretrains: bool, threads: 
     folder = trial.checkpoints_dir / TRIALS_FOLDER / number
     settings = {"config": trial, "trial": number, "pretrains": pretrains, "threads": threads}
     callbacks = [TuneReportCallback()]  # type: ignore[no-untyped-call]
-    result: Any = workers.trainer(
-        trial_worker, settings, trial.train, folder, "history", trial.train.num_workers, callbacks
-    ).fit()
-    if isinstance(result.return_value, TxrecError):
-        raise result.return_value
+    run = workers.WorkerRun(folder, "history", trial.train.num_workers, callbacks)
+    workers.return_value(workers.trainer(trial_worker, settings, trial.train, run).fit())
     object_storage.remove(folder)
 
 
-def trial_worker(settings: dict[str, Any]) -> TxrecError | None:
-    """What every Ray Train worker of a trial does.
-
-    Returns:
-        The error that trying again would not mend, if there was one.
-    """
+@workers.returning_errors
+def trial_worker(settings: dict[str, Any]) -> None:
+    """Function of every Ray Train worker of a trial; importable, so that it is shipped by name."""
     config: Config = settings["config"]
     torch.set_num_threads(settings["threads"])
-    try:
-        folder = config.checkpoints_dir / TRIALS_FOLDER / settings["trial"]
-        _train(config, folder, settings["pretrains"])
-    except TxrecError as error:
-        return error
-    return None
-
-
-def _train(config: Config, folder: Path, pretrains: bool) -> None:
     torch.set_flush_denormal(True)
     runs.fetch_training_inputs(config)
     data = PreparedData.open(config.data_dir)
-    text = _own_text(config, data, folder / "text") if pretrains else text_folder(config)
+    folder = config.checkpoints_dir / TRIALS_FOLDER / settings["trial"]
+    text = _own_text(config, data, folder / "text") if settings["pretrains"] else text_folder(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     trainer = trainer_for(config, data, text, device)
     workers.resume(trainer.restore)
@@ -79,11 +62,6 @@ def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
 
 
 def _report(trainer: Trainer, report: EpochReport) -> None:
-    """Tells Ray Train, and through it Ray Tune, the best validation figure so far."""
+    """Reports the best validation figure so far to Ray Train, and through it to Ray Tune."""
     figures = {SCORE: trainer.state.best, "epoch": report.epoch, "loss": report.loss, "ended": trainer.finished}
-    if trainer.world.rank != 0:
-        ray.train.report(figures)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder))
-        ray.train.report(figures, checkpoint=Checkpoint.from_directory(folder))
+    workers.report(figures, trainer.save, trainer.world.rank)

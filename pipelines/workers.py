@@ -1,51 +1,62 @@
-"""Ray Train workers: how every stage that trains starts them, and where one that was started again goes on."""
+"""Ray Train workers of all training stages: start, resumption, reports with checkpoints, errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from txrec import object_storage, objects
 from txrec.config import TrainConfig
+from txrec.errors import TxrecError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerRun:
+    """A run of Ray Train workers."""
+
+    folder: Path
+    """Ray Train's own files."""
+    name: str
+    """Of the run; one that was interrupted is continued under its name."""
+    num_workers: int = 1
+    """Workers that train together."""
+    callbacks: Sequence[UserCallback] = ()
+    """Called with every report."""
 
 
 def trainer(
-    work: Callable[[dict[str, Any]], Any],
-    settings: dict[str, Any],
-    cfg: TrainConfig,
-    folder: Path,
-    name: str,
-    num_workers: int = 1,
-    callbacks: Sequence[UserCallback] = (),
+    work: Callable[[dict[str, Any]], Any], settings: dict[str, Any], cfg: TrainConfig, run: WorkerRun
 ) -> TorchTrainer:
-    """A run that has not started, or that of this name that was interrupted.
+    """Ray Train's trainer of a run, not started.
 
     Args:
-        work: what every worker does; importable, so that it is shipped by name. What it returns reaches the result.
+        work: function of every worker; importable, so that it is shipped by name. Its value reaches the result.
         settings: its argument.
-        cfg: what a worker is given, and how often one that was killed is started again.
-        folder: for Ray Train's own files.
-        name: of the run.
-        num_workers: how many train together.
-        callbacks: told about reports.
+        cfg: resources of a worker, and how often one that was killed is started again.
+        run: folder, name and size of the run.
     """
-    filesystem, place = storage(folder)
+    filesystem, place = storage(run.folder)
     resources = {"CPU": cfg.cpus_per_worker} | ({"GPU": 1} if cfg.use_gpu else {})
     return TorchTrainer(
         work,
         train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=cfg.use_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=run.num_workers, use_gpu=cfg.use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            name=name,
+            name=run.name,
             storage_path=place,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=cfg.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            callbacks=list(callbacks),  # type: ignore[arg-type]  # typed for the Ray Train before this one
+            callbacks=list(run.callbacks),  # type: ignore[arg-type]  # typed for the Ray Train before this one
         ),
     )
 
@@ -62,3 +73,40 @@ def resume(restore: Callable[[Path], None]) -> None:
     if last is not None:
         with last.as_directory() as folder:
             restore(Path(folder))
+
+
+def report(figures: Mapping[str, Any], save: Callable[[Path], None], rank: int = 0) -> None:
+    """In a worker: reports figures to Ray Train with a checkpoint; all workers make it, the first one hands it in.
+
+    Args:
+        figures: of the report.
+        save: writes the checkpoint into a folder.
+        rank: of the worker.
+    """
+    with TemporaryDirectory() as folder:
+        save(Path(folder))
+        ray.train.report(dict(figures), checkpoint=Checkpoint.from_directory(folder) if rank == 0 else None)
+
+
+def returning_errors(work: Callable[[dict[str, Any]], T]) -> Callable[[dict[str, Any]], T | TxrecError]:
+    """Decorator of a worker's function: an error that starting again would not mend is returned, not raised."""
+
+    @wraps(work)
+    def returning(settings: dict[str, Any]) -> T | TxrecError:
+        try:
+            return work(settings)
+        except TxrecError as error:
+            return error
+
+    return returning
+
+
+def return_value(result: Any) -> Any:
+    """Value that the first worker of a finished run returned.
+
+    Raises:
+        TxrecError: the worker returned it.
+    """
+    if isinstance(result.return_value, TxrecError):
+        raise result.return_value
+    return result.return_value

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from txrec import objects
-from txrec.errors import StorageError
+from txrec.errors import InvariantError, StorageError
 from txrec.storage import write_text
 
 MARKERS = ("meta.json", "manifest.json", "metrics.json", "job.json", "vectors.safetensors", "training.json")
@@ -205,13 +205,16 @@ def _remember(file: Path, version: str) -> None:
 
 
 def _download(file: Path, entry: objects.Entry) -> None:
-    uri = uri_of(file)
-    assert uri is not None
-    objects.download(uri, file)
+    objects.download(_required_uri(file), file)
     _remember(file, entry.version)
 
 
 def _upload(file: Path) -> None:
+    _remember(file, objects.upload(file, _required_uri(file)))
+
+
+def _required_uri(file: Path) -> str:
     uri = uri_of(file)
-    assert uri is not None
-    _remember(file, objects.upload(file, uri))
+    if uri is None:
+        raise InvariantError(f"{file} is no working copy of a file in object storage")
+    return uri

@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders: written beside their place and renamed into it, so that no reader sees a part."""
+"""Atomic writes of files and folders: written next to the target and renamed, so that no reader sees a part."""
 
 import shutil
 import uuid
@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"
+"""Suffix of files that are being written."""
+
 
 @contextmanager
 def replace_file(target: Path) -> Iterator[Path]:
     """Path to write a file's new content to; takes the place of `target` at the end, and is removed on an error.
 
-    The suffix stays, for writers that choose a format by it. Folders above are created.
+    The path ends in `PARTIAL`, so that readers of `*.parquet` pass over it. Folders above are created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    fresh = target.with_name(f".{uuid.uuid4().hex}.{target.name}{PARTIAL}")
     try:
         yield fresh
         fresh.replace(target)

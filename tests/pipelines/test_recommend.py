@@ -48,7 +48,7 @@ def test_every_user_gets_the_slate_that_he_would_get_online(
     config: Config, tmp_path: Path, tiny_bundle: Path, ray_cluster: None
 ) -> None:
     out = tmp_path / "out"
-    summary = recommend.run(config, "all", out, top_k=7, bundle=str(tiny_bundle))
+    summary = recommend.run(config, "all", out, recommend.BatchOptions(top_k=7, bundle=str(tiny_bundle)))
     found = {str(row["user_id"]): row for row in rows(out)}
     online = Recommender.open(tiny_bundle)
     assert summary.num_users == len(found) == len(online.known_users())
@@ -65,12 +65,12 @@ def test_an_interrupted_job_does_only_what_is_missing(
     config: Config, tmp_path: Path, tiny_bundle: Path, in_process: list[int]
 ) -> None:
     out = tmp_path / "out"
-    recommend.run(config, "all", out, bundle=str(tiny_bundle))
+    recommend.run(config, "all", out, recommend.BatchOptions(bundle=str(tiny_bundle)))
     before = rows(out)
     (out / "part-00001.parquet").unlink()
     (out / "part-00001.partial").write_bytes(b"half")
     in_process.clear()
-    summary = recommend.run(config, "all", out, bundle=str(tiny_bundle))
+    summary = recommend.run(config, "all", out, recommend.BatchOptions(bundle=str(tiny_bundle)))
     assert in_process == [1]
     assert summary.reused_parts == 2
     assert rows(out) == before
@@ -79,9 +79,9 @@ def test_an_interrupted_job_does_only_what_is_missing(
 def test_another_job_never_mixes_with_what_is_there(
     config: Config, tmp_path: Path, tiny_bundle: Path, in_process: list[int]
 ) -> None:
-    recommend.run(config, "all", tmp_path / "out", bundle=str(tiny_bundle))
+    recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(bundle=str(tiny_bundle)))
     with pytest.raises(ConfigError, match="holds the parts of another job"):
-        recommend.run(config, "all", tmp_path / "out", top_k=3, bundle=str(tiny_bundle))
+        recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(top_k=3, bundle=str(tiny_bundle)))
     assert json.loads((tmp_path / "out" / "job.json").read_text())["top_k"] == 25
 
 
@@ -97,7 +97,9 @@ def test_users_come_from_lines_csv_or_parquet(
         file.write_text('age,user_id\n1,user-003\n2,"nobody, ""quoted"""\n3,user-001\n')
     else:
         pq.write_table(pa.table({"user_id": users, "age": [1, 2, 3]}), file)
-    summary = recommend.run(config, str(file), tmp_path / "out", top_k=4, bundle=str(tiny_bundle))
+    summary = recommend.run(
+        config, str(file), tmp_path / "out", recommend.BatchOptions(top_k=4, bundle=str(tiny_bundle))
+    )
     found = rows(tmp_path / "out")
     assert [row["user_id"] for row in found] == users
     assert [row["fallback"] for row in found] == [None, "unknown_user", None]
@@ -109,7 +111,12 @@ def test_seen_items_are_left_out_on_demand(
     config: Config, tmp_path: Path, tiny_bundle: Path, in_process: list[int]
 ) -> None:
     (tmp_path / "users.txt").write_text("user-000\n")
-    recommend.run(config, str(tmp_path / "users.txt"), tmp_path / "out", bundle=str(tiny_bundle), exclude_seen=True)
+    recommend.run(
+        config,
+        str(tmp_path / "users.txt"),
+        tmp_path / "out",
+        recommend.BatchOptions(bundle=str(tiny_bundle), exclude_seen=True),
+    )
     history = {event.item_id for event in Recommender.open(tiny_bundle).history("user-000")}
     assert not history & set(rows(tmp_path / "out")[0]["item_id"])  # type: ignore[call-overload]
 
@@ -121,16 +128,22 @@ def test_the_production_bundle_of_a_registry_answers(
     with registry.locked() as version:
         registry.add(tiny_bundle, {}, Decision(version, "ndcg@10", 0.2, 0.01, 100))
     (tmp_path / "users.txt").write_text("user-001\n")
-    summary = recommend.run(config, str(tmp_path / "users.txt"), tmp_path / "out", bundle=str(registry.path))
+    summary = recommend.run(
+        config, str(tmp_path / "users.txt"), tmp_path / "out", recommend.BatchOptions(bundle=str(registry.path))
+    )
     assert summary.bundle == "v1"
 
 
 def test_a_missing_file_of_users_is_named(config: Config, tmp_path: Path, tiny_bundle: Path) -> None:
     with pytest.raises(DataError, match=r"nobody.txt: no such file; expected `all`, or a file of user ids"):
-        recommend.run(config, str(tmp_path / "nobody.txt"), tmp_path / "out", bundle=str(tiny_bundle))
+        recommend.run(
+            config, str(tmp_path / "nobody.txt"), tmp_path / "out", recommend.BatchOptions(bundle=str(tiny_bundle))
+        )
 
 
 def test_a_table_without_user_id_is_named(config: Config, tmp_path: Path, tiny_bundle: Path) -> None:
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "users.parquet")
     with pytest.raises(DataError, match="column user_id"):
-        recommend.run(config, str(tmp_path / "users.parquet"), tmp_path / "out", bundle=str(tiny_bundle))
+        recommend.run(
+            config, str(tmp_path / "users.parquet"), tmp_path / "out", recommend.BatchOptions(bundle=str(tiny_bundle))
+        )

@@ -13,6 +13,7 @@ def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: P
     with replace_file(file) as fresh:
         fresh.write_text("second")
         assert file.read_text() == "first"
+        assert list(file.parent.glob("*.json")) == [file]
     assert file.read_text() == "second"
     assert [path.name for path in file.parent.iterdir()] == ["report.json"]
 

@@ -21,6 +21,7 @@ from txrec.data.histories import parts_of
 from txrec.data.job import Job
 from txrec.data.reading import ChunkFigures
 from txrec.data.sources import Plan
+from txrec.storage import replace_file
 
 _ROW_MASK = (1 << ORIGIN_SHIFT) - 1
 
@@ -110,8 +111,6 @@ def _name(origin: int) -> str:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    """Beside its place first, so that a reader of the folder never sees half a file."""
-    partial = path.with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+    with replace_file(path) as fresh:
+        pq.write_table(table, fresh, compression="zstd")
     object_storage.share(path)

@@ -288,8 +288,13 @@ def descending(ids: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[n
     return np.argsort((falling.astype(np.int64) << 32) | ids)
 
 
+def distinct_masks(allowed: Sequence[Mask]) -> list[Mask]:
+    """The different masks of a batch; masks that requests share are one object."""
+    return list({id(mask): mask for mask in allowed}.values())
+
+
 def bound(scores: NDArray[Any], k: int) -> float:
-    """What the k highest of more than k scores reach, and few others.
+    """Threshold that the k highest of more than k scores reach, and few others.
 
     Of many scores it is the k-th highest of the maxima of 3 k groups, found 20 times as fast as the k-th highest itself
     and reached by a fifth more.

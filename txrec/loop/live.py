@@ -7,6 +7,7 @@ result is exactly that of attributing everything at once.
 
 import polars as pl
 
+from txrec.errors import InvariantError
 from txrec.loop.attribution import Windows, credit, events_of, slates_of
 from txrec.loop.figures import (
     FIGURES,
@@ -94,8 +95,8 @@ class LiveAttribution:
 
     def _replace(self, keys: pl.Series) -> set[str]:
         """Makes the outcomes of some users again from their rows."""
-        assert self._slates is not None
-        assert self._events is not None
+        if self._slates is None or self._events is None:
+            raise InvariantError("outcomes are made from slates and events, which are not there yet")
         theirs = self._slates.filter(pl.col("key").is_in(keys.implode()))
         mine = self._events.filter(
             ("u:" + pl.col("user_id")).is_in(keys.implode())

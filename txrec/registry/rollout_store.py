@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from txrec import object_storage, objects
 from txrec.errors import ConflictError
-from txrec.storage import write_text
+from txrec.storage import replace_file, write_text
 
 FILE = "serving.json"
 REPORTS = ".reports"
@@ -92,12 +92,9 @@ class FolderStore:
 
     def report(self, serial: int, replica: str, content: dict[str, Any]) -> None:
         """Implements `RolloutStore`."""
-        folder = self._reports / str(serial)
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / f".{replica}"
-        fresh.write_text(json.dumps(content), encoding="utf-8")
-        os.utime(fresh, (self._clock(),) * 2)
-        fresh.replace(folder / f"{replica}.json")
+        with replace_file(self._reports / str(serial) / f"{replica}.json") as fresh:
+            fresh.write_text(json.dumps(content), encoding="utf-8")
+            os.utime(fresh, (self._clock(),) * 2)
 
     def heartbeat(self, serial: int, replica: str) -> None:
         """Implements `RolloutStore`."""

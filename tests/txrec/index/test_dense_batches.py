@@ -1,4 +1,4 @@
-"""Which way a batch is answered: by cells where vectors have clusters, by a scan where they have none."""
+"""The dense source answers batches by cells where vectors have clusters, and by a scan where they have none."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from txrec.index.dense import Dense
+from txrec.index.quantized_scan import QuantizedScan
 from txrec.index.source import Mask
 
 
@@ -34,13 +35,13 @@ def right(items: np.ndarray, states: np.ndarray, k: int, mask: np.ndarray | None
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that were scanned."""
     sizes: list[int] = []
-    scan = Dense._scan
+    scan = QuantizedScan.search
 
-    def counted(self: Dense, states: np.ndarray, k: int, allowed: Sequence[Mask]) -> list[Any]:
+    def counted(self: QuantizedScan, states: np.ndarray, k: int, allowed: Sequence[Mask]) -> list[Any]:
         sizes.append(len(states))
         return scan(self, states, k, allowed)
 
-    monkeypatch.setattr(Dense, "_scan", counted)
+    monkeypatch.setattr(QuantizedScan, "search", counted)
     return sizes
 
 
@@ -116,6 +117,18 @@ def test_a_scan_finds_what_is_nearest_among_vectors_that_hardly_differ(dim: int)
     exact = states @ items.T
     worst = np.sort(exact[:, 1:], axis=1)[:, -100]
     assert (found.scores[:, -1] >= worst - 1e-5).mean() > 0.99
+
+
+@pytest.mark.parametrize("dim", [2, 16, 64, 256])
+@pytest.mark.parametrize("spread", [0.1, 10.0], ids=["clusters", "none"])
+def test_integer_products_differ_from_exact_ones_by_the_margin_at_most(dim: int, spread: float) -> None:
+    items = vectors(spread, dim)[:4_000]
+    states = items[5:69]
+    coarse, margin = QuantizedScan(items).coarse(states)
+    unit = float(np.abs(states).max() / 127 * np.abs(items).max() / 63)
+    error = np.abs(coarse - states @ items.T / unit)
+    assert (error > margin).mean() < 1e-4
+    assert (error > margin / 8).mean() > 0.1, "the margin is far wider than the error"
 
 
 PLAIN = """

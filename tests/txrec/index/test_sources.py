@@ -10,7 +10,7 @@ from tests.tiny import KINDS, NUM_PER_KIND
 from tests.updates import update
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
-from txrec.index import dense
+from txrec.index import ivf_scan
 from txrec.index.covisitation import Covisitation
 from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
@@ -186,7 +186,7 @@ def test_dense_search_fills_top_k_under_a_mask_that_leaves_one_item_in_a_thousan
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 1.0])
 def test_cells_find_what_a_scan_finds_whatever_a_filter_leaves(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "FILTERED_LIMIT", 500)
+    monkeypatch.setattr(ivf_scan, "FILTERED_LIMIT", 500)
     vectors = unit_vectors(20_000, 8)
     source, scan = Dense.fit(vectors, 10), Dense.fit(vectors)
     mask = np.append(False, np.random.default_rng(2).random(20_000) < share)
@@ -204,7 +204,7 @@ def test_cells_find_what_a_scan_finds_whatever_a_filter_leaves(share: float, mon
 def test_a_filter_that_leaves_items_far_from_the_state_is_answered_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dense, "FILTERED_LIMIT", 10)
+    monkeypatch.setattr(ivf_scan, "FILTERED_LIMIT", 10)
     vectors = unit_vectors(5_000, 8)
     far = np.argsort(vectors[1:] @ vectors[1])[:50] + 1
     mask = np.zeros(5_001, np.bool_)

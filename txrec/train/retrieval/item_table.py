@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from txrec.config import TrainConfig
-from txrec.errors import TrainingError
+from txrec.errors import InvariantError, TrainingError
 from txrec.model.sharded_table import ShardedTable
 from txrec.torch_compat import sparse_rows
 from txrec.train.distributed import DistributedContext
@@ -55,7 +55,8 @@ class ItemTable:
     def __init__(self, objective: NextItem, cfg: TrainConfig, world: DistributedContext) -> None:
         """Makes the table's gradients sparse and, if asked for, spreads its rows over the processes."""
         encoder = objective.model.encoder
-        assert isinstance(encoder.ids, nn.Embedding)
+        if not isinstance(encoder.ids, nn.Embedding):
+            raise InvariantError(f"the item ids are a {type(encoder.ids).__name__}, expected an embedding")
         encoder.ids.sparse, encoder.ids.padding_idx = True, None  # the encoder multiplies padding by zero anyway
         self.shard = ShardedTable(encoder.ids, world.rank, world.size) if cfg.shard_items else None
         encoder.ids = self.shard or encoder.ids
@@ -86,7 +87,8 @@ class ItemTable:
 
     def take_gradient(self) -> Tensor:
         """Averages the gradient over the processes as DDP does; returns its (rows, D) values, which may be scaled."""
-        assert self.weight.grad is not None
+        if self.weight.grad is None:
+            raise InvariantError("the item table has no gradient; take_gradient comes after the backward pass")
         on_gpu = self.weight.is_cuda and self.shard is None  # row 0 of a shard need not be padding
         gradient = fixed_size_coalesced(self.weight.grad) if on_gpu else self.weight.grad.coalesce()
         if self.shard is None and self.world.size > 1:

@@ -21,7 +21,7 @@ from txrec import schema
 from txrec.arrays import ragged_gather
 from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData, Sequences
-from txrec.errors import TrainingError
+from txrec.errors import InvariantError, TrainingError
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.model.history_features import History
 from txrec.schema import Split
@@ -106,10 +106,11 @@ class StreamedExamples:
         for number, load in enumerate(self.loads(seed, epoch)):
             seen += sum(piece.num_events for piece in load)
             examples = self._examples(read(load))
-            batches = [] if examples is None else examples.batches(seed, epoch, world_size, number)
+            if examples is None:
+                continue
+            batches = examples.batches(seed, epoch, world_size, number)
             of = round((place + len(batches)) * num_events / seen)
             for starts, ends in batches:
-                assert examples is not None
                 yield Step(examples.batch(starts, ends, rank, world_size), place, of, False)
                 place += 1
 
@@ -168,7 +169,8 @@ def sampled_cases(
         kept, keys = (found, drawn) if kept is None else (_joined(kept, found), np.append(keys, drawn))
         few = np.sort(np.argsort(keys, kind="stable")[:num])
         kept, keys = _compact(kept.select(few)), keys[few]
-    assert kept is not None
+    if kept is None:
+        raise InvariantError(f"{data.path}: no shard of sequences")
     return kept
 
 
