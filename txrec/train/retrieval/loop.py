@@ -29,6 +29,7 @@ from txrec.train.retrieval.cuda_graphs import StepGraphs
 from txrec.train.retrieval.examples import Step
 from txrec.train.retrieval.item_table import WEIGHT, ItemTable
 from txrec.train.retrieval.objective import NextItem
+from txrec.train.seeds import step_seed
 
 ACCELERATOR_READ_STEPS = 32
 """Steps between two readings of loss and gradient norm on an accelerator; a CPU is read at every step."""
@@ -189,8 +190,7 @@ class Trainer:
         Returns:
             (3,) sum of the losses, number of targets, number of tokens.
         """
-        # the hash of a tuple of integers is the same in every process and run
-        torch.manual_seed(hash((self.seed, self.state.step, self.world.rank)))
+        torch.manual_seed(step_seed(self.seed, self.state.step, self.world.rank))
         self._now.fill_(self.state.step)
         self._schedule((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
         batch = batch.to(self.device)

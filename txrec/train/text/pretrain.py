@@ -34,6 +34,7 @@ from txrec.storage import replace_folder
 from txrec.text import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 from txrec.train import checkpoint
 from txrec.train.optimizer import adamw, lr_at, set_lr
+from txrec.train.seeds import step_seed
 from txrec.train.text.corpus import Corpus
 
 _REPORT_EVERY = 10
@@ -286,7 +287,7 @@ class Pretrainer:
             self.phase, self.step = self.phase + 1, 0
 
     def _update(self, phase: Phase) -> float:
-        torch.manual_seed(self.seed * 1_000_003 + self.phase * 500_009 + self.step)
+        torch.manual_seed(step_seed(self.seed, self.phase, self.step))
         loss = phase.loss(self.step)
         value = float(loss.detach())
         if not np.isfinite(value):
