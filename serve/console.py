@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
@@ -48,19 +48,32 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class View:
-    """Part of everything that matches that the console shows.
+    """Settings of the answer that the console shows.
 
     Attributes:
+        diversity: of the slate, 0 to 1.
+        unseen: whether the user's history is left out.
         whole: whether it shows a search page, with total and facets, instead of a slate.
         sort: order of the page.
         page: its number, from 1.
         where: filter expression, empty = none.
     """
 
+    diversity: float = 0.0
+    unseen: bool = False
     whole: bool = False
     sort: str = "relevance"
     page: int = 1
     where: str = ""
+
+
+class Panels(NamedTuple):
+    """Parts of the console's answer, as HTML."""
+
+    status: str
+    history: str
+    candidates: str
+    slate: str
 
 
 SLATE = View()
@@ -86,12 +99,10 @@ def mount(app: FastAPI) -> FastAPI:
 def blocks(client: AsyncClient) -> gr.Blocks:
     """The page."""
 
-    async def show(
-        query: str, user: str, top_k: float, diversity: float, unseen: bool, *of_page: Any
-    ) -> tuple[str, str, str, str]:
+    async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool, *of_page: Any) -> Panels:
         whole, sort, page, where = of_page
-        view = View(bool(whole), str(sort), max(1, int(page or 1)), str(where).strip())
-        return await answer(client, query, user, int(top_k), diversity, unseen, view)
+        view = View(diversity, unseen, bool(whole), str(sort), max(1, int(page or 1)), str(where).strip())
+        return await answer(client, query, user, int(top_k), view)
 
     async def complete(query: str, user: str) -> str:
         return await suggestions(client, query, user)
@@ -168,16 +179,14 @@ async def answer(
     query: str,
     user: str,
     top_k: int,
-    diversity: float,
-    unseen: bool,
     view: View = SLATE,
-) -> tuple[str, str, str, str]:
-    """Asks the API and renders status, history, candidates and slate as HTML."""
+) -> Panels:
+    """Sends a request to the API and renders status, history, candidates and slate."""
     query, user = query.strip(), user.strip()
     body: Json = {
         "top_k": top_k,
-        "diversity": diversity,
-        "exclude_seen": unseen,
+        "diversity": view.diversity,
+        "exclude_seen": view.unseen,
         "explain": True,
         "candidates": MAX_CANDIDATES,
     }
@@ -191,13 +200,13 @@ async def answer(
         slate = await (client.search(query, **body) if query else client.recommend(**body))
         events = await _history(client, user)
     except ApiError as error:
-        return (
+        return Panels(
             _alert(str(error)),
             _panel("History", "", ""),
             _panel("Before ranking", "", ""),
             _panel("After ranking", "", ""),
         )
-    return (
+    return Panels(
         _status(slate),
         _panel("History", f"{len(events)} events" if events else "", _events(events, user)),
         _panel("Before ranking", f"{len(slate['candidates'])} candidates", _candidates(slate, top_k)),

@@ -19,7 +19,7 @@ from txrec.recommender.recommender import Recommender
 def rendered(query: str, user: str = "", top_k: int = 3) -> tuple[str, str, str, str]:
     app = create_app(LocalService(*open_fake()))
     client = AsyncClient("http://console", transport=httpx.ASGITransport(app))
-    return asyncio.run(console.answer(client, query, user, top_k, 0.0, unseen=False))
+    return asyncio.run(console.answer(client, query, user, top_k))
 
 
 def test_candidates_say_where_ranking_put_them_and_the_slate_where_they_came_from() -> None:
@@ -55,7 +55,7 @@ def test_a_search_page_shows_its_total_its_facets_and_marked_titles(tiny_bundle:
     app = create_app(LocalService(Recommender.open(tiny_bundle), Model("v1")))
     client = AsyncClient("http://console", transport=httpx.ASGITransport(app))
     view = console.View(whole=True, sort="-price", page=2, where="brand = acme")
-    after = asyncio.run(console.answer(client, "lamps", "", 2, 0.0, False, view))[3]
+    after = asyncio.run(console.answer(client, "lamps", "", 2, view)).slate
     assert "3 to 4 of 5" in after
     assert "<mark>lamp</mark>" in after
     assert "<b>colour</b>" in after
