@@ -114,14 +114,14 @@ def blocks(client: AsyncClient) -> gr.Blocks:
     with gr.Blocks(title="txrec console", analytics_enabled=False, fill_width=True) as page:
         header = gr.HTML(_header("", ""), padding=False)
         with gr.Row(equal_height=True, elem_id="ask"):
-            query = gr.Textbox(label="Query", placeholder="what a customer types; empty = recommendations", scale=4)
-            user = gr.Textbox(label="User", placeholder="user id; empty = nobody", scale=2)
+            query = gr.Textbox(label="Query", placeholder="search text; empty = recommendations", scale=4)
+            user = gr.Textbox(label="User", placeholder="user id; empty = anonymous", scale=2)
             button = gr.Button("Show", variant="primary", scale=1, min_width=120, elem_id="show")
         hints = gr.HTML(elem_id="hints", padding=False)
         with gr.Accordion("More", open=False), gr.Row():
             top_k = gr.Slider(1, 50, 12, step=1, label="Slate")
             diversity = gr.Slider(0, 1, 0, step=0.05, label="Diversity")
-            unseen = gr.Checkbox(label="Leave out what the user has seen")
+            unseen = gr.Checkbox(label="Leave out items of the user's history")
             whole = gr.Checkbox(label="Search page")
             sort = gr.Dropdown(SORTS, value="relevance", label="Sort", allow_custom_value=True)
             page_number = gr.Number(1, label="Page", minimum=1, precision=0)
@@ -303,7 +303,7 @@ def _event(event: Json) -> str:
 
 
 def _candidates(slate: Json, top_k: int) -> str:
-    """Retrieval order, with what ranking made of each candidate."""
+    """Retrieval order, with the place of each candidate after ranking."""
     kept = {item["item_id"]: place for place, item in enumerate(slate["items"], start=1)}
     shown = slate["candidates"][: max(2 * top_k, 20)]
     best = max((item["score"] for item in shown), default=0.0)

@@ -42,7 +42,7 @@ class DeployedService:
         )
 
     async def recommend(self, request: ServingRequest) -> Answer:
-        """Ranks what retrieval finds."""
+        """Ranks the candidates of retrieval."""
         return await self._recommend(request)
 
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:

@@ -54,7 +54,7 @@ RANKER_COOLDOWN_S = 1.0
 
 @ray_serve.deployment
 class Ranker:
-    """Ranks candidates that a retriever found."""
+    """Ranks the candidates of a retriever."""
 
     def __init__(self, source: BundleSource, config: ServeConfig) -> None:
         logs.start("ranker")

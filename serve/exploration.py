@@ -26,7 +26,7 @@ class Explorer:
 
     def apply(self, slate: Slate) -> tuple[Slate, Record | None]:
         """The slate in the order to show, and the record to log; None where exploration could not have changed it."""
-        if self._bounds.share <= 0 or slate.rules:  # what the shop decided stays where it is
+        if self._bounds.share <= 0 or slate.rules:  # items placed by rules stay in place
             return slate, None
         ids = [item.item_id for item in slate.items]
         scores, views = [item.score for item in slate.items], [float(self._views[item_id]) for item_id in ids]

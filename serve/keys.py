@@ -1,9 +1,9 @@
-"""Who may do what: API keys with roles, kept as hashes.
+"""API keys with roles, kept as hashes.
 
-A key file holds a line a key, `role:sha256-of-the-key`, or `role:sha256:name` to tell keys apart in the log; `#` starts
-a comment. The environment variable `TXREC_API_KEYS` holds the same, separated by commas, for machines whose secrets
-come that way; where both are given, the keys of both are known. Roles: `read` asks for slates, `events` also reports
-events, `admin` may do everything. Without any key everybody may do everything: right on loopback only.
+A key file holds one key per line, `role:sha256-of-the-key`, or `role:sha256:name` to tell keys apart in the log; `#`
+starts a comment. The environment variable `TXREC_API_KEYS` holds the same, separated by commas, for machines whose
+secrets come that way; where both are set, the keys of both are valid. Roles: `read` requests slates, `events` also
+reports events, `admin` may do everything. Without any key every caller may do everything: safe on loopback only.
 
     python -c "import secrets, hashlib; k = secrets.token_urlsafe(32); print(k, hashlib.sha256(k.encode()).hexdigest())"
 """
@@ -29,7 +29,7 @@ class Key:
     """A known key.
 
     Attributes:
-        role: what it may do.
+        role: its permissions.
         sha256: of the key, in hex.
         name: how the log calls it.
     """
@@ -44,7 +44,7 @@ class Key:
 
 
 ANYBODY = Key("admin", "", "")
-"""Who calls where no key is needed."""
+"""Caller where no key is needed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Live figures of served traffic: attribution of the last hours, made again when somebody asks and they are old."""
+"""Live figures of served traffic: attribution of the last hours, computed again on request once they are old."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ _EVENT_FIELDS = ("user_id", "ts", "event", "item_id", "request_id", "value")
 
 
 class LiveMonitor:
-    """The figures of one process, over what all processes have logged.
+    """Live figures of one process, over the logs of all processes.
 
     Args:
         store: holds slates and events.
@@ -70,7 +70,7 @@ class LiveMonitor:
             log.warning("live figures are not up to date: %s", error)
 
     def _refresh(self) -> None:
-        """Takes in what the store holds and these figures do not yet; late events too."""
+        """Adds the slates and events of the store that are new since the last call; late events too."""
         with self._lock:
             if not self._stale():  # another thread was faster
                 return

@@ -53,7 +53,7 @@ class LocalService:
         self._busy = asyncio.Lock()
 
     async def recommend(self, request: ServingRequest) -> Answer:
-        """Ranks what retrieval finds."""
+        """Ranks the candidates of retrieval."""
         slate = await self._run(lambda known: self._recommend(known, request))
         return Answer(trim(slate, request.num_candidates), self._model.version)
 

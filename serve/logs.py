@@ -54,10 +54,10 @@ class JsonLines(logging.Formatter):
 
 
 def start(deployment: str) -> None:
-    """Sends what this process logs to standard error: its own lines from INFO, those of libraries from WARNING.
+    """Sends the log of this process to standard error: its own lines from INFO, those of libraries from WARNING.
 
     Ray Serve's lines are among them: its own handler keeps a thousand of them back, and in its throughput mode it turns
-    `sys.stderr` into lines of level INFO that nobody sees, at the price of a stack trace a line.
+    `sys.stderr` into lines of level INFO that are not shown, at the price of a stack trace per line.
     """
     handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(JsonLines(deployment))

@@ -17,7 +17,7 @@ class RateLimit:
     """Buckets that hold one second's worth of requests, at least one.
 
     Args:
-        per_s: requests a second; 0 = no limit.
+        per_s: requests per second; 0 = no limit.
         clock: seconds, monotonic.
     """
 

@@ -13,7 +13,7 @@ HANDLE_OPTIONS: dict[str, Any] = {
     "response_serialization": "pickle",
 }
 """Options of a handle whose calls go by value over gRPC, for half the CPU time of calls by reference, whatever Ray
-Serve was told at its start. Everything that travels is of txrec's own importable classes, so plain pickle does, in half
+Serve was started with. Everything that travels is of txrec's own importable classes, so plain pickle does, in half
 the time of cloudpickle."""
 
 

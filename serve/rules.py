@@ -104,7 +104,7 @@ def prepare(
 
 
 def _planned(ruled: RuledRequest, serving: ServingRequest, recommender: SupportsRecommend) -> RuledRequest:
-    """The request with the plan of its page, where one is asked for."""
+    """The request with the plan of its page, if it has one."""
     if serving.page is None or ruled.prepared is None:
         return ruled
     plan = recommender.plan_page(replace(ruled.prepared, top_k=ruled.sent.top_k), serving.page)

@@ -36,7 +36,7 @@ class Suggester:
         service: knows queries, categories and products.
         event_log: knows the user's searches.
         documents: holds the blocked words.
-        clock: seconds, for the time between two looks at what has changed.
+        clock: seconds, for the time between two checks for changes.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Suggester:
         return [Suggestion(unique[text], "query", 0.0) for text in recent if text.startswith(prefix)][:MAX_OWN]
 
     async def _trained_queries(self, user_id: str) -> tuple[str, ...]:
-        """The user's searches in the training log, latest first; asked of the recommender once per user and model."""
+        """The user's searches in the training log, latest first; read from the recommender once per user and model."""
         if user_id not in self._trained:
             history = await self._service.history(user_id, ())
             self._trained[user_id] = tuple(item.event.query for item in reversed(history) if item.event.query)

@@ -1,7 +1,7 @@
 """Changes of the served models: a version is staged, opened and tried by every live replica, then activated.
 
 Until the last step the served models stay the same, so a bundle that is damaged, of another format or without answers
-never takes traffic: the replicas report why, and the caller is told.
+never takes traffic: the replicas report why, and the caller gets the reasons.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Value types and protocols of the server: what travels between the HTTP application and whatever answers it.
+"""Value types and protocols of the server: requests, answers and services between the HTTP application and the models.
 
 `Service` is the boundary: the HTTP application knows nothing else, so it runs over the deployments of a Ray cluster
 (`serve.deployed.DeployedService`) and over a recommender in this process (`serve.local.LocalService`).
@@ -56,7 +56,7 @@ class ServingRequest:
         fallback_items: products that fill a slate that is too short.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
-        page: what is asked for beside the products; None = a plain slate.
+        page: parts of the answer in addition to the products; None = a plain slate.
     """
 
     request: Request
@@ -104,7 +104,7 @@ class CacheStats:
 
 @dataclass(frozen=True)
 class Answer:
-    """A slate, the version of the model that made it, and what that model is served as.
+    """A slate, the version of the model that made it, and the role of that model.
 
     Attributes:
         query_vectors: the answering replica's lookups of query vectors since its last answer; for the metrics.
@@ -141,11 +141,11 @@ class Service(Protocol):
     """Everything that the HTTP application needs. Methods raise `txrec.errors.RequestError` and its kinds."""
 
     async def recommend(self, request: ServingRequest) -> Answer:
-        """Ranks what retrieval finds for a user, a query or both."""
+        """Slate for a user, a query or both."""
         ...
 
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:
-        """Items similar to one; of the request, `top_k`, `filters`, `explain` and what rules need count."""
+        """Items similar to one; of the request, `top_k`, `filters`, `explain` and the fields of rules count."""
         ...
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
@@ -247,7 +247,7 @@ class SupportsRecommend(Protocol):
         ...
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
-        """The given items in order."""
+        """The items of the request in order."""
         ...
 
     def history(self, user_id: str) -> tuple[Event, ...]:

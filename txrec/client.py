@@ -136,7 +136,7 @@ class Endpoints(ABC, Generic[R]):
         return self._send("GET", f"/v1/items/{path_id(item_id)}")
 
     def suggest(self, query: str, user_id: str | None = None, limit: int = 10) -> R:
-        """Completions of what was typed."""
+        """Completions of a prefix."""
         fields = {"q": query, "limit": limit, **({"user_id": user_id} if user_id else {})}
         return self._send("GET", f"/v1/suggest?{urlencode(fields)}")
 

@@ -22,7 +22,7 @@ from txrec.schema import ITEMS, EventKind
 CHECKPOINT = "hf:"
 """What `text.encoder` starts with where it names a Hugging Face checkpoint."""
 FINE_TUNING_LR = 1e-4
-"""`pretrain.lr` of such a checkpoint; the rate of an untrained encoder makes it forget what it knows."""
+"""`pretrain.lr` of such a checkpoint; the rate of an untrained encoder would destroy its pre-training."""
 
 
 class Section(BaseModel):
@@ -75,11 +75,11 @@ class RuleConfig(Section):
     column: str
     """Source column."""
     matches: str = ""
-    """Regular expression to be found in the value."""
+    """Regular expression that is searched in the value."""
     below: float | None = None
     """Or: least allowed number."""
     reason: Literal["cancellation", "negative_quantity", "not_a_product", "excluded_by_rule"] = "excluded_by_rule"
-    """Reason given in the quarantine and the report."""
+    """Reason in the quarantine and the report."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -111,7 +111,7 @@ class SourceConfig(Section):
     """With `sql`: the environment variable that holds the connection string (`postgresql://...`,
     `sqlite:///file`)."""
     format: Literal["csv", "jsonl", "parquet", "sequence_text", "json_map"] = "csv"
-    """csv covers TSV and any delimiter. sequence_text: a line is a user and then his items in order, by spaces.
+    """csv covers TSV and any delimiter. sequence_text: a line is a user and their items in order, by spaces.
     json_map: one JSON object, key to list of values."""
     delimiter: str = ","
     """csv: column delimiter; several characters are allowed (`::`)."""
@@ -141,7 +141,7 @@ class SourceConfig(Section):
     """Canonical column = words that stand for no value in it, whatever their case (`user_id = ["0", "guest"]`).
     They replace the usual ones (`NA`, `null`, `-1` and the like for users, `N/A` and the like elsewhere)."""
     decimal: Literal["", ".", ","] = ""
-    """Decimal mark of prices and values; empty = told from those that can be read in one way only (`19,90`)."""
+    """Decimal mark of prices and values; empty = detected from those that can be read in one way only (`19,90`)."""
     constants: dict[str, str] = {}
     """Canonical column = one value for all rows."""
     values: dict[str, dict[str, str]] = {}
@@ -206,7 +206,7 @@ class SplitConfig(Section):
     """How events are divided into training, validation and test."""
 
     kind: Literal["global_time", "leave_one_out"] = "global_time"
-    """global_time: two instants cut everybody's history (leak-safe). leave_one_out: a user's last event is test,
+    """global_time: two instants cut all histories (leak-safe). leave_one_out: a user's last event is test,
     the one before validation (for published tables)."""
     test_days: float | None = Field(None, gt=0)
     """global_time: length of the test window at the end of the log, days; none = fitted to the log: a week, or as much
@@ -255,8 +255,8 @@ class TextConfig(Section):
     encoder: str = "transformer"
     """`transformer` (pre-trained here), `none` (ids only), or `hf:PATH` (a local Hugging Face checkpoint)."""
     languages: tuple[str, ...] = ()
-    """Languages of the shop's texts as ISO 639-1 codes (`["de", "en"]`), for stems and compounds; empty = told from
-    the titles."""
+    """Languages of the shop's texts as ISO 639-1 codes (`["de", "en"]`), for stems and compounds; empty =
+    detected in the titles."""
     synonyms: Path | None = None
     """Text file of the shop's own synonyms, one group per line (`sofa, couch`; `tv => television`); none = no such
     file. Relative to the working directory."""
@@ -275,7 +275,7 @@ class TextConfig(Section):
     pooling: Literal["mean", "cls"] = "mean"
     """A text's state: the mean over its tokens, or the first token's."""
     ngram_buckets: int = Field(16_384, ge=0)
-    """Hashed character trigrams and words beside the Transformer, which survive typing errors; 0 = none."""
+    """Hashed character trigrams and words next to the Transformer, for typing errors; 0 = none."""
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -412,7 +412,7 @@ class TrainConfig(OptimizerConfig):
     compile: bool = False
     """torch.compile for the decoder's blocks: pays for wide or deep models on a GPU, after some ten seconds."""
     mlflow_uri: str = ""
-    """Tracking server or folder of MLflow to log to, beside TensorBoard (needs the extra `mlflow`); empty = none."""
+    """Tracking server or folder of MLflow, in addition to TensorBoard (needs the extra `mlflow`); empty = none."""
     max_failures: int = Field(2, ge=0)
     """Worker crashes survived before the run fails."""
 
@@ -435,7 +435,7 @@ class RankerConfig(OptimizerConfig):
     max_epochs: int = Field(10, ge=1)
     """Passes over the ranking examples."""
     batch_size: int = Field(64, ge=1)
-    """Candidate sets a step."""
+    """Candidate sets per step."""
     max_examples: int = Field(20_000, ge=1)
     """Most recent training requests used."""
 
@@ -462,7 +462,7 @@ class RetrievalConfig(Section):
     """Candidate sources by their names in `txrec.index.registry`, in order of trust."""
     new_items_frac: float = Field(0.1, ge=0, le=0.5)
     """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so
-    that new ones are found at all; without such products nothing is kept."""
+    that new ones are candidates at all; without such products nothing is kept."""
     half_life_days: float = Field(30.0, gt=0)
     """Counts of clicks and co-visits lose half their weight in this time, days."""
 
@@ -513,7 +513,7 @@ class ExplorationConfig(Section):
     floor: float = Field(0.0, ge=0, le=1)
     """Least odds of a product relative to the best one; a floor of quality."""
     bonus: float = Field(0.0, ge=0)
-    """Added to the log odds of a product that nobody has seen yet."""
+    """Added to the log odds of a product that no user has seen yet."""
     bonus_views: float = Field(20.0, gt=0)
     """Views after which half of the bonus is left."""
 
@@ -538,7 +538,7 @@ class MonitorConfig(Section):
     live_h: float = Field(24.0, gt=0)
     """Hours that the server's live figures cover."""
     refresh_s: float = Field(60.0, ge=0)
-    """The server's live figures are made again when they are asked for and older than this, seconds."""
+    """The server's live figures are computed again by a request for them once they are older than this, seconds."""
     partitions: int = Field(0, ge=0)
     """Parts in which an export is attributed; 0 = one per 200,000 rows."""
 
@@ -554,10 +554,10 @@ class ServeConfig(Section):
     """Puts Ray Serve's proxy before the ingress replicas. It spreads requests over machines and holds them while a
     replica restarts, and takes about ten milliseconds a request on two cores."""
     max_batch_size: int = Field(16, ge=1)
-    """Requests batched together; a batch is what arrived while others ran; a lone request never waits for company."""
+    """Requests per batch; a batch holds the requests that arrived while others ran, and none is delayed to fill one."""
     state: str = ""
     """Where events that arrive over HTTP are kept: a file, or `redis://host:port/db` for several nodes; empty =
-    `state/history.sqlite` beside the bundle or its registry."""
+    `state/history.sqlite` next to the bundle or its registry."""
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait in an ingress replica; one more is answered 503 with Retry-After."""
     num_ingresses: int = Field(1, ge=1)
@@ -567,7 +567,7 @@ class ServeConfig(Section):
     num_retrievers: int = Field(1, ge=1)
     """Replicas that encode and search; each holds the whole bundle."""
     num_rankers: int = Field(1, ge=0)
-    """Replicas that rank; 0 = retrievers rank what they find, which saves a hop where there is one machine."""
+    """Replicas that rank; 0 = retrievers rank their own candidates, which saves a call on a single machine."""
     request_timeout_s: float = Field(10.0, gt=0)
     """A request that takes longer is answered 503."""
     ranker_timeout_s: float = Field(1.0, gt=0)
@@ -704,7 +704,7 @@ class RampConfig(Section):
 
 
 class ExperimentConfig(Section):
-    """An experiment: who takes part, and what decides."""
+    """An experiment: its share of the users, its variants, and the figures that decide."""
 
     name: str
     """Unique name."""

@@ -16,10 +16,10 @@ from txrec.errors import ConfigError
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a TOML file and lays `dotted.key=value` overrides over it.
 
-    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); what is not TOML, and a date, is a string.
+    A value is read as TOML (`5`, `1e-3`, `true`, `[1, 2]`, `"text"`); any other text, and a date, is a string.
 
     Raises:
-        ConfigError: no such file, bad TOML, unknown key (names the nearest one) or bad value (names what is allowed).
+        ConfigError: no such file, bad TOML, unknown key (names the nearest) or bad value (names the allowed ones).
     """
     file = Path(path)
     try:

@@ -4,17 +4,17 @@
     ├── ConfigError               a TOML file or an override: unknown key, bad value
     ├── DataError                 a source that cannot be used: missing file, missing column, too much rejected
     ├── StorageError              object storage that cannot be used, or a place that machines do not share
-    ├── StageError                a stage was asked for before the stage that it reads from
+    ├── StageError                a stage was started before the stage whose output it reads
     ├── TrainingError             training cannot go on: NaN loss, no training example
     ├── BundleError               a bundle that is missing, damaged or of another version
-    └── RequestError              a request that cannot be answered as asked; `field` names the culprit
+    └── RequestError              a request that cannot be answered; `field` names its offending field
         ├── UnknownItemError      an item_id that the catalogue does not hold
         ├── UnknownRuleError      a merchandising rule that does not exist
         ├── UnknownVersionError   a version that the registry does not hold
         ├── ConflictError         a change that the present state does not allow
         └── UnavailableError      a part of the system is down for now; trying again later is right
 
-A message says what was found, what was expected and what to do, and names file, row or field.
+A message states the value found, the value expected and the remedy, and names file, row or field.
 """
 
 
@@ -32,7 +32,7 @@ class TxrecError(Exception):
 
 
 class ConfigError(TxrecError):
-    """A configuration that cannot be used. The message names file, key, value and what is allowed."""
+    """A configuration that cannot be used. The message names file, key, value and the allowed values."""
 
     exit_code = 2
 
@@ -68,7 +68,7 @@ class BundleError(TxrecError):
 
 
 class RequestError(TxrecError):
-    """A request that cannot be answered as asked.
+    """A request that cannot be answered.
 
     Attributes:
         field: dotted path of the offending field, e.g. `filters.price.min`.

@@ -1,4 +1,4 @@
-"""Progress callback of long-running work. The worker calls, the caller decides what to show."""
+"""Progress callback of long-running work. The worker calls it, the caller displays the progress."""
 
 from typing import Protocol
 
@@ -10,10 +10,10 @@ class Progress(Protocol):
         """Reports that `step` of `total` steps of a phase are done.
 
         Args:
-            phase: what is being done, e.g. `training`, `reading events`; a word or two.
+            phase: name of the work, e.g. `training`, `reading events`; a word or two.
             step: steps done so far.
             total: steps in all; None where it is not known.
-            figures: what is worth seeing beside it, e.g. loss=2.31, tokens_per_s=48_000.
+            figures: further values to display, e.g. loss=2.31, tokens_per_s=48_000.
         """
 
 

@@ -3,7 +3,7 @@
 - *event*: one thing that a user did at one time; its kind is one of `EventKind`.
 - *user_id*, *item_id*: the shop's own strings, everywhere. *user_idx*, *item_idx*, *query_idx*, *category_idx*,
   *brand_idx*: dense ints of one prepared data set or bundle, 0 = PAD, which never leave the library.
-- *query*: a search text. On a search event it is what was typed; on any other event it is the search that led to it.
+- *query*: a search text. On a search event it is the typed text; on any other event it is the search that led to it.
 - *history*: a user's events in time order. *candidate*: an item proposed by a source. *slate*: the ranked answer.
 """
 
@@ -105,7 +105,7 @@ class Reason(StrEnum):
     UNEQUAL_LISTS = "unequal_lists"
     """Lists of a record that stand side by side have different lengths."""
     MISSING_USER = "missing_user"
-    """An event of nobody."""
+    """An event without a user."""
     MISSING_ITEM = "missing_item"
     """An event other than a search, an item or a judgment without an item."""
     MISSING_QUERY = "missing_query"
@@ -186,7 +186,7 @@ REJECTED = pa.schema(
 SEQUENCES = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
-        # one entry an event, oldest first; all lists of a row have the same length
+        # one entry per event, oldest first; all lists of a row have the same length
         pa.field("item_idx", pa.list_(pa.int32())),  # PAD for a bare search
         pa.field("query_idx", pa.list_(pa.int32())),  # PAD for none
         pa.field("event", pa.list_(pa.int8())),  # EventKind

@@ -75,7 +75,7 @@ ServedVersionsDep = Annotated[ServedVersions, of_app("versions")]
 
 @router.get("/models", summary="Models, served or registered", dependencies=[requires("read")])
 async def models(versions: ServedVersionsDep) -> ModelsReply:
-    """Versions, what they are served as, and what they scored before they were published."""
+    """Versions, their roles, and their metrics at publication."""
     return await versions.listed()
 
 

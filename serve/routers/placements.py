@@ -54,7 +54,7 @@ async def put_placement(
 
 @router.delete("/placements/{name:id}", summary="Remove a placement", responses=UNKNOWN_PLACEMENT)
 async def delete_placement(name: Name, live: PlacementsDep) -> PlacementDeletedReply:
-    """Removes what was put over HTTP; a placement of the file comes back."""
+    """Removes a placement that was put over HTTP; one of the file is valid again."""
     if not await live.delete(name):
         raise HTTPException(404, f"there is no placement {name!r} that was put over HTTP", {"X-Field": "name"})
     return PlacementDeletedReply(name=name)

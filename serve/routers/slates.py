@@ -131,7 +131,7 @@ async def similar(body: SimilarRequest, request: Request, service: ServiceDep, c
 async def rank(
     body: RankRequest, request: Request, service: ServiceDep, config: ConfigDep, event_log: EventLogDep
 ) -> SlateReply:
-    """Orders the given products for a user, a search or both; unknown products are left out and noted."""
+    """Orders the products of the request for a user, a search or both; unknown products are left out and noted."""
     check_limits(config, body.query, len(body.items))
     live, fallback = await _live_history(event_log, body)
     serving = ServingRequest(

@@ -1,3 +1,3 @@
-"""Honest measuring: what is asked (`protocol`), how well it was answered (`metrics`), by how much and how surely
-(`bootstrap`), against what (`baselines`), and a page to look at (`report`).
+"""Offline evaluation: requests and ground truth (`protocol`), metrics (`metrics`), confidence intervals and tests
+(`bootstrap`), baselines (`baselines`), and an HTML report (`report`).
 """

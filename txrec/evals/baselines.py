@@ -1,7 +1,7 @@
 """Baselines without a trained model, measured on the same requests as the recommender.
 
-Each is fitted on what happened before the split and answers every request: where it has nothing to say (no query, no
-history, a query never seen) it fills up with popular items. The counting itself is that of the candidate sources.
+Each is fitted on the events before the split and answers every request: without an answer of its own (no query, no
+history, an unknown query) it fills up with popular items. The counts are those of the candidate sources.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -96,7 +96,7 @@ class Ease:
 
 
 class QueryHeuristic:
-    """Time-decayed clicks of queries spelled alike, plus how well the product's name matches."""
+    """Time-decayed clicks of similarly spelled queries, plus how well the product's name matches."""
 
     def __init__(self, clicks: QueryClicks, names: Lexical) -> None:
         self._clicks, self._names = clicks, names
@@ -166,12 +166,12 @@ def answer(
     """The lists of every baseline for every case.
 
     Args:
-        baselines: what `fit` returned; `popularity` fills the others' lists.
+        baselines: the result of `fit`; `popularity` fills the others' lists.
         cases: C requests.
         texts: normalised queries, row i being query_idx i + 1.
         num_items: size of the catalogue.
         k: length of the lists.
-        progress: told after every batch.
+        progress: called after every batch.
 
     Returns:
         Name = (C, k) dense indices, PAD where the catalogue has no more items.

@@ -35,7 +35,7 @@ class Paired:
 
     @classmethod
     def of(cls, plain: Mapping[str, float]) -> "Paired":
-        """Reads what `plain` gave."""
+        """Reads the result of `plain`."""
         return cls(Interval(plain["mean"], plain["low"], plain["high"]), plain["p_value"])
 
 
@@ -45,8 +45,8 @@ def intervals(
     """Percentile intervals of several figures over the same resamples.
 
     Args:
-        figures: name = (C,) one value a case.
-        unit: (C,) what is drawn with replacement: the user of each case.
+        figures: name = (C,) one value per case.
+        unit: (C,) unit that is drawn with replacement: the user of each case.
         resamples: how often; at least 1.
         seed: of the resampling.
     """

@@ -27,7 +27,7 @@ from txrec.schema import PAD, Split
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that an evaluation came to; `figures` is what metrics.json holds."""
+    """Result of an evaluation; `figures` is the content of metrics.json."""
 
     data: PreparedData
     cases: EvalRequests
@@ -93,7 +93,7 @@ class PromotionMetric:
 
     metric: str
     values: Floats  # (C,)
-    unit: NDArray[np.int64]  # (C,) what is resampled
+    unit: NDArray[np.int64]  # (C,) unit that is resampled
 
     @property
     def mean(self) -> float:
@@ -144,7 +144,7 @@ def list_figures(
     per_case: Mapping[str, Floats],
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """Means of the per-case measures, and what only all lists together show."""
+    """Means of the per-case metrics, and the metrics of all lists together."""
     num_items, ranked = data.meta.num_items, lists.ranked
     train_count = np.append(0, np.asarray(data.items.column("train_count")))
     vectors = _vectors(recommender, data)
@@ -241,7 +241,7 @@ def _description(
 
 
 def units(requests: EvalRequests) -> NDArray[np.int64]:
-    """(C,) what is resampled: the user of each case, the case itself where it is nobody's."""
+    """(C,) unit that is resampled: the user of each case, the case itself where it has no user."""
     return np.where(requests.user >= 0, requests.user, -1 - np.arange(len(requests)))
 
 
@@ -252,7 +252,7 @@ def _certainty(
     metric: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Intervals of the recommender's figures and of everybody's deciding one; paired tests against the recommender."""
+    """Intervals of the recommender's figures and of every system's deciding one; paired tests against it."""
     resamples, unit = config.evaluate.bootstrap, units(requests)
     if not resamples or not len(requests):
         return {"intervals": {}, "comparisons": {}}

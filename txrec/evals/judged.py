@@ -1,4 +1,4 @@
-"""Graded relevance within judged pairs: NDCG@10 over the products graded for a query, recommender beside BM25.
+"""Graded relevance within judged pairs: NDCG@10 over the products graded for a query, of the recommender and of BM25.
 
 NDCG@10 is graded: a pair gains 2 ** grade - 1, and ties of a score count as their mean order (McSherry and Najork,
 2008). ROC-AUC asks, over all pairs at once, whether a right pair scores above a wrong one; a pair is right from

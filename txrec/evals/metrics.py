@@ -58,7 +58,7 @@ def average_precision(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: i
 
 
 def per_case(ids: NDArray[np.int32], truth: GroundTruth, ks: Sequence[int]) -> dict[str, Floats]:
-    """Every list measure at every k, one figure a case; `mrr` and `map` without k use the whole list.
+    """Every list measure at every k, one figure per case; `mrr` and `map` without k use the whole list.
 
     Args:
         ids: (C, K) ranked dense indices, PAD where the list is shorter.
@@ -90,7 +90,7 @@ def coverage(ids: NDArray[np.int32], num_items: int, k: int) -> float:
 
 
 def gini(ids: NDArray[np.int32], num_items: int, k: int) -> float:
-    """How unequally places are given out: 0 = every item equally often, towards 1 = always the same few."""
+    """Inequality of the exposure of items (Gini): 0 = all equally often, towards 1 = always the same few."""
     shown = np.sort(np.bincount(_listed(ids, k), minlength=num_items + 1)[1:].astype(np.float64))
     if not shown.sum():
         return 0.0

@@ -1,4 +1,4 @@
-"""Oracle upper bound on the generated shop: NDCG of a ranking by the true preferences, beside the recommender's."""
+"""Oracle upper bound on the generated shop: NDCG of a ranking by the true preferences, and of the recommender."""
 
 from typing import Any
 
@@ -26,11 +26,11 @@ def ceiling(
     """NDCG@10 of the true ranking on the same cases, and the share of it that was reached.
 
     Args:
-        shop: what the shop was generated from.
+        shop: settings of the generated shop.
         data: the prepared data set of that shop.
         requests: C cases.
         reached: (C,) the recommender's NDCG@10 of each.
-        progress: told after every batch.
+        progress: called after every batch.
     """
     oracle = Oracle.of(Shop.generate(shop))
     users = data.sequences.user_id

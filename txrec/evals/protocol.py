@@ -10,7 +10,7 @@ the set of distinct items as truth.
 
 A search begins with a search event, or with an item event that names a query other than the user's last one. With
 `evaluate.each_click` a search is requested again before each item that it led to, with those before it in the history
-and that item alone as truth: what a shop sees that ranks anew when somebody comes back to the results. The cases are
+and that item alone as truth, as for a shop that ranks again when a user returns to the results. The cases are
 flat arrays over the events of the data set; nothing is copied and no Python runs per user.
 """
 
@@ -71,7 +71,7 @@ class EvalRequests:
     """C requests with known answers over the flat events of a data set."""
 
     events: History  # (E,) all users' events, shared with the data set
-    user: NDArray[np.int64]  # (C,) row of the data set's users, -1 = nobody's (judged queries)
+    user: NDArray[np.int64]  # (C,) row of the data set's users, -1 = no user (judged queries)
     start: NDArray[np.int64]  # (C,) first event of the history
     end: NDArray[np.int64]  # (C,) one past its last event
     query_idx: NDArray[np.int32]  # (C,) query_idx, PAD for none
@@ -133,7 +133,7 @@ def eval_requests(data: PreparedData, split: Split, cfg: EvaluateConfig) -> Eval
     Args:
         data: the prepared data set; where it holds judgments and no events, the judged queries are the cases.
         split: validation or test.
-        cfg: `target_events` says what counts as right, `max_cases` how many cases are kept.
+        cfg: `target_events` are the relevant events, `max_cases` limits the cases.
     """
     sequences = data.sequences
     if data.judged_only:

@@ -26,7 +26,7 @@ LENGTHS: tuple[tuple[str, int, int], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Some cases and what counts as right in them."""
+    """Selected cases, and their relevant items."""
 
     name: str
     rows: NDArray[np.int64]  # cases, ascending

@@ -16,7 +16,7 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads what `save_arrays` wrote."""
+    """Reads the file of `save_arrays`."""
     arrays: dict[str, NDArray[Any]] = load_file(path)
     return arrays
 

@@ -51,7 +51,7 @@ class Covisitation(Source):
             first, second = log.item_idx[:-step][together], log.item_idx[step:][together]
             weight = weights[step:][together] / (1.0 + step)
             pairs = pairs + sp.coo_array((weight, (first, second)), shape=shape).tocsr()
-        pairs = (pairs + 0.5 * pairs.T).tocsr()  # what followed counts twice as much as what went before
+        pairs = (pairs + 0.5 * pairs.T).tocsr()  # items that followed count twice as much as items before
         counts = np.bincount(log.item_idx, weights=weights, minlength=num_items + 1).astype(np.float64)
         return cls(_keep_best(_scaled(pairs, counts), MAX_NEIGHBOURS))
 
@@ -105,11 +105,11 @@ class Covisitation(Source):
 
     @classmethod
     def open(cls, path: Path) -> "Covisitation":
-        """Reads what `save` wrote."""
+        """Reads the file of `save`."""
         return cls(unpack("affinity", load_arrays(path / "covisitation.safetensors")))
 
     def _votes(self, histories: Sequence[NDArray[np.int32]]) -> sp.csr_array:
-        """(B, N + 1) what each history says for each item."""
+        """(B, N + 1) score of each item for each history."""
         size = self.affinity.shape[0]
         recent = [items[-HISTORY:] for items in histories]
         ends = np.cumsum([0, *(len(items) for items in recent)])
@@ -121,7 +121,7 @@ class Covisitation(Source):
 
 
 def _narrow(matrix: sp.csr_array) -> sp.csr_array:
-    """The same matrix with indices of 32 bits where they suffice, as they do but for the largest catalogues."""
+    """The same matrix with 32-bit indices where they suffice, as for all but the largest catalogues."""
     if max(matrix.nnz, *matrix.shape) < np.iinfo(np.int32).max:
         matrix.indices, matrix.indptr = (
             matrix.indices.astype(np.int32, copy=False),

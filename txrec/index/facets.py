@@ -32,7 +32,7 @@ MAX_SAMPLE = 20_000
 RESERVED = frozenset({"category", "brand", "price", "available"})
 """Attributes of these names are hidden by the columns."""
 FEW = 16
-"""Products are looked up one by one where they are fewer than one in so many of the field's entries."""
+"""Ratio of entries to products above which products are looked up one by one."""
 AUTO_FACETS, AUTO_COVERAGE, AUTO_ENTROPY = 6, 0.3, 0.3
 """Facets chosen automatically: most, least share of products with the field, least information of its values, bits."""
 

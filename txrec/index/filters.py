@@ -39,7 +39,7 @@ class PriceRange(BaseModel):
 
 
 class Filters(BaseModel):
-    """What an item must fulfil; unset fields but `available` do not restrict. Texts compare after normalisation."""
+    """Conditions on an item; unset fields but `available` do not restrict. Texts compare after normalisation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Filters(BaseModel):
     price: PriceRange | None = None
     """Allowed prices."""
     available: bool | None = None
-    """Unset or true: what is available, and what is not known to be unavailable. False: only the unavailable."""
+    """Unset or true: products not known to be unavailable. False: only unavailable products."""
     attributes: dict[str, tuple[str, ...]] = {}
     """Attribute name = any of these values; all names must hold."""
     where: Expression | None = None

@@ -176,7 +176,7 @@ def _places(ids: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _table(cell: NDArray[np.int64], values: NDArray[Any], shape: tuple[int, int], nothing: float) -> NDArray[Any]:
-    """Values in the cells of a table; what lies beyond it is dropped."""
+    """Values in the cells of a table; those beyond it are dropped."""
     table = np.full((shape[0] + 1) * shape[1], nothing, values.dtype)
     table[cell] = values
     return table.reshape(-1, shape[1])[:-1]

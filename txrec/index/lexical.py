@@ -1,8 +1,8 @@
 """BM25 source over product texts: words, character trigrams of titles, and article numbers.
 
 Index and weights are those of bm25s (eagerly scored sparse columns); a term of a query counts by the best of its
-alternative tokens. Words carry precision; trigrams, which weigh less, tolerate typos. Products that came after the
-index was built are scored beside it with the index's own document frequencies.
+alternative tokens. Words give precision; trigrams, which weigh less, tolerate typos. Products that were added after
+the index was built are scored apart from it, with the index's document frequencies.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ class Added:
     numbered: frozenset[int] = frozenset()
 
     def joined(self, new: Mapping[int, Sequence[str]], numbered: NDArray[np.int32], numbers: ArticleNumbers) -> "Added":
-        """Takes products in, in place of those with the same indices; costs as much as their tokens are common.
+        """With further products, which replace those of the same indices; the cost grows with their common tokens.
 
         Args:
             new: tokens of products whose texts are new or changed.

@@ -1,4 +1,4 @@
-"""The event log as the count-based sources read it: flat arrays, cut off before what is to be predicted."""
+"""Event log of the count-based sources: flat arrays, cut off before the events that are to be predicted."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """Cold-start source: items without interactions in the log, by similarity to the user's state and history.
 
-Counts know nothing of them and an average product beats most of them, so that they would not be seen for that reason
-alone. As a source of their own they compete with each other, keep a share of the candidates (`ReservedSlots`), and the
-ranker can learn how new products fare.
+Counts do not cover them and an average product beats most of them, so other sources hardly propose them. In this source
+they compete with each other; a share of the candidates is reserved for it (`ReservedSlots`), and the ranker learns how
+often new products are chosen.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenCont
 
 NAME = "new_items"
 HISTORY = 200
-"""Last items of a history of which the ones most alike count: a state says what comes next, not all that was liked."""
+"""Last items of a history that candidates are compared with."""
 
 PROPOSED = 200
-"""New products proposed at most: hardly more of them than keep a place are wanted."""
+"""Maximum of proposed new products; few more are needed than there are reserved slots."""
 
 
 class NewItems(Source):
-    """New products by their likeness to the state and, where nothing is searched for, to what the user had before.
+    """New products by similarity to the state and, without a query, to the items of the user's history.
 
-    Likeness is the mean of three cosines: with the state, with the item most alike among those that the user had, and
-    with the text most alike among theirs. Item vectors are drawn to what is bought together; texts are not.
+    Similarity is the mean of three cosines: with the state, with the nearest item of the history, and with the nearest
+    text of the history. Item vectors are close for items that are bought together; texts are not.
     """
 
     model_derived = True
@@ -93,7 +93,7 @@ class NewItems(Source):
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed new products of those nearest to the state; nothing for a request whose state is zero."""
         k = min(k, PROPOSED)
-        masks = {id(mask): mask for mask in allowed}  # what requests share stays shared
+        masks = {id(mask): mask for mask in allowed}  # masks that requests share stay shared
         narrowed = {key: None if mask is None else mask[self._rows] for key, mask in masks.items()}
         found = self._dense.nearest(queries.states, k, [narrowed[id(mask)] for mask in allowed])
         rows = []
@@ -128,7 +128,7 @@ class NewItems(Source):
 
     @classmethod
     def open(cls, path: Path, vectors: NDArray[np.float32], texts: NDArray[np.float32] | None) -> "NewItems":
-        """Reads what `save` wrote and lays it over the (N + 1, D) item and (N + 1, Dt) text vectors."""
+        """Reads the files of `save`, for the (N + 1, D) item and (N + 1, Dt) text vectors."""
         ids = load_arrays(path / "new_items.safetensors")["ids"]
         return cls(ids, Dense.open(path, _of(ids, vectors)), vectors, texts)
 

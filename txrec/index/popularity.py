@@ -44,7 +44,7 @@ class Popularity(Source):
         k: int,
         allowed: Sequence[Mask],
     ) -> Hits:
-        """The same order for everybody."""
+        """The most popular allowed items, in the same order for every request."""
         rows = []
         for mask in allowed:
             order = self._order[:k] if mask is None else self._first_allowed(mask, k)
@@ -61,7 +61,7 @@ class Popularity(Source):
 
     @classmethod
     def open(cls, path: Path) -> "Popularity":
-        """Reads what `save` wrote."""
+        """Reads the file of `save`."""
         return cls(load_arrays(path / "popularity.safetensors")["counts"])
 
     def _first_allowed(self, mask: NDArray[np.bool_], k: int) -> NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """Query-click source: time-decayed clicks after the same query and after similarly spelled queries.
 
 Spelling is compared by the cosine of TF-IDF weighted character trigrams without spaces, so `haloo reech` finds the
-clicks of `halo reach`. Kept beside the decayed counts are undecayed and fast-decaying ones, the ranker's counts.
+clicks of `halo reach`. Undecayed and fast-decaying counts are kept as well, for the ranker.
 """
 
 import json
@@ -37,7 +37,7 @@ from txrec.text import trigrams
 from txrec.text.analyser import MAX_CHARS
 
 MIN_SIMILARITY = 0.35
-"""Queries spelled less alike than this do not vote."""
+"""Similarity of spelling below which a query does not vote."""
 MAX_SIMILAR = 100
 """Queries that vote for one search at most."""
 SHARPNESS = 4.0
@@ -160,7 +160,7 @@ class QueryClicks(Source):
 
     @classmethod
     def open(cls, path: Path) -> "QueryClicks":
-        """Reads what `save` wrote."""
+        """Reads the file of `save`."""
         plain = json.loads((path / "query_clicks.json").read_text(encoding="utf-8"))
         return cls(plain["queries"], plain["trigrams"], load_arrays(path / "query_clicks.safetensors"))
 

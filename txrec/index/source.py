@@ -172,8 +172,8 @@ class OpenContext:
 class Source(ABC):
     """Candidate source base class. Fitted once, then read-only; `txrec.index.registry` lists the classes by name.
 
-    Only the abstract methods are required. The others tell the ranker and the explanations what a source knows beyond
-    its proposals; their defaults say nothing.
+    Only the abstract methods are required. The others give the ranker and the explanations further knowledge of
+    a source; their defaults give none.
     """
 
     model_derived: ClassVar[bool] = False
@@ -222,7 +222,7 @@ class Source(ABC):
         return np.zeros((len(item_idx), len(self.feature_names)), np.float32)
 
     def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:  # noqa: ARG002
-        """(K,) how much K items are wanted along with an item of the history."""
+        """(K,) affinity of K items to an item of the history."""
         return np.zeros(len(item_idx), np.float32)
 
     def click_counts(self, text: str, item_idx: NDArray[np.int32]) -> ClickCounts | None:  # noqa: ARG002
@@ -296,8 +296,8 @@ def distinct_masks(allowed: Sequence[Mask]) -> list[Mask]:
 def bound(scores: NDArray[Any], k: int) -> float:
     """Threshold that the k highest of more than k scores reach, and few others.
 
-    Of many scores it is the k-th highest of the maxima of 3 k groups, found 20 times as fast as the k-th highest itself
-    and reached by a fifth more.
+    Of many scores it is the k-th highest of the maxima of 3 k groups, which takes a twentieth of the time of the k-th
+    highest itself and is reached by a fifth more scores.
     """
     size = len(scores) // (3 * k)
     if size > 1:

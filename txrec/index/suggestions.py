@@ -1,8 +1,8 @@
-"""Completion index: queries, categories and products that begin with what a user has typed, typing errors included.
+"""Completion index: queries, categories and products that begin with a prefix, typing errors included.
 
 Every word of a text is a place where a completion may begin (every character, in scripts without spaces). The places
 are sorted as texts, so that a prefix is a range of them; the best of short prefixes, whose ranges are long, are kept.
-Where too few texts begin with what was typed, prefixes one edit away are tried.
+Where too few texts begin with a prefix, prefixes one edit away are tried.
 """
 
 from bisect import bisect_left
@@ -32,7 +32,7 @@ INNER_WORD_FACTOR = 0.3
 """Weight of a completion that begins inside a text."""
 TYPO_FACTOR = 0.1
 FEW = 3
-"""Typing errors are looked for where fewer completions than this hold what was typed."""
+"""Completions below which prefixes one edit away are tried."""
 _ALPHABET = 40
 _LAST = "\U0010ffff"
 
@@ -78,7 +78,7 @@ class SuggestionIndex:
         """Entries that hold a place that begins with a prefix, best first, with their scores.
 
         Args:
-            prefix: what was typed; blank = the heaviest entries.
+            prefix: the typed text; blank = the heaviest entries.
             limit: longest list.
         """
         text = normalise(prefix)

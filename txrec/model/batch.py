@@ -1,6 +1,6 @@
 """Model input batch: padded histories as tensors.
 
-Rows are padded on the right. Under causal attention no real position can see what stands to its right, so padding
+Rows are padded on the right. Under causal attention no real position sees positions to its right, so padding
 needs no mask inside the model.
 """
 
@@ -20,7 +20,7 @@ class Batch:
     query_idx: Tensor  # (B, L) int64 row of query_vectors, PAD at an item and at padding
     query_vectors: Tensor  # (Q + 1, Dt) float32, row 0 zeros
     ts: Tensor  # (B, L) float32 seconds since the row's first position; 0 where times are unknown
-    request_ts: Tensor  # (B, L) float32 seconds, when the thing after the position is asked for; same origin
+    request_ts: Tensor  # (B, L) float32 seconds, time of the request after the position; same origin
     target: Tensor  # (B, L) int64 item to be predicted, PAD = no loss here
     length: Tensor  # (B,) int64 real positions
 

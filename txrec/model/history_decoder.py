@@ -41,10 +41,10 @@ class HistoryDecoder(nn.Module):
         Args:
             batch: the histories.
             items: (B, L, D) item vectors, zeros at searches and padding.
-            place: (B,) the only position of each row that is asked for, which saves most of the last block; None = all.
+            place: (B,) the only position of each row that is computed, which saves most of the last block; None = all.
 
         Returns:
-            (B, L, D), or (B, 1, D) for one place a row; not normalised; what stands at padding means nothing.
+            (B, L, D), or (B, 1, D) for one place per row; not normalised; values at padding have no meaning.
         """
         x = self.dropout(items + self._context(batch))
         bias = self.bias(batch.ts, batch.request_ts)

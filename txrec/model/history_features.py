@@ -3,7 +3,7 @@
 A history is a run of events in dense indices. It becomes *positions*: a search is a position without an item, an event
 with an item is a position; consecutive events on one item (view, cart, purchase) are one position that carries the
 strongest kind; an event that names the query that led to it is preceded by that search's position unless the search
-is already there. Impressions are no positions: they say what was shown, not what the user did.
+is already there. Impressions are no positions: they are not acts of the user.
 
 Everything is vectorised over any number of users at once (`to_positions`), so that training over millions of events
 and serving one request run the same lines.
@@ -144,14 +144,14 @@ def collate(
     request_query: NDArray[np.int32] | None = None,
     now_us: NDArray[np.int64] | int = 0,
 ) -> Batch:
-    """Model input that asks for what comes after each history.
+    """Model input for the prediction of the event after each history.
 
     Args:
         histories: B of them; the most recent `cfg.max_length` positions of each are used. May be empty ones.
         query_vectors: (Q + 1, Dt) float32 that `query` points into, row 0 zeros; None = queries carry no text vector.
         cfg: the model's section.
-        request_query: (B,) row of the query asked now, PAD for none; it becomes the last position.
-        now_us: when the request is made, microseconds UTC, for all or for each; 0 = unknown.
+        request_query: (B,) row of the query of the request, PAD for none; it becomes the last position.
+        now_us: time of the request, microseconds UTC, for all or for each; 0 = unknown.
     """
     now = np.broadcast_to(np.asarray(now_us, np.int64), (len(histories),))
     asked = np.zeros(len(histories), np.int32) if request_query is None else request_query

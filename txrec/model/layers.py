@@ -64,7 +64,7 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> 
 
 
 class CausalAttention(nn.Module):
-    """Gated multi-head self-attention in which a position sees itself and what came before."""
+    """Gated multi-head self-attention in which a position sees itself and the positions before."""
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class CausalAttention(nn.Module):
         Args:
             x: (B, L, D).
             bias: (H, L, L) or (B, H, L, L) added to the attention logits, -inf above the diagonal.
-            place: (B,) the only position of each row that is asked for; None = all of them.
+            place: (B,) the only position of each row that is computed; None = all of them.
         """
         dim = x.shape[-1]
         if place is None:
@@ -139,7 +139,7 @@ class GatedBlock(nn.Module):
 
 
 class PowerLaw(nn.Module):
-    """a·(1 + distance)^-b per head: what lies close counts more, and how much more is learned.
+    """a·(1 + distance)^-b per head: a learned decay of the weight of distant positions.
 
     Two numbers a head instead of a table of buckets (as FuXi-γ does for time, https://arxiv.org/abs/2512.12740):
     nothing to overfit, and it holds at distances that training never saw.
@@ -159,7 +159,7 @@ class PowerLaw(nn.Module):
 class RelativeBias(nn.Module):
     """How much an earlier position counts, by the number of positions between and, where times are known, by its age.
 
-    Made once a batch and shared by all blocks. Ages run from the event to the time of the request and are in minutes,
+    Made once per batch and shared by all blocks. Ages run from the event to the time of the request and are in minutes,
     so that sessions and years both lie on the slope of the power law.
     """
 
@@ -171,7 +171,7 @@ class RelativeBias(nn.Module):
     def forward(self, ts: Tensor, request_ts: Tensor) -> Tensor:
         """(B, L) seconds each -> (B, H, L, L), or (H, L, L) without times; -inf above the diagonal."""
         place = torch.arange(ts.shape[1], device=ts.device)
-        ahead = place[:, None] - place  # (L asked, L seen)
+        ahead = place[:, None] - place  # (L of queries, L of keys)
         bias: Tensor = self.by_place(ahead.clamp_min(0).float())
         if self.by_age is not None:
             bias = bias + self.by_age((request_ts[:, :, None] - ts[:, None, :]).clamp_min(0) / 60)

@@ -133,7 +133,7 @@ class Negatives(nn.Module):
         size, device = len(self._cumulative), self._cumulative.device
         if self.num_uniform == size or size < 100_000:
             uniform = torch.randperm(size, device=device)[: self.num_uniform]
-        else:  # so few of so many that drawing twice hardly happens
+        else:  # the same row is hardly ever drawn twice
             uniform = torch.randint(size, (self.num_uniform,), device=device)
         points = torch.rand(self.num - self.num_uniform, dtype=torch.float64, device=device)
         popular = torch.searchsorted(self._cumulative, points).clamp_max(size - 1)

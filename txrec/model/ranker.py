@@ -93,8 +93,8 @@ class Ranker(nn.Module):
         Args:
             cfg: width, depth, dropout.
             sizes: of the inputs.
-            graded: trained on grades: a score says by itself how good a candidate is, whatever stands beside it.
-            by_vectors: reads the vectors of items, state and query beside the features.
+            graded: trained on grades: a score rates a candidate by itself, whatever the other candidates are.
+            by_vectors: reads the vectors of items, state and query, and not only the features.
         """
         super().__init__()
         self.cfg, self.sizes, self.graded, self.by_vectors = cfg, sizes, graded, by_vectors
@@ -210,7 +210,7 @@ class Ranker(nn.Module):
 
     @classmethod
     def open(cls, path: Path) -> "Ranker":
-        """Reads what `save` wrote, ready for inference."""
+        """Reads the files of `save`, ready for inference."""
         plain = json.loads((path / "ranker.json").read_text(encoding="utf-8"))
         if plain["format"] != FORMAT:
             raise BundleError(f"{path / 'ranker.json'}: format {plain['format']}, expected {FORMAT}; run `txrec train`")

@@ -72,7 +72,7 @@ class RetrievalModel(nn.Module):
         return normalise(self.encoder.all())
 
     def item_vectors_in_parts(self) -> Iterator[tuple[int, Tensor]]:
-        """(first item, L2-normalised vectors of it and what follows) until the whole catalogue was there."""
+        """(first item, L2-normalised vectors from it on), part by part, of the whole catalogue."""
         size = self.sizes.num_items + 1
         for start in range(0, size, CHUNK_ROWS):
             yield start, normalise(self.encoder.part(start, min(start + CHUNK_ROWS, size)))
@@ -101,7 +101,7 @@ class RetrievalModel(nn.Module):
 
     @classmethod
     def open(cls, path: Path) -> "RetrievalModel":
-        """Reads what `save` wrote, ready for inference.
+        """Reads the files of `save`, ready for inference.
 
         Raises:
             BundleError: the folder holds no such model, or one of another format.

@@ -1,4 +1,4 @@
-"""Subword text encoder: a bidirectional Transformer beside a bag of hashed character trigrams and words.
+"""Subword text encoder: a bidirectional Transformer and a bag of hashed character trigrams and words.
 
 Both are trained on the shop's own text. The pre-norm Transformer over subwords learns meaning, the bag survives
 typing errors (Huang et al. 2013, "Learning deep structured semantic models"; Bojanowski et al. 2017, "Enriching word
@@ -50,7 +50,7 @@ class SubwordEncoder(TextEncoder):
         if cfg.ngram_buckets:
             self.ngram = nn.EmbeddingBag(cfg.ngram_buckets, cfg.dim, mode="sum")
             nn.init.normal_(self.ngram.weight, std=cfg.dim**-0.5)
-            self.gate = nn.Parameter(torch.tensor(0.5))  # length of the Transformer's part beside the bag's
+            self.gate = nn.Parameter(torch.tensor(0.5))  # length of the Transformer's part relative to the bag's
 
     @property
     def dim(self) -> int:

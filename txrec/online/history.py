@@ -22,7 +22,7 @@ IMPRESSIONS = pa.schema(
         pa.field("request_id", pa.string(), nullable=False),  # joins the events that followed
         pa.field("variant", pa.string(), nullable=False),  # production or canary was shown, shadow was not
         pa.field("ts", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("user_id", pa.string()),  # null for somebody anonymous
+        pa.field("user_id", pa.string()),  # null for an anonymous user
         pa.field("model_version", pa.string(), nullable=False),
         pa.field("query", pa.string()),
         pa.field("fallback", pa.string()),
@@ -48,9 +48,9 @@ class Impression:
         model_version: of the bundle that made it.
         item_ids: raw ids, best first.
         scores: in the same order.
-        user_id: None for somebody anonymous.
+        user_id: None for an anonymous user.
         query: search text.
-        fallback: why it is simpler than asked for.
+        fallback: reason of a simpler answer.
         overlap: of a shadow slate: share of its items that are in the slate that was answered, 0 to 1.
         took_ms: time to the answer, milliseconds.
         sources: candidate source of each item, in the same order; empty = unknown.
@@ -76,7 +76,7 @@ class Impression:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much a shadow model agrees with what was shown: requests compared and mean share of common items."""
+    """Agreement of a shadow model with the slates that were shown: number of requests, mean share of common items."""
 
     num_requests: int = 0
     mean: float | None = None
@@ -88,8 +88,8 @@ class LoggedEvent:
 
     Attributes:
         event_id: the same id again is the same event.
-        user_id: who.
-        event: what; `ts` is set.
+        user_id: the user.
+        event: the event; `ts` is set.
         session_id: of the shop.
         request_id: of the slate that the event came from.
     """
@@ -103,7 +103,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True)
 class LiveHistory:
-    """What a store knows about a user.
+    """Stored events of a user.
 
     Attributes:
         events: the user's latest events, oldest first.
@@ -142,7 +142,7 @@ class HistoryStore(Protocol):
         ...
 
     def overlap(self, model_version: str) -> Overlap:
-        """How much a version's shadow slates agree with what was shown."""
+        """Agreement of a version's shadow slates with the slates that were shown."""
         ...
 
     def export(self, since_us: int = 0) -> pa.Table:

@@ -27,7 +27,7 @@ class Changes:
 
 
 class ItemJournal(Protocol):
-    """Keeps changes of products. Every method may raise `UnavailableError`; what was acknowledged is never lost."""
+    """Keeps changes of products. Every method may raise `UnavailableError`; acknowledged changes are never lost."""
 
     def put(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Stores rows of schema.ITEMS columns durably, all or none, before it returns.
@@ -67,5 +67,5 @@ def merged(before: ItemChange | None, row: Mapping[str, Any], number: int) -> It
 
 
 def retired(before: ItemChange | None, item_id: str) -> ItemChange:
-    """A product after it was retired; what was said about it stays, for histories that name it."""
+    """A product after it was retired; its fields stay, for histories that name it."""
     return ItemChange(item_id, before.fields if before else {}, True, before.first_seq if before else 0)

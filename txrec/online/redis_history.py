@@ -1,7 +1,7 @@
 """Redis history store: a `HistoryStore` that the replicas of all nodes share.
 
 An acknowledged event is as durable as the server is set up to be: run it with `appendonly yes` and
-`appendfsync always` (and replicas with `WAIT`, where a node may be lost) for what `SqliteHistory` gives on one machine.
+`appendfsync always` (and replicas with `WAIT`, where a node may be lost) for the durability of `SqliteHistory`.
 
 All keys carry the same hash tag, `{PREFIX}`, so that on a Redis Cluster they lie in one slot: the scripts and
 transactions below touch several keys at once, which a cluster allows within a slot only. The scripts name every key
@@ -155,7 +155,7 @@ class RedisHistory:
         return as_table(sorted(rows, key=lambda row: (row["ts"], row["request_id"], row["variant"])))
 
     def overlap(self, model_version: str) -> Overlap:
-        """How much a version's shadow slates agree with what was shown."""
+        """Agreement of a version's shadow slates with the slates that were shown."""
         with available():
             number, total = self._redis.hmget(f"{self._prefix}:overlap:{model_version}", "number", "sum")
         return Overlap(int(number), float(total) / int(number)) if number else Overlap()

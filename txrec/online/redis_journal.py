@@ -62,7 +62,7 @@ class RedisJournal:
                 last, ids = pipeline.execute()
             texts = self._redis.hmget(self._items, ids) if ids else []
         entries = [json.loads(text) for text in texts]
-        reached = [entry for entry in entries if entry["seq"] <= int(last)]  # what came meanwhile is for the next call
+        reached = [entry for entry in entries if entry["seq"] <= int(last)]  # later changes are for the next call
         return Changes(max(int(last or 0), version), tuple(_read(entry) for entry in reached))
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ class SqliteFile:
     Args:
         path: the file, made with its folder if need be; None keeps everything in memory, for tests and trials: then
             there is one connection, which readers and writers share.
-        tables: statements that make what is not there yet.
+        tables: statements that make the tables that are missing.
 
     Raises:
         UnavailableError: the file is not a database, or cannot be written.

@@ -144,7 +144,7 @@ class SqliteHistory:
         return as_table([{**row, **{name: json.loads(row[name] or "null") for name in _LISTS}} for row in named])
 
     def overlap(self, model_version: str) -> Overlap:
-        """How much a version's shadow slates agree with what was shown."""
+        """Agreement of a version's shadow slates with the slates that were shown."""
         with self._file.reading() as db:
             return Overlap(*db.execute(_SHADOW, (model_version,)).fetchone())
 

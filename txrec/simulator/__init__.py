@@ -3,10 +3,10 @@
     words       product types, brands, colours and their synonyms
     catalogue   products, which one follows which
     preference  the truth: P(next item) for any user, last item, query and time
-    queries     how users write what they want; a test set of hard queries
-    log         what they did, drawn from the truth
+    queries     spellings of searches; a test set of hard queries
+    log         users' events, drawn from the truth
     files       the raw files, dirt included
-    oracle      the best possible ranking, and what it scores
+    oracle      the best possible ranking, and its metrics
 
 Everything follows from `ShopConfig`: the same settings give the same bytes.
 """

@@ -1,4 +1,4 @@
-"""The generated shop's products: what they are called, what they cost and which one is bought after which."""
+"""The generated shop's products: titles, prices, and successors that are bought after them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """All products, and what users' tastes can tell apart about them. N products, dense index 0..N-1."""
+    """All products, with the traits that users' tastes depend on. N products, dense index 0..N-1."""
 
     products: tuple[Product, ...]
     type: NDArray[np.int64]  # (N,) index into words.TYPES

@@ -1,10 +1,10 @@
 """The generated shop's raw files: an export as shops make them, with the dirt that such exports have.
 
-    catalogue.jsonl             one product a line
+    catalogue.jsonl             one product per line
     events-2025-03-01.csv.gz    one week of the log each, named by its first day
 
-Some lines are broken on purpose (`DIRT`): neither user nor session, an event nobody knows, a time that is none, a line
-cut short, a line exported twice. `prepare` must reject each of them and nothing else.
+Some lines are broken on purpose (`DIRT`): neither user nor session, an unknown event kind, a time that cannot be read,
+a line cut short, a line exported twice. `prepare` must reject each of them and nothing else.
 """
 
 import csv

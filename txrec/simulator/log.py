@@ -15,7 +15,7 @@ from txrec.simulator import queries
 from txrec.simulator.preference import ANY, Preference, Tastes, draw
 
 DAY_S = 86_400
-EVENTS_PER_ACTION = 1.5  # below the true mean, so that a log has at least as many events as asked for
+EVENTS_PER_ACTION = 1.5  # below the true mean, so that a log has at least the configured number of events
 MAX_ACTIONS = 400
 BLOCK = 256  # users drawn at once: their probabilities stay in the processor's cache
 NEW_SESSION_PROB = 0.28
@@ -34,7 +34,7 @@ class Actions:
     session: NDArray[np.int64]  # (A,) running number over all users
     same_session: NDArray[np.bool_]  # (A,) the user's previous action is in the same session
     searched: NDArray[np.bool_]  # (A,)
-    concept: NDArray[np.int64]  # (A, 4) what was searched; ANY without a search
+    concept: NDArray[np.int64]  # (A, 4) concepts of the search; ANY without a search
     last: NDArray[np.int64]  # (A,) item engaged with before the action, -1 = none
     item: NDArray[np.int64]  # (A,) item viewed or clicked, -1 = search without a click
     also: NDArray[np.int64]  # (A,) second item clicked, -1 = none
@@ -57,7 +57,7 @@ class Log:
 
 
 def simulate(cfg: ShopConfig, preference: Preference, rng: np.random.Generator) -> Actions:
-    """Plans when everybody acts, then draws what they do."""
+    """Plans the times of all actions, then draws the actions."""
     actions = _plan(cfg, rng)
     for step in range(int(actions.step.max()) + 1):
         rows = np.flatnonzero(actions.step == step)
@@ -115,7 +115,7 @@ def _times(
 
 
 def _act(actions: Actions, rows: NDArray[np.int64], preference: Preference, rng: np.random.Generator) -> None:
-    """Draws the actions `rows`, at most one a user, and remembers what each user engaged with last."""
+    """Draws the actions `rows`, at most one per user, and keeps the last item of each user."""
     users, day = actions.user[rows], actions.second[rows] / DAY_S
     intended = draw(preference.next_items(users, actions.last[rows], actions.same_session[rows], day), rng)
     actions.item[rows] = intended

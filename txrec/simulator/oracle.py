@@ -1,6 +1,6 @@
 """The best possible answer on the generated shop: the ranking by true probability, and the metrics that it reaches.
 
-No recommender can do better on average, so `model / oracle` says how much of what can be known it has learned.
+No recommender can do better on average, so `model / oracle` is its share of what can be learned.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Oracle:
     """Column order of `scores`."""
     user_index: dict[str, int]
     concept_of: dict[tuple[int, int], NDArray[np.int64]]
-    """(user, second) of a search -> what it asked for."""
+    """(user, second) of a search -> its concepts."""
 
     @classmethod
     def of(cls, shop: Shop) -> "Oracle":
@@ -141,7 +141,7 @@ def _counts(shop: Shop, before: float) -> NDArray[np.float64]:
 
 
 def _ndcg(scores: NDArray[np.floating], truths: list[NDArray[np.int64]], k: int) -> NDArray[np.float64]:
-    """NDCG@k with binary relevance, one value a row."""
+    """NDCG@k with binary relevance, one value per row."""
     top = np.argsort(-scores, axis=1)[:, :k]
     hit = np.array([np.isin(row, truth) for row, truth in zip(top, truths, strict=True)])
     return ndcg(hit, np.array([len(truth) for truth in truths]), k)

@@ -1,8 +1,8 @@
-"""What users of the generated shop truly want, as probabilities; the log is drawn from them.
+"""True preferences of the generated shop's users, as probabilities; the log is drawn from them.
 
 A user's next item is drawn from a mixture: the accessory or next volume of the last item; something of the same kind
 within a session; otherwise the user's own stable taste (`browse`). A search is drawn the same way, and its clicks by
-stable taste among what matches the query.
+stable taste among the products that match the query.
 """
 
 import math
@@ -22,7 +22,7 @@ NOVELTY = 1.5  # log weight of a product launched during the log
 CHINESE_USERS_FRAC = 0.1
 
 ANY = -1
-"""In a concept: not asked for."""
+"""In a concept: any value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Preference:
 
         Args:
             users: (B,) user indexes.
-            concepts: (B, 4) what is searched: type, brand, colour, item; `ANY` where not asked for.
+            concepts: (B, 4) concepts of the search: type, brand, colour, item; `ANY` = any value.
             day: (B,) time since the start of the log, days.
 
         Returns:
@@ -100,7 +100,7 @@ class Preference:
     def window(self, users: NDArray[np.int64], last: NDArray[np.int64], day: float) -> NDArray[np.float32]:
         """Expected share of each item among a user's events over the days after `day`, (B, N).
 
-        Stable taste and what follows from it; the last item's successors weigh as one event among a handful.
+        Stable taste and its successors; the last item's successors weigh as one event among a handful.
         """
         days = np.full(len(users), day)
         taste = _normalised(self.browse[users] * self.on_sale(days))
@@ -143,7 +143,7 @@ class Preference:
 
 
 def generate(cfg: ShopConfig, catalogue: Catalogue, tastes: Tastes, rng: np.random.Generator) -> Preference:
-    """Adds up what each user likes about each item, a little general popularity and his own unexplained fancy."""
+    """(B, N) tastes for the traits of each item, plus a little general popularity and unexplained individual taste."""
     quality = 0.5 * rng.standard_normal(len(catalogue)) + NOVELTY * (catalogue.launch_day > 0)
     utility = 0.8 * rng.standard_normal((cfg.num_users, len(catalogue)), dtype=np.float32)
     utility += (tastes.type[:, catalogue.type] + tastes.brand[:, catalogue.brand] + quality).astype(np.float32)

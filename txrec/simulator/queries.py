@@ -1,4 +1,4 @@
-"""How users of the generated shop write what they look for: synonyms, plurals, word order, typos, two scripts."""
+"""Spellings of the generated shop's searches: synonyms, plurals, word order, typos, two scripts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Corruption = Literal["none", "typo", "word order", "plural", "model number", "sy
 
 @dataclass(frozen=True)
 class RobustQuery:
-    """A query that a search engine should understand, and what it asks for."""
+    """A query that a search engine should understand, and its meaning."""
 
     query: str
     corruption: Corruption

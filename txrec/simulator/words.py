@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - one type a line reads better than any wrapping
-"""The words that the generated shop is made of: its product types, brands, colours and what people call things."""
+"""Words of the generated shop: product types, brands, colours and their synonyms."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class ProductType:
 
     Attributes:
         name: the noun that titles use, singular; `plural` and `chinese` are its other forms.
-        synonyms: what else people type for it; titles never use these, only clicks connect them.
+        synonyms: other words that users search by; titles never use these, only clicks connect them.
         department: first level of the category path; `aisle` is the second, the type itself the third.
         price: median price.
         qualities: adjectives, one of which each product carries.

@@ -157,7 +157,7 @@ class World:
         return self.attraction(visits, items) * self.behaviour.examination(items.shape[1])
 
     def respond(self, visits: Visits, items: NDArray[np.int64]) -> Responses:
-        """Draws what users do with slates (B, K), remembers what they engaged with and how content they left."""
+        """Draws the events of users on slates (B, K), and keeps their last items and their satisfaction."""
         clicked = self.rng.random(items.shape) < self.expected_clicks(visits, items)
         carted = clicked & (self.rng.random(items.shape) < self.behaviour.cart_prob)
         bought = carted & (self.rng.random(items.shape) < self.behaviour.purchase_prob)
@@ -174,7 +174,7 @@ class World:
 
         Args:
             share: of the users, 0 to 1.
-            strength: 1 = they like what the other one likes, 0 = nothing changes.
+            strength: 1 = their taste becomes that of the other user, 0 = nothing changes.
         """
         users = self.rng.choice(len(self.rate), round(share * len(self.rate)), replace=False)
         others = self.rng.permutation(len(self.rate))[: len(users)]
@@ -183,10 +183,10 @@ class World:
         return users
 
     def retire(self, items: NDArray[np.int64]) -> None:
-        """Takes products out of the shop: nobody clicks or looks for them."""
+        """Takes products out of the shop: no user clicks or searches for them."""
         self.on_sale[items] = False
 
     def launch(self, items: NDArray[np.int64], appeal: float = 1.0) -> None:
-        """Puts retired products on sale (again), their appeal to everybody multiplied by a factor."""
+        """Puts retired products on sale (again), their appeal to all users multiplied by a factor."""
         self.on_sale[items] = True
         self.browse[:, items] *= np.float32(appeal)

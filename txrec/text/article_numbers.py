@@ -19,7 +19,7 @@ ATTRIBUTES = frozenset(
 )
 """Names of product attributes that hold article numbers, without their separators."""
 MIN_WITHIN = 5
-"""Shortest article number that is found as a part of a longer query: `360` in `xbox 360` is none."""
+"""Characters of the shortest article number that matches a part of a longer query: `360` in `xbox 360` does not."""
 MIN_BEGINNING = 4
 MAX_BEGINNING = 50
 """Products proposed for the beginning of their article numbers."""
@@ -73,7 +73,7 @@ class ArticleNumbers:
         return cls(columns[0], columns[1], np.array(columns[2], np.int32))
 
     def joined(self, more: "ArticleNumbers", replaced: Iterable[int]) -> "ArticleNumbers":
-        """Both catalogues, `more` in place of the products `replaced`."""
+        """Both catalogues, with `more` instead of the products `replaced`."""
         gone = set(replaced)
         rows = [row for row in self._rows() if row[2] not in gone]
         rows = sorted([*rows, *more._rows()])

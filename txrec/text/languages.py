@@ -1,4 +1,4 @@
-"""Languages of a shop's texts, told by py3langid from samples of many titles each.
+"""Languages of a shop's texts, detected by py3langid in samples of many titles each.
 
 A single title is too short to tell; fifteen of them are not. Languages are those of a fair share of the samples.
 """

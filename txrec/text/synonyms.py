@@ -19,7 +19,7 @@ class Synonyms:
     """Phrases by phrase, all of them normalised.
 
     Attributes:
-        phrases: phrase of a query -> phrases that are searched for beside it.
+        phrases: phrase of a query -> phrases that are searched for as well.
     """
 
     phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ MIN_PART = 2
 """Shortest part of a joined spelling: `tv-stand` has one, `a-b` does not."""
 MIN_COMPOUND, MIN_COMPOUND_PART, MAX_COMPOUND_PARTS = 8, 4, 3
 MIN_COMPOUND_COUNT = 2
-"""A part of a compound is in so many texts; a word that is there once may be a mistake."""
+"""Texts that hold a part of a compound; a word of one text may be a mistake."""
 LINKS = ("", "s", "es", "n", "en", "er", "e")
 """Sounds between the parts of a compound in the Germanic languages."""
 MAX_COMPLETIONS = 16
@@ -23,7 +23,7 @@ class Vocabulary:
     """Folded words of a shop's texts and neighbours in its titles."""
 
     def __init__(self, counts: Mapping[str, int], pairs: Mapping[str, int], varied: Iterable[str] = ()) -> None:
-        """Takes what `fit` learned.
+        """Takes the results of `fit`.
 
         Args:
             counts: word -> texts that hold it.
