@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -18,6 +18,7 @@ from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
 from serve.routers import events, health, items, models, monitor, rules, slates, suggest, users
 from serve.routers import judging as judging_router
+from serve.routers import mcp as mcp_route
 from serve.routers import placements as placements_router
 from serve.rules import KIND
 from serve.switch import Switch
@@ -77,6 +78,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     config, parts = config or ServeConfig(), components or Components()
     app = FastAPI(title="txrec", version=__version__, description=_DESCRIPTION, redoc_url=None, lifespan=_lifespan)
     app.state.service = service
+    app.state.keys_needed = bool(parts.keys.known)
     app.state.config = config
     app.state.metrics = parts.metrics
     app.state.event_log = EventLog(parts.store, parts.clock, parts.metrics)
@@ -104,6 +106,8 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
         health,
     ):
         app.include_router(resource.router)
+    if config.mcp:
+        mcp_route.add_route(app)
     problems.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)
     if config.cors_origins:  # outermost, so that refusals of the request middleware carry its headers too
@@ -119,6 +123,14 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Writes the impressions that wait in memory before the process ends."""
-    yield
+    """Runs the MCP endpoint, and writes the impressions that wait in memory before the process ends."""
+    async with AsyncExitStack() as stack:
+        config: ServeConfig = app.state.config
+        if config.mcp:
+            from serve import mcp_endpoint  # the SDK takes a second to import, and only this process needs it
+
+            any_host = app.state.keys_needed
+            app.state.mcp = await stack.enter_async_context(mcp_endpoint.running(app, config.host, any_host))
+        yield
+        app.state.mcp = None
     await app.state.impressions.flush()

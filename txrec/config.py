@@ -595,6 +595,8 @@ class ServeConfig(Section):
     """A request whose body takes longer to arrive is answered 408."""
     placements_file: str = ""
     """TOML file with the defaults of placements, a table per placement; empty = only those put over HTTP."""
+    mcp: bool = True
+    """Serve the tools for agents (Model Context Protocol) at /mcp."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
     monitor: MonitorConfig = MonitorConfig()

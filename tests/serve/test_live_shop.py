@@ -1,5 +1,6 @@
 """A shop that is open: products and models change under a real cluster with several replicas and a real registry."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -218,6 +219,21 @@ def test_a_rule_acts_on_every_replica_within_two_seconds_and_survives_a_new_mode
     client.delete_rule("last first")
     time.sleep(WITHIN_S)
     assert [item["item_id"] for item in client.search("lamp", top_k=3)["items"]] == first
+
+
+def test_an_agent_calls_its_tools_on_any_replica(shop: Shop) -> None:
+    from mcp.client.client import Client as Agent
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def search() -> set[int]:
+        counts = set()
+        for _ in range(6):  # a connection of its own each time: any replica answers
+            async with Agent(streamable_http_client(f"http://127.0.0.1:{shop.config.port}/mcp")) as agent:
+                reply = await agent.call_tool("search_products", {"query": "lamp", "top_k": 2})
+                counts.add(len(reply.structured_content["items"]))
+        return counts
+
+    assert asyncio.run(search()) == {2}
 
 
 def test_a_forgotten_user_leaves_neither_events_nor_impressions(shop: Shop, client: Client) -> None:
