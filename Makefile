@@ -10,6 +10,7 @@
 #   make mutants                    mutation testing of the modules that pyproject.toml names; docs/testing.md
 #   make audit                      known vulnerabilities of the pinned versions (part of lint)
 #   make docs                       the documentation, as a web site in site/
+#   make typescript                 the TypeScript client, typed by the API as it is now (needs Node.js 20)
 #   make bench                      every benchmark, small sizes
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ CONFIG ?= configs/demo.toml
 DATA   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast coverage lint audit type fmt bench docs mutants
+.PHONY: help demo test test-fast coverage lint audit type fmt bench docs mutants typescript
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,3 +73,8 @@ bench: $(VENV)/dev
 # NO_MKDOCS_2_WARNING: the theme's notice about a coming major version of MkDocs, which pyproject.toml excludes.
 docs: $(VENV)/dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+typescript: $(VENV)/dev
+	@cd clients/typescript && npm ci --no-audit --no-fund --silent
+	@PYTHONPATH=. $(BIN)/python clients/typescript/openapi.py clients/typescript/openapi.json
+	@cd clients/typescript && npm run --silent generate && npm run --silent build
