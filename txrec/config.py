@@ -10,6 +10,7 @@ import hashlib
 import json
 import zoneinfo
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,18 +32,29 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    """IANA names; listing them reads hundreds of files."""
+    return frozenset(zoneinfo.available_timezones())
+
+
 class TimeConfig(Section):
     """How a source writes its times."""
 
     format: str = "iso"
-    """`iso`, `s`, `ms`, `us` (numbers since 1970 UTC), or a strptime pattern such as `%d/%m/%Y %H:%M`."""
+    """`iso`, `s`, `ms`, `us`, `ns` (numbers since 1970 UTC), or a strptime pattern such as `%d/%m/%Y %H:%M`."""
     zone: str = "UTC"
     """Time zone of times that carry none (IANA name)."""
+    clock: str = ""
+    """Source column of the time of day, where the column of `ts` holds the day alone (`14:05:09`, or a number of
+    `clock_unit` since midnight)."""
+    clock_unit: Literal["s", "ms"] = "s"
+    """Unit of a `clock` of numbers."""
 
     @model_validator(mode="after")
     def _known_zone(self) -> Self:
-        if self.zone not in zoneinfo.available_timezones():
-            near = difflib.get_close_matches(self.zone, zoneinfo.available_timezones(), 1, 0.5)
+        if self.zone not in _time_zones():
+            near = difflib.get_close_matches(self.zone, _time_zones(), 1, 0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"time.zone = {self.zone!r} is no IANA time zone such as Europe/Berlin or Etc/GMT-1{hint}")
         return self

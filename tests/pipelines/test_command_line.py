@@ -30,6 +30,7 @@ def test_help_names_every_verb_with_a_sentence() -> None:
         "models",
         "export-events",
         "config",
+        "init",
     ):
         assert f" {verb} " in shown.stdout
 

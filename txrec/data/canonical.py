@@ -12,10 +12,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from txrec.config import DataConfig, RuleConfig, SourceConfig, TimeConfig
+from txrec.config import DataConfig, RuleConfig, SourceConfig
 from txrec.data import values
 from txrec.data.blocks import Block
+from txrec.data.remarks import Remarks
 from txrec.data.sources import Chunk, mapping, sources_of
+from txrec.data.times import times
 from txrec.schema import EVENT_CODES, EventKind, Reason
 from txrec.text import normalise_column
 
@@ -38,7 +40,6 @@ _REASONS = list(Reason)
 _IDS = ("user_id", "item_id", "session_id", "request_id")
 _LITERAL = ("item_id", "title", "query")
 """Columns in which `NA` or `null` may be meant as they stand."""
-_UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,8 @@ class Canonical:
     """QUARANTINE."""
     num_read: int
     """Rows in = frame.height + rejected.num_rows."""
+    remarks: Remarks
+    """What the declaration and the values had to do with each other."""
 
 
 def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, latest_us: int) -> Canonical:
@@ -64,11 +67,13 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     """
     source = sources_of(data, chunk.table)[chunk.source]
     columns = mapping(source, chunk.table, [*chunk.columns, *block.frame.columns])  # a JSON block may lack fields
+    remarks = Remarks.of(block.frame, source)
     raw = _with_values(_with_constants(block.frame, source, columns), source, columns)
     if chunk.table == "events":
         frame, checks = _events(raw, source, columns, has_time, latest_us)
     elif chunk.table == "items":
         frame, checks = _items(raw, source, columns)
+        remarks.add_availability(_known(raw, "available", source, columns))
     else:
         frame, checks = _judgments(raw, columns)
     if chunk.table != "items":
@@ -76,9 +81,11 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
             f"item:{name}": _carried(raw, name, column, source) for name, column in data.items_from_events.items()
         }
         frame = frame.with_columns(**carried)
-    checks = [*checks[: _num_missing(checks)], *_rules(raw, source.reject), *checks[_num_missing(checks) :]]
+    rules = _rules(raw, source.reject)
+    remarks.add_rules(source, rules)
+    checks = [*checks[: _num_missing(checks)], *rules, *checks[_num_missing(checks) :]]
     frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
-    return _divide(frame, checks, chunk, block)
+    return _divide(frame, checks, chunk, block, remarks)
 
 
 CATEGORY_JOINT = "\x1f"
@@ -205,7 +212,8 @@ def _events(
         (Reason.UNKNOWN_EVENT, kind.is_null()),
     ]
     if has_time:
-        ts = times(_column(raw, columns["ts"]), source.time)
+        clock = _column(raw, source.time.clock) if source.time.clock else None
+        ts = times(_column(raw, columns["ts"]), source.time, clock)
         frame = frame.with_columns(ts=ts)
         checks += [(Reason.UNPARSABLE_TIME, ts.is_null() | (ts <= 0)), (Reason.FUTURE_TIME, ts > latest_us)]
     checks.append((Reason.UNPARSABLE_VALUE, no_number))
@@ -220,60 +228,6 @@ def _kinds(raw: pl.DataFrame, name: str, values: Mapping[str, str]) -> pl.Series
     lower = {word.lower(): code for word, code in codes.items()}
     found = {word: codes.get(word, lower.get(word.lower())) for word in words.unique().drop_nulls()}
     return words.replace_strict(found, default=None, return_dtype=pl.Int8)
-
-
-def times(column: pl.Series, cfg: TimeConfig) -> pl.Series:
-    """Times as int64 microseconds since 1970 UTC, null where one cannot be read.
-
-    Args:
-        column: strings, numbers or timestamps.
-        cfg: unit or format, and the zone of times that carry none.
-    """
-    if isinstance(column.dtype, pl.Datetime | pl.Date):
-        zoned = getattr(column.dtype, "time_zone", None) is not None
-        plain = column.cast(pl.Datetime("us", "UTC")) if zoned else column.cast(pl.Datetime("us"))
-        return plain.cast(pl.Int64) if zoned else _from_zone(plain, cfg.zone)
-    if cfg.format in _UNIT_US:
-        return _epoch(column, _UNIT_US[cfg.format])
-    text = column.cast(pl.String).str.strip_chars()
-    if cfg.format != "iso":
-        return _from_zone(text.str.to_datetime(cfg.format, time_unit="us", strict=False, exact=True), cfg.zone)
-    try:
-        plain = pl.Series(pl.from_arrow(text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.timestamp("us"))))
-        return _from_zone(plain, cfg.zone)
-    except pa.ArrowInvalid:
-        return _iso_slowly(text, cfg.zone)
-
-
-def _epoch(column: pl.Series, unit_us: int) -> pl.Series:
-    whole = column.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
-    if whole is not None and whole.null_count() == column.null_count():
-        return whole * unit_us
-    return (column.cast(pl.Float64, strict=False) * unit_us).round().cast(pl.Int64, strict=False)
-
-
-def _iso_slowly(text: pl.Series, zone: str) -> pl.Series:
-    """Rows with a zone of their own, with odd precision, or with nonsense among them."""
-    plain = text.str.replace("T", " ", literal=True).str.replace(r"(?i)\s*(z|utc)$", "+00:00")
-    plain = plain.str.replace(r"(:.*[+-]\d\d)$", "${1}:00").str.replace(r"(:.*[+-]\d\d)(\d\d)$", "${1}:${2}")
-    own = plain.str.contains(r":.*[+-]\d\d:\d\d$").fill_null(value=False)
-    naive = plain.set(own, None)
-    read = None
-    for pattern in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"):
-        parsed = naive.str.to_datetime(pattern, time_unit="us", strict=False)
-        read = parsed if read is None else read.fill_null(parsed)
-    dates = naive.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-    local = _from_zone(read.fill_null(dates) if read is not None else dates, zone)
-    zoned = plain.set(~own, None).str.replace(" ", "T", literal=True)
-    utc = zoned.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
-    return local.fill_null(utc.cast(pl.Int64))
-
-
-def _from_zone(plain: pl.Series, zone: str) -> pl.Series:
-    if zone == "UTC":
-        return plain.cast(pl.Int64)
-    local = plain.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return local.dt.convert_time_zone("UTC").cast(pl.Int64)
 
 
 def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
@@ -350,7 +304,7 @@ def _rules(raw: pl.DataFrame, rules: Sequence[RuleConfig]) -> list[_Check]:
     return checks
 
 
-def _divide(frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: Block) -> Canonical:
+def _divide(frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: Block, remarks: Remarks) -> Canonical:
     """Kept rows, and a quarantine entry for every other one."""
     code = pl.Series([None], dtype=pl.Int8).new_from_index(0, frame.height)
     for reason, hit in reversed(checks):  # the first that applies is written last
@@ -367,4 +321,4 @@ def _divide(frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: 
         schema=QUARANTINE,
     )
     kept = frame.filter(code.is_null()) if lost else frame
-    return Canonical(kept, rejected, frame.height + len(block.bad_row))
+    return Canonical(kept, rejected, frame.height + len(block.bad_row), remarks)

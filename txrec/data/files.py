@@ -71,8 +71,35 @@ def _archive_of(path: str) -> tuple[str, str]:
 
 
 def first_bytes(path: str, num_bytes: int = 1 << 16) -> bytes:
-    """The first bytes of a file's text, with its line ends as they are."""
-    return next((chunk for _, chunks in _members(path, num_bytes) for chunk in chunks), b"")
+    """The first bytes of a file's text, with its line ends as they are.
+
+    Raises:
+        DataError: the packing is damaged.
+    """
+    try:
+        return next((chunk for _, chunks in _members(path, num_bytes) for chunk in chunks), b"")
+    except _DAMAGE as error:
+        raise DataError(f"{path}: the file is damaged ({error}); fetch or export it again") from error
+
+
+def members(path: str) -> list[str]:
+    """Names of the files in an archive, without those that file systems leave behind.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
+    try:
+        with open_random(path) as raw:
+            handle: Any = raw
+            if path.partition("?")[0].endswith(".zip"):
+                with zipfile.ZipFile(handle) as archive:
+                    names = [one.filename for one in archive.infolist() if not one.is_dir()]
+            else:
+                with tarfile.open(fileobj=handle) as archive:
+                    names = [entry.name for entry in archive if entry.isfile()]
+    except _DAMAGE as error:
+        raise DataError(f"{path}: the archive is damaged ({error}); fetch or export it again") from error
+    return [name for name in names if not _is_litter(name)]
 
 
 def folder_columns(path: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from txrec import object_storage
 from txrec.config import Config, fingerprint
-from txrec.data import event_statistics, fitting, histories, parcels, reading, sources, split, sql, writing
+from txrec.data import event_statistics, fitting, histories, parcels, reading, remarks, sources, split, sql, writing
 from txrec.data.event_statistics import EventStatistics
 from txrec.data.fitting import DatasetSizes
 from txrec.data.job import Job
@@ -327,12 +327,17 @@ class _Preparation:
         first_us = min(one.first_us for one in self._chunks) if timed else 0
         report = Report(
             config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, str(config.data_dir),
-            Timing(self._clock.seconds(), self._engine.statistics()),
+            Timing(self._clock.seconds(), self._engine.statistics()), tuple(self._remarks()),
         )  # fmt: skip
         figures = {**report.as_json(), "timing": asdict(report.timing) if report.timing else None}
         (config.reports_dir / "data.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
         (config.data_dir / "meta.json").write_text(meta.model_dump_json(indent=2), encoding="utf-8")
         return report
+
+    def _remarks(self) -> list[str]:
+        places = {chunk.number: f"data.{chunk.table}.{chunk.source}" for chunk in self._job.plan.chunks}
+        ordered = sorted((one for one in self._chunks if one.num_read), key=lambda one: one.chunk)
+        return remarks.warnings((places[one.chunk], one.matches, one.unknown) for one in ordered)
 
 
 def _windows(job: Job, chunks: Iterable[ChunkFigures], times: split.TimeCounts) -> tuple[int, int]:

@@ -46,6 +46,10 @@ class ChunkFigures:
     rejected: dict[str, int] = field(default_factory=dict)
     first_us: int = 2**62
     last_us: int = 0
+    matches: dict[str, int] = field(default_factory=dict)
+    """Declared column, word or rule = rows that it matched."""
+    unknown: dict[str, int] = field(default_factory=dict)
+    """Words of availability that say neither yes nor no = rows."""
 
     def add(self, block: Block, done: Canonical) -> None:
         """Counts one block."""
@@ -53,6 +57,9 @@ class ChunkFigures:
         self.num_kept += done.frame.height
         self.num_lines += block.num_lines
         self.rejected = dict(Counter(self.rejected) + Counter(done.rejected["reason"].to_pylist()))
+        for total, more in ((self.matches, done.remarks.matches), (self.unknown, done.remarks.unknown)):
+            for name, count in more.items():
+                total[name] = total.get(name, 0) + count
         if "ts" in done.frame.columns and done.frame.height:
             self.first_us = min(self.first_us, done.frame.select(pl.col("ts").min()).item())
             self.last_us = max(self.last_us, done.frame.select(pl.col("ts").max()).item())
@@ -120,14 +127,17 @@ def other_parcels(job: Job, chunk: Chunk) -> Iterator[pa.Table]:
 
 
 def _blocks(job: Job, chunk: Chunk) -> Iterator[tuple[Block, Canonical]]:
-    for block in chunk_reading.read(job.config.data, chunk) if chunk.path else _sql_blocks(job, chunk):
-        yield block, canonical(job.config.data, chunk, block, job.plan.has_time, job.latest_us)
+    data = job.config.data
+    statement = sources.sources_of(data, chunk.table)[chunk.source].sql
+    blocks = chunk_reading.read(data, chunk) if chunk.path else sql_blocks(statement, job.addresses[chunk.number])
+    for block in blocks:
+        yield block, canonical(data, chunk, block, job.plan.has_time, job.latest_us)
 
 
-def _sql_blocks(job: Job, chunk: Chunk) -> Iterator[Block]:
+def sql_blocks(statement: str, address: str) -> Iterator[Block]:
     """The rows of one statement in their order; a single task reads them, for only so are they numbered."""
-    statement, done = sources.sources_of(job.config.data, chunk.table)[chunk.source].sql, 0
-    with closing(sql.connect(job.addresses[chunk.number])) as connection:
+    done = 0
+    with closing(sql.connect(address)) as connection:
         for frame in pl.read_database(statement, connection, iter_batches=True, batch_size=SQL_ROWS):
             yield block_of(frame, done)
             done += frame.height

@@ -75,6 +75,8 @@ class Report:
     """Folder of the prepared tables."""
     timing: Timing | None = None
     """Not part of the figures that two runs on the same data share."""
+    remarks: tuple[str, ...] = ()
+    """Settings of sources that match nothing, and words that nothing knows."""
 
     @property
     def total(self) -> RowCounts:
@@ -139,8 +141,8 @@ class Report:
         }
 
     def warnings(self) -> list[str]:
-        """Parts of the split that are too small to measure anything by."""
-        found = []
+        """Settings that match nothing, unknown words, and parts of the split too small to measure anything by."""
+        found = list(self.remarks)
         events, users = self.statistics.by_split, self.statistics.num_test_users
         if self.statistics.num_events and users < LEAST_TEST_USERS:
             found.append(

@@ -174,6 +174,8 @@ def _needed(data: DataConfig, table: Table, source: SourceConfig) -> dict[str, s
     need = {name: canonical for canonical, name in source.columns.items()}
     need.update({rule.column: f"the rule {rule.reason}" for rule in source.reject})
     need.update(dict.fromkeys(source.attributes, "attributes"))
+    if source.time.clock:
+        need[source.time.clock] = "time.clock"
     if table != "items":
         need.update({name: f"item {canonical}" for canonical, name in data.items_from_events.items()})
     return need

@@ -21,8 +21,8 @@ from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, pr
 from txrec.config import DataConfig, SourceConfig, TimeConfig
 from txrec.data import chunk_reading, files, sources
 from txrec.data.blocks import block_of
-from txrec.data.canonical import times
 from txrec.data.preparation import InProcess, run
+from txrec.data.times import times
 from txrec.errors import DataError
 
 ROWS = [

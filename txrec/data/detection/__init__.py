@@ -1,0 +1,1 @@
+"""Detection of a shop's files: layout, columns, kinds of tables and joins, written down as a configuration."""

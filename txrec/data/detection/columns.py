@@ -1,0 +1,60 @@
+"""Columns of a sample with the figures that tell what they stand for."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from txrec.data.detection.sample import Sample
+from txrec.data.detection.times import TimeFormat, time_format
+
+
+@dataclass(eq=False)
+class Column:
+    """A column and its texts."""
+
+    name: str
+    texts: pl.Series
+    """Without empty ones."""
+    filled: float
+    """Share of the rows that have a value."""
+    distinct: float
+    """Share of the values that are distinct."""
+    is_number: bool
+    """Whether (almost) all values are plain numbers."""
+    time: TimeFormat | None
+    """How it writes times, if it does."""
+
+
+def profile(sample: Sample) -> dict[str, Column]:
+    """The columns of a sample with their figures."""
+    made: dict[str, Column] = {}
+    for name in sample.columns:
+        texts = sample.texts(name)
+        number = texts.cast(pl.Float64, strict=False)
+        is_number = bool(len(texts)) and number.null_count() < 0.02 * len(texts)
+        made[name] = Column(
+            name, texts, len(texts) / max(1, sample.frame.height), texts.n_unique() / max(1, len(texts)),
+            is_number, time_format(texts),
+        )  # fmt: skip
+    return made
+
+
+def is_id(column: Column, *, whole: bool = True) -> bool:
+    """Whether the values may be ids; `whole` = of numbers only whole ones."""
+    if column.time is not None and not column.is_number:
+        return False
+    some = column.texts.head(2_000)
+    if whole and column.is_number and share(some.str.contains(r"^-?\d+(\.0)?$")) < 1.0:
+        return False
+    spaced = share(some.str.contains(r"\s\S+\s"))
+    return spaced < 0.5 and mean_length(some) <= 80
+
+
+def share(hit: pl.Series) -> float:
+    """Share of true values; 0 for an empty column."""
+    return float(hit.fill_null(value=False).mean() or 0)  # type: ignore[arg-type]
+
+
+def mean_length(texts: pl.Series) -> float:
+    """Characters per text."""
+    return float(texts.str.len_chars().mean() or 0)  # type: ignore[arg-type]

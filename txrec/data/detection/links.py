@@ -1,0 +1,180 @@
+"""Links between a shop's tables: products of the log in the catalogue, orders with their lines, names of categories."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from txrec.data import values
+from txrec.data.detection.names import fit, plain_name
+from txrec.data.detection.sample import Sample
+from txrec.data.detection.tables import Table, classified
+
+_JOINABLE = ("delimiter", "header", "names", "encoding", "ragged")
+
+
+def linked(tables: list[Table]) -> list[Table]:
+    """Links tables to each other by equal values; tables that are joined to others are no sources of their own."""
+    tables = [_with_properties(table) for table in tables]
+    for table in [one for one in tables if one.kind == "lines"]:
+        joined = _joined_lines(table, tables)
+        if joined:
+            made, other = joined
+            tables = [made if one is table else one for one in tables if one is not other]
+    _match_products(tables)
+    for table in [one for one in tables if one.kind == "items"]:
+        used = _with_category_names(table, tables)
+        if used is not None:
+            tables = [one for one in tables if one is not used]
+    for table in [one for one in tables if one.kind == "lines"]:
+        table.kind = "other"
+        table.questions.append("it names products and no user; which table says whose they are?")
+    return tables
+
+
+def _keys(table: Table, name: str) -> set[str]:
+    return set(values.whole_ids(table.profile[name].texts).unique().to_list())
+
+
+def _overlap(left: set[str], right: set[str]) -> float:
+    return len(left & right) / max(1, min(len(left), len(right)))
+
+
+def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] | None:
+    """Order lines with the columns of their orders, and the table of the orders."""
+    best: tuple[float, Table, str, str] | None = None
+    for other in tables:
+        if other is lines or not any(fit("user_id", name) >= 0.5 for name in other.profile):
+            continue
+        for left in lines.profile.values():
+            for right in other.profile.values():
+                if right.distinct < 0.95 or right.filled < 0.95 or left.time or right.time or left.filled < 0.9:
+                    continue
+                shared = _overlap(_keys(lines, left.name), _keys(other, right.name))
+                alike = plain_name(left.name) == plain_name(right.name)
+                named = alike or fit("request_id", left.name) >= 0.5
+                score = shared + 0.5 * named
+                if shared > 0.8 and named and (best is None or score > best[0]):
+                    best = (score, other, left.name, right.name)
+    if best is None:
+        return None
+    _, orders, left_name, right_name = best
+    return _joined(lines, orders, left_name, right_name), orders
+
+
+def _joined(lines: Table, orders: Table, left: str, right: str) -> Table:
+    if orders.sample.settings.get("format", "csv") != "csv":
+        lines.questions.append(f"its users stand in {orders.sample.path}; only CSV files can be joined, convert it")
+    other = orders.sample.frame
+    other = other.rename({name: f"{name}:joined" for name in other.columns if name in lines.sample.frame.columns})
+    key = f"{right}:joined" if f"{right}:joined" in other.columns else right
+    keys = other.with_columns(values.whole_ids(other[key].cast(pl.String)).alias(":key")).unique(":key", keep="first")
+    frame = lines.sample.frame.with_columns(values.whole_ids(lines.sample.frame[left].cast(pl.String)).alias(":key"))
+    frame = frame.join(keys, on=":key", how="left").drop(":key")
+    join: dict[str, Any] = {"path": orders.sample.path, "on": (left, right)}
+    join |= {name: value for name, value in orders.sample.settings.items() if name in _JOINABLE}
+    settings = {**lines.sample.settings, "join": [join]}
+    remarks = {**lines.sample.remarks, "join": f"likely: {left} of this file and {right} of that have the same values"}
+    return classified(Sample(lines.sample.path, settings, remarks, frame, lines.sample.num_bad))
+
+
+def _match_products(tables: Sequence[Table]) -> None:
+    """Chooses the columns of the log and of the catalogue that name products by the same ids."""
+    logs = [one for one in tables if one.kind == "events" and "item_id" in one.columns]
+    for items in [one for one in tables if one.kind == "items"]:
+        for log in logs:
+            current = (log.columns["item_id"], items.columns["item_id"])
+            shares = {
+                (left, right): _overlap(_keys(log, left), _keys(items, right))
+                for left in _id_columns(log, current[0])
+                for right in _id_columns(items, current[1])
+            }
+            best = max(shares, key=lambda pair: (shares[pair], pair == current))
+            if shares[best] > shares[current] + 0.1:
+                log.columns["item_id"], items.columns["item_id"] = best
+                for table, name in ((log, best[0]), (items, best[1])):
+                    table.columns = {r: c for r, c in table.columns.items() if r == "item_id" or c != name}
+            share = shares[best]
+            if share < 0.2:
+                items.questions.append(
+                    f"{share:.0%} of the products that both samples could share are found in {log.sample.path}; do "
+                    f"{log.columns['item_id']} there and {items.columns['item_id']} here name products alike?"
+                )
+            else:
+                remark = f"sure: {share:.0%} of the products of {log.sample.path} are found by it"
+                items.remarks["item_id"] = remark if share > 0.5 else remark.replace("sure", "likely")
+
+
+def _id_columns(table: Table, current: str) -> list[str]:
+    """Columns that may name products."""
+    used = {name for role, name in table.columns.items() if role in ("user_id", "ts", "session_id", "query", "event")}
+    return [
+        name
+        for name, column in table.profile.items()
+        if name == current
+        or (name not in used and (fit("item_id", name) >= 0.3 or plain_name(name) == "id")
+            and not (column.time and not column.is_number) and len(column.texts))
+    ]  # fmt: skip
+
+
+def _with_category_names(items: Table, tables: Sequence[Table]) -> Table | None:
+    """Joins the table that names categories or brands to the catalogue; returns that table."""
+    if items.sample.settings.get("format", "csv") != "csv" and "join" in items.sample.settings:
+        return None
+    for other in tables:
+        if (
+            other is items
+            or other.kind not in ("other", "items")
+            or other.sample.settings.get("format", "csv") != "csv"
+        ):
+            continue
+        key = next((n for n, c in other.profile.items() if c.distinct > 0.99 and c.filled > 0.99 and not c.time), None)
+        name = next((n for n in other.profile if (n != key and fit("title", n) >= 0.35) or
+                     (n != key and fit("category", n) >= 0.5 and not other.profile[n].is_number)), None)  # fmt: skip
+        if key is None or name is None:
+            continue
+        for role in ("category", "brand"):
+            left = next((n for n in items.profile if fit(role, n) >= 0.35 and n not in (items.columns["item_id"],)
+                         and _contained(_keys(items, n), _keys(other, key)) > 0.9), None)  # fmt: skip
+            if left is None:
+                continue
+            join = {"path": other.sample.path, "on": (left, key), "required": False}
+            join |= {field: value for field, value in other.sample.settings.items() if field in _JOINABLE}
+            items.settings["join"] = [join]
+            joined = f"{name}:joined" if name in items.profile else name
+            items.take(role, joined, f"likely: {left} is {key} of {other.sample.path}")
+            for wrong in [r for r, c in items.columns.items() if c == left and r != "item_id"]:
+                del items.columns[wrong]
+            return other
+    return None
+
+
+def _contained(inner: set[str], outer: set[str]) -> float:
+    return len(inner & outer) / max(1, len(inner)) if len(inner) > 1 else 0.0
+
+
+def _with_properties(table: Table) -> Table:
+    """A table of (product, property, value) rows: the rows of one property become a column."""
+    name = next((n for n in table.profile if plain_name(n) in ("property", "attribute", "property_name", "key")), None)
+    value = next((n for n in table.profile if plain_name(n) in ("value", "property_value", "attribute_value")), None)
+    item = table.columns.get("item_id") or next((n for n in table.profile if fit("item_id", n) >= 0.5), None)
+    if name is None or value is None or item is None or table.profile[name].texts.n_unique() < 2:
+        return table
+    table.kind, table.columns, table.settings, table.questions = "items", {}, {}, []
+    table.take("item_id", item, "sure: by its name")
+    words = [str(word) for word in table.profile[name].texts.unique().to_list()]
+    chosen = max(("title", "category"), key=lambda role: max((fit(role, word) for word in words), default=0))
+    word = max(words, key=lambda one: fit(chosen, one))
+    if fit(chosen, word) < 0.5:
+        table.questions.append(f"which {name} holds the title, which the category? None was recognised")
+        table.kind = "other"
+        return table
+    table.take(chosen, value, f"likely: the rows with {name} = {word}")
+    others = sorted(one for one in words if one != word and not one.isdigit())
+    pattern = "|".join([*([r"\d+"] if any(one.isdigit() for one in words) else []), *map(re.escape, others)])
+    table.settings["reject"] = [{"column": name, "matches": f"^({pattern})$"}]
+    table.notes.append(f"of the properties only {word} is read")
+    if chosen == "category" and all(text.isdigit() for text in table.profile[value].texts.head(50).to_list()):
+        table.notes.append("categories are numbers: the catalogue has no words")
+    return table

@@ -1,0 +1,150 @@
+"""Column names and event words of shops: what they usually stand for, in a few languages."""
+
+import re
+from functools import cache
+
+_COLUMNS = {
+    "user_id": "user_id userid user uid visitor_id visitorid visitor customer_id customerid customer customer_no"
+    " customer_number customer_nr client_id clientid client member_id memberid account_id buyer_id shopper_id"
+    " reviewer_id reviewerid person_id user_pseudo_id fullvisitorid full_visitor_id anonymous_id anonymousid device_id"
+    " cookie_id cookie profile_id household_key msno username user_name customer_email email billing_email user_email"
+    " kunde kundennr kunden_id kundennummer kunden_nr utilisateur id_client cliente id_cliente usuario id_usuario"
+    " distinct_id userkey customer_key login reader_id listener_id player_id subject_id shopperid user_guid",
+    "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung session_key sid",
+    "item_id": "item_id itemid item product_id productid product product_code productcode sku sku_id skuid asin"
+    " parent_asin article_id articleid article article_no article_number stock_code stockcode movie_id movieid book_id"
+    " bookid isbn isbn13 track_id trackid song_id songid artist_id artistid video_id game_id recipe_id anime_id"
+    " business_id gmap_id listing_id offer_id variant_id variantid variant_sku lineitem_sku line_item_sku product_sku"
+    " item_sku content_id contentid goods_id gtin ean upc handle artikel artikelnummer artikelnr artikel_nr"
+    " artikel_id produkt_id produktnummer produkt produit id_produit producto id_producto news_id post_id itemnumber"
+    " item_number item_code itemcode product_number material productno product_no prod_id pid iid"
+    " product_uid item_uid",
+    "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat created"
+    " date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate order_date orderdate"
+    " purchase_date purchased_at paid_at visit_time click_time server_time received_at occurred_at datum zeit"
+    " zeitpunkt zeitstempel bestelldatum fecha rated_at played_at t_dat at event_date eventdate order_created_at"
+    " date_created order_time transaction_date transaction_time utc_time local_time unix_time unixtime epoch heure"
+    " rating_timestamp review_date sale_date fecha_compra date_commande horodatage timestamp_ms time_ms",
+    "event": "event event_type eventtype event_name eventname action action_type actiontype behavior behaviour"
+    " behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento type"
+    " event_kind event_category activity_type evt ereignistyp aktionstyp",
+    "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase keyword"
+    " keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete raw_query"
+    " terms search_string user_query internal_search_term busqueda recherche suchwort",
+    "request_id": "order_id orderid invoice invoice_no invoiceno invoice_number transaction_id transactionid"
+    " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id rechnung"
+    " commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id",
+    "value": "rating overall stars score value amount revenue unit_price price total lineitem_price item_price sales"
+    " rating_value star_rating grade preis betrag prix precio unitprice play_count playcount plays weight"
+    " quantity_price item_total line_total book_rating",
+    "title": "title name product_name productname item_name itemname product_title producttitle item_title label"
+    " designation artist_name track_name movie_title book_title bezeichnung artikelbezeichnung titel nom libelle nombre"
+    " titulo product_description lineitem_name prod_name produktname display_name original_title",
+    "description": "description body body_html long_description short_description desc summary details beschreibung"
+    " features about text descripcion overview plot synopsis detail_desc long_desc product_details langtext kurztext",
+    "brand": "brand vendor manufacturer make marke hersteller marque marca brand_name brands store label_name publisher"
+    " fabricant fabricante",
+    "category": "category categories cat category_path category_code category_name product_type producttype genres"
+    " genre department product_category google_product_category main_category kategorie kategorien categorie categoria"
+    " breadcrumb breadcrumbs category_id categoryid taxonomy product_group_name section item_category tags warengruppe"
+    " rubrique type product_type_name categorie_produit",
+    "price": "price unit_price unitprice variant_price current_price preis prix precio selling_price regular_price"
+    " list_price item_price sale_price verkaufspreis price_eur price_usd actual_price retail_price lineitem_price",
+    "available": "available availability in_stock instock stock_status is_in_stock stock inventory inventory_qty"
+    " stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available stock_level"
+    " on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand",
+    "grade": "grade relevance relevance_score judgment judgement label rating esci_label score relevancy",
+    "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity amount_of_items",
+    "clock": "time time_of_day clock hour uhrzeit heure hora event_hour order_time timeframe time_ms ms",
+}  # fmt: skip
+_OF_PRODUCTS = ("product_", "item_", "article_", "sku_", "artikel_", "produit_", "producto_")
+_EVENTS = {
+    "search": "search searched site_search query view_search_results product_search products_searched search_query"
+    " suche searching search_performed recherche busqueda search_results searchresults",
+    "impression": "impression impressions view_item_list product_list_viewed show shown exposure impr seen displayed",
+    "view": "view viewed views pageview product_view view_item product_viewed detail details pdp pv view_product"
+    " viewproduct detail_view product_detail browse visit view_content viewcontent productview item_view ansicht"
+    " angesehen play played listen stream watch read open product_page vue vista viewed_product product_detail_view",
+    "click": "click clicked clicks select_item product_clicked clk tap klick product_click select_content item_click"
+    " fav favorite favourite like wishlist add_to_wishlist bookmark clic",
+    "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket add_cart warenkorb"
+    " added_to_cart add_to_bag in_cart carted cart_addition addcart add",
+    "purchase": "purchase purchased purchases buy buys bought order ordered orders transaction order_completed"
+    " checkout_completed sale paid kauf gekauft bestellung achat compra order_placed conversion product_purchased"
+    " checkout_success completed_order invoice",
+    "rate": "rate rated rating ratings review reviewed reviews score",
+}  # fmt: skip
+_IGNORED = (
+    "remove_from_cart removefromcart product_removed remove page_view session_start scroll user_engagement first_visit"
+    " begin_checkout login logout signup sign_up checkout refund add_payment_info add_shipping_info view_cart"
+    " checkout_started cart_viewed home register unsubscribe file_download form_start form_submit first_open"
+    " view_promotion select_promotion cart_remove unlike dislike return returned cancel cancelled exit search_filter"
+    " pageload page heartbeat error email_open checkout_step app_open"
+)
+
+
+def plain_name(name: str) -> str:
+    """A column name in one form: `Customer ID`, `customerId` and `customer.id` are `customer_id`."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip())
+    folded = parted.lower().translate(str.maketrans("äöüéèêáíóúñç", "aoueeeaiounc"))
+    return re.sub(r"[^a-z0-9\u0370-\uffff]+", "_", folded).strip("_")
+
+
+@cache
+def _ranks() -> dict[str, dict[str, float]]:
+    """Canonical column = plain name = how well it fits, at most 1: earlier names of the list fit better."""
+    return {
+        role: {name: 1.0 - 0.4 * place / len(names) for place, name in enumerate(names)}
+        for role, text in _COLUMNS.items()
+        if (names := text.split())
+    }
+
+
+def fit(role: str, name: str) -> float:
+    """How well a column name fits a canonical column: 1 = its usual name, 0 = nothing in common."""
+    ranks = _ranks()[role]
+    full = plain_name(name)
+    if role in ("user_id", "session_id") and full.startswith(_OF_PRODUCTS):
+        return 0.0
+    last = plain_name(name.rpartition(".")[2])
+    squeezed = full.replace("_", "")
+    best = max(ranks.get(full, 0.0), 0.97 * ranks.get(last, 0.0) if last != "id" else 0.0, ranks.get(squeezed, 0.0))
+    if best:
+        return best
+    if role == "item_id" and full == "id":
+        return 0.4
+    parts = full.split("_")
+    ends = ["_".join(parts[first:]) for first in range(1, len(parts))]
+    starts = ["_".join(parts[:last]) for last in range(1, len(parts))]
+    inner = max((ranks.get(end, 0.0) for end in ends), default=0.0)
+    outer = max((ranks.get(start, 0.0) for start in starts), default=0.0)
+    return max(0.55 * inner, 0.35 * outer)
+
+
+def is_known_name(name: str) -> bool:
+    """Whether a word is the usual name of some column."""
+    return any(fit(role, name) >= 0.55 for role in _COLUMNS) or plain_name(name) == "id"
+
+
+def event_kind(word: str) -> str | None:
+    """The kind of event that a shop's word means; `ignored` for words that are no engagement, None = unknown."""
+    plain = plain_name(word)
+    if plain in _IGNORED.split():
+        return "ignored"
+    for kind, text in _EVENTS.items():
+        if plain in text.split():
+            return kind
+    for kind in ("cart", "purchase", "search", "impression", "rate", "click", "view"):  # `product_page_viewed`
+        if any(part in _EVENTS[kind].split() for part in plain.split("_")):
+            return kind
+    return None
+
+
+def kind_of_file(path: str) -> str | None:
+    """The kind of events that a file's name tells of (`clicks.csv`, `yoochoose-buys.dat`)."""
+    stem = plain_name(re.sub(r"(\.[a-z0-9]+)+$", "", path.rpartition("/")[2].rpartition("::")[2], flags=re.IGNORECASE))
+    for part in reversed(stem.split("_")):
+        kind = event_kind(part) or event_kind(part.removesuffix("s"))
+        if kind not in (None, "ignored"):
+            return kind
+    return None

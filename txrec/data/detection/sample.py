@@ -1,0 +1,188 @@
+"""Samples of a shop's files: the first rows as columns of text, read by the readers that preparation uses."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from txrec.config import SourceConfig
+from txrec.data import files
+from txrec.data.detection.names import fit
+from txrec.data.detection.text_layout import HEAD_BYTES, text_layout
+from txrec.data.json_lines import as_text, is_stream, parse_json, records
+from txrec.data.parse import Lines, join_lines, parse_delimited, parse_sequence_text
+from txrec.data.probe import probe
+from txrec.errors import DataError
+
+SAMPLE_BYTES = 8 << 20
+"""Text of a file that is looked at."""
+_SAMPLE_ROWS = 100_000
+
+
+@dataclass(eq=False)
+class Sample:
+    """The first rows of one table, and the settings that read them."""
+
+    path: str
+    """As `SourceConfig.path` has it."""
+    settings: dict[str, Any]
+    """Settings of `SourceConfig` that differ from the defaults."""
+    remarks: dict[str, str]
+    """Setting = how sure it is, and why."""
+    frame: pl.DataFrame
+    """(N rows) columns of text; fields of objects as `outer.inner`."""
+    num_bad: int = 0
+    """Rows that could not be read."""
+    more_files: list[str] = field(default_factory=list)
+    """Other files with the same columns."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.frame.columns
+
+    def texts(self, name: str) -> pl.Series:
+        """A column without its empty values, as text."""
+        column = self.frame[name]
+        if isinstance(column.dtype, pl.List):
+            column = column.cast(pl.List(pl.String), strict=False).list.join(" ")
+        column = column.cast(pl.String, strict=False).str.strip_chars()
+        return column.filter(column.is_not_null() & (column != "")).rename(name)
+
+
+def tables_in(root: str, path: str) -> Iterator[str]:
+    """Paths of the tables of a path: the members of an archive with several tables, else the path itself."""
+    (first, *_) = files.find(root, path)
+    if not first.is_archive or "::" in path:
+        yield path
+        return
+    members = files.members(first.path)
+    if len(members) == 1:
+        yield path
+        return
+    for member in members:
+        yield f"{path}::{member}"
+
+
+def sample(root: str, path: str) -> Sample:
+    """Looks at the first rows of a table.
+
+    Raises:
+        DataError: the file is missing, is no table, or holds no row.
+    """
+    file = files.find(root, path)[0]
+    head = files.first_bytes(file.path, HEAD_BYTES)
+    if head.startswith(b"PAR1"):
+        return _parquet(file, path)
+    layout = text_layout(path, head, is_whole=not file.packed and file.size <= len(head))
+    settings, remarks = dict(layout.settings), dict(layout.remarks)
+    if settings["format"] == "jsonl":
+        return _json(file, path, settings, remarks)
+    if settings["format"] == "sequence_text":
+        block = next(files.lines(file.path, block_bytes=SAMPLE_BYTES))[1]
+        return Sample(path, settings, remarks, parse_sequence_text(Lines.of(block)).frame)
+    if settings["format"] == "csv":
+        settings.pop("format")
+    if not settings.get("header", True):
+        settings["names"] = tuple(f"column_{place}" for place in range(1, layout.num_columns + 1))
+    source = SourceConfig(path=path, **settings)
+    found = probe(file, source)
+    block = next(files.lines(file.path, source.encoding, 0, None, SAMPLE_BYTES))[1]
+    lines = Lines.of(block).part(found.num_skipped)
+    if source.comment:
+        lines = lines.without(source.comment.encode())
+    if source.multiline:
+        lines = join_lines(lines, len(found.columns), source, source.escape)[0]
+    if found.delimiter:
+        source = source.model_copy(update={"delimiter": found.delimiter})
+    parsed = parse_delimited(lines, found.columns, found.columns, source, source.quoting, source.escape)
+    return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
+
+
+def _checked(made: Sample) -> Sample:
+    if not made.frame.height:
+        raise DataError(f"{made.path}: no row of it can be read; expected a table with rows below its header")
+    return made
+
+
+def _parquet(file: files.File, path: str) -> Sample:
+    with files.open_random(file.path) as handle:
+        try:
+            batch = next(pq.ParquetFile(handle).iter_batches(batch_size=_SAMPLE_ROWS), None)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
+    if batch is None:
+        raise DataError(f"{path}: holds no row")
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+    times = {
+        name: f"sure: a {kind} column" for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime | pl.Date)
+    }
+    return _checked(Sample(path, {"format": "parquet"}, {f"time:{k}": v for k, v in times.items()}, as_text(frame)))
+
+
+def _json(file: files.File, path: str, settings: dict[str, Any], remarks: dict[str, str]) -> Sample:
+    encoding = settings.get("encoding", "utf-8")
+    block = next(files.lines(file.path, encoding, 0, None, SAMPLE_BYTES))[1]
+    if is_stream(block):
+        block = next(records(iter([("", block)])), ("", b""))[1]
+    lines = Lines.of(block)
+    some = [lines.at(index).decode(errors="replace") for index in range(min(300, len(lines)))]
+    trees = [tree for text in some for tree in _trees(text)]
+    if not trees:
+        raise DataError(f"{path}: begins like JSON, and none of its first {len(some)} lines is an object")
+    rows = _lists_of_rows(trees)
+    if rows:
+        settings["rows"] = rows
+        remarks["rows"] = "likely: its elements name products"
+    parsed = parse_json(lines, encoding, rows=rows)
+    return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
+
+
+def _trees(text: str) -> Iterator[dict[str, Any]]:
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return
+    if isinstance(tree, dict):
+        yield tree
+
+
+def _lists_of_rows(trees: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Names of the lists whose elements become rows: lists of objects that name a product, or of product ids."""
+    flat = [dict(_leaves(tree)) for tree in trees]
+    names = list(dict.fromkeys(name for one in flat for name in one))
+    plain = [name for name in names if not any(isinstance(one.get(name), list) for one in flat)]
+    if any(fit("item_id", name) >= 0.5 and plain_id(flat, name) for name in plain):
+        return ()  # the record names its product already: lists in it are its properties
+    lists = {
+        name: [one[name] for one in flat if isinstance(one.get(name), list)] for name in names if name not in plain
+    }
+    for name, values in lists.items():
+        inner = [part for value in values for part in value]
+        keys = list(dict.fromkeys(key for part in inner if isinstance(part, dict) for key, _ in _leaves(part)))
+        if inner and any(max(fit("item_id", key), 0.5 * (key == "id")) >= 0.5 for key in keys):
+            return (name,)
+    ids = [name for name in lists if fit("item_id", name.removesuffix("s")) >= 0.5 and fit("category", name) < 0.5]
+    if not ids:
+        return ()
+    lengths = [len(value) for value in lists[ids[0]]]
+    return (ids[0], *(n for n in lists if n != ids[0] and [len(value) for value in lists[n]] == lengths))
+
+
+def plain_id(flat: list[dict[str, Any]], name: str) -> bool:
+    """Whether a field holds short texts or whole numbers in most records."""
+    values = [one.get(name) for one in flat]
+    short = [value for value in values if isinstance(value, int) or (isinstance(value, str) and 0 < len(value) < 65)]
+    return len(short) > len(values) / 2
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

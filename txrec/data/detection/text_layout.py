@@ -1,0 +1,269 @@
+"""Text layout detection: encoding, delimiter, quoting, header and lines before it, from the first bytes of a file.
+
+Encodings without a mark are told by charset-normalizer. Delimiters are chosen by how evenly they divide the lines,
+because the sniffers of csv, DuckDB and CleverCSV know no delimiter of several characters such as `::`.
+"""
+
+import codecs
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from charset_normalizer import from_bytes
+
+from txrec.data.detection.names import is_known_name
+from txrec.errors import DataError
+
+HEAD_BYTES = 1 << 18
+_DELIMITERS = (",", "\t", ";", "|", "::", "\x01", " ")
+_ENCODINGS = [
+    "cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "shift_jis", "euc_jp", "gb18030",
+    "big5", "euc_kr",
+]  # fmt: skip
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+          (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+_REFUSED = {
+    b"PK\x03\x04": "is an Excel workbook or an archive with another ending; save its sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "is an Excel workbook of the old form; save its sheet as CSV",
+    b"SQLite format 3": 'is an SQLite database; declare a source with sql = "SELECT ..." and connection_env',
+    b"<?xml": "is XML; export the table as CSV or JSON Lines",
+    b"<!DOCTYPE": "is an HTML page; export the table as CSV or JSON Lines",
+    b"<html": "is an HTML page; export the table as CSV or JSON Lines",
+    b"%PDF": "is a PDF document; export the table as CSV",
+}
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How a text file is laid out, as settings of `SourceConfig`, with remarks on them."""
+
+    settings: dict[str, Any]
+    """Settings that differ from the defaults, `format` always among them."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """Setting = how sure it is, and why."""
+    num_columns: int = 0
+    """csv: fields of a row."""
+
+
+def text_layout(path: str, head: bytes, *, is_whole: bool) -> TextLayout:
+    """Detects the layout of a text file.
+
+    Args:
+        path: for messages.
+        head: the first bytes of its text, unpacked.
+        is_whole: whether these are all of its bytes.
+
+    Raises:
+        DataError: no text, or no table.
+    """
+    for mark, what in _REFUSED.items():
+        if head.lstrip()[:20].lower().startswith(mark.lower()):
+            raise DataError(f"{path}: {what}")
+    encoding, remark = detect_encoding(head)
+    remarks = {"encoding": remark} if encoding != "utf-8" else {}
+    settings: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
+    text = _decoded(head, encoding)
+    lines = _lines(text, is_whole=is_whole)
+    if not lines:
+        raise DataError(f"{path}: the file is empty; expected a table")
+    if "\0" in text[:4096]:
+        raise DataError(f"{path}: is no text: it holds NUL bytes; expected CSV, JSON Lines or Parquet")
+    if lines[0].lstrip()[:1] in ("{", "["):
+        return TextLayout({"format": "jsonl", **settings}, remarks)
+    if _is_sequence_text(lines):
+        return TextLayout({"format": "sequence_text", **settings}, remarks)
+    return _delimited(path, lines, settings, remarks)
+
+
+def detect_encoding(head: bytes) -> tuple[str, str]:
+    """The encoding of a text, and a remark on how sure it is."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name, "sure: the file begins with its byte-order mark"
+    odd, even = head[1:2000:2].count(0), head[0:2000:2].count(0)
+    if max(odd, even) > len(head[:2000]) // 5:
+        return ("utf-16-le" if odd > even else "utf-16-be"), "likely: every other byte is zero"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        pass
+    else:
+        return "utf-8", "sure: all of it can be decoded"
+    matches = list(from_bytes(head[: 1 << 16], cp_isolation=_ENCODINGS))
+    if not matches:
+        return "latin-1", "guess: it is no UTF-8; look at letters with accents"
+    best = matches[0]
+    western = [match for match in matches if match.encoding == "cp1252"]
+    if western and western[0].chaos <= best.chaos + 0.02 and best.encoding.startswith("cp125"):
+        best = western[0]
+    language = f", text looks like {best.language}" if best.language != "Unknown" else ""
+    return best.encoding, f"guess: it is no UTF-8{language}; look at letters with accents"
+
+
+def _decoded(head: bytes, encoding: str) -> str:
+    return codecs.getincrementaldecoder(encoding)(errors="replace").decode(head).removeprefix("\ufeff")
+
+
+def _lines(text: str, *, is_whole: bool) -> list[str]:
+    lines = re.split(r"\r*\n|\r", text)
+    if not is_whole and len(lines) > 1:
+        lines.pop()
+    return [line for line in lines if line.strip()][:2000]
+
+
+def _is_sequence_text(lines: Sequence[str]) -> bool:
+    """Whether every line is a user and then a number of items that differs from line to line, by blanks."""
+    parts = [line.split() for line in lines[:200]]
+    plain = all(re.fullmatch(r"[\w-]+", part) and any(map(str.isdigit, part)) for row in parts for part in row[:20])
+    return plain and len({len(row) for row in parts}) > 3 and min(map(len, parts)) >= 2
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Lines divided by one delimiter."""
+
+    delimiter: str
+    rows: list[list[str]]
+    num_columns: int
+    first: int
+    """First line with that many fields."""
+    share: float
+    """Of the lines from there on that have that many fields."""
+
+    @property
+    def score(self) -> float:
+        evenness = self.share**2 * math.log2(1 + self.num_columns)
+        return evenness * (0.6 if self.first else 1.0) * (0.5 if self.delimiter == " " else 1.0)
+
+
+def split_fields(lines: Sequence[str], delimiter: str, *, quoting: bool = True, escape: str = "") -> list[list[str]]:
+    """The fields of every line on its own."""
+    if len(delimiter) > 1:
+        lines, delimiter = [line.replace(delimiter, "\x1f") for line in lines], "\x1f"
+    if not quoting:
+        return [line.split(delimiter) for line in lines]
+    rows: list[list[str]] = []
+    for line in lines:
+        reader = csv.reader([line], delimiter=delimiter, escapechar=escape or None, doublequote=not escape)
+        rows.append(next(reader, []))
+    return rows
+
+
+def _cut(lines: Sequence[str], delimiter: str, **quotes: Any) -> _Cut | None:
+    rows = split_fields(lines, delimiter, **quotes)
+    counts = Counter(len(row) for row in rows if len(row) > 1)
+    if not counts:
+        return None
+    num_columns = counts.most_common(1)[0][0]
+    wide = max(counts)
+    if counts[wide] == 1 and len(rows[0]) == wide:  # rows lack fields that the header has
+        num_columns = wide
+    fits = [len(row) == num_columns or (len(row) == num_columns - 1 and rows[-1][-1:] == [""]) for row in rows]
+    first = next(place for place, fit in enumerate(fits) if fit)
+    fitting = [len(row) == num_columns for row in rows[first:]]
+    return _Cut(delimiter, rows, num_columns, first, sum(fitting) / len(fitting))
+
+
+def _cut_across_lines(lines: Sequence[str], delimiter: str) -> _Cut | None:
+    """Records whose quoted fields may hold line breaks; none where no quote stays open at the end of a line."""
+    if len(delimiter) > 1 or not any(line.count('"') % 2 for line in lines):
+        return None
+    escape = "\\" if any('\\"' in line for line in lines) else ""
+    reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, escapechar=escape or None,
+                        doublequote=not escape)  # fmt: skip
+    rows = list(reader)[:-1] or []
+    counts = Counter(len(row) for row in rows if len(row) > 1)
+    if not counts or not any("\n" in cell for row in rows for cell in row):
+        return None
+    num_columns = counts.most_common(1)[0][0]
+    first = next(place for place, row in enumerate(rows) if len(row) == num_columns)
+    fitting = [len(row) == num_columns for row in rows[first:]]
+    return _Cut(delimiter, rows, num_columns, first, sum(fitting) / len(fitting))
+
+
+def _delimited(path: str, lines: list[str], settings: dict[str, Any], remarks: dict[str, str]) -> TextLayout:
+    separator = ""
+    if re.fullmatch(r"(?i)sep=.", lines[0].strip("\r\n")):
+        separator, lines = lines[0].strip("\r\n")[4:], lines[1:]
+    if any(line.startswith("#") for line in lines) and not lines[0].startswith("#,"):
+        plain = [line for line in lines if not line.startswith("#")]
+        if len(plain) < len(lines) <= 2 * len(plain) + 20 and plain:
+            lines = plain
+            settings["comment"] = "#"
+            remarks["comment"] = "likely: some lines begin with it"
+    candidates = (separator,) if separator else _DELIMITERS
+    cuts = [cut for delimiter in candidates if (cut := _cut(lines, delimiter))]
+    if not cuts:
+        raise DataError(
+            f"{path}: no delimiter divides its lines into columns; the first line is {lines[0][:80]!r}; "
+            "expected CSV, TSV, JSON Lines or Parquet"
+        )
+    best = max(cuts, key=lambda cut: cut.score)
+    whole = [cut for delimiter in candidates if (cut := _cut_across_lines(lines, delimiter))]
+    across = max(whole, key=lambda cut: cut.score, default=None)
+    if across is not None and across.score > best.score + 0.05:
+        best = across
+        settings["multiline"] = True
+        remarks["multiline"] = "sure: quoted fields hold line breaks"
+    best = best if across is best else _quoting(lines, best, settings, remarks)
+    if best.delimiter != "," and not separator:
+        settings["delimiter"] = best.delimiter
+        remarks["delimiter"] = f"{'sure' if best.share > 0.98 else 'likely'}: {best.share:.0%} of the rows have " + (
+            f"{best.num_columns} fields by it"
+        )
+    if best.first:
+        settings["skip_lines"] = best.first
+        remarks["skip_lines"] = f"likely: the table begins at {lines[best.first][:40]!r}"
+    rows = best.rows[best.first :]
+    if not _has_header(rows):
+        settings["header"] = False
+        remarks["header"] = "likely: the first line looks like the others"
+    width = len(rows[0])
+    short = sum(1 < len(row) < width for row in rows[1:]) / max(1, len(rows))
+    if short > 0.005 and "multiline" not in settings and not any('"' in line for line in lines[:500]):
+        settings["ragged"] = True
+        remarks["ragged"] = f"likely: {short:.0%} of the rows lack fields at their end"
+    return TextLayout({"format": "csv", **settings}, remarks, width)
+
+
+def _quoting(lines: Sequence[str], best: _Cut, settings: dict[str, Any], remarks: dict[str, str]) -> _Cut:
+    """The rows by the way of quoting that divides them most evenly."""
+    if not any('"' in line for line in lines):
+        return best
+    if any('\\"' in line for line in lines):
+        escaped = _cut(lines, best.delimiter, escape="\\")
+        if escaped and escaped.share >= best.share:
+            settings["escape"] = "\\"
+            remarks["escape"] = 'sure: quotes are written as \\"'
+            best = escaped
+    bare = _cut(lines, best.delimiter, quoting=False)
+    if bare and bare.share > best.share + 0.01:
+        settings["quoting"] = False
+        remarks["quoting"] = f"likely: {bare.share:.0%} of the rows have {bare.num_columns} fields without quoting"
+        return bare
+    return best
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns: no numbers in it, no empty or repeated words unlike the rows below."""
+    first, rest = rows[0], rows[1:200]
+    words = [cell.strip() for cell in first]
+    if sum(map(is_known_name, words)) >= min(2, len(words)):
+        return True
+    if any(_NUMBER.fullmatch(word) for word in words) or any(re.match(r"\d{4}-\d\d-\d\d", word) for word in words):
+        return False
+    if not rest:
+        return True
+    for place, word in enumerate(words):
+        below = [row[place].strip() for row in rest if place < len(row) and row[place].strip()]
+        if below and word and sum(bool(_NUMBER.fullmatch(cell)) for cell in below) > 0.8 * len(below):
+            return True
+        if word and word in below:
+            return False
+    return any(map(is_known_name, words))
