@@ -22,6 +22,7 @@ from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
 from txrec.evals.answering import Lists, query_texts
 from txrec.evals.evaluation import Evaluation, best_of, check_metric, deciding, evaluate, units
+from txrec.evals.exposure_figures import price_line
 from txrec.evals.judged import HEAD, judged, lines
 from txrec.evals.oracle_bound import ceiling
 from txrec.evals.plots import label
@@ -68,7 +69,7 @@ class EvaluateSummary:
     def render(self) -> RenderableType:
         """The recommender beside the baselines, and the slices."""
         extra = [*self._judged(), *self._robust()]
-        notes = [*self._behind(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
+        notes = [*self._behind(), *self._exposure(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
 
     def _behind(self) -> list[str]:
@@ -76,6 +77,12 @@ class EvaluateSummary:
         found = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
         lines = [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in found]
         return [*lines, ""] if lines else []
+
+    def _exposure(self) -> list[str]:
+        """Alarms of exposure limits, and the price of keeping to them."""
+        exposure = self.figures.get("exposure", {})
+        lines = [f"[yellow]warning: {escape(one)}" for one in exposure.get("alarms", ())]
+        return [*lines, *(escape(price_line(one)) for one in exposure.get("prices", ()))]
 
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))

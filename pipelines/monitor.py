@@ -18,10 +18,12 @@ import pyarrow as pa
 from pipelines import cluster
 from txrec import object_storage
 from txrec.config import Config
+from txrec.data.prepared import PreparedData
 from txrec.errors import DataError, StageError
 from txrec.loop import settings
 from txrec.loop.attribution import events_of, slates_of
 from txrec.loop.experiments import ExperimentDecision
+from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
 from txrec.loop.figures import add, rates
 from txrec.loop.live import TABLE, table_of
 from txrec.loop.monitor import Monitor, decisions
@@ -100,6 +102,7 @@ def run(
         since_us=int(span[0] or 0),
         until_us=int(span[1] or 0),
         folder=config.reports_dir,
+        **_exposure(config, shown, happened),
     )
     monitor.write()
     return monitor
@@ -215,6 +218,28 @@ def _items(config: Config) -> pl.DataFrame | None:
         return None
     leaf = pl.col("category").list.first()
     return pl.read_parquet(file, columns=["item_id", "category", "brand"]).with_columns(category=leaf)
+
+
+def _exposure(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> dict[str, Any]:
+    """Exposure of product groups in served slates beside their clicks; nothing before the first preparation."""
+    if not (config.data_dir / "items.parquet").is_file():
+        return {}
+    groups = ProductGroups.of(PreparedData.open(config.data_dir), config.exposure.attributes)
+    ids = pl.LazyFrame({"item_id": groups.item_ids}, schema={"item_id": pl.String})
+    place = pl.int_ranges(1, pl.col("item_ids").list.len() + 1)
+    places = shown.select(item_id="item_ids", place=place).explode("item_id", "place", empty_as_null=False)
+    weight = 1.0 / (pl.col("place") + 1).cast(pl.Float64).log(2)
+    seen = places.filter(pl.col("place") <= DEPTH).group_by("item_id").agg(weight=weight.sum())
+    clicks = happened.filter(pl.col("event") == "click").group_by("item_id").agg(clicks=pl.len())
+    table = ids.join(seen, on="item_id", how="left", maintain_order="left").join(
+        clicks, on="item_id", how="left", maintain_order="left"
+    )
+    found = table.select(pl.col("weight", "clicks").cast(pl.Float64).fill_null(0.0)).collect()
+    shares = groups.shares(found["weight"].to_numpy(), found["clicks"].to_numpy())
+    return {
+        "exposure": tuple(report_rows(shares, config.exposure)),
+        "exposure_alarms": tuple(alarms(shares, config.exposure)),
+    }
 
 
 def _decisions(

@@ -50,6 +50,7 @@ _ROWS: dict[str, dict[str, str]] = {
         "train": "filter_seen target_events each_click max_cases",  # validation requests are made by the same protocol
         "evaluate": "ks bootstrap relevant_grade",
     },
+    "exposure": {"evaluate": "attributes limits"},
     "publish": {"evaluate": "metric", "publish": "margin smoke_queries"},
 }
 _OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "checks", "monitor", "experiments", "exploration")

@@ -498,6 +498,34 @@ class EvaluateConfig(Section):
     """Judged pairs count as right for ROC-AUC from this grade on."""
 
 
+class ExposureLimit(Section):
+    """Bounds of the share of attention that one part of a product group gets."""
+
+    group: str
+    """`brand`, `category` (the broadest), `price`, `age`, `popularity`, or one of `exposure.attributes`."""
+    part: str
+    """Value, e.g. a brand."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Least share."""
+    ceiling: float = Field(1.0, ge=0, le=1)
+    """Largest share."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.floor > self.ceiling:
+            raise ValueError(f"floor {self.floor} is above ceiling {self.ceiling}")
+        return self
+
+
+class ExposureConfig(Section):
+    """Exposure of product groups in slates, in the reports of `evaluate` and `monitor`."""
+
+    attributes: tuple[str, ...] = ()
+    """Attributes of products that are groups too, e.g. `seller`."""
+    limits: tuple[ExposureLimit, ...] = ()
+    """Bounds; a share outside is an alarm, and `evaluate` states what keeping to them costs."""
+
+
 class PublishConfig(Section):
     """The promotion gate."""
 
@@ -801,6 +829,8 @@ class Config(Section):
     """Comparison of a preparation with the last one."""
     experiments: ExperimentsConfig = ExperimentsConfig()
     """Experiments on served traffic."""
+    exposure: ExposureConfig = ExposureConfig()
+    """Exposure of product groups."""
 
     @model_validator(mode="before")
     @classmethod

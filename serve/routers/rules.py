@@ -15,7 +15,7 @@ from serve.types import Service
 from txrec.errors import ConflictError, RequestError, UnknownItemError, UnknownRuleError
 from txrec.online.documents import DocumentStore
 from txrec.recommender.rules.checks import check
-from txrec.recommender.rules.types import Block, Boost, Bury, Pin, Products, Promote, Rule
+from txrec.recommender.rules.types import Block, Boost, Bury, Limit, Pin, Products, Promote, Rule
 
 router = APIRouter(prefix="/v1", tags=["rules"], responses=ERRORS, dependencies=[requires("admin")])
 
@@ -99,7 +99,7 @@ def _products(rule: Rule) -> Products | None:
     effect = rule.effect
     if isinstance(effect, Pin):
         return Products(items=effect.items)
-    return effect.products if isinstance(effect, Boost | Bury | Block | Promote) else None
+    return effect.products if isinstance(effect, Boost | Bury | Block | Promote | Limit) else None
 
 
 LiveRulesDep = Annotated[LiveRules, of_app("rules")]

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from pipelines import monitor
 from pipelines.__main__ import app
+from tests.tiny import tiny_data
 from tests.txrec.data.workbench import configured
 from tests.txrec.loop.test_attribution import WINDOWS, frames, log, sorted_rows
-from txrec.config import Config, ServeConfig
+from txrec.config import Config, ExposureConfig, ExposureLimit, ServeConfig
 from txrec.errors import DataError, StageError
 from txrec.loop.live import table_of
 from txrec.online.history import Impression, LoggedEvent
@@ -47,6 +48,28 @@ def served(folder: Path, better: float = 0.0, users: int = 600) -> Config:
 def canary(config: Config, share: float) -> None:
     config.registry_dir.mkdir(parents=True, exist_ok=True)
     (config.registry_dir / FILE).write_text(json.dumps({"canary": "v2", "share": share, "serial": 1}))
+
+
+def test_exposure_of_product_groups_stands_in_the_report_with_alarms_of_its_limits(tmp_path: Path) -> None:
+    config = served(tmp_path)
+    tiny_data(config.data_dir)
+    store = SqliteHistory(tmp_path / "history.sqlite")
+    shown = tuple(f"sku-{n:03d}" for n in range(1, 11))
+    store.log_impressions([Impression("x", NOON, "production", "v1", shown, (0.1,) * 10, "u1", None)])
+    store.append([LoggedEvent("e", "u1", Event("click", "sku-001", None, NOON + 5), None, "x")])
+    store.close()
+    limits = (ExposureLimit(group="popularity", part="cold", floor=0.99),)
+    config = config.model_copy(update={"exposure": ExposureConfig(limits=limits)})
+    found = monitor.run(config, clock=lambda: NOON / 1e6 + 86_400)
+    written = json.loads((config.reports_dir / "monitor.json").read_text())["exposure"]
+    for group in ("brand", "category", "price", "age", "popularity"):
+        assert sum(row["exposure"] for row in written["shares"] if row["group"] == group) == pytest.approx(1.0)
+        assert sum(row["relevance"] for row in written["shares"] if row["group"] == group) == pytest.approx(1.0)
+    assert found.exposure_alarms == tuple(written["alarms"])
+    assert "below its floor 99.0%" in written["alarms"][0]
+    page = (config.reports_dir / "monitor.html").read_text()
+    assert "below its floor" in page
+    assert "popularity: head" in page
 
 
 def test_the_report_of_a_store_has_figures_by_variant_and_a_page(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import ConfigError, StageError
 from txrec.evals import bootstrap, judged, metrics
 from txrec.evals.answering import Answering, InProcess, Lists, ask, dense_indices
+from txrec.evals.exposure_figures import exposure_figures
 from txrec.evals.metrics import Floats
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.evals.slice_warnings import Resampling, SliceWarning, compared, in_order
@@ -76,6 +77,7 @@ def evaluate(
         "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in OWN_SYSTEMS},
         "slices": _slice_figures(data, requests, systems, ks),
         "behind_baselines": [one.plain() for one in behind_baselines(config, data, requests, systems)],
+        "exposure": exposure_figures(config, data, requests, lists.ranked, units(requests)),
         "requests": _description(config, requests, split, recommender, lists),
     }
     if production is not None:

@@ -11,8 +11,10 @@ from txrec.config import Config
 from txrec.evals import metrics, plots
 from txrec.evals.answering import query_texts
 from txrec.evals.evaluation import Evaluation, best_of
+from txrec.evals.exposure_figures import price_line
 from txrec.evals.judged import HEAD, lines
 from txrec.evals.plots import label
+from txrec.loop.exposure import exposure_table
 from txrec.report.page import markup, render
 from txrec.schema import PAD, EventKind
 
@@ -53,7 +55,9 @@ def page(config: Config, found: Evaluation) -> str:
         own=label("test"),
         lead=_lead(found),
         tiles=_tiles(found),
-        warnings=[one["warning"] for one in found.figures["behind_baselines"]],
+        warnings=[*(one["warning"] for one in found.figures["behind_baselines"]), *_exposure_alarms(found)],
+        exposure=exposure_table(found.figures["exposure"].get("shares", [])),
+        prices=[price_line(one) for one in found.figures["exposure"].get("prices", [])],
         judged=_judged(found),
         judged_only=found.data.judged_only,
         systems=_systems(found),
@@ -116,6 +120,10 @@ def _judged(found: Evaluation) -> Table | None:
         return None
     pairs = f"{figures['num_pairs']:,} pairs of {figures['num_queries']:,} queries"
     return Table([pairs, *HEAD], [[label(name), *cells] for name, cells in lines(figures).items()])
+
+
+def _exposure_alarms(found: Evaluation) -> list[str]:
+    return list(found.figures["exposure"].get("alarms", []))
 
 
 def _range(interval: Mapping[str, float] | None) -> str:

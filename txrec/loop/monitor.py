@@ -11,12 +11,14 @@ from typing import Any
 
 import polars as pl
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from txrec.config import ExperimentsConfig
 from txrec.loop import settings
 from txrec.loop.confidence import Moments
 from txrec.loop.experiments import ExperimentDecision, Rules, decide
+from txrec.loop.exposure import exposure_table
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
 from txrec.loop.outcomes import canary_exposures, exposures, moments
 from txrec.report.page import markup, render
@@ -39,6 +41,8 @@ class Monitor:
         since_us: time of the first slate, microseconds since 1970 UTC; 0 without slates.
         until_us: time of the last one.
         folder: of the reports.
+        exposure: shares of product groups, as `exposure.report_rows` gives them.
+        exposure_alarms: a line for each share outside its limits.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Monitor:
     since_us: int
     until_us: int
     folder: Path
+    exposure: tuple[Mapping[str, Any], ...] = ()
+    exposure_alarms: tuple[str, ...] = ()
 
     def headline(self) -> str:
         """One line: slates, users, click rate."""
@@ -64,7 +70,8 @@ class Monitor:
                 table.add_row(
                     f"{slice_}: {part}" if slice_ != "all" else "all", *(_cell(figures, one) for one in _HEAD)
                 )
-        return Group(table, *(str(decision) for decision in self.decisions))
+        alarms = (f"[yellow]warning: {escape(alarm)}" for alarm in self.exposure_alarms)
+        return Group(table, *(str(decision) for decision in self.decisions), *alarms)
 
     def to_dict(self) -> dict[str, Any]:
         """As monitor.json holds it."""
@@ -76,6 +83,7 @@ class Monitor:
                 for slice_, parts in self.figures.items()
             },
             "decisions": [decision.to_dict() for decision in self.decisions],
+            "exposure": {"shares": list(self.exposure), "alarms": list(self.exposure_alarms)},
         }
 
     def write(self) -> None:
@@ -98,6 +106,7 @@ class Monitor:
             "monitor.html.j2",
             report=self,
             tiles=tiles,
+            exposure=exposure_table(self.exposure),
             plots=[(caption, _by_hour(self.figures.get("hour", {}), name)) for caption, name in _PLOTS],
             sections=sections,
         )

@@ -194,6 +194,23 @@ def test_promoted_products_get_their_share_of_the_slots_spread_evenly() -> None:
     assert ids == ["p5", "p1", "p8", "p2"]
 
 
+def test_limited_products_take_at_most_their_share_of_the_slots_and_others_move_up() -> None:
+    limit = {"type": "limit", "products": {"filters": {"brand": ["acme"]}}, "share": 0.25}
+    ids, found = applied(rule("r", limit), sent=Request(top_k=4), ranked=("p2", "p4", "p1", "p3", "p5"))
+    assert ids == ["p2", "p1", "p3", "p5"]
+    assert found.rules == {"r": "limit"}
+    ids, found = applied(rule("r", limit), sent=Request(top_k=4), ranked=("p1", "p2", "p3", "p5"))
+    assert (ids, found.rules) == (["p1", "p2", "p3", "p5"], {})
+
+
+def test_a_floor_above_the_ceiling_of_the_same_products_is_refused_with_both_names() -> None:
+    products = {"filters": {"brand": ["acme"]}}
+    floor = rule("floor", {"type": "promote", "products": products, "share": 0.5})
+    ceiling = rule("ceiling", {"type": "limit", "products": products, "share": 0.25})
+    with pytest.raises(ConflictError, match=r"'ceiling' contradicts 'floor': one promotes to 0\.5"):
+        check([ceiling], [floor], NOW)
+
+
 def test_query_effects_change_the_query_and_conditions_see_the_one_that_was_sent() -> None:
     when = {"query": {"contains": "tv"}}
     rules = (

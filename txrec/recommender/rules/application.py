@@ -23,6 +23,7 @@ from txrec.recommender.rules.types import (
     Block,
     Boost,
     Bury,
+    Limit,
     Pin,
     Products,
     Promote,
@@ -190,6 +191,7 @@ class ActiveRules:
             acted[rule.rule_id] = "block"
         items = self._rescored(self._allowed(slate.items), acted, reasons)
         items = self._promoted(items, request, acted, reasons)
+        items = self._limited(items, request, acted)
         items = self._pinned(items, request, acted, reasons)[: request.top_k]
         if request.explain:
             items = [replace(item, reasons=(*item.reasons, *reasons[item.item_id])) for item in items]
@@ -198,7 +200,7 @@ class ActiveRules:
 
     @cached_property
     def _moves(self) -> bool:
-        return any(group.of(Boost, Bury, Promote, Pin) for group in self.groups)
+        return any(group.of(Boost, Bury, Promote, Limit, Pin) for group in self.groups)
 
     def _of(self, *kinds: type[E_]) -> list[tuple[Rule, E_]]:
         """Rules with an effect of these kinds, by priority, then name."""
@@ -293,6 +295,17 @@ class ActiveRules:
         for name in names:
             reasons[name].append(f"rule {rule.rule_id!r}: promoted")
         return result
+
+    def _limited(self, items: list[SlateItem], request: Request, acted: dict[str, str]) -> list[SlateItem]:
+        for rule, effect in self._of(Limit):
+            masks = self.book.masks(self._group_of(rule), self.catalogue)
+            selected = set(masks.selected(effect.products).tolist())
+            places = [n for n, item in enumerate(items) if self.catalogue.idx_of[item.item_id] in selected]
+            surplus = set(places[int(np.floor(effect.share * request.top_k + 1e-9)) :])
+            if any(place < request.top_k for place in surplus):
+                acted[rule.rule_id] = "limit"
+            items = [item for place, item in enumerate(items) if place not in surplus]
+        return items
 
     def _pinned(
         self, items: list[SlateItem], request: Request, acted: dict[str, str], reasons: dict[str, list[str]]

@@ -12,8 +12,10 @@ from txrec.recommender.rules.types import (
     Boost,
     Bury,
     Conditions,
+    Limit,
     Period,
     Pin,
+    Promote,
     QueryCondition,
     Redirect,
     ReplaceQuery,
@@ -58,9 +60,15 @@ def contradiction(one: Rule, other: Rule) -> str | None:
     for first, second in (effects, effects[::-1]):
         if isinstance(first, Pin) and isinstance(second, Block) and set(first.items) & set(second.products.items):
             return f"one pins {_common(first.items, second.products.items)}, the other blocks it"
+        if isinstance(first, Promote) and isinstance(second, Limit) and _is_above(first, second):
+            return f"one promotes to {first.share:g} of the slots, the other limits to {second.share:g}"
     if one.priority != other.priority:
         return None
     return _same_kind(one, other)
+
+
+def _is_above(promote: Promote, limit: Limit) -> bool:
+    return promote.products == limit.products and promote.share > limit.share
 
 
 def _same_kind(one: Rule, other: Rule) -> str | None:
@@ -122,6 +130,8 @@ def _keys(rule: Rule) -> set[tuple[str, str]]:
     keys = {("item", item_id) for item_id in rule.item_ids}
     if isinstance(effect, Pin):
         keys |= {("position", str(effect.position + place)) for place in range(len(effect.items))}
+    if isinstance(effect, Promote | Limit):
+        keys.add(("products", effect.products.model_dump_json()))
     if isinstance(effect, ReplaceQuery | Redirect):
         keys |= {(effect.type, _exact_query(rule)), (effect.type, _ANY_QUERY)}
     return keys

@@ -171,6 +171,17 @@ class Promote(Closed):
     """Share of the slate's slots, rounded up."""
 
 
+class Limit(Closed):
+    """Bounds the share of the slots that products take; the others move up."""
+
+    type: Literal["limit"] = "limit"
+    """Kind of the effect."""
+    products: Products
+    """Limited products; those with the lowest scores fall away."""
+    share: float = Field(ge=0, lt=1)
+    """Largest share of the slate's slots, rounded down."""
+
+
 class ReplaceQuery(Closed):
     """Searches for another text."""
 
@@ -207,7 +218,7 @@ class Synonyms(Closed):
 
 
 Effect = Annotated[
-    Pin | Boost | Bury | Block | Promote | ReplaceQuery | Redirect | Synonyms, Field(discriminator="type")
+    Pin | Boost | Bury | Block | Promote | Limit | ReplaceQuery | Redirect | Synonyms, Field(discriminator="type")
 ]
 
 
