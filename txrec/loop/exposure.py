@@ -123,7 +123,8 @@ def attention(lists: NDArray[np.int32], num_items: int) -> NDArray[np.float64]:
     """
     top = lists[:, :DEPTH]
     weights = np.broadcast_to(dcg_discounts(top.shape[1]), top.shape)
-    return np.bincount(top[top != PAD], weights[top != PAD], num_items + 1)[1:]
+    sums = np.bincount(top[top != PAD], weights[top != PAD], num_items + 1)
+    return sums[1:].astype(np.float64)
 
 
 def alarms(shares: Sequence[Share], cfg: ExposureConfig) -> list[str]:
