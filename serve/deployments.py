@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import judging, logs, memory, placements, rules, suggester
+from serve import judging, logs, memory, placements, rules, suggester, users
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -273,6 +273,7 @@ class Ingress:
             rules=open_documents(self._config.state, rules.KIND),
             placements=open_documents(self._config.state, placements.KIND),
             suggestions=open_documents(self._config.state, suggester.KIND),
+            profiles=open_documents(self._config.state, users.KIND),
             judgments=open_documents(self._config.state, judging.KIND),
             switch=self._switch,
             metrics=self._metrics,

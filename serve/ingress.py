@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from serve import judging, placements, problems, suggester
+from serve import users as profiles
 from serve.event_log import EventLog
 from serve.exploration import Explorer
 from serve.impressions import Impressions
@@ -49,6 +50,7 @@ class Components:
         rules: keeps merchandising rules.
         placements: keeps placements.
         suggestions: keeps the blocked words of suggestions.
+        profiles: keeps properties and segments of users.
         judgments: keeps the grades of judges.
         switch: changes the served models; None = there is one bundle for good.
         metrics: figures, of which the service may count some.
@@ -61,6 +63,7 @@ class Components:
     rules: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=KIND))
     placements: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=placements.KIND))
     suggestions: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=suggester.KIND))
+    profiles: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=profiles.KIND))
     judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=judging.KIND))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)
@@ -89,6 +92,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.suggester = suggester.Suggester(service, app.state.event_log, parts.suggestions)
     app.state.placements = placements.Placements(parts.placements, placements.read_file(config.placements_file))
+    app.state.profiles = profiles.Profiles(parts.profiles, parts.metrics.profile, parts.clock)
     switch = parts.switch or Switch(None, config)
     app.state.versions = models.ServedVersions(switch, service, parts.store)
     app.state.judging = judging.Judging(service, parts.judgments, switch.canary_share, parts.clock)

@@ -40,6 +40,7 @@ class Metrics:
             "Slates by placement; `other` = one without defaults, `none` = not named.",
             "placement",
         )
+        self._profiles = self._counter("txrec_profile_lookups", "Lookups of users' profiles.", "outcome")
         self._pages = self._counter("txrec_pages", "Search pages by how their products match the query.", "match")
         self._rules = self._counter(
             "txrec_rule_effects", "Effects of merchandising rules on slates, by their type.", "effect"
@@ -97,6 +98,10 @@ class Metrics:
     def placement(self, name: str) -> None:
         """Counts a slate of a placement."""
         self._placements.labels(self._replica, name).inc()
+
+    def profile(self, outcome: str) -> None:
+        """Counts the lookup of a user's profile."""
+        self._profiles.labels(self._replica, outcome).inc()
 
     def batch(self, kind: str, size: int) -> None:
         """Observes the size of a batch."""

@@ -27,7 +27,7 @@ ERRORS: Responses = {
     503: _error("Overloaded or starting; see Retry-After"),
 }
 UNKNOWN_ITEM: Responses = {404: _error("No such product in the catalogue")}
-UNKNOWN_USER: Responses = {404: _error("No events of this user")}
+UNKNOWN_USER: Responses = {404: _error("Neither events nor a profile of this user")}
 UNKNOWN_VERSION: Responses = {404: _error("No such version")}
 VERSION_REFUSED: Responses = {409: _error("The version cannot be served this way; the one before stays in service")}
 UNKNOWN_RULE: Responses = {404: _error("No such rule, or a product that is not in the catalogue")}

@@ -116,12 +116,16 @@ class Endpoints(ABC, Generic[R]):
         return self._send("POST", "/v1/events", [{"event_id": uuid.uuid4().hex, **event} for event in events])
 
     def forget(self, user_id: str) -> R:
-        """Removes a user."""
+        """Removes a user: events and profile."""
         return self._send("DELETE", f"/v1/users/{path_id(user_id)}")
 
     def user(self, user_id: str) -> R:
-        """A user's history."""
+        """A user's history and profile."""
         return self._send("GET", f"/v1/users/{path_id(user_id)}")
+
+    def put_user(self, user_id: str, **profile: Any) -> R:
+        """Adds or replaces a user's profile: `properties` and `segments`."""
+        return self._send("PUT", f"/v1/users/{path_id(user_id)}", profile)
 
     def put_items(self, *items: Json) -> R:
         """Adds or changes products; fields that are left out stay, None removes a value."""

@@ -21,7 +21,9 @@ class SlateRequest(Body):
     placement: Id | None = Field(None, examples=["home"])
     """Name of the place where the slate is shown; rules and reports know it."""
     segments: tuple[Id, ...] = Field((), max_length=100)
-    """Segments of the user, for rules."""
+    """Segments of the user, for rules; those of the user's profile hold in addition."""
+    context: dict[Id, Id] = Field({}, max_length=20, examples=[{"device": "mobile", "country": "AT"}])
+    """Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules."""
     rules: bool = True
     """false leaves merchandising rules out, e.g. to measure them."""
     candidates: int = Field(0, ge=0, le=1_000)

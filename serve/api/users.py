@@ -1,5 +1,7 @@
 """HTTP bodies of users' histories and of forgetting a user."""
 
+from pydantic import Field
+
 from serve.api.common import Reply
 
 
@@ -21,12 +23,23 @@ class HistoryEvent(Reply):
 
 
 class UserReply(Reply):
-    """The known events of a user."""
+    """What is known of a user."""
 
     user_id: str
     """Raw id."""
     events: list[HistoryEvent]
     """The user's history, oldest first, as far back as the model looks."""
+    properties: dict[str, str | bool | float] = Field(default_factory=dict)
+    """Of the user's profile."""
+    segments: list[str] = Field(default_factory=list)
+    """Of the user's profile."""
+
+
+class ProfileReply(Reply):
+    """A profile is stored."""
+
+    user_id: str
+    """Raw id."""
 
 
 class ForgottenReply(Reply):

@@ -1,5 +1,6 @@
 """Endpoints that answer with a slate: recommend, search, similar, rank."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from serve.pages import group_reply, highlight_reply, page_reply, page_request
 from serve.placements import Placement, with_defaults
 from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
+from serve.users import Profiles, value_segments
 from txrec.config import ServeConfig
 from txrec.errors import RequestError, UnavailableError
 from txrec.loop.exploration_log import Record
@@ -75,7 +77,7 @@ async def _personal(
     event_log: EventLog,
     placement: Placement | None,
 ) -> SlateReply:
-    live, fallback = await _live_history(event_log, body)
+    (live, fallback), segments = await asyncio.gather(_live_history(event_log, body), _segments(body, request))
     serving = ServingRequest(
         types.Request(
             user_id=None if live.forgotten else body.user_id,
@@ -95,7 +97,7 @@ async def _personal(
         key=_rollout_key(body.user_id, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=body.segments,
+        segments=segments,
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
         page=page_request(body),
@@ -119,7 +121,7 @@ async def similar(body: SimilarRequest, request: Request, service: ServiceDep, c
         key=_rollout_key(None, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=body.segments,
+        segments=await _segments(body, request),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
     )
@@ -164,6 +166,13 @@ async def _live_history(event_log: EventLog, body: PersonalRequest | RankRequest
         return await event_log.recent(body.user_id), None
     except UnavailableError:
         return LiveHistory(), "history_unavailable"
+
+
+async def _segments(body: SlateRequest, request: Request) -> tuple[str, ...]:
+    """Segments that the request states, that its context means, and that the user's profile holds."""
+    profiles: Profiles = request.app.state.profiles
+    stored = await profiles.segments(getattr(body, "user_id", None))
+    return (*body.segments, *value_segments(body.context), *stored)
 
 
 def _session(session: tuple[SessionEvent, ...]) -> tuple[types.Event, ...]:

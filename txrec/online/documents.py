@@ -36,6 +36,10 @@ class DocumentStore(Protocol):
         """All documents, as of one version."""
         ...
 
+    def get(self, name: str) -> Document | None:
+        """One document; None where there is none of this name."""
+        ...
+
     def put(self, documents: Mapping[str, Document], expected_version: int | None = None) -> int | None:
         """Adds or replaces documents durably, all or none, before it returns.
 

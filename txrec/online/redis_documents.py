@@ -38,6 +38,13 @@ class RedisDocuments:
             version, rows = pipeline.get(self._counter).hgetall(self._documents).execute()
         return Documents(int(version or 0), {name: json.loads(body) for name, body in rows.items()})
 
+    def get(self, name: str) -> Document | None:
+        """One document."""
+        with available():
+            body = self._redis.hget(self._documents, name)
+        document: Document | None = json.loads(body) if body else None
+        return document
+
     def put(self, documents: Mapping[str, Document], expected_version: int | None = None) -> int | None:
         """Adds or replaces documents, all or none."""
 

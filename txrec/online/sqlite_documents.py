@@ -50,6 +50,14 @@ class SqliteDocuments:
                 db.execute("COMMIT")
         return Documents(version, {name: json.loads(body) for name, body in rows})
 
+    def get(self, name: str) -> Document | None:
+        """One document."""
+        statement = "SELECT body FROM documents WHERE kind = ? AND name = ?"
+        with self._file.reading() as db:
+            row = db.execute(statement, (self._kind, name)).fetchone()
+        document: Document | None = json.loads(row[0]) if row else None
+        return document
+
     def put(self, documents: Mapping[str, Document], expected_version: int | None = None) -> int | None:
         """Adds or replaces documents durably, all or none."""
         rows = [(self._kind, name, json.dumps(document)) for name, document in documents.items()]

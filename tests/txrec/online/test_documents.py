@@ -33,6 +33,7 @@ def test_what_one_replica_puts_every_replica_reads_with_a_new_version(stores: li
     assert one.all().version == one.version() == 0
     assert one.put({"a": {"n": 1}, "b": {"n": 2}}) == 1
     assert other.all().by_name == {"a": {"n": 1}, "b": {"n": 2}}
+    assert (other.get("b"), other.get("c")) == ({"n": 2}, None)
     assert other.put({"a": {"n": 3}}) == 2
     assert one.all().by_name["a"] == {"n": 3}
     assert one.version() == 2
