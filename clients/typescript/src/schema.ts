@@ -219,7 +219,7 @@ export interface paths {
         };
         /**
          * Models, served or registered
-         * @description Versions, what they are served as, and what they scored before they were published.
+         * @description Versions, their roles, and their metrics at publication.
          */
         get: operations["models_v1_models_get"];
         put?: never;
@@ -352,7 +352,7 @@ export interface paths {
         post?: never;
         /**
          * Remove a placement
-         * @description Removes what was put over HTTP; a placement of the file comes back.
+         * @description Removes a placement that was put over HTTP; one of the file is valid again.
          */
         delete: operations["delete_placement_v1_placements__name__delete"];
         options?: never;
@@ -371,7 +371,7 @@ export interface paths {
         put?: never;
         /**
          * The caller's own list in order
-         * @description Orders the given products for a user, a search or both; unknown products are left out and noted.
+         * @description Orders the products of the request for a user, a search or both; unknown products are left out and noted.
          */
         post: operations["rank_v1_rank_post"];
         delete?: never;
@@ -544,15 +544,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A user's history
-         * @description Oldest first, as far back as the model looks.
+         * A user's history and profile
+         * @description Events oldest first, as far back as the model looks; properties and segments as they were put.
          */
         get: operations["user_v1_users__user_id__get"];
-        put?: never;
+        /**
+         * Add or replace a user's profile
+         * @description Durable before the answer, and part of the user's next request on every replica.
+         *
+         *     Rules ask for segments; a property `tier` with the value `gold` is also the segment `tier=gold`.
+         */
+        put: operations["put_user_v1_users__user_id__put"];
         post?: never;
         /**
          * Forget a user
-         * @description Removes the user's logged events; those that the model's bundle still holds are not used any more.
+         * @description Removes the user's profile and logged events; those that the model's bundle holds are not used any more.
          */
         delete: operations["forget_v1_users__user_id__delete"];
         options?: never;
@@ -898,7 +904,7 @@ export interface components {
         };
         /**
          * Filters
-         * @description What an item must fulfil; unset fields but `available` do not restrict. Texts compare after normalisation.
+         * @description Conditions on an item; unset fields but `available` do not restrict. Texts compare after normalisation.
          */
         "Filters-Input": {
             /**
@@ -926,7 +932,7 @@ export interface components {
         };
         /**
          * Filters
-         * @description What an item must fulfil; unset fields but `available` do not restrict. Texts compare after normalisation.
+         * @description Conditions on an item; unset fields but `available` do not restrict. Texts compare after normalisation.
          */
         "Filters-Output": {
             /**
@@ -1239,6 +1245,42 @@ export interface components {
              * @description Search text; null where this judge has graded every query.
              */
             query: string | null;
+        };
+        /**
+         * Limit
+         * @description Bounds the share of the slots that products take; the others move up.
+         */
+        "Limit-Input": {
+            /** @description Limited products; those with the lowest scores fall away. */
+            products: components["schemas"]["Products-Input"];
+            /**
+             * Share
+             * @description Largest share of the slate's slots, rounded down.
+             */
+            share: number;
+            /**
+             * @description Kind of the effect. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "limit";
+        };
+        /**
+         * Limit
+         * @description Bounds the share of the slots that products take; the others move up.
+         */
+        "Limit-Output": {
+            /** @description Limited products; those with the lowest scores fall away. */
+            products: components["schemas"]["Products-Output"];
+            /**
+             * Share
+             * @description Largest share of the slate's slots, rounded down.
+             */
+            share: number;
+            /**
+             * @description Kind of the effect. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "limit";
         };
         /**
          * LiveEvent
@@ -1827,6 +1869,46 @@ export interface components {
             items: string[];
         };
         /**
+         * Profile
+         * @description What a shop knows about a user beside their events.
+         * @example {
+         *       "properties": {
+         *         "country": "AT",
+         *         "tier": "gold"
+         *       },
+         *       "segments": [
+         *         "newsletter"
+         *       ]
+         *     }
+         */
+        Profile: {
+            /**
+             * Properties
+             * @description Values by name, e.g. country; each is also the segment `name=value`.
+             * @default {}
+             */
+            properties: {
+                [key: string]: string | boolean | number;
+            };
+            /**
+             * Segments
+             * @description Groups that the shop puts the user in, for rules.
+             * @default []
+             */
+            segments: string[];
+        };
+        /**
+         * ProfileReply
+         * @description A profile is stored.
+         */
+        ProfileReply: {
+            /**
+             * User Id
+             * @description Raw id.
+             */
+            user_id: string;
+        };
+        /**
          * Promote
          * @description Reserves a share of the slots for promoted products, spread evenly.
          */
@@ -1990,6 +2072,18 @@ export interface components {
              */
             candidates: number;
             /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
              * Diversity
              * @description 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate.
              * @default 0
@@ -2086,7 +2180,7 @@ export interface components {
             rules: boolean;
             /**
              * Segments
-             * @description Segments of the user, for rules.
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
              * @default []
              */
             segments: string[];
@@ -2163,7 +2257,7 @@ export interface components {
              * Effect
              * @description Its effect.
              */
-            effect: components["schemas"]["Pin"] | components["schemas"]["Boost-Input"] | components["schemas"]["Bury-Input"] | components["schemas"]["Block-Input"] | components["schemas"]["Promote-Input"] | components["schemas"]["ReplaceQuery"] | components["schemas"]["Redirect"] | components["schemas"]["Synonyms"];
+            effect: components["schemas"]["Pin"] | components["schemas"]["Boost-Input"] | components["schemas"]["Bury-Input"] | components["schemas"]["Block-Input"] | components["schemas"]["Promote-Input"] | components["schemas"]["Limit-Input"] | components["schemas"]["ReplaceQuery"] | components["schemas"]["Redirect"] | components["schemas"]["Synonyms"];
             /**
              * Enabled
              * @description false keeps the rule without letting it act.
@@ -2206,7 +2300,7 @@ export interface components {
              * Effect
              * @description Its effect.
              */
-            effect: components["schemas"]["Pin"] | components["schemas"]["Boost-Output"] | components["schemas"]["Bury-Output"] | components["schemas"]["Block-Output"] | components["schemas"]["Promote-Output"] | components["schemas"]["ReplaceQuery"] | components["schemas"]["Redirect"] | components["schemas"]["Synonyms"];
+            effect: components["schemas"]["Pin"] | components["schemas"]["Boost-Output"] | components["schemas"]["Bury-Output"] | components["schemas"]["Block-Output"] | components["schemas"]["Promote-Output"] | components["schemas"]["Limit-Output"] | components["schemas"]["ReplaceQuery"] | components["schemas"]["Redirect"] | components["schemas"]["Synonyms"];
             /**
              * Enabled
              * @description false keeps the rule without letting it act.
@@ -2322,6 +2416,18 @@ export interface components {
              */
             candidates: number;
             /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
              * Diversity
              * @description 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate.
              * @default 0
@@ -2418,7 +2524,7 @@ export interface components {
             rules: boolean;
             /**
              * Segments
-             * @description Segments of the user, for rules.
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
              * @default []
              */
             segments: string[];
@@ -2498,6 +2604,18 @@ export interface components {
              */
             candidates: number;
             /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
              * Explain
              * @description Fill `reasons` and `timings_ms`.
              * @default false
@@ -2524,7 +2642,7 @@ export interface components {
             rules: boolean;
             /**
              * Segments
-             * @description Segments of the user, for rules.
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
              * @default []
              */
             segments: string[];
@@ -2699,7 +2817,7 @@ export interface components {
         };
         /**
          * UserReply
-         * @description The known events of a user.
+         * @description What is known of a user.
          */
         UserReply: {
             /**
@@ -2707,6 +2825,18 @@ export interface components {
              * @description The user's history, oldest first, as far back as the model looks.
              */
             events: components["schemas"]["HistoryEvent"][];
+            /**
+             * Properties
+             * @description Of the user's profile.
+             */
+            properties?: {
+                [key: string]: string | boolean | number;
+            };
+            /**
+             * Segments
+             * @description Of the user's profile.
+             */
+            segments?: string[];
             /**
              * User Id
              * @description Raw id.
@@ -5921,8 +6051,115 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description No events of this user */
+            /** @description Neither events nor a profile of this user */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    put_user_v1_users__user_id__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Profile"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProfileReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
