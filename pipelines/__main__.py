@@ -118,7 +118,25 @@ def init(
 
 
 _stage_command("pretrain", "Pre-train the text encoder on catalogue and query text, then fine-tune it on clicks.")
-_stage_command("train", "Train the history model and the ranker; write a complete, unpublished bundle.")
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    start_from: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="BUNDLE",
+            help="Continue from a bundle (`production`, a version, `candidate`, a folder) in a fifth of the epochs.",
+        ),
+    ] = "",
+    again: Again = False,
+) -> None:
+    """Train the history model and the ranker; write a complete, unpublished bundle."""
+    chosen = [f"train.start_from={start_from}"] if start_from else []
+    _run_through("train", _load(config, [*(overrides or []), *chosen]), again or bool(start_from))
 
 
 @app.callback(invoke_without_command=True)

@@ -20,6 +20,8 @@ from rich.table import Table
 
 from pipelines import progress as progress_channel
 from pipelines import runs, workers
+from pipelines.evaluate import bundle_folder
+from pipelines.warm_start import Start, mark, start_of
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
@@ -33,6 +35,7 @@ from txrec.storage import replace_folder
 from txrec.train.text import pretrain
 from txrec.train.text.corpus import Corpus
 from txrec.train.text.pretrain import Pretrainer
+from txrec.train.warm_start import shortened
 
 _WORK_FOLDER = "ray-pretrain"  # Ray Train's own files; removed when the result is in place
 _RESULT_FOLDER = "text"  # inside the last checkpoint
@@ -92,10 +95,21 @@ def run(config: Config, progress: Progress = silent) -> PretrainSummary:
     if config.text.encoder == "none":
         return PretrainSummary(skipped='text.encoder = "none"')
     data = PreparedData.open(config.data_dir)
+    return run_from(start_of(config, data), config, data, progress)
+
+
+def run_from(start: Start, config: Config, data: PreparedData, progress: Progress = silent) -> PretrainSummary:
+    """Pre-trains from a given start.
+
+    Raises:
+        TrainingError: there is no text to learn from, or the loss is not a number.
+    """
+    if start.earlier is not None:
+        config = shortened(config)
     started = time.monotonic()
     texts = Corpus.of(data, config.pretrain)
-    pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)  # says here what is wrong
-    losses = _train(config, data, progress)
+    pretrain.start_of(config, data, texts, _encoder_in(start))  # says here what is wrong
+    losses = _train(start, config, data, progress)
     scores = text_quality.cosines(*(vectors[1:] for vectors in load_vectors(config.checkpoints_dir / "text")))
     return PretrainSummary(
         num_products=len(texts.products),
@@ -108,13 +122,17 @@ def run(config: Config, progress: Progress = silent) -> PretrainSummary:
     )
 
 
-def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
+def _encoder_in(start: Start) -> Path | None:
+    return None if start.earlier is None else start.earlier.path / "text"
+
+
+def _train(start: Start, config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
     """Runs the worker and moves its result into place; returns the phases' losses."""
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
-    key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.seed)
+    key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.seed, start.version)
     try:
         with progress_channel.channel(progress) as remote_progress:
-            settings = {"config": config, "progress": remote_progress}
+            settings = {"config": config, "progress": remote_progress, "start": start.version}
             result: Any = workers.trainer(train_worker, settings, config.train, workers.WorkerRun(work, key)).fit()
     except TrainingFailedError as error:
         raise TrainingError(
@@ -128,6 +146,7 @@ def _train(config: Config, data: PreparedData, progress: Progress) -> dict[str, 
         raise
     with result.checkpoint.as_directory() as folder, replace_folder(config.checkpoints_dir / "text") as fresh:
         shutil.copytree(Path(folder) / _RESULT_FOLDER, fresh, dirs_exist_ok=True)
+        mark(fresh, start)
     object_storage.remove(work)
     return losses
 
@@ -142,12 +161,13 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(os.cpu_count() or 1)  # nothing else runs during this stage
     config: Config = settings["config"]
     runs.fetch_training_inputs(config)
-    return _train_here(config, PreparedData.open(config.data_dir), settings["progress"])
+    return _train_here(config, PreparedData.open(config.data_dir), settings)
 
 
-def _train_here(config: Config, data: PreparedData, progress: Progress) -> dict[str, float]:
-    texts = Corpus.of(data, config.pretrain)
-    encoder = pretrain.build(config.text, pretrain.load_tokenizer(data), texts, config.seed)
+def _train_here(config: Config, data: PreparedData, settings: dict[str, Any]) -> dict[str, float]:
+    texts, progress = Corpus.of(data, config.pretrain), settings["progress"]
+    earlier = bundle_folder(config, config.train.start_from) / "text" if settings.get("start") else None
+    encoder = pretrain.start_of(config, data, texts, earlier)
     encoder.to(ray.train.torch.get_device())
     trainer = Pretrainer(encoder, texts, config.pretrain, config.seed)
     workers.resume(trainer.restore)

@@ -15,7 +15,7 @@ _ROWS: dict[str, dict[str, str]] = {
     "": {OPERATIONAL: "name runs_root", "pretrain": "seed"},
     "data": {
         OPERATIONAL: "root",  # the state of the files themselves is part of the key
-        "prepare": "shop events items items_from_events judgments",
+        "prepare": "shop events items items_from_events judgments slates",
     },
     "prepare": {
         "prepare": "latest_time max_rejected_frac duplicate_window_s drop_duplicates session_gap_s"
@@ -36,7 +36,7 @@ _ROWS: dict[str, dict[str, str]] = {
         " temperature",
     },
     "train": {
-        OPERATIONAL: "num_workers cpus_per_worker use_gpu mlflow_uri max_failures",
+        OPERATIONAL: "num_workers cpus_per_worker use_gpu mlflow_uri max_failures start_from warm_start",
         "train": "lr weight_decay betas warmup_frac min_lr_frac clip_norm accumulate precision max_epochs batch_size"
         " patience validate_every metric loss num_negatives negatives gbce_calibration target_events item_optimizer"
         " shard_items ingest max_memory_bytes compile",

@@ -8,7 +8,7 @@ MLflow if `train.mlflow_uri` names one.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import ray.train.torch
 import torch
 from rich.table import Table
 
+from pipelines import pretrain, runs, workers
 from pipelines import progress as progress_channel
-from pipelines import runs, workers
+from pipelines.evaluate import bundle_folder
 from pipelines.records import Records
+from pipelines.warm_start import NO_START, Start, continues, start_of
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
@@ -28,11 +30,13 @@ from txrec.index.registry import source_names
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
 from txrec.recommender import bundle
+from txrec.recommender.bundle import Bundle
 from txrec.storage import replace_folder
 from txrec.train import checkpoint
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.loop import EpochReport, Trainer
 from txrec.train.retrieval.setup import text_vectors, trainer_for
+from txrec.train.warm_start import Lineage, shortened, shortfall
 
 _WORK_FOLDER = "ray-history"  # Ray Train's own files; removed when the bundle is in place
 
@@ -47,6 +51,8 @@ class TrainSummary:
     """Whether the ranker was kept, and why."""
     num_parameters: int
     """Trained numbers of the history model."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """Full or warm training of the history model, and why."""
 
     @property
     def best(self) -> EpochReport:
@@ -56,7 +62,9 @@ class TrainSummary:
     def headline(self) -> str:
         """One line: the figures that matter most."""
         kept = "kept" if self.decision.keep else "not kept"
-        return f"{_figures(self.best)} on validation after {self.best.epoch} epochs; ranker {kept}: {self.decision}"
+        start = f"; {self.lineage.start} training: {self.lineage.reason}" if self.lineage.reason else ""
+        figures = f"{_figures(self.best)} on validation after {self.best.epoch} epochs"
+        return f"{figures}{start}; ranker {kept}: {self.decision}"
 
     def render(self) -> Table:
         """The whole of it, for a terminal."""
@@ -87,11 +95,30 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     data = PreparedData.open(config.data_dir)
     text_dir = text_folder(config)
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
-    model, history = train_history(config, data, text_dir, work, progress)
-    ranking = fit_ranker(config, data, model, text_dir, progress)
+    model, history, lineage = _history_from(start_of(config, data), config, data, text_dir, work, progress)
+    ranking = replace(fit_ranker(config, data, model, text_dir, progress), lineage=asdict(lineage))
     bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
     object_storage.remove(work)
-    return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()))
+    return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()), lineage)
+
+
+def _history_from(
+    start: Start, config: Config, data: PreparedData, text_dir: Path | None, work: Path, progress: Progress
+) -> tuple[RetrievalModel, tuple[EpochReport, ...], Lineage]:
+    """The history model trained from a start; in full where a warm start falls short of the last full training."""
+    if not continues(text_dir, start):
+        pretrain.run_from(start, config, data, progress)
+    settings = config if start.earlier is None else shortened(config)
+    model, history = train_history(settings, data, text_dir, work, progress, start)
+    best = [report for report in history if report.improved][-1]
+    lineage = start.lineage(best.figures.get(config.train.metric), history[-1].seconds)
+    why = shortfall(config, lineage, lineage.reached) if start.earlier is not None else ""
+    if not why:
+        return model, history, lineage
+    full = Start(None, f"a warm start from {start.version} was tried: {why}")
+    if text_dir is not None:
+        pretrain.run_from(full, config, data, progress)
+    return _history_from(full, config, data, text_dir, work, progress)
 
 
 def text_folder(config: Config) -> Path | None:
@@ -109,14 +136,17 @@ def text_folder(config: Config) -> Path | None:
 
 
 def train_history(
-    config: Config, data: PreparedData, text_dir: Path | None, work: Path, progress: Progress = silent
+    config: Config,
+    data: PreparedData,
+    text_dir: Path | None,
+    work: Path,
+    progress: Progress = silent,
+    start: Start = NO_START,
 ) -> tuple[RetrievalModel, tuple[EpochReport, ...]]:
     """Runs the workers, puts the best model into `checkpoints/history` and returns it with its learning curve."""
-    key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.model, config.train, config.seed)
-    settings = {
-        "config": config,
-        "key": key,
-    }
+    sections = (config.text, config.pretrain, config.model, config.train)
+    key = fingerprint(data.meta.fingerprint, *sections, config.seed, start.version)
+    settings = {"config": config, "key": key, "start": start.version}
     with progress_channel.channel(progress) as remote_progress:
         settings |= {"progress": remote_progress}
         run = workers.WorkerRun(work, key, config.train.num_workers)
@@ -147,7 +177,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     torch.set_flush_denormal(True)
     runs.fetch_training_inputs(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
-    trainer = trainer_for(config, PreparedData.open(config.data_dir), text_folder(config), device)
+    earlier = Bundle.open(bundle_folder(config, config.train.start_from)) if settings.get("start") else None
+    trainer = trainer_for(config, PreparedData.open(config.data_dir), text_folder(config), device, earlier)
     workers.resume(trainer.restore)
     if trainer.finished:  # interrupted between its last epoch and the end of the run
         _report(trainer, {})

@@ -377,8 +377,29 @@ class PretrainConfig(OptimizerConfig):
     """Peak learning rate; where nothing is said and `text.encoder` names a checkpoint, 1e-4."""
 
 
+class WarmStartConfig(Section):
+    """Training that continues from an earlier bundle."""
+
+    epochs_frac: float = Field(0.2, gt=0, le=1)
+    """Epochs as a share of those of a full training, in text and history model."""
+    lr_frac: float = Field(0.5, gt=0, le=1)
+    """Peak learning rate as a share of that of a full training."""
+    max_rounds: int = Field(20, ge=1)
+    """Warm starts in a row; the next training is full."""
+    min_known_frac: float = Field(0.7, ge=0, le=1)
+    """Least share of the training events on products that the earlier bundle was trained on; below it, full."""
+    tolerance: float = Field(0.05, ge=0, lt=1)
+    """Share by which the validation figure may fall below that of the last full training; below it, full."""
+
+
 class TrainConfig(OptimizerConfig):
     """Training the history model."""
+
+    start_from: str = ""
+    """Bundle that training continues from: `production`, a version such as v3, `candidate` or a folder; empty = none,
+    a full training. `txrec train --from` sets it."""
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """When and how training continues from it."""
 
     num_workers: int = Field(1, ge=1)
     """Ray Train workers (DDP)."""
@@ -687,6 +708,9 @@ class DataConfig(Section):
     An item gets the value most frequent in training."""
     judgments: tuple[SourceConfig, ...] = ()
     """Graded (query, item) sources."""
+    slates: str = ""
+    """Served slates as `txrec export-events --impressions` writes them: file, folder or glob, relative to `data.root`.
+    With them the ranker's clicks are weighted against position bias; empty = none."""
 
     @model_validator(mode="after")
     def _known_item_columns(self) -> Self:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -131,3 +132,36 @@ def test_an_error_that_trying_again_would_not_mend_reaches_the_caller_as_it_is(
 def _assert_equal(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     for name, found in weights.items():
         assert torch.equal(found, wanted[name]), name
+
+
+def test_training_continues_from_a_bundle_in_a_fifth_of_the_epochs_and_says_so(
+    whole: tuple[dict[str, Tensor], Config], tmp_path: Path
+) -> None:
+    first = whole[1].candidate_dir
+    config = config_in(tmp_path, start_from=str(first), max_epochs=5)
+    tiny_data(config.data_dir)
+    summary = train.run(config)
+    assert len(summary.history) == 1
+    lineage = Bundle.open(config.candidate_dir).manifest.lineage
+    assert lineage["start"] == "warm"
+    assert lineage["rounds"] == 1
+    assert lineage["earlier"] == Bundle.open(first).manifest.version
+    assert f"warm training: continues {lineage['earlier']}" in summary.headline()
+    reference = Bundle.open(first).manifest.lineage["reference"]
+    assert lineage["reached"] >= reference * (1 - config.train.warm_start.tolerance)
+
+
+def test_a_warm_start_that_falls_short_is_followed_by_a_full_training(
+    whole: tuple[dict[str, Tensor], Config], tmp_path: Path
+) -> None:
+    better = shutil.copytree(whole[1].candidate_dir, tmp_path / "better")
+    manifest = json.loads((better / "manifest.json").read_text())
+    manifest["lineage"]["reference"] = 2.0  # nothing reaches that
+    (better / "manifest.json").write_text(json.dumps(manifest))
+    config = config_in(tmp_path / "runs", start_from=str(better), max_epochs=2)
+    tiny_data(config.data_dir)
+    summary = train.run(config)
+    assert len(summary.history) == 2
+    assert summary.lineage.start == "full"
+    assert "a warm start from" in summary.lineage.reason
+    assert "< 2.0000" in summary.lineage.reason

@@ -23,7 +23,19 @@ import pyarrow as pa
 
 from txrec import object_storage
 from txrec.config import Config, fingerprint
-from txrec.data import event_statistics, fitting, histories, parcels, reading, remarks, sources, split, sql, writing
+from txrec.data import (
+    event_statistics,
+    fitting,
+    histories,
+    parcels,
+    reading,
+    remarks,
+    slates,
+    sources,
+    split,
+    sql,
+    writing,
+)
 from txrec.data.event_statistics import EventStatistics
 from txrec.data.fitting import DatasetSizes
 from txrec.data.job import Job
@@ -138,6 +150,7 @@ def run(config: Config, engine: Engine, progress: Progress = silent) -> Report:
     if config.data.events and not plan.has_time and config.prepare.split.kind == "global_time":
         raise DataError('the events have no times; map a column to ts or set prepare.split.kind = "leave_one_out"')
     _clear(config)
+    slates.write(config.data, config.data_dir)
     addresses = {
         chunk.number: sql.address_of(sources.sources_of(config.data, chunk.table)[chunk.source])
         for chunk in plan.chunks

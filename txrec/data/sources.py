@@ -242,4 +242,6 @@ def source_fingerprint(data: DataConfig) -> str:
             paths = [source.path, *(join.path for join in source.join)]
             all_files = [file for path in paths for file in files.find(data.root, path)]
             state.append([(file.path.rpartition("/")[2], file.size, file.changed_ns) for file in all_files])
+    if data.slates:
+        state.append([(file.size, file.changed_ns) for file in files.find(data.root, data.slates)])
     return fingerprint(state)

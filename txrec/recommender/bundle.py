@@ -19,7 +19,7 @@ It is written beside its place and renamed into it, so that a half-written bundl
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,8 @@ class Ranking:
     decision: RankerDecision
     feature_names: tuple[str, ...]
     """Names of the ranker's features, candidates' and request's, in the order of its columns."""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    """Origin of the history model, for the manifest: the fields of `txrec.train.warm_start.Lineage`."""
 
 
 class Manifest(BaseModel):
@@ -102,6 +104,8 @@ class Manifest(BaseModel):
     """The decision about the ranker."""
     features: tuple[str, ...]
     """Names of the ranker's features, candidates' and request's, in the order of its columns."""
+    lineage: dict[str, Any] = {}
+    """Full or warm training of the history model, and why; empty = full."""
     metrics: dict[str, Any] = {}
     """Test metrics, added when it is published."""
     gate: dict[str, Any] = {}
@@ -345,6 +349,7 @@ def _manifest(path: Path, config: Config, data: PreparedData, ranking: Ranking) 
         },
         ranker=dict(ranking.decision.__dict__),
         features=ranking.feature_names,
+        lineage=dict(ranking.lineage),
     )
 
 

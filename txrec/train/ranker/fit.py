@@ -23,7 +23,7 @@ fitted again on the whole log before the test part, for the bundle.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +59,7 @@ from txrec.train.ranker.fusion import fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
+from txrec.train.ranker.served import ClickWeights
 from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
 
 HELD_OUT_FRAC = 0.4
@@ -103,6 +104,8 @@ def fit_ranker(
         validation = _Validation(data, requests, held_out, retriever, ranking_features)
         attempts = _Attempts(parts, cfg, validation, progress)
         ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
+        if ranker is not None and attempts.weights is not None:
+            decision = replace(decision, reason=f"{decision.reason}; clicks weighted by {attempts.weights.bias}")
     progress("fitting sources", 1, 2)
     retriever, ranking_features = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
@@ -169,21 +172,30 @@ class _Validation:
     ranking_features: RankingFeatures
 
 
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """The log after requests: what was shown and taken, and how much a click counts."""
+
+    sequences: Sequences
+    weights: ClickWeights | None = None
+    """None = all alike."""
+
+
 def examples(
     requests: EvalRequests,
     retriever: Retriever,
     ranking_features: RankingFeatures,
-    sequences: Sequences,
+    outcomes: Outcomes,
     num_candidates: int,
     progress: Progress = silent,
 ) -> Examples:
     """Retrieves candidates for logged requests and lays them out with their outcomes.
 
     Args:
-        requests: of the validation part of `sequences`.
+        requests: of the validation part of the log.
         retriever: fitted on what lies before them.
         ranking_features: fitted on the same.
-        sequences: the log, with impressions.
+        outcomes: the log, with impressions, and the weights of its clicks.
         num_candidates: candidates per request.
         progress: called after every batch.
     """
@@ -191,19 +203,24 @@ def examples(
     for rows in _chunks(len(requests)):
         candidates = _retrieve(retriever, requests, rows, num_candidates)
         inputs = candidate_batch(candidates, ranking_features, num_candidates).padded(num_candidates)
-        outcomes = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
+        labels = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
+        weight = np.ones((len(rows), num_candidates), np.float32)
         for place, (row, one) in enumerate(zip(rows.tolist(), candidates, strict=True)):
-            ids, shown = one.item_idx[:num_candidates], shown_items(requests, sequences, row)
+            ids, shown = one.item_idx[:num_candidates], shown_items(requests, outcomes.sequences, row)
             right = np.isin(ids, requests.truth.of(row))
-            outcomes[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
-        parts.append((inputs, torch.from_numpy(outcomes)))
+            labels[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
+            if outcomes.weights is not None:
+                user, now = int(requests.user[row]), int(requests.now_us[row])
+                weight[place, np.flatnonzero(right)] = outcomes.weights.at(user, ids[right], now)
+        parts.append((inputs, torch.from_numpy(labels), torch.from_numpy(weight)))
         progress("retrieving examples", int(rows[-1]) + 1, len(requests))
-    positive, offered = torch.cat([outcomes for _, outcomes in parts], dim=1)
+    positive, offered = torch.cat([labels for _, labels, _ in parts], dim=1)
     return Examples(
-        CandidateBatch.joined([inputs for inputs, _ in parts]),
+        CandidateBatch.joined([inputs for inputs, _, _ in parts]),
         positive,
         offered,
         torch.from_numpy(requests.truth.counts),
+        None if outcomes.weights is None else torch.cat([weight for _, _, weight in parts]),
     )
 
 
@@ -269,6 +286,11 @@ class _Attempts:
         return [_Trial(self.own.select(early), self.latest.select(late), self.own)]
 
     @cached_property
+    def weights(self) -> ClickWeights | None:
+        """Of clicks in served slates; None without slates."""
+        return ClickWeights.of(self.validation.data, self.parts.config.serve.monitor)
+
+    @cached_property
     def earlier(self) -> list[tuple[PreparedData, EvalRequests]]:
         """Windows before the validation part, with their requests."""
         count = self.cfg.max_examples - len(self.validation.requests)
@@ -286,7 +308,7 @@ class _Attempts:
     def latest(self) -> Examples:
         """The validation requests, which decide and calibrate."""
         now = self.validation
-        log, count = now.data.sequences, self.cfg.num_candidates
+        log, count = Outcomes(now.data.sequences, self.weights), self.cfg.num_candidates
         return examples(now.requests, now.retriever, now.ranking_features, log, count, self.progress)
 
     @cached_property
@@ -299,7 +321,8 @@ class _Attempts:
     def _training_examples(self, window: PreparedData, requests: EvalRequests) -> Examples:
         hidden = simulated_cold_items(window, self.parts.config.seed) if self.hides_items else None
         fitted = self.parts.before(window, Split.VALIDATION, self.validation.retriever.fusion, hidden)
-        return examples(requests, *fitted, window.sequences, self.cfg.num_candidates, self.progress)
+        outcomes = Outcomes(window.sequences, self.weights)
+        return examples(requests, *fitted, outcomes, self.cfg.num_candidates, self.progress)
 
 
 @dataclass(frozen=True, eq=False)

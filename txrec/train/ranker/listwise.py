@@ -6,7 +6,7 @@ to its optimum first; the training of the whole ranker starts from there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,20 +34,29 @@ class Examples:
     positive: Tensor  # (n, K) bool
     offered: Tensor  # (n, K) bool: right or shown; every candidate where the log has no impressions
     num_right: Tensor  # (n,) right items of each request, retrieved or not
+    weight: Tensor | None = None  # (n, K) of right candidates, see `served.ClickWeights`; None = 1
 
     def __len__(self) -> int:
         return len(self.positive)
 
     def select(self, rows: Tensor | slice) -> "Examples":
         """Some of the examples."""
-        return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows], weight)
 
     @classmethod
     def joined(cls, parts: Sequence["Examples"]) -> "Examples":
         """One set of examples from several."""
         positive, offered = torch.cat([e.positive for e in parts]), torch.cat([e.offered for e in parts])
+        weight = None
+        if any(e.weight is not None for e in parts):
+            weight = torch.cat([torch.ones(e.positive.shape) if e.weight is None else e.weight for e in parts])
         return cls(
-            CandidateBatch.joined([e.batch for e in parts]), positive, offered, torch.cat([e.num_right for e in parts])
+            CandidateBatch.joined([e.batch for e in parts]),
+            positive,
+            offered,
+            torch.cat([e.num_right for e in parts]),
+            weight,
         )
 
 
@@ -81,6 +90,8 @@ def train(
     """
     torch.manual_seed(run.seed)
     useful = training.select(torch.nonzero(training.positive.any(1)).ravel())
+    if useful.weight is not None:  # a mean of 1 leaves learning rate and prior what they are
+        useful = replace(useful, weight=useful.weight / useful.weight[useful.positive].mean())
     ranker = Ranker(cfg, sizes(training.batch), by_vectors=not run.dropped_columns)
     ranker.fit_scaling(useful.batch, run.dropped_columns)
     fit_linear(ranker, useful, _loss)
@@ -88,19 +99,20 @@ def train(
     return TrainedRanker(ranker, learn(ranker, useful, held_out, objective, run.num_epochs, progress))
 
 
-def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor) -> Tensor:
-    """Softmax cross-entropy over each set, with equal weights of its right items.
+def listwise_loss(scores: Tensor, positive: Tensor, offered: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy over each set, with equal weights of its right items unless others are named.
 
     Half of it is over all candidates, half over those that were offered.
     """
     among_all = torch.log_softmax(scores, dim=-1).masked_fill(~positive, 0.0)
     among_offered = torch.log_softmax(scores.masked_fill(~offered, -torch.inf), dim=-1).masked_fill(~positive, 0.0)
-    loss: Tensor = -((among_all + among_offered).sum(1) / (2 * positive.sum(1))).mean()
+    both = among_all + among_offered if weight is None else (among_all + among_offered) * weight
+    loss: Tensor = -(both.sum(1) / (2 * positive.sum(1))).mean()
     return loss
 
 
 def _loss(scores: Tensor, examples: Examples) -> Tensor:
-    return listwise_loss(scores, examples.positive, examples.offered)
+    return listwise_loss(scores, examples.positive, examples.offered, examples.weight)
 
 
 def _validation_score(ranker: Ranker, held_out: Examples) -> ValidationScore:

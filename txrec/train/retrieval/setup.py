@@ -13,17 +13,21 @@ from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
+from txrec.recommender.bundle import Bundle
 from txrec.schema import Split
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Source, Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
 from txrec.train.retrieval.stream import StreamedExamples, pieces_of, sampled_cases, streams
+from txrec.train.warm_start import take_weights
 
 MAX_VALIDATION_CASES = 6_500
 """Validation during training looks at a seeded sample of this many cases at most."""
 
 
-def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, device: str = "cpu") -> Trainer:
+def trainer_for(
+    config: Config, data: PreparedData, text_dir: Path | None, device: str = "cpu", earlier: Bundle | None = None
+) -> Trainer:
     """A trainer that has not started.
 
     Args:
@@ -31,10 +35,13 @@ def trainer_for(config: Config, data: PreparedData, text_dir: Path | None, devic
         data: the prepared data set.
         text_dir: checkpoint of the text encoder with its vectors; None where it is off.
         device: torch device to train on.
+        earlier: bundle whose weights are the start, with a text encoder that `text_dir` continues; None = random ones.
     """
     item_text, query_vectors = text_vectors(text_dir)
     torch.manual_seed(config.seed)
     model = RetrievalModel.for_data(config.model, data, item_text)
+    if earlier is not None:
+        take_weights(model, data, earlier)
     counts = torch.from_numpy(data.items["train_count"].to_numpy()[: model.sizes.num_competing].copy())
     objective = NextItem(model, config.train, counts, product_dtype(config.train.precision, device))
     ingest = _streamed if streams(config.train, data) else _in_memory

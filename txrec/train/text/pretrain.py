@@ -29,6 +29,7 @@ from txrec.errors import TrainingError
 from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.subword_encoder import SubwordEncoder
 from txrec.model.text_encoder import TextEncoder, save_vectors
+from txrec.model.text_encoders import open_text_encoder
 from txrec.progress import Progress, silent
 from txrec.storage import replace_folder
 from txrec.text import MASK_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
@@ -300,16 +301,30 @@ class Pretrainer:
         return value
 
 
-def fit(config: Config, data: PreparedData, folder: Path, progress: Progress = silent) -> Pretrainer:
+def start_of(config: Config, data: PreparedData, texts: Corpus, earlier: Path | None = None) -> TextEncoder:
+    """The encoder that training starts from: an untrained one, or one that was saved to a folder."""
+    if earlier is None:
+        return build(config.text, load_tokenizer(data), texts, config.seed)
+    return open_text_encoder(earlier)
+
+
+def fit(
+    config: Config, data: PreparedData, folder: Path, progress: Progress = silent, earlier: Path | None = None
+) -> Pretrainer:
     """Pre-trains an encoder in this process and writes it and the vectors of all texts into a folder.
+
+    Args:
+        config: sections `text`, `pretrain` and `seed`.
+        data: the prepared data set.
+        folder: for the encoder and the vectors.
+        progress: told about steps.
+        earlier: folder of the encoder that training continues from; None = an untrained one.
 
     Raises:
         TrainingError: there is no text to learn from, or the loss is not a number.
     """
     texts = Corpus.of(data, config.pretrain)
-    trainer = Pretrainer(
-        build(config.text, load_tokenizer(data), texts, config.seed), texts, config.pretrain, config.seed
-    )
+    trainer = Pretrainer(start_of(config, data, texts, earlier), texts, config.pretrain, config.seed)
     trainer.run(progress)
     write(trainer.encoder, data, folder)
     return trainer
