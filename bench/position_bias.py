@@ -81,7 +81,7 @@ def slates_of(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(B, K) products as served, (B, K, 3) features, (B, K) serving scores and (B, K) true attraction."""
     rng = np.random.default_rng(seed)
-    some = rng.integers(world.browse.shape[1], size=(size, PLACES))
+    some = rng.random((size, world.browse.shape[1])).argsort(axis=1)[:, :PLACES]
     appeal = world.attraction(visits, some)
     score = appeal * np.exp(0.8 * rng.standard_normal(some.shape))
     order = np.argsort(-score, axis=1)

@@ -25,7 +25,7 @@ def served(world: World, size: int, noise: float, bounds: Bounds | None = None) 
     """Slates sorted by a noisy estimate of each product's attraction, as a server logs them, and their clicks."""
     rng = np.random.default_rng(0)
     visits = world.visits(size, days=30)
-    some = rng.integers(world.browse.shape[1], size=(size, 12))
+    some = rng.random((size, world.browse.shape[1])).argsort(axis=1)[:, :12]
     score = world.attraction(visits, some) * np.exp(noise * rng.standard_normal(some.shape))
     order = np.argsort(-score, axis=1)[:, :PLACES]
     records: list[str | None] = [None] * size

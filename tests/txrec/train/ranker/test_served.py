@@ -40,7 +40,7 @@ def slates_in(world: World, size: int, seed: int) -> tuple[Visits, np.ndarray, n
     """Visits, slates sorted by the serving score, that score, and features (serving order; a noisy taste)."""
     rng = np.random.default_rng(seed)
     visits = world.visits(size, days=30)
-    some = rng.integers(world.browse.shape[1], size=(size, PLACES))
+    some = rng.random((size, world.browse.shape[1])).argsort(axis=1)[:, :PLACES]
     appeal = world.attraction(visits, some)
     score = appeal * np.exp(1.2 * rng.standard_normal(some.shape))
     order = np.argsort(-score, axis=1)
@@ -110,7 +110,7 @@ def test_prepared_slates_give_clicks_at_lower_places_more_weight(tmp_path: Path)
     num = served_slates.write(DataConfig(root=root, slates=file), path)
     data = tiny_data(path, num_users=40)
     weights = ClickWeights.of(data, MonitorConfig())
-    assert num > 500
+    assert num > 400
     assert weights is not None
     assert weights.bias.examination[2] < 1
     third = np.flatnonzero(weights.place == 2)[0]
