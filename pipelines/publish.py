@@ -49,7 +49,7 @@ class PublishSummary:
                 table.add_row(f"of {name}", f"{value:.4f}  (same requests{_lead(made.version, over)})")
         if made.production_value is not None:
             table.add_row("margin", f"{made.margin:.1%}")
-        for warning in made.behind_baselines:
+        for warning in (*made.data_warnings, *made.behind_baselines):
             table.add_row("warning", str(warning))
         table.add_row("bundle", str(self.path))
         table.add_row("production", str(self.production) if self.production else "none")
@@ -73,7 +73,14 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
     with registry.locked() as version:
         evaluated = _evaluated(config, data, figures)
         margin = config.publish.margin
-        decision = Decision(version=version, margin=margin, unanswered=unanswered, force=force, **evaluated)
+        decision = Decision(
+            version=version,
+            margin=margin,
+            unanswered=unanswered,
+            force=force,
+            data_warnings=_data_warnings(config),
+            **evaluated,
+        )
         decision = _against_production(config, data, registry, candidate, decision, progress)
         kept: dict[str, Any] = {
             name: figures[name] for name in ("test", "retrieval", "judged", "requests", "oracle") if name in figures
@@ -131,6 +138,12 @@ def _against_production(
         production_value=theirs.mean,
         over_production=ours.over(theirs, config),
     )
+
+
+def _data_warnings(config: Config) -> tuple[str, ...]:
+    """Warnings of the data report; none where the report is not there."""
+    file = config.reports_dir / "data.json"
+    return tuple(json.loads(file.read_text(encoding="utf-8")).get("warnings", ())) if file.is_file() else ()
 
 
 def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:

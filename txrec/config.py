@@ -5,6 +5,7 @@ never copied fields. `load` reads a TOML file, lays dotted overrides over it and
 them cannot be used.
 """
 
+import codecs
 import difflib
 import hashlib
 import json
@@ -60,6 +61,20 @@ class TimeConfig(Section):
         return self
 
 
+def _check_text(delimiter: str, encoding: str) -> None:
+    """Refuses delimiters and encodings that no text file can have."""
+    if not delimiter or set(delimiter) & {"\n", "\r", '"'} or (len(delimiter) == 1 and not delimiter.isascii()):
+        raise ValueError(
+            f"delimiter = {delimiter!r}: expected one ASCII character such as ',' or '\\t', or several characters, "
+            "without quotes and line breaks"
+        )
+    try:
+        codecs.lookup(encoding)
+        b"\xff".decode(encoding, errors="replace")
+    except (LookupError, ValueError):
+        raise ValueError(f"encoding = {encoding!r} is no text encoding; try utf-8, latin-1 or cp1252") from None
+
+
 class JoinConfig(Section):
     """A second file whose columns are added to a source's rows by an equal key."""
 
@@ -79,6 +94,11 @@ class JoinConfig(Section):
     """(column of the source, column of this file)."""
     required: bool = True
     """Rows without a match are rejected; otherwise their joined columns stay empty."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        _check_text(self.delimiter, self.encoding)
+        return self
 
 
 class RuleConfig(Section):
@@ -192,6 +212,9 @@ class SourceConfig(Section):
             )
         if self.format == "csv" and not self.sql and not self.header and not self.names:
             raise ValueError("a source without header needs names")
+        _check_text(self.delimiter, self.encoding)
+        if self.escape in ('"', "\n", "\r") or "\n" in self.comment:
+            raise ValueError("escape cannot be a quote, and neither escape nor comment can hold a line break")
         if self.multiline and not (self.format == "csv" and self.quoting):
             raise ValueError(
                 "multiline needs format csv with quoting: a line break inside a field must stand in quotes"

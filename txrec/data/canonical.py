@@ -140,9 +140,9 @@ def _text(raw: pl.DataFrame, name: str | None) -> pl.Series:
     """A column as strings without surrounding blanks; nothing left = null."""
     column = _column(raw, name)
     if isinstance(column.dtype, pl.List):
-        column = column.cast(pl.List(pl.String), strict=False).list.join(" ")
+        column = values.list_of_texts(column).list.join(" ")
     elif column.dtype != pl.String:
-        column = _whole_numbers(column).cast(pl.String)
+        column = values.as_text(_whole_numbers(column))
     if column.null_count() == len(column):
         return column
     column = column.str.strip_chars()
@@ -252,7 +252,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
 def _category(raw: pl.DataFrame, name: str | None, separator: str) -> pl.Series:
     column = _column(raw, name)
     if isinstance(column.dtype, pl.List):
-        path = column.cast(pl.List(pl.String), strict=False)
+        path = values.list_of_texts(column)
     else:
         text = _text(raw, name)
         path = text.str.split(separator or "\0")  # no text holds NUL
@@ -270,11 +270,7 @@ def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
     fields = []
     for name in names:
         column = _column(raw, name)
-        text = (
-            column.cast(pl.List(pl.String), strict=False).list.join("|")
-            if isinstance(column.dtype, pl.List)
-            else _text(raw, name)
-        )
+        text = values.list_of_texts(column).list.join("|") if isinstance(column.dtype, pl.List) else _text(raw, name)
         fields.append(pl.struct(key=pl.lit(name), value=text))
     pairs = raw.select(pl.concat_list(fields).alias("attributes"))["attributes"].cast(kind)
     return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))

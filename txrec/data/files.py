@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from txrec import objects
 from txrec.errors import DataError
@@ -34,7 +35,11 @@ RANGE_BYTES = 64 << 20
 _HIDDEN = (".", "_")
 _STREAMS = (".gz", ".bz2", ".xz", ".zst")
 _ARCHIVES = (".zip", ".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
-_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+_DAMAGE = (
+    EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, pa.ArrowException, zlib.error, lzma.LZMAError,
+    zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+"""Raised where a file or its packing cannot be read; RuntimeError by encrypted archives."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,20 @@ def _nothing_there(system: pafs.FileSystem, full: str, inner: str) -> str:
     names = sorted(info.base_name for info in beside)[:12]
     hint = f"{folder} holds {', '.join(names)}" if names else f"{folder} is empty or not there"
     return f"{full}: no such file; {hint}; check data.root and the source's path"
+
+
+@contextmanager
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """Opens a Parquet file.
+
+    Raises:
+        DataError: it is none, or is damaged.
+    """
+    try:
+        with open_random(path) as handle:
+            yield pq.ParquetFile(handle)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}; is format right?") from error
 
 
 @contextmanager

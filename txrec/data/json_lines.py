@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from txrec.data import values
 from txrec.data.parse import Lines, Parsed, screen
 from txrec.errors import DataError
 from txrec.schema import Reason
@@ -74,8 +75,10 @@ class _Reader:
             indices = np.repeat(indices, [len(rows or ()) for rows in exploded])
             records = [row for rows in exploded for row in rows or ()]
         if records:
-            plain = [{name: _plain(value) for name, value in _flat(record).items()} for record in records]
-            self._append(pl.DataFrame(plain, infer_schema_length=None, strict=False), indices)
+            flat = [{name: _plain(value) for name, value in _flat(record).items()} for record in records]
+            names = dict.fromkeys(name for record in flat for name in record)
+            columns = [_text_column(name, [record.get(name) for record in flat]) for name in names]
+            self._append(pl.DataFrame(columns, height=len(flat)), indices)
 
     def _add(self, frame: pl.DataFrame, indices: NDArray[np.int64]) -> None:
         if not self._rows:
@@ -155,8 +158,8 @@ def _explode(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, 
     """A record as one row per element of its lists; None where side-by-side lists differ in length."""
     flat = _flat(record)
     lists = [value if isinstance(value := flat.pop(name, None), list) else [value] for name in names]
-    lists = [values or [None] for values in lists]
-    if len({len(values) for values in lists}) > 1:
+    lists = [parts or [None] for parts in lists]
+    if len({len(parts) for parts in lists}) > 1:
         return None
     return [{**flat, **dict(zip(names, parts, strict=True))} for parts in zip(*lists, strict=True)]
 
@@ -180,6 +183,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [part if isinstance(part, str) else json.dumps(part, ensure_ascii=False) for part in value]
     return json.dumps(value, ensure_ascii=False)
+
+
+def _text_column(name: str, texts: list[Any]) -> pl.Series:
+    """Strings, or lists of strings where any value is a list."""
+    if not any(isinstance(text, list) for text in texts):
+        return pl.Series(name, texts, dtype=pl.String)
+    lists = [text if text is None or isinstance(text, list) else [text] for text in texts]
+    return pl.Series(name, lists, dtype=pl.List(pl.String))
 
 
 def _reached(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -235,9 +246,9 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
         elif isinstance(series.dtype, pl.List):
             inner_type = series.dtype.inner
             text = series.list.eval(pl.element().struct.json_encode()) if isinstance(inner_type, pl.Struct) else series
-            flat[series.name] = text.cast(pl.List(pl.String), strict=False)
+            flat[series.name] = values.list_of_texts(text)
         else:
-            flat[series.name] = series.cast(pl.String)
+            flat[series.name] = values.as_text(series)
     return pl.DataFrame([series.alias(name) for name, series in flat.items()], height=frame.height)
 
 
@@ -306,5 +317,5 @@ def parse_json_map(content: bytes, path: str) -> pl.DataFrame:
         raise DataError(f"{path}: expected one JSON object (format = json_map): {error}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected one JSON object (format = json_map), found a {type(tree).__name__}")
-    values = ["|".join(map(str, value)) if isinstance(value, list) else str(value) for value in tree.values()]
-    return pl.DataFrame({"key": list(tree), "values": values}, schema={"key": pl.String, "values": pl.String})
+    texts = ["|".join(map(str, value)) if isinstance(value, list) else str(value) for value in tree.values()]
+    return pl.DataFrame({"key": list(tree), "values": texts}, schema={"key": pl.String, "values": pl.String})

@@ -120,12 +120,15 @@ def column_names(first_line: bytes, layout: Layout, quoting: bool = True, escape
     text = first_line.decode(single(layout.encoding), errors="replace").strip("\ufeff\r\n")
     if len(layout.delimiter) > 1 or not quoting:
         return [name.strip() for name in text.split(layout.delimiter)]
-    table = pacsv.read_csv(
-        pa.BufferReader(text.encode() + b"\n"),
-        pacsv.ReadOptions(autogenerate_column_names=True),
-        _parse_options(layout.delimiter, quoting, escape, None),
-        pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
-    )
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(text.encode() + b"\n"),
+            pacsv.ReadOptions(autogenerate_column_names=True),
+            _parse_options(layout.delimiter, quoting, escape, None),
+            pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
+        )
+    except pa.ArrowInvalid:  # a quote that does not end, or a line break of another kind
+        return [name.strip(' "') for name in text.split(layout.delimiter)]
     return [str(column[0].as_py()).strip() for column in table.columns]
 
 

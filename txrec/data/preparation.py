@@ -337,7 +337,7 @@ class _Preparation:
             test_start_ts=job.windows[1],
             end_ts=max(one.last_us for one in self._chunks) if timed else 0,
         )
-        first_us = min(one.first_us for one in self._chunks) if timed else 0
+        first_us = min((one.first_us for one in self._chunks if one.last_us), default=0) if timed else 0
         report = Report(
             config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, str(config.data_dir),
             Timing(self._clock.seconds(), self._engine.statistics()), tuple(self._remarks()),

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from txrec.config import SourceConfig
 from txrec.data import files
@@ -39,8 +38,8 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
         DataError: the file holds no line, or an archive holds tables with different columns.
     """
     if source.format == "parquet":
-        with files.open_random(file.path) as handle:
-            return FileLayout(tuple(_flat_names(pq.ParquetFile(handle).schema_arrow)))
+        with files.open_parquet(file.path) as table:
+            return FileLayout(tuple(_flat_names(table.schema_arrow)))
     if source.format == "sequence_text":
         return FileLayout(("user_id", "item_id"))
     if source.format == "json_map":

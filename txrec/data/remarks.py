@@ -55,7 +55,7 @@ class Remarks:
 
 
 def _word_counts(column: pl.Series) -> dict[str, int]:
-    text = column.cast(pl.String, strict=False).str.strip_chars().drop_nulls().alias("word")
+    text = values.as_text(column).str.strip_chars().drop_nulls().alias("word")
     counts = text.value_counts(sort=True)
     return dict(zip(counts["word"].to_list(), counts["count"].to_list(), strict=True))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from txrec import schema
 from txrec.config import DataConfig, SourceConfig, fingerprint
@@ -153,8 +152,8 @@ def _probed(data: DataConfig, table: Table, source: SourceConfig, file: files.Fi
 
 def _cuts(file: files.File, source: SourceConfig, layout: FileLayout) -> list[_Cut]:
     if source.format == "parquet":
-        with files.open_random(file.path) as handle:
-            return [(group, group + 1) for group in range(pq.ParquetFile(handle).num_row_groups)]
+        with files.open_parquet(file.path) as content:
+            return [(group, group + 1) for group in range(content.num_row_groups)]
     wide = source.encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32"))
     if file.packed or source.format == "json_map" or source.multiline or wide or layout.is_stream:
         return [(0, None)]

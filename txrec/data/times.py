@@ -4,6 +4,7 @@ import polars as pl
 import pyarrow as pa
 
 from txrec.config import TimeConfig
+from txrec.data import values
 from txrec.schema import DAY_US
 
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -40,7 +41,7 @@ def times(column: pl.Series, cfg: TimeConfig, clock: pl.Series | None = None) ->
         return plain.cast(pl.Int64) if zoned else _from_zone(plain, cfg.zone)
     if cfg.format in _UNITS:
         return _epoch(column, cfg.format)
-    text = column.cast(pl.String).str.strip_chars()
+    text = values.as_text(column).str.strip_chars()
     if cfg.format != "iso":
         return _by_pattern(text, cfg)
     try:
@@ -53,13 +54,13 @@ def times(column: pl.Series, cfg: TimeConfig, clock: pl.Series | None = None) ->
 def _with_clock(column: pl.Series, cfg: TimeConfig, clock: pl.Series) -> pl.Series:
     """A day and a time of day. The sum is local time, so that days of 23 or 25 hours come out right."""
     day = times(column, cfg.model_copy(update={"zone": "UTC"}))
-    number = clock.cast(pl.Float64, strict=False)
+    number = (clock if clock.dtype.is_numeric() else values.as_text(clock)).cast(pl.Float64, strict=False)
     if isinstance(clock.dtype, pl.Time):
         since = clock.cast(pl.Int64) // 1000
     elif number.null_count() == clock.null_count():
         since = (number * (1_000 if cfg.clock_unit == "ms" else 1_000_000)).round().cast(pl.Int64, strict=False)
     else:
-        since = _clock_us(clock.cast(pl.String).str.strip_chars())
+        since = _clock_us(values.as_text(clock).str.strip_chars())
     return _from_zone((day // DAY_US * DAY_US + since).cast(pl.Datetime("us")), cfg.zone)
 
 
@@ -81,6 +82,7 @@ def _clock_us(text: pl.Series) -> pl.Series:
 
 
 def _epoch(column: pl.Series, unit: str) -> pl.Series:
+    column = column if column.dtype.is_numeric() else values.as_text(column)
     whole = column.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
     if unit == "ns":
         exact = whole if whole is not None else column.cast(pl.Int64, strict=False)
@@ -109,8 +111,8 @@ def _by_pattern(text: pl.Series, cfg: TimeConfig) -> pl.Series:
     else:
         form = cfg.format
     zoned = "%z" in form or "%:z" in form or "%#z" in form
-    zone = {"time_zone": "UTC"} if zoned else {}
-    read = text.str.to_datetime(form, time_unit="us", strict=False, exact=True, **zone)
+    zone = "UTC" if zoned else None
+    read = text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False, exact=True)
     return read.cast(pl.Int64) if zoned else _from_zone(read, cfg.zone)
 
 

@@ -26,6 +26,29 @@ _TAG = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-zA-Z][^<>]*>|<
 _INLINE = re.compile(r"^</?(?:b|i|u|em|strong|span|font|a|sup|sub|small|mark|abbr|wbr)\b", re.IGNORECASE)
 
 
+def as_text(column: pl.Series) -> pl.Series:
+    """A column of any type as strings; types without a text form of their own as Python writes them."""
+    if column.dtype == pl.String:
+        return column
+    if column.dtype == pl.Binary:
+        texts = [None if value is None else value.decode(errors="replace") for value in column.to_list()]
+        return pl.Series(column.name, texts, dtype=pl.String)
+    try:
+        return column.cast(pl.String, strict=False)
+    except pl.exceptions.PolarsError:
+        texts = [None if value is None else str(value) for value in column.to_list()]
+        return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def list_of_texts(column: pl.Series) -> pl.Series:
+    """A column of lists of any type as lists of strings."""
+    try:
+        return column.cast(pl.List(pl.String), strict=False)
+    except pl.exceptions.PolarsError:
+        rows = [None if row is None else [None if one is None else str(one) for one in row] for row in column.to_list()]
+        return pl.Series(column.name, rows, dtype=pl.List(pl.String))
+
+
 def whole_ids(column: pl.Series) -> pl.Series:
     """Ids of a column that pandas made floats (`17850.0` -> `17850`); any other value in it leaves it as it is."""
     if len(column) == column.null_count() or not (column.head(64).drop_nulls().str.ends_with(".0")).all():
@@ -52,9 +75,10 @@ def numbers(column: pl.Series, decimal: str = "") -> tuple[pl.Series, pl.Series]
         column: strings or numbers.
         decimal: `.` or `,`; empty = told from the values of the column that can be read in one way only.
     """
-    if column.dtype != pl.String:
+    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         number = column.cast(pl.Float32, strict=False)
         return number.fill_nan(None), number.is_null() & column.is_not_null()
+    column = as_text(column)
     number = column.cast(pl.Float32, strict=False)
     comma = decimal == ","
     odd = number.is_null() & column.is_not_null()

@@ -20,6 +20,7 @@ from txrec.data.canonical import CATEGORY_JOINT
 from txrec.errors import InvariantError
 from txrec.text import fit_tokenizer, normalise_column
 
+_FILLED = ("title", "description", "brand", "category", "price")
 _TEXT_FIELDS = ("title", "brand", "category", "description")
 
 
@@ -48,9 +49,25 @@ def dense_idx(column: pa.DictionaryArray, vocabulary: pa.Array) -> pa.Array:
 
 
 def catalogue(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first row of every item_id, and the later rows that repeat one."""
+    """The rows of every item_id as one row, and the rows after its first.
+
+    Later rows of a product, its variants for example, fill fields that the first leaves empty; a product is available
+    if any of its rows is.
+    """
     first = rows["item_id"].is_first_distinct()
-    return rows.filter(first), rows.filter(~first)
+    repeated = rows.filter(~first)
+    if not repeated.height:
+        return rows, repeated
+    attributes = pl.col("attributes").filter(pl.col("attributes").list.len() > 0).first()
+    merged = (
+        rows.filter(pl.col("item_id").is_in(repeated["item_id"].implode()))
+        .group_by("item_id", maintain_order=True)
+        .agg(*(pl.col(name).drop_nulls().first() for name in _FILLED), attributes, pl.col("available").any())
+    )
+    whole = rows.filter(first).join(merged, on="item_id", how="left", maintain_order="left", suffix=":merged")
+    names = (*_FILLED, "attributes", "available")
+    whole = whole.with_columns(pl.coalesce(f"{name}:merged", name).alias(name) for name in names)
+    return whole.select(rows.columns), repeated
 
 
 def build_items(

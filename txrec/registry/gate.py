@@ -39,6 +39,8 @@ class Decision:
     """How far the new version lies above it."""
     behind_baselines: tuple[SliceWarning, ...] = ()
     """Slices of the test requests in which it is behind a baseline; they decide nothing."""
+    data_warnings: tuple[str, ...] = ()
+    """Warnings of the preparation, e.g. of a test part too small to measure by; they decide nothing."""
     unanswered: tuple[str, ...] = ()
     """Smoke queries that got no answer."""
     force: bool = False
@@ -95,4 +97,5 @@ class Decision:
         derived = ("required", "passed", "promote", "forced")
         behind = [one.plain() for one in self.behind_baselines]
         fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}
+        fields["data_warnings"] = list(self.data_warnings)
         return {**fields, **{name: getattr(self, name) for name in derived}, "decision": str(self)}

@@ -231,3 +231,17 @@ def test_times_of_parquet_have_any_unit(tmp_path: Path, unit: str) -> None:
     _, data = prepared(tmp_path, {"events": [source("log.parquet", format="parquet")]})
     assert events_of(data).select("user_id", "item", "ts").rows() == [("1", "2", 1_700_000_000_000_000)]
     assert isinstance(events_of(data), pl.DataFrame)
+
+
+def test_variant_rows_fill_what_the_first_row_of_a_product_leaves_empty(tmp_path: Path) -> None:
+    rows = "shirt,,,out of stock,\nshirt,Shirt,9.50,in stock,red\nshirt,Other,8.00,in stock,blue\nhat,Hat,5,sold out,\n"
+    write(tmp_path, "items.csv", "item_id,title,price,available,colour\n" + rows)
+    report, data = prepared(tmp_path, {"items": [{"path": "items.csv", "attributes": ["colour"]}]})
+    by_id = {row["item_id"]: row for row in data.items.to_pylist()}
+    shirt = by_id["shirt"]
+    assert (shirt["title"], shirt["price"], shirt["available"], dict(shirt["attributes"])) == (
+        "Shirt", 9.5, True, {"colour": "red"},
+    )  # fmt: skip
+    assert by_id["hat"]["available"] is False
+    assert report.as_json()["rejected"] == {"duplicate": 2}
+    assert [row["row"] for row in rejected(data)] == [2, 3]

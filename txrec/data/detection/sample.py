@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from txrec.config import SourceConfig
 from txrec.data import files
@@ -110,11 +109,8 @@ def _checked(made: Sample) -> Sample:
 
 
 def _parquet(file: files.File, path: str) -> Sample:
-    with files.open_random(file.path) as handle:
-        try:
-            batch = next(pq.ParquetFile(handle).iter_batches(batch_size=_SAMPLE_ROWS), None)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
+    with files.open_parquet(file.path) as content:
+        batch = next(content.iter_batches(batch_size=_SAMPLE_ROWS), None)
     if batch is None:
         raise DataError(f"{path}: holds no row")
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))

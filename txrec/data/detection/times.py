@@ -1,6 +1,5 @@
 """Time format detection: the setting `time.format` that reads a column of texts."""
 
-import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -71,13 +70,18 @@ def _numeric(some: pl.Series, number: pl.Series) -> TimeFormat | None:
     return None
 
 
+def _mean(hit: pl.Series) -> float:
+    """Share of true values; 0 for an empty column."""
+    return hit.fill_null(value=False).sum() / max(1, len(hit))
+
+
 def _share(column: pl.Series, pattern: str) -> float:
     try:
         read = times(column, TimeConfig(format=pattern))
     except pl.exceptions.PolarsError:
         return 0.0
     plausible = read.is_not_null() & (read > 0) & (read < 50_000 * DAY_US)
-    return float(plausible.mean() or 0.0)
+    return _mean(plausible)
 
 
 def _ordered(column: pl.Series, pattern: str) -> TimeFormat:
@@ -101,7 +105,7 @@ def _order(column: pl.Series, pattern: str) -> tuple[float, float]:
     """Share of neighbours in order of time, and minus the days that the column spans."""
     read = times(column, TimeConfig(format=pattern)).drop_nulls()
     steps = read.diff().drop_nulls()
-    rising = max(float((steps >= 0).mean() or 0.0), float((steps <= 0).mean() or 0.0))
+    rising = max(_mean(steps >= 0), _mean(steps <= 0))
     low, high = read.min(), read.max()
     span = (high - low) / DAY_US if isinstance(low, int) and isinstance(high, int) else 0.0
     return round(rising, 2), -span
@@ -109,9 +113,4 @@ def _order(column: pl.Series, pattern: str) -> tuple[float, float]:
 
 def is_clock(column: pl.Series) -> bool:
     """Whether the texts are times of day (`14:05`, `14:05:09`)."""
-    return bool(len(column)) and float(column.str.contains(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?$").mean() or 0) > 0.95
-
-
-def looks_like_zone(text: str) -> bool:
-    """Whether a time names its zone."""
-    return re.search(r"(Z|[+-]\d\d:?\d\d|\b[A-Z]{3,4})$", text) is not None
+    return bool(len(column)) and _mean(column.str.contains(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?$")) > 0.95

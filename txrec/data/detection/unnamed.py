@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import polars as pl
+
 from txrec.data.detection.columns import Column, is_id, share
 from txrec.data.detection.names import event_kind, kind_of_file
 
@@ -36,7 +38,7 @@ def _timed(columns: Sequence[Column]) -> list[Column]:
 
 def _event_words(columns: Sequence[Column]) -> list[Column]:
     few = [column for column in columns if not column.is_number and 0 < column.texts.n_unique() <= 30]
-    return [c for c in few if share(c.texts.unique().map_elements(_is_event, return_dtype=bool)) > 0.5]
+    return [c for c in few if share(c.texts.unique().map_elements(_is_event, return_dtype=pl.Boolean)) > 0.5]
 
 
 def _is_event(word: str) -> bool:

@@ -1,0 +1,151 @@
+"""Hostile files and declarations: an error of txrec's own or a result, never another exception."""
+
+import contextlib
+import datetime
+import decimal
+import gzip
+import io
+import json
+import random
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from txrec.config_loader import parse
+from txrec.data.check import check
+from txrec.data.detection.declaration import declare
+from txrec.data.preparation import InProcess, run
+from txrec.errors import TxrecError
+
+_PIECES = (
+    '"', "'", ",", ";", "\t", "\n", "\r", "\0", "\ufeff", "é", "💡", "{", "}", "[", "]", "null", "NaN", "1e999", "-1",
+    "2024-05-01", "1714557909", "99999999999999999999", "abc", "::", "|", "#", "sep=;", "\\", '"a""b"', '{"a":1}',
+    '{"user":"u","item":"i","ts":"2024-05-01"}', "N/A", "<b>", "&amp;", '12"', "user,item,ts", "u,i,2024-05-01",
+)  # fmt: skip
+_VALUES: tuple[Any, ...] = (
+    "u",
+    1,
+    None,
+    1.5,
+    True,
+    [],
+    {},
+    ["x"],
+    {"id": "u"},
+    [1, {"a": 2}],
+    "",
+    float("nan"),
+    10**30,
+)
+_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "format": ("csv", "jsonl", "parquet", "sequence_text", "json_map"),
+    "delimiter": (",", ";", "::", "", "|", '"', "\n", "é", ", "),
+    "encoding": ("utf-8", "latin-1", "utf-16", "nonsense", "shift_jis", "utf-7", "base64", "rot13", "idna"),
+    "quoting": (True, False),
+    "escape": ("", "\\", '"'),
+    "multiline": (True, False),
+    "header": (True, False),
+    "skip_lines": (0, 1, 5, 100),
+    "comment": ("", "#", "u", "\n"),
+    "ragged": (True, False),
+    "category_separator": ("", ">", "\0"),
+    "decimal": ("", ".", ","),
+    "rows": ((), ("item",), ("a.b", "item"), ("",)),
+    "names": ((), ("user", "item", "ts"), ("a",), ("user", "user", "item"), ("",)),
+    "missing": ({"user_id": ["u"], "item_id": []},),
+    "reject": ([{"column": "item", "below": 1}], [{"column": "ts", "matches": "^1"}]),
+    "time": (
+        {"format": "s"},
+        {"format": "ns"},
+        {"format": "%"},
+        {"format": "%H:%M"},
+        {"clock": "item"},
+        {"format": ""},
+    ),
+}
+
+
+def _text(chance: random.Random) -> bytes:
+    kind = chance.random()
+    if kind < 0.4:
+        rows = [f"u{chance.randrange(3)},i{chance.randrange(3)},2024-05-0{chance.randrange(1, 9)}" for _ in range(9)]
+        text = "\n".join(["user,item,ts", *rows])
+    elif kind < 0.7:
+        records = [
+            {name: chance.choice(_VALUES) for name in ("user", "item", "ts")} for _ in range(chance.randrange(9))
+        ]
+        text = "\n".join(json.dumps(record) for record in records)
+    else:
+        text = ""
+    for _ in range(chance.randrange(0, 6)):
+        at = chance.randrange(len(text) + 1)
+        text = text[:at] + chance.choice(_PIECES) + text[at + chance.randrange(3) :]
+    return text.encode(chance.choice(["utf-8", "utf-8", "utf-16", "latin-1"]), "replace")
+
+
+def _parquet(chance: random.Random) -> bytes:
+    day = datetime.datetime(2024, 1, 1)
+    columns = [
+        pa.array([b"x"] * 3), pa.array([decimal.Decimal("1.50")] * 3), pa.array([[1, None]] * 3), pa.array([True] * 3),
+        pa.array([{"id": 1}] * 3), pa.array(["a"] * 3).dictionary_encode(), pa.array([datetime.time(1)] * 3),
+        pa.array([datetime.timedelta(1)] * 3), pa.array([datetime.date(2024, 1, 1)] * 3), pa.array([None] * 3),
+        pa.array([float("nan"), None, float("inf")]), pa.array([[("k", 1)]] * 3, pa.map_(pa.string(), pa.int64())),
+        pa.array([day] * 3, pa.timestamp("ns", "Europe/Berlin")), pa.array([[{"a": 1}]] * 3), pa.array([2**62] * 3),
+        pa.array([b"1234"] * 3, pa.binary(4)), pa.array([1] * 3, pa.uint64()), pa.array(["u"] * 3, pa.large_string()),
+    ]  # fmt: skip
+    sink = io.BytesIO()
+    pq.write_table(pa.table({name: chance.choice(columns) for name in ("user", "item", "ts", "price", "title")}), sink)
+    return sink.getvalue()
+
+
+def _packed(chance: random.Random, name: str, content: bytes) -> bytes:
+    if name.endswith(".gz") and chance.random() < 0.7:
+        return gzip.compress(content)
+    if name.endswith(".zip") and chance.random() < 0.7:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as archive:
+            for member in ("a.csv", "__MACOSX/x", "b.csv")[: chance.randrange(4)]:
+                archive.writestr(member, content)
+        return sink.getvalue()
+    return content
+
+
+def _source(chance: random.Random, name: str, columns: dict[str, str]) -> dict[str, Any]:
+    odd = {key: chance.choice(choices) for key, choices in _SETTINGS.items() if chance.random() < 0.15}
+    if name.endswith(".parquet"):
+        odd["format"] = "parquet"
+    if chance.random() < 0.2:
+        odd["join"] = [{"path": name, "on": ["item", "item"], "required": chance.random() < 0.5}]
+    return {"path": name, "columns": columns, **odd}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_no_file_and_no_declaration_ends_in_an_exception_that_is_not_txrecs(chance: random.Random) -> None:
+    name = "f" + chance.choice([".csv", ".jsonl", ".csv.gz", ".parquet", ".zip", ".zst", ".xz", ".tgz", ".bz2"])
+    with tempfile.TemporaryDirectory() as folder:
+        content = _parquet(chance) if name.endswith(".parquet") else _packed(chance, name, _text(chance))
+        Path(folder, name).write_bytes(content)
+        events = _source(chance, name, {"user_id": "user", "item_id": "item", "ts": "ts", "value": "price"})
+        if chance.random() < 0.7:
+            del events["columns"]["value"]
+        events["constants"] = {"event": "view"}
+        items = _source(chance, name, {"item_id": "item", "available": "ts"})
+        tree = {
+            "name": "hostile", "runs_root": f"{folder}/runs",
+            "data": {"root": folder, "events": [events], "items": [items][: chance.randrange(2)]},
+            "prepare": {"max_rejected_frac": 1.0, "split": {"kind": chance.choice(["leave_one_out", "global_time"])}},
+            "text": {"vocab_size": 400},
+        }  # fmt: skip
+        with contextlib.suppress(TxrecError):
+            check(parse(tree, "hostile.toml")).render()
+        with contextlib.suppress(TxrecError):
+            run(parse(tree, "hostile.toml"), InProcess())
+        with contextlib.suppress(TxrecError):
+            declare([f"{folder}/{name}"], "shop")
