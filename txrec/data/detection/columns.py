@@ -52,7 +52,7 @@ def is_id(column: Column, *, whole: bool = True) -> bool:
 
 def share(hit: pl.Series) -> float:
     """Share of true values; 0 for an empty column."""
-    return hit.fill_null(value=False).sum() / max(1, len(hit))
+    return int(hit.fill_null(value=False).sum()) / max(1, len(hit))
 
 
 def mean_length(texts: pl.Series) -> float:

@@ -72,7 +72,7 @@ def _numeric(some: pl.Series, number: pl.Series) -> TimeFormat | None:
 
 def _mean(hit: pl.Series) -> float:
     """Share of true values; 0 for an empty column."""
-    return hit.fill_null(value=False).sum() / max(1, len(hit))
+    return int(hit.fill_null(value=False).sum()) / max(1, len(hit))
 
 
 def _share(column: pl.Series, pattern: str) -> float:
