@@ -1,7 +1,8 @@
 """Fixtures shared by all tests."""
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -37,13 +38,34 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return tiny_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made once per test run, by the first of its processes that needs it.
+
+    The environment variable TXREC_TEST_CACHE names a folder that keeps it for later runs: for mutation tests, which
+    run the suite once per mutant. Nothing there is ever made again; remove it when the code changes.
+    """
+    cache = os.environ.get("TXREC_TEST_CACHE")
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    root = Path(cache) if cache else tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.mktemp(name)
+    root.mkdir(parents=True, exist_ok=True)
+    folder, made = root / f"shared-{name}", root / f"shared-{name}.made"
+    with (root / f"shared-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle with a trained ranker, shared: do not write into it."""
     from tests import tiny_bundle
 
-    folder = tmp_path_factory.mktemp("tiny-bundle")
-    return tiny_bundle.write(folder, tiny_data(folder / "data", num_users=240))
+    def make(folder: Path) -> None:
+        tiny_bundle.write(folder, tiny_data(folder / "data", num_users=240))
+
+    return shared_folder(tmp_path_factory, "tiny-bundle", make) / "candidate"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from txrec.registry.gate import Decision
 from txrec.registry.registry import Registry
 
 
-def verdict(version: str, value: float = 0.2, **fields: object) -> Decision:
-    settings = {"metric": "ndcg@10", "margin": 0.01, "num_cases": 100} | fields
+def verdict(version: str, value: float = 0.2, **others: object) -> Decision:
+    settings = {"metric": "ndcg@10", "margin": 0.01, "num_cases": 100} | others
     return Decision(version=version, value=value, **settings)  # type: ignore[arg-type]
 
 
@@ -69,6 +70,35 @@ def test_an_unanswered_smoke_query_stops_a_better_version() -> None:
     found = verdict("v2", 0.9, production="v1", production_value=0.1, unanswered=("halo",))
     assert not found.promote
     assert "no answer to 'halo'" in str(found)
+
+
+def test_without_production_an_unanswered_query_keeps_no_version_at_all() -> None:
+    unanswered = verdict("v1", 0.9, unanswered=("halo", "qi"))
+    assert not unanswered.promote
+    assert str(unanswered) == (
+        "keep no version, not v1: ndcg@10 0.9000, nothing in production to compare with; no answer to 'halo', 'qi'"
+    )
+    assert unanswered.to_dict()["unanswered"] == ["halo", "qi"]
+
+
+def test_a_production_version_that_cannot_be_opened_is_named_with_its_problem() -> None:
+    unopened = verdict("v2", 0.1, production="v1", production_problem="manifest.json: damaged")
+    assert unopened.promote
+    assert "v1 in production cannot be opened, manifest.json: damaged" in str(unopened)
+
+
+def test_several_slices_behind_a_baseline_are_listed() -> None:
+    below = Paired(Interval(-0.2, -0.3, -0.1), 0.001)
+    warnings = tuple(SliceWarning(name, "mrr", 9, 0.1, "bm25", 0.3, below) for name in ("cold_item", "new_user"))
+    assert str(verdict("v1", behind_baselines=warnings)).endswith("behind a baseline in cold item, new user")
+
+
+def test_the_record_has_every_field_of_the_decision_and_what_follows_from_them() -> None:
+    record = verdict("v2", 0.12, production="v1", production_value=0.2).to_dict()
+    derived = {"required", "passed", "promote", "forced", "decision"}
+    assert set(record) == {field.name for field in fields(Decision)} | derived
+    assert record["required"] == pytest.approx(0.198)
+    assert record["decision"] == "keep v1, not v2: ndcg@10 0.1200 < 0.1980 required"
 
 
 def test_force_promotes_and_is_recorded_only_where_it_was_needed() -> None:
