@@ -23,6 +23,14 @@ MARKERS = {
 """Marker of the tests that use a fixture, or a parameter, of this name."""
 
 
+WHOLLY_SLOW = ("test_openapi.py",)
+"""Files of slow tests only that take seconds to collect: a run without slow tests does not read them."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name in WHOLLY_SLOW and "not slow" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests by the fixtures and parameters that they use, so that none can lack its marker."""
     for item in items:
@@ -46,7 +54,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str, make: Cal
     """
     cache = os.environ.get("TXREC_TEST_CACHE")
     parallel = "PYTEST_XDIST_WORKER" in os.environ
-    root = Path(cache) if cache else tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.mktemp(name)
+    root = (
+        Path(cache) if cache else tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.mktemp(name)
+    )
     root.mkdir(parents=True, exist_ok=True)
     folder, made = root / f"shared-{name}", root / f"shared-{name}.made"
     with (root / f"shared-{name}.lock").open("w") as lock:
