@@ -2,10 +2,10 @@
 
 import importlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 from rich.console import RenderableType
@@ -124,9 +124,9 @@ def execute(config: Config, stage: Stage, progress: Progress = silent, **options
     records.pop(stage.name, None)
     _save(config, records)
     object_storage.share(_file(config))
-    started = time.monotonic()
+    started = monotonic()
     summary = stage.run(config, progress, **options)
-    record = Record(key(config, stage), summary.headline(), time.monotonic() - started)
+    record = Record(key(config, stage), summary.headline(), monotonic() - started)
     _save(config, {**_records(config), stage.name: record})
     runs.share(config)
     return summary, record

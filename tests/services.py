@@ -1,14 +1,17 @@
-"""Real services for tests, on free loopback ports and stopped at the end of the block: PostgreSQL, S3 and Redis."""
+"""Real services for tests, on free loopback ports, stopped at the end of the block: PostgreSQL, S3, Redis and Ray."""
 
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -61,7 +64,7 @@ def postgres() -> Iterator[str]:
 
 
 def _postgres_in(folder: Path) -> Iterator[str]:
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     _as_user(folder, [_binary("initdb"), "--pgdata", data, "--username=shop", "--auth=trust", "--encoding=UTF8"])
     options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
     with (folder / "log").open("wb") as log:
@@ -88,11 +91,11 @@ def redis(folder: Path | None = None, port: int = 0, cluster: bool = False) -> I
     program = shutil.which("redis-server")
     if program is None:
         absent("Redis (redis-server)")
-    port = port or _free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="txrec-redis-") as own:
         options = ["--bind", "127.0.0.1", "--dir", str(folder or own), "--appendonly", "yes", "--appendfsync", "always"]
         if cluster:
-            options += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
+            options += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         command = [str(program), "--port", str(port), *options]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -113,6 +116,61 @@ def _assign_all_slots(port: int) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     node.close()
+
+
+RAY = Path(sys.executable).parent / "ray"
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first machine of a Ray cluster."""
+
+    address: str
+    """host:port, as `RAY_ADDRESS` takes it."""
+    dashboard: str
+    """URL of the dashboard, which takes jobs."""
+
+
+def ray_environment() -> dict[str, str]:
+    """Environment of commands that run on a `ray_head`: the caller's, without the settings of other clusters."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**kept, **own, "PATH": f"{RAY.parent}:{kept['PATH']}"}
+
+
+@contextmanager
+def ray_head() -> Iterator[Head]:
+    """Runs `ray start --head`; only this cluster is stopped."""
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # Ray's socket paths must be short
+    gcs, dashboard = free_port(), free_port()
+    command = [str(RAY), "start", "--head", "--block", f"--port={gcs}", f"--temp-dir={folder}"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
+    log = Path(folder) / "start.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=ray_environment(), stdout=output, stderr=output, start_new_session=True, cwd=folder
+        )
+    head = Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
+    try:
+        _wait_for_dashboard(head, process, log)
+        yield head
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_dashboard(head: Head, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"{head.dashboard}/api/jobs/", timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
 
 
 def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:
@@ -159,7 +217,8 @@ def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,15 +1,15 @@
-"""Every command of the README, run in order as it stands there, in a fresh folder with relative paths.
+"""Every command of the README and of the help pages, run in order as it stands there, in a fresh folder.
 
 Small settings are appended to commands that take a configuration, and requests go to the port of the test's own server.
+All commands share one Ray cluster, whose processes run in another folder: relative paths that reach them unchanged
+lead nowhere.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,31 +18,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import polars as pl
 import pytest
+import typer.main
+
+from pipelines.__main__ import app
+from tests.services import Head, free_port, ray_environment, ray_head
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = [
-    "data.shop.num_items=300",
-    "data.shop.num_users=400",
-    "data.shop.num_events=12000",
-    "pretrain.max_steps=10",
+    "data.shop.num_items=150",
+    "data.shop.num_users=150",
+    "data.shop.num_events=4000",
+    "prepare.num_partitions=1",
+    "text.vocab_size=500",
+    "text.dim=16",
+    "pretrain.max_steps=4",
+    "model.dim=16",
+    "model.num_layers=1",
+    "model.max_length=16",
     "train.max_epochs=1",
     "ranker.max_epochs=1",
+    "ranker.max_examples=200",
     "evaluate.bootstrap=50",
 ]
 TAKES_NO_SETTINGS = ("models",)
 LEADS = {"txrec", "curl"}
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def commands() -> list[list[str]]:
-    """Command lines of the README's sh blocks, in order, split as a shell splits them."""
+    """Command lines of the README's sh blocks, then those of the help pages, split as a shell splits them."""
     blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+    of_help = [line for text in help_texts() for line in re.findall(r"^ {4,}(txrec .*)$", text, flags=re.MULTILINE)]
+    return [words for words in (shlex.split(line, comments=True) for line in [*lines, *of_help]) if words]
+
+
+def help_texts() -> list[str]:
+    """Help of the program and of each of its commands."""
+    program = typer.main.get_command(app)
+    assert isinstance(program, click.Group) or hasattr(program, "commands")
+    return [command.help or "" for command in (program, *program.commands.values())]
 
 
 @dataclass
@@ -51,6 +71,7 @@ class Checkout:
 
     folder: Path
     port: int
+    head: Head
     server: subprocess.Popen[str] | None = None
 
     @property
@@ -81,23 +102,28 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The caller's without Ray's settings; the checkout's packages are found from any folder."""
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        return plain | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        """Joins the cluster."""
+        return {**ray_environment(), "RAY_ADDRESS": self.head.address, "OMP_NUM_THREADS": "1"}
 
     def serve(self, words: list[str]) -> None:
         """Starts the server in the background and waits until it answers."""
-        log = (self.folder / "server.log").open("w")
-        self.server = subprocess.Popen(
-            self.txrec(words), cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        log = self.folder / "server.log"
+        with log.open("w") as stream:
+            self.server = subprocess.Popen(
+                self.txrec(words),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
         assert self.server.stdout is not None
         printed = []
         for line in self.server.stdout:
             printed.append(line)
             if "Ctrl-C" in line:
                 return
-        pytest.fail("the server ended: " + "".join(printed) + (self.folder / "server.log").read_text())
+        pytest.fail("the server ended: " + "".join(printed) + log.read_text())
 
     def stop(self) -> None:
         """Ctrl-C, and the end of the process."""
@@ -111,12 +137,12 @@ class Checkout:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    opened = Checkout(folder, port)
-    yield opened
-    opened.stop()
+    with ray_head() as head:
+        opened = Checkout(folder, free_port(), head)
+        try:
+            yield opened
+        finally:
+            opened.stop()
 
 
 @pytest.fixture(scope="module")

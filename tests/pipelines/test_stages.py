@@ -1,11 +1,15 @@
 """Which stages are still valid: decided from settings, input and output, without Ray."""
 
+import os
+import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rich.text import Text
 
+import txrec
 from pipelines import stage_settings, stages
 from txrec.config import Config
 from txrec.config_loader import with_overrides
@@ -161,6 +165,71 @@ def test_a_run_that_moved_with_its_files_is_still_valid(config: Config, ran: lis
         (tmp_path / name).rename(moved / name)
     places = {"data.root": str(moved / "raw"), "runs_root": str(moved / "runs")}
     assert _valid(with_overrides(config, places)) == ran
+
+
+def test_another_version_of_the_program_invalidates_everything(
+    config: Config, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _execute_all(config)
+    keys = {stage.name: stages.key(config, stage) for stage in stages.STAGES.values()}
+    monkeypatch.setattr(txrec, "__version__", "99.0")
+    assert _valid(config) == []
+    assert all(stages.key(config, stage) != keys[stage.name] for stage in stages.STAGES.values())
+
+
+def test_a_later_stage_depends_on_the_version_by_itself(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stages.key(config, stages.STAGES["pretrain"])
+    earlier = stages.key(config, stages.STAGES["prepare"])
+    real = stages.key
+    monkeypatch.setattr(stages, "key", lambda config, stage: earlier)  # the stage before it stays as it is
+    monkeypatch.setattr(txrec, "__version__", "99.0")
+    assert real(config, stages.STAGES["pretrain"]) != before
+
+
+def test_a_changed_file_of_synonyms_invalidates_everything(config: Config, ran: list[str], tmp_path: Path) -> None:
+    synonyms = tmp_path / "synonyms.csv"
+    with_synonyms = with_overrides(config, {"text.synonyms": str(synonyms)})
+    assert _valid(with_synonyms) == []  # not there yet
+    _execute_all(with_synonyms)
+    assert _valid(with_synonyms) == ran
+    synonyms.write_text("sofa,couch\n")
+    assert _valid(with_synonyms) == []
+    _execute_all(with_synonyms)
+    assert len(_valid(with_synonyms)) == 5
+    os.utime(synonyms, ns=(5, 5))
+    assert _valid(with_synonyms) == []
+
+
+def test_a_stage_runs_the_function_of_its_module_with_everything_that_it_is_given(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def run(*arguments: object, **options: object) -> _Done:
+        calls.append((*arguments, options))
+        return _Done()
+
+    module = types.ModuleType("pipelines.pretrain")
+    vars(module)["run"] = run
+    monkeypatch.setitem(sys.modules, "pipelines.pretrain", module)
+
+    def progress(phase: str, step: int, total: int, **figures: float) -> None:
+        raise AssertionError("nothing to show")
+
+    summary, record = stages.execute(config, stages.STAGES["pretrain"], progress, force=True)
+    assert summary == _Done()
+    assert calls == [(config, progress, {"force": True})]
+    assert record.headline == "done"
+
+
+def test_a_record_holds_headline_and_seconds_and_is_read_back(
+    config: Config, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((100.0, 107.5))
+    monkeypatch.setattr(stages, "monotonic", lambda: next(clock))
+    _, record = stages.execute(config, stages.STAGES["prepare"])
+    assert (record.headline, record.seconds) == ("done", 7.5)
+    assert stages.finished(config, stages.STAGES["prepare"]) == record
 
 
 def test_records_that_were_cut_short_are_never_left(config: Config, ran: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Every reason that a slate can give, and none where it would be wrong."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,45 @@ def test_an_item_of_the_history_itself_was_seen_before(recommender: Recommender)
     nothing = pairs(1, 1, len(recommender.catalogue))
     assert reasons(recommender, 8, (8,), covisitation=nothing) == ("seen before",)
     assert reasons(recommender, 9, (), covisitation=nothing) == ()
+
+
+def test_all_words_that_match_are_named_in_the_order_of_the_query(recommender: Recommender) -> None:
+    brand, kind = str(recommender.catalogue.titles[11]).split()[:2]
+    assert f"matches '{kind} {brand}'" in reasons(recommender, 11, query=f"{kind} cheap {brand}")
+
+
+def test_of_two_past_items_that_go_with_it_the_newer_one_is_named(recommender: Recommender) -> None:
+    size = len(recommender.catalogue) + 1
+    both = Covisitation(sp.csr_array(([0.5, 0.5], ([5, 7], [9, 9])), shape=(size, size)))
+    titles = recommender.catalogue.titles
+    assert reasons(recommender, 9, (5, 7), covisitation=both) == (f"goes with {titles[7]}",)
+    assert reasons(recommender, 9, (7, 5), covisitation=both) == (f"goes with {titles[5]}",)
+
+
+def test_a_past_item_is_like_another_from_the_least_similarity_on_and_not_below(recommender: Recommender) -> None:
+    nothing = pairs(1, 1, len(recommender.catalogue))
+    for similarity, expected in ((0.25, ()), (0.5, (f"like {recommender.catalogue.titles[2]}",))):
+        vectors = np.zeros((len(recommender.catalogue) + 1, 2), np.float32)
+        vectors[2], vectors[13] = (1.0, 0.0), (similarity, 0.0)
+        dense = copy.copy(recommender.retriever.dense)
+        dense.vectors = vectors
+        assert reasons(recommender, 13, (2,), covisitation=nothing, dense=dense) == expected
+
+
+class NeverSearched(Covisitation):
+    """A source that gives no reason for an empty query."""
+
+    def query_reason(self, query: str, item: int) -> str | None:
+        assert query
+        return f"found by {query}"
+
+
+def test_without_a_query_no_source_is_called_for_a_reason_of_one(recommender: Recommender) -> None:
+    nothing = pairs(1, 1, len(recommender.catalogue))
+    strict = NeverSearched(nothing.affinity)
+    found = reasons(recommender, 8, (8,), covisitation=nothing, query_clicks=strict)
+    assert found == ("seen before",)
+    assert "found by lamp" in reasons(recommender, 8, (), "lamp", covisitation=nothing, query_clicks=strict)
 
 
 def test_popularity_is_a_reason_only_where_there_is_no_better_one(recommender: Recommender) -> None:

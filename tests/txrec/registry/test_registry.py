@@ -1,8 +1,10 @@
 """Versions, the pointer and the gate."""
 
+import json
 import shutil
 import threading
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from txrec.evals.bootstrap import Interval, Paired
 from txrec.evals.slice_warnings import SliceWarning
 from txrec.recommender.bundle import Bundle
 from txrec.registry.gate import Decision
-from txrec.registry.registry import Registry
+from txrec.registry.registry import Registry, state_file
 
 
 def verdict(version: str, value: float = 0.2, **others: object) -> Decision:
@@ -167,6 +169,61 @@ def test_the_pointer_is_there_at_every_moment_of_a_move(registry: Registry) -> N
     assert seen <= {"v1", "v2"}
     assert registry.production == "v2"
     assert not list(registry.path.glob(".production*"))
+
+
+def test_versions_are_sorted_by_number_and_other_folders_are_none(tmp_path: Path) -> None:
+    for name in ("v10", "v9", "v1", "v01", "v0", "vx", "av1", "v1.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "v2").write_text("a file")
+    assert Registry(tmp_path).names() == ["v1", "v9", "v10"]
+    with Registry(tmp_path).locked() as version:
+        assert version == "v11"
+
+
+def test_listing_reads_manifests_alone_and_names_each_folder(registry: Registry) -> None:
+    damaged = registry.path / "v1" / "items.parquet"
+    damaged.write_bytes(b"no table")
+    assert [version.path for version in registry.versions()] == [registry.path / "v1", registry.path / "v2"]
+
+
+def test_every_move_is_recorded_with_time_kind_and_reason(registry: Registry) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    registry.activate("v1")
+    registry.activate("v2", "it is better")
+    registry.rollback()
+    first, second, by_hand, named, back = registry.moves()
+    assert (first["from"], first["to"], first["kind"]) == (None, "v1", "activate")
+    assert first["why"] == str(verdict("v1", 0.2))
+    assert second["why"] == str(verdict("v2", 0.3))
+    assert (by_hand["kind"], by_hand["why"]) == ("activate", "activated by hand")
+    assert (named["kind"], named["why"]) == ("activate", "it is better")
+    assert (back["from"], back["to"]) == ("v2", "v1")
+    assert (back["kind"], back["why"]) == ("rollback", "rolled back from v2")
+    at = datetime.fromisoformat(back["at"])
+    assert before <= at <= datetime.now(UTC)
+
+
+def test_a_record_without_a_kind_was_an_activation(registry: Registry) -> None:
+    file = registry.path / "moves.jsonl"
+    old = [{key: value for key, value in move.items() if key != "kind"} for move in registry.moves()]
+    file.write_text("".join(json.dumps(move) + "\n" for move in old))
+    assert [move["kind"] for move in registry.moves()] == ["activate", "activate"]
+    assert registry.previous() == "v1"
+
+
+def test_a_registry_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "none")
+    assert (registry.names(), registry.versions(), registry.moves(), registry.production) == ([], [], [], None)
+    with pytest.raises(BundleError, match=r"no version 'v1'; registered: none$"):
+        registry.folder("v1")
+
+
+def test_events_are_kept_beside_the_registry_that_a_bundle_is_part_of_or_beside_the_bundle(registry: Registry) -> None:
+    beside = registry.path.parent / "state" / "history.sqlite"
+    assert state_file(registry.path) == beside
+    assert state_file(registry.path / "v1") == beside
+    candidate = registry.path.parent / "somewhere" / "candidate"
+    assert state_file(candidate) == registry.path.parent / "somewhere" / "state" / "history.sqlite"
 
 
 def test_an_unknown_version_is_named_with_those_that_exist(registry: Registry) -> None:
