@@ -1,10 +1,11 @@
 """`txrec recommend`: slates for many users at once, into Parquet, by Ray Data actors that run the serving code.
 
     out/
-    ├── job.json             description of the job: bundle, users, settings
-    ├── users.parquet        the users, one row group per part
+    ├── _job.json            description of the job: bundle, users, settings
+    ├── _users.parquet       the users, one row group per part
     └── part-00000.parquet   RECOMMENDATIONS, one row per user; a part is written whole or not at all
 
+Readers of a Parquet folder skip names that begin with an underscore, so that the folder is one table of slates.
 Memory stays bounded: parts are read, answered and written one by one. A job that was killed is started again with the
 same command and computes only the parts that are missing.
 """
@@ -171,7 +172,7 @@ class Answerer:
         torch.set_num_threads(1)  # one actor per core
         self._recommender = Recommender.open(bundle_cache.bring(object_storage.local_path(bundle)))
         self._out = object_storage.local_path(out)
-        object_storage.fetch(self._out / "users.parquet")
+        object_storage.fetch(self._out / "_users.parquet")
         self._top_k, self._exclude_seen = top_k, exclude_seen
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +183,7 @@ class Answerer:
     def write(self, part: int) -> Done:
         """Answers one part of the users."""
         started = time.monotonic()
-        column = pq.ParquetFile(self._out / "users.parquet").read_row_group(part).column("user_id")
+        column = pq.ParquetFile(self._out / "_users.parquet").read_row_group(part).column("user_id")
         users: list[str] = column.to_pylist()
         slates = self._slates(users)
         target = _part(self._out, part)
@@ -251,19 +252,19 @@ def _bundle_folder(config: Config, bundle: str) -> Path:
 
 def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
     """Writes the job's description and its users, or finds those of the same job; returns users and parts."""
-    described = out / "job.json"
+    described = out / "_job.json"
     if described.is_file() and json.loads(described.read_text(encoding="utf-8")) != job:
         raise ConfigError(f"{out}: holds the parts of another job, see {described}; give another --out or remove it")
     out.mkdir(parents=True, exist_ok=True)
     if not described.is_file():
         schema = pa.schema([RECOMMENDATIONS.field("user_id")])
-        with replace_file(out / "users.parquet") as fresh, pq.ParquetWriter(fresh, schema) as writer:
+        with replace_file(out / "_users.parquet") as fresh, pq.ParquetWriter(fresh, schema) as writer:
             for table in _in_parts(_user_ids(source)):
                 writer.write_table(table, row_group_size=PART_USERS)
-        object_storage.share(out / "users.parquet")
+        object_storage.share(out / "_users.parquet")
         write_text(described, json.dumps(job, indent=2))
         object_storage.share(described)
-    meta = pq.read_metadata(out / "users.parquet")
+    meta = pq.read_metadata(out / "_users.parquet")
     return meta.num_rows, meta.num_row_groups
 
 

@@ -82,7 +82,7 @@ def test_another_job_never_mixes_with_what_is_there(
     recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(bundle=str(tiny_bundle)))
     with pytest.raises(ConfigError, match="holds the parts of another job"):
         recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(top_k=3, bundle=str(tiny_bundle)))
-    assert json.loads((tmp_path / "out" / "job.json").read_text())["top_k"] == 25
+    assert json.loads((tmp_path / "out" / "_job.json").read_text())["top_k"] == 25
 
 
 @pytest.mark.parametrize("form", ["txt", "csv", "parquet"])

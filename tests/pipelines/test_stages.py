@@ -57,6 +57,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         result = config.run_dir / _RESULTS[stage.name]
         result.parent.mkdir(parents=True, exist_ok=True)
         if stage.name == "publish":
+            result.unlink(missing_ok=True)
             result.symlink_to("v1")
         elif result.suffix:
             result.touch()
