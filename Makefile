@@ -41,19 +41,25 @@ $(VENV)/dev: $(BIN)/txrec
 demo: $(BIN)/txrec
 	@$(BIN)/txrec demo $(CONFIG) $(if $(DATA),data.root=$(DATA)) $(if $(ONCE),--once)
 
+# Tests that start no processes of their own run in two; `shared` ones use all cores by themselves.
+shared := ray or server or browser or data
+
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared))"
+	@$(BIN)/python -m pytest -m "$(shared)"
 
 test-fast: $(VENV)/dev
-	@$(BIN)/python -m pytest -m "not ray and not server and not browser and not data and not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared) or slow)"
 
 coverage: $(VENV)/dev
 	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest; status=$$?; \
 	 $(BIN)/coverage combine -q && $(BIN)/coverage xml -q && $(BIN)/coverage report --skip-covered; exit $$status
 
 # A run goes on where an interrupted one stopped; `mutmut show NAME` prints a survivor.
+# The trained bundle of the tests is made once and kept in .test-cache; it is made anew after a change of the code.
 mutants: $(VENV)/dev
-	@OMP_NUM_THREADS=1 $(BIN)/mutmut run; $(BIN)/mutmut results
+	@rm -rf .test-cache
+	@TXREC_TEST_CACHE=$(CURDIR)/.test-cache OMP_NUM_THREADS=1 $(BIN)/mutmut run; $(BIN)/mutmut results
 
 lint: $(VENV)/dev audit
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports

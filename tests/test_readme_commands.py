@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,11 +90,9 @@ class Checkout:
     def call(self, words: list[str]) -> str:
         """Standard output of a command that must succeed."""
         command = self.txrec(words) if words[0] == "txrec" else self.curl(words)
-        began = time.monotonic()
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
         )
-        print(f"{time.monotonic() - began:.1f} s {shlex.join(words)[:80]}", file=sys.stderr)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr, f"{shlex.join(words)}\n{done.stderr}"
         return done.stdout

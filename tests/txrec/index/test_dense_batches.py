@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,19 @@ from txrec.index.quantized_scan import QuantizedScan
 from txrec.index.source import Mask
 
 
+@cache
 def vectors(spread: float, dim: int = 32) -> np.ndarray:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(100, dim))
     found = centres[rng.integers(0, 100, 20_001)] + spread * rng.normal(size=(20_001, dim))
     found[0] = 0
     return (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+@cache
+def fitted(spread: float, exact_limit: int = 10) -> Dense:
+    """The source over `vectors`, divided into cells once per test run; do not write into it."""
+    return Dense.fit(vectors(spread), exact_limit)
 
 
 def right(items: np.ndarray, states: np.ndarray, k: int, mask: np.ndarray | None = None) -> np.ndarray:
@@ -47,7 +55,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_without_clusters_everything_is_scanned_and_exact(scans: list[int]) -> None:
     items = vectors(spread=10.0)
-    source = Dense.fit(items, exact_limit=10)
+    source = fitted(10.0)
     states = items[5:13] + np.float32(0.7) * items[105:113]
     for batch in (states, states[:1]):
         assert (source.nearest(batch, 100, [None] * len(batch)).item_idx == right(items, batch, 100)).all()
@@ -56,14 +64,14 @@ def test_without_clusters_everything_is_scanned_and_exact(scans: list[int]) -> N
 
 def test_with_clusters_the_cells_are_asked(scans: list[int]) -> None:
     items = vectors(spread=0.1)
-    found = Dense.fit(items, exact_limit=10).nearest(items[5:13], 1, [None] * 8)
+    found = fitted(0.1).nearest(items[5:13], 1, [None] * 8)
     assert scans == []
     assert found.item_idx[:, 0].tolist() == [*range(5, 13)]
 
 
 def test_a_batch_under_one_mask_is_answered_together_and_as_one_by_one(scans: list[int]) -> None:
     items = vectors(spread=0.1)
-    source = Dense.fit(items, exact_limit=10)
+    source = fitted(0.1)
     for left_out in (0.02, 0.9):
         mask = np.random.default_rng(1).random(len(items)) >= left_out
         found = source.nearest(items[5:13], 50, [mask] * 8)
@@ -79,7 +87,7 @@ def test_a_batch_under_one_mask_is_answered_together_and_as_one_by_one(scans: li
 @pytest.mark.parametrize("spread", [0.1, 10.0], ids=["clusters", "none"])
 def test_every_request_of_a_batch_keeps_its_own_mask(spread: float, exact_limit: int) -> None:
     items = vectors(spread)
-    source = Dense.fit(items, exact_limit=exact_limit)
+    source = fitted(spread, exact_limit)
     rng = np.random.default_rng(2)
     most, few = rng.random(len(items)) > 0.02, rng.random(len(items)) > 0.995
     masks: list[Mask] = [None, most, few, None, most]
@@ -91,7 +99,7 @@ def test_every_request_of_a_batch_keeps_its_own_mask(spread: float, exact_limit:
 
 def test_without_clusters_a_mask_that_leaves_most_is_scanned(scans: list[int]) -> None:
     items = vectors(spread=10.0)
-    source = Dense.fit(items, exact_limit=10)
+    source = fitted(10.0)
     mask = np.arange(len(items)) % 50 > 0
     found = source.nearest(items[5:13], 100, [mask] * 8)
     assert scans == [8]

@@ -76,6 +76,7 @@ def test_slates_are_restored_as_they_were_before_exploration() -> None:
     assert all("p0" not in slate.pool for slate in logged)  # its place may not change
 
 
+@pytest.mark.slow
 def test_the_true_value_is_in_the_intervals_and_the_gain_is_found() -> None:
     covered = {"position": 0, "doubly_robust": 0, "cascade": 0, "slate": 0}
     for seed in range(12):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tests import tiny_bundle as bundles
 from tests.tiny import tiny_data
 from txrec.config import RetrievalConfig
+from txrec.config_loader import with_overrides
 from txrec.errors import BundleError, ConfigError
 from txrec.index.registry import SOURCES, source_names
 from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenContext, Scored, Source, SourceQuery, best
@@ -61,7 +62,9 @@ def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     retrieval = bundles.CONFIG.retrieval.model_copy(update={"sources": (*bundles.CONFIG.retrieval.sources, "staff")})
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SOURCES, "staff", StaffPicks)
-        config = bundles.CONFIG.model_copy(update={"retrieval": retrieval})
+        config = with_overrides(
+            bundles.CONFIG, {"pretrain.contrastive_epochs": 1, "train.max_epochs": 1, "ranker.max_epochs": 1}
+        ).model_copy(update={"retrieval": retrieval})
         opened = Recommender.open(bundles.write(folder, tiny_data(folder / "data"), config))
         _ = opened.retriever.sources
     return opened
