@@ -44,6 +44,7 @@ SMALL = [
     "ranker.max_epochs=1",
     "ranker.max_examples=200",
     "evaluate.bootstrap=50",
+    "tune.num_trials=2",
 ]
 TAKES_NO_SETTINGS = ("models",)
 LEADS = {"txrec", "curl"}
@@ -81,11 +82,10 @@ class Checkout:
         return self.folder / "runs" / "demo"
 
     def txrec(self, words: list[str]) -> list[str]:
-        """A command line of the installed program, with small settings behind its configuration."""
+        """A command line of the installed program, with small settings at its end, where they count."""
         if words[1] in TAKES_NO_SETTINGS:
             return [sys.executable, "-m", "pipelines", *words[1:]]
-        at = next(place for place, word in enumerate(words) if word.endswith(".toml")) + 1
-        return [sys.executable, "-m", "pipelines", *words[1:at], *SMALL, f"serve.port={self.port}", *words[at:]]
+        return [sys.executable, "-m", "pipelines", *words[1:], *SMALL, f"serve.port={self.port}"]
 
     def call(self, words: list[str]) -> str:
         """Standard output of a command that must succeed."""
