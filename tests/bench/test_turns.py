@@ -41,8 +41,8 @@ def test_rates_are_those_of_own_turns_and_nothing_runs_between(monkeypatch: pyte
         assert {p.status() for runner in (fast, slow) for p in runner.processes()} == {psutil.STATUS_STOPPED}
         pids = [p.pid for runner in (fast, slow) for p in runner.processes()]
     assert rates["fast"].shape == rates["slow"].shape == (2,)
-    assert 300 < np.median(rates["fast"]) <= 1000
-    assert 100 < np.median(rates["slow"]) <= 250
+    assert 0 < np.median(rates["slow"]) <= 250, "a step takes .04 s at least, however busy the machine is"
+    assert np.median(rates["slow"]) < np.median(rates["fast"]) <= 1000
     assert highest < 250, "steps of two turns of .8 s, not of all four"
     assert not any(map(psutil.pid_exists, pids))
 

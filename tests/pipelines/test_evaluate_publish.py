@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -161,12 +162,35 @@ def test_a_bundle_compared_with_itself_differs_in_nothing(config: Config) -> Non
     assert "difference" in shown(found.render())
 
 
-def test_two_bundles_are_compared_slice_by_slice(config: Config) -> None:
-    found = evaluate.compare(config, "candidate", str(config.candidate_dir))
+def test_two_bundles_are_compared_slice_by_slice_each_with_its_own_figures(
+    config: Config, summary: EvaluateSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, other = Recommender.open, tmp_path / "without-ranker"
+    other.mkdir()
+
+    def opened(path: Path) -> Recommender:
+        recommender = real(config.candidate_dir)
+        if path == other:
+            recommender.ranker = None
+        return recommender
+
+    monkeypatch.setattr(evaluate, "Recommender", SimpleNamespace(open=opened))
+    found = evaluate.compare(config, "candidate", str(other))
+    assert found.figures[0]["ndcg@10"] == pytest.approx(summary.figures["test"]["ndcg@10"])
+    assert found.figures[1]["ndcg@10"] == pytest.approx(summary.figures["retrieval"]["ndcg@10"])
+    assert found.figures[0]["ndcg@10"] != found.figures[1]["ndcg@10"]
     parts = {part.name: part for part in found.slices}
-    assert {"with_query", "without_query", "head_item", "tail_item"} & set(parts)
-    assert all(part.first == part.second and part.p_value == 1 for part in found.slices)
+    assert {"without_query", "head_item", "tail_item"} <= set(parts)
+    unsearched = parts["without_query"]  # the last day of the tiny log has no searches
+    assert unsearched.num_cases == found.num_cases
+    assert [unsearched.first, unsearched.second] == pytest.approx([one["ndcg@10"] for one in found.figures])
+    assert (
+        parts["tail_item"].first != parts["tail_item"].second or parts["head_item"].first != parts["head_item"].second
+    )
     assert "by slice" in shown(found.render())
+    back = evaluate.compare(config, str(other), "candidate")
+    assert back.figures == found.figures[::-1]
+    assert [(part.second, part.first) for part in back.slices] == [(part.first, part.second) for part in found.slices]
 
 
 def test_an_evaluation_compares_with_the_bundle_in_production_where_there_is_one(
@@ -243,11 +267,13 @@ def test_a_worse_candidate_is_kept_out_unless_forced(
 ) -> None:
     run = with_value(config, tmp_path)
     publish.run(run)
-    real, shares = deciding, iter([0.5, 1.0] * 2)  # the candidate's figures are halved, production's are not
+    real = deciding
 
-    def halved(*args: Any) -> PromotionMetric:
-        found = real(*args)
-        return replace(found, values=found.values * next(shares))
+    def halved(config: Config, data: PreparedData, recommender: Recommender, *others: Any) -> PromotionMetric:
+        """Halves the candidate's figures and leaves those of production as they are."""
+        found = real(config, data, recommender, *others)
+        share = 0.5 if recommender.bundle.path == run.candidate_dir else 1.0
+        return replace(found, values=found.values * share)
 
     monkeypatch.setattr(publish, "deciding", halved)
     kept = publish.run(run)

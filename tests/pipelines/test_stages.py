@@ -214,7 +214,7 @@ def test_a_stage_runs_the_function_of_its_module_with_everything_that_it_is_give
     vars(module)["run"] = run
     monkeypatch.setitem(sys.modules, "pipelines.pretrain", module)
 
-    def progress(phase: str, step: int, total: int, **figures: float) -> None:
+    def progress(phase: str, step: int, total: int | None, **figures: float) -> None:
         raise AssertionError("nothing to show")
 
     summary, record = stages.execute(config, stages.STAGES["pretrain"], progress, force=True)

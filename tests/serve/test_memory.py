@@ -26,7 +26,7 @@ class WithoutMallopt:
 
 
 def on(monkeypatch: pytest.MonkeyPatch, library: object, platform: str = "linux") -> None:
-    monkeypatch.setattr(memory.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from ray import serve as ray_serve
 
 from tests.serve.conftest import free_port
+from tests.serve.slate_cases import CASES
 from txrec.client import ApiError, Client, Json
 from txrec.config import ServeConfig
-from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request
+from txrec.recommender.recommender import Recommender
 
 pytestmark = pytest.mark.ray
 
@@ -35,26 +35,6 @@ def shop(url: str) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def recommender(tiny_bundle: Path) -> Recommender:
     return Recommender.open(tiny_bundle)
-
-
-CASES: dict[str, tuple[dict[str, Any], Request]] = {
-    "search": ({"query": "lamp"}, Request(query="lamp")),
-    "typo and user": ({"query": "lmap", "user_id": "user-003"}, Request(query="lmap", user_id="user-003")),
-    "user": ({"user_id": "user-003"}, Request(user_id="user-003")),
-    "nobody": ({}, Request()),
-    "session and cart": (
-        {"session": [{"event": "click", "item_id": "sku-012"}], "items": ["sku-013"]},
-        Request(events=(Event("click", "sku-012"),), cart=("sku-013",)),
-    ),
-    "filters": (
-        {"query": "lamp", "filters": {"brand": ["acme"], "price": {"max": 25}}},
-        Request(query="lamp", filters=Filters(brand=("acme",), price=PriceRange(max=25))),
-    ),
-    "diversity and exclusions": (
-        {"user_id": "user-003", "diversity": 0.7, "exclude": ["sku-031"], "exclude_seen": True},
-        Request(user_id="user-003", diversity=0.7, exclude=frozenset({"sku-031"}), exclude_seen=True),
-    ),
-}
 
 
 @pytest.mark.parametrize("name", CASES)

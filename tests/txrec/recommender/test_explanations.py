@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from txrec.index.covisitation import Covisitation
 from txrec.index.source import Source
 from txrec.model.history_features import History
-from txrec.recommender.explanations import Explainer
+from txrec.recommender.explanations import MIN_SIMILARITY, Explainer
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Candidates, Request
 from txrec.schema import EventKind
@@ -120,7 +120,8 @@ def test_of_two_past_items_that_go_with_it_the_newer_one_is_named(recommender: R
 
 def test_a_past_item_is_like_another_from_the_least_similarity_on_and_not_below(recommender: Recommender) -> None:
     nothing = pairs(1, 1, len(recommender.catalogue))
-    for similarity, expected in ((0.25, ()), (0.5, (f"like {recommender.catalogue.titles[2]}",))):
+    named = (f"like {recommender.catalogue.titles[2]}",)
+    for similarity, expected in ((0.25, ()), (MIN_SIMILARITY, named), (0.5, named)):
         vectors = np.zeros((len(recommender.catalogue) + 1, 2), np.float32)
         vectors[2], vectors[13] = (1.0, 0.0), (similarity, 0.0)
         dense = copy.copy(recommender.retriever.dense)

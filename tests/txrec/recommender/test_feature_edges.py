@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from tests.txrec.recommender import hand_made
 from tests.txrec.recommender.hand_made import COLD, LAMP, NOW, TENT, check, items
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, EventLog
+from txrec.index.popularity import Popularity
+from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import Title
 from txrec.model.history_features import History
 from txrec.model.ranker import NUM_REQUEST_FEATURES
@@ -208,3 +211,73 @@ def test_warming_fills_the_caches(features: RankingFeatures) -> None:
     fresh.warm()
     assert "names" in vars(fresh)
     assert {"_popularity", "shares"} <= set(vars(fresh.activity))
+
+
+def test_shares_without_smoothing_are_of_slowly_decayed_clicks(
+    features: RankingFeatures, candidates: Candidates
+) -> None:
+    log_ = EventLog(
+        user_idx=np.arange(3, dtype=np.int32),
+        item_idx=np.array([LAMP, LAMP, COLD], np.int32),
+        query_idx=np.ones(3, np.int32),
+        kind=np.full(3, EventKind.CLICK, np.int8),
+        ts=NOW - np.array([4, 1, 2]) * DAY_US,
+        end_us=NOW,
+    )
+    queries = pa.table({"query": ["lamp"], "train_count": [3]})
+    clicked = QueryClicks.fit(log_, queries, 3, half_life_days=1.0)
+    found = named(replace(features, sources={**features.sources, "query_clicks": clicked}), candidates)
+    lamp, cold = 0.5**4 + 0.5, 0.5**2  # less than one click in all
+    share = lamp / (lamp + cold)
+    check(found, {"clicks_query": [share, 0, 1 - share], "clicks_similar_queries": [share, 0, 1 - share]})
+
+
+def test_a_name_match_is_relative_to_the_best_however_small(features: RankingFeatures, candidates: Candidates) -> None:
+    column = list(features.sources).index("lexical")
+    scores, ranks = candidates.scores.copy(), candidates.ranks.copy()
+    scores[:, column], ranks[:, column] = (np.nan, 0.4, 0.1), (0, 1, 2)
+    found = named(features, replace(candidates, scores=scores, ranks=ranks, query="blue lamp shade"))
+    check(
+        found,
+        {
+            "lexical.score": [0, 1, 1 / 4],
+            "cold.lexical_score": [0, 0, 1 / 4],
+            "cold.lexical_rank": [0, 0, 3 / 4],
+            "cold.query_terms_in_title": [0, 0, 2 / 3],
+        },
+    )
+    ranks[2, column], scores[2, column] = 0, np.nan
+    unproposed = named(features, replace(candidates, scores=scores, ranks=ranks, query="blue lamp shade"))
+    check(unproposed, {"cold.lexical_score": [0] * 3, "cold.lexical_rank": [0] * 3})
+
+
+class QueryLength(Popularity):
+    """A source whose one feature is made of query, history and product."""
+
+    feature_names = ("query_history_item",)
+
+    def features(self, query: str, history: NDArray[np.int32], item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
+        return (100 * len(query) + 10 * len(history) + item_idx)[:, None].astype(np.float32)
+
+
+def test_a_sources_own_feature_is_computed_from_query_history_and_products(
+    features: RankingFeatures, candidates: Candidates
+) -> None:
+    own = QueryLength(np.array([0, 5, 1, 0], np.float32))
+    with_own = replace(features, sources={**features.sources, "popularity": own})
+    other = replace(candidates, query="tents", history=history_of((LAMP, NOW)))
+    found = named(with_own, candidates, other)
+    check(found, {"popularity.query_history_item": [421, 422, 423, 511, 512, 513]})
+
+
+def test_the_last_product_of_a_user_with_one_event_counts(features: RankingFeatures, candidates: Candidates) -> None:
+    histories = (history_of(), history_of((TENT, NOW)), history_of((LAMP, NOW)), history_of())
+    found = named(features, *(replace(candidates, history=one) for one in histories))
+    check(
+        found,
+        {
+            "history.last_item_cosine": [0, 0, 0, 0, 1, 0.8, 1, 0, 0.6, 0, 0, 0],
+            "history.last_item_affinity": [0, 0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0, 0],
+            "history.events": [0, 0, 0, 0, log(2), 0, log(2), 0, 0, 0, 0, 0],
+        },
+    )
