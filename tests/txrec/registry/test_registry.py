@@ -134,6 +134,15 @@ def test_a_version_that_is_not_promoted_leaves_the_pointer(registry: Registry, t
     assert registry.versions()[2].manifest.gate["promote"] is False
 
 
+def test_a_version_that_is_promoted_moves_the_pointer_by_an_activation(registry: Registry, tiny_bundle: Path) -> None:
+    with registry.locked() as version:
+        decision = verdict(version, 0.4, production="v2", production_value=0.3)
+        registry.add(tiny_bundle, {}, decision)
+    assert registry.production == "v3"
+    move = registry.moves()[-1]
+    assert (move["from"], move["to"], move["kind"], move["why"]) == ("v2", "v3", "activate", str(decision))
+
+
 def test_rolling_back_returns_to_what_was_there_before(registry: Registry) -> None:
     assert registry.rollback() == "v1"
     assert registry.production == "v1"

@@ -1,6 +1,7 @@
 """A registry and its rollout in object storage, against a real S3 server."""
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def place(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     """A registry in a new bucket."""
     services.use_s3(monkeypatch, endpoint)
     monkeypatch.setenv("TXREC_CACHE", str(tmp_path / "cache"))
-    name = tmp_path.name.replace("_", "-").lower()[-40:].strip("-") + "-bucket"
+    name = f"registry-{uuid.uuid4().hex}"  # the server's buckets outlive its runs in one process
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}/registry"
 
