@@ -22,12 +22,14 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import DataError, StageError
 from txrec.loop import settings
 from txrec.loop.attribution import events_of, slates_of
+from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
 from txrec.loop.figures import add, rates
 from txrec.loop.live import TABLE, table_of
-from txrec.loop.monitor import Monitor, decisions
-from txrec.online.stores import open_history
+from txrec.loop.monitor import Monitor
+from txrec.loop.served import KIND, StoredExperiment, read_all
+from txrec.online.stores import open_documents, open_history
 from txrec.progress import Progress, silent
 from txrec.registry.registry import state_file
 from txrec.registry.rollout import FILE
@@ -49,6 +51,7 @@ _SLATES = {
     "sources": pl.List(pl.String),
     "placement": pl.String,
     "took_ms": pl.Float64,
+    "experiments": pl.List(pl.String),
 }
 _EVENTS = {
     "user_id": pl.String,
@@ -249,7 +252,20 @@ def _decisions(
     trials = object_storage.fetch(config.registry_dir / FILE)
     canary = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else {}
     share = float(canary.get("share") or 0.0) if canary.get("canary") else 0.0
-    if not config.experiments.running and not share:
+    served = [one for one in _served(config) if one.standing.state == "running"]
+    if not config.experiments.running and not share and not served:
         return ()
-    slates, events = slates_of(shown.collect()), events_of(happened.collect())
-    return decisions(config.experiments, slates, events, now_us, share or None)
+    log = slates_of(shown.collect()), events_of(happened.collect())
+    return decisions(config.experiments, log, now_us, share or None, served)
+
+
+def _served(config: Config) -> list[StoredExperiment]:
+    """Experiments of the server of this configuration."""
+    state = config.serve.state or str(state_file(config.registry_dir))
+    if "://" not in state and not Path(state).is_file():
+        return []
+    store = open_documents(state, KIND)
+    try:
+        return read_all(store.all().by_name)
+    finally:
+        store.close()

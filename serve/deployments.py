@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import judging, logs, memory, placements, rules, suggester, users
+from serve import interleaved, judging, logs, memory, placements, rules, suggester, users
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -41,6 +41,7 @@ from txrec import object_storage
 from txrec.config import ServeConfig
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
+from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.stores import open_documents, open_history, open_journal
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Candidates, Event, Request, Slate
@@ -109,13 +110,17 @@ class Retriever:
     @remote
     async def recommend(self, batch: list[ServingRequest]) -> list[Answer | RequestError]:
         """Answers of a batch; a request that cannot be answered does not spoil the others."""
-        assigned = [self._models.choose(request.key) for request in batch]
+        answers = await self._answers([part for request in batch for part in interleaved.split(request)])
+        return interleaved.joined(batch, answers)
+
+    async def _answers(self, batch: list[ServingRequest]) -> list[Answer | RequestError]:
+        assigned = [self._models.choose(request.key, request.version) for request in batch]
         answers: list[Answer | RequestError | None] = [None] * len(batch)
         for served in {id(served): served for _, served in assigned}.values():
             places = [place for place, (_, one) in enumerate(assigned) if one is served]
             slates = await self._slates(served, [batch[place] for place in places])
             for place, slate in zip(places, slates, strict=True):
-                answers[place] = self._answer(slate, served, assigned[place][0], batch[place].num_candidates)
+                answers[place] = self._answer(slate, served, assigned[place][0], batch[place])
         complete = [_present(answer) for answer in answers]
         if isinstance(complete[0], Answer):
             complete[0] = replace(complete[0], query_vectors=self._query_vectors)
@@ -163,11 +168,11 @@ class Retriever:
         return self._models.production.model
 
     def _answer(
-        self, slate: Slate | RequestError, served: Served, variant: Variant, num_candidates: int
+        self, slate: Slate | RequestError, served: Served, variant: Variant, request: ServingRequest
     ) -> Answer | RequestError:
         if isinstance(slate, RequestError):
             return slate
-        return Answer(trim(slate, num_candidates), served.model.version, variant)
+        return interleaved.marked(Answer(trim(slate, request.num_candidates), served.model.version, variant), request)
 
     async def _slates(self, served: Served, requests: Sequence[ServingRequest]) -> Sequence[Slate | RequestError]:
         ruled = [self._ruled(served, request) for request in requests]
@@ -275,6 +280,7 @@ class Ingress:
             suggestions=open_documents(self._config.state, suggester.KIND),
             profiles=open_documents(self._config.state, users.KIND),
             judgments=open_documents(self._config.state, judging.KIND),
+            experiments=open_documents(self._config.state, EXPERIMENTS),
             switch=self._switch,
             metrics=self._metrics,
         )

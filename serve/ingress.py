@@ -1,5 +1,6 @@
 """The HTTP application over a `Service`: middleware, routers, and the state that endpoints share. Runs without Ray."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,13 +12,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from serve import judging, placements, problems, suggester
 from serve import users as profiles
 from serve.event_log import EventLog
+from serve.experiments import Experiments, Stores
 from serve.exploration import Explorer
 from serve.impressions import Impressions
 from serve.keys import Keys
 from serve.live_monitor import LiveMonitor
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
-from serve.routers import events, health, items, models, monitor, rules, slates, suggest, users
+from serve.routers import events, experiments, health, items, models, monitor, rules, slates, suggest, users
 from serve.routers import judging as judging_router
 from serve.routers import mcp as mcp_route
 from serve.routers import placements as placements_router
@@ -26,6 +28,7 @@ from serve.switch import Switch
 from serve.types import Service
 from txrec import __version__
 from txrec.config import ServeConfig
+from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
 from txrec.online.journal import ItemJournal
@@ -52,6 +55,7 @@ class Components:
         suggestions: keeps the blocked words of suggestions.
         profiles: keeps properties and segments of users.
         judgments: keeps the grades of judges.
+        experiments: keeps experiments.
         switch: changes the served models; None = there is one bundle for good.
         metrics: figures, of which the service may count some.
         clock: seconds since 1970 UTC.
@@ -65,6 +69,7 @@ class Components:
     suggestions: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=suggester.KIND))
     profiles: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=profiles.KIND))
     judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=judging.KIND))
+    experiments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=EXPERIMENTS))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
@@ -96,19 +101,11 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     switch = parts.switch or Switch(None, config)
     app.state.versions = models.ServedVersions(switch, service, parts.store)
     app.state.judging = judging.Judging(service, parts.judgments, switch.canary_share, parts.clock)
-    for resource in (
-        slates,
-        suggest,
-        rules,
-        placements_router,
-        users,
-        events,
-        items,
-        models,
-        monitor,
-        judging_router,
-        health,
-    ):
+    app.state.experiments = Experiments(
+        Stores(parts.experiments, parts.store), switch, config.experiment_check_s, parts.clock, parts.metrics
+    )
+    shop = (slates, suggest, rules, placements_router, users, events, items)
+    for resource in (*shop, models, experiments, monitor, judging_router, health):
         app.include_router(resource.router)
     if config.mcp:
         mcp_route.add_route(app)
@@ -127,7 +124,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Runs the MCP endpoint, and writes the impressions that wait in memory before the process ends."""
+    """Runs the MCP endpoint, watches experiments, and in the end writes the impressions that wait in memory."""
     async with AsyncExitStack() as stack:
         config: ServeConfig = app.state.config
         if config.mcp:
@@ -135,6 +132,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
             any_host = app.state.keys_needed
             app.state.mcp = await stack.enter_async_context(mcp_endpoint.running(app, config.host, any_host))
+        watching = asyncio.create_task(app.state.experiments.watch())
         yield
+        watching.cancel()
         app.state.mcp = None
     await app.state.impressions.flush()

@@ -93,6 +93,7 @@ class LiveMonitor:
         self._metrics.live(
             {
                 variant: {name: rate.value for name, rate in figures.items() if math.isfinite(rate.value)}
-                for variant, figures in self._figures.get("variant", {}).items()
+                for slice_ in ("variant", "experiments")
+                for variant, figures in self._figures.get(slice_, {}).items()
             }
         )

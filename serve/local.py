@@ -1,14 +1,16 @@
 """Service over a recommender in this process, without Ray, and the lookups that every service shares."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
-from serve import rules
+from serve import interleaved, rules
 from serve.history import history_items, with_history
 from serve.live_documents import LiveDocuments
 from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest, SupportsRecommend
+from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
@@ -16,6 +18,7 @@ from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
+from txrec.registry.rollout import Variant
 
 T = TypeVar("T")
 
@@ -43,8 +46,10 @@ class LocalService:
         model: Model,
         journal: ItemJournal | None = None,
         documents: DocumentStore | None = None,
+        others: Mapping[str, SupportsRecommend] | None = None,
     ) -> None:
-        """Takes the recommender, its identity, and the stores of live products and rules."""
+        """Takes the recommender, its identity, the stores of live products and rules, and other versions by name."""
+        self._others = dict(others or {})
         self._rules = LiveDocuments(documents or SqliteDocuments(kind=rules.KIND), rules.compile_rules)
         self._recommender = recommender
         self._model = model
@@ -54,8 +59,12 @@ class LocalService:
 
     async def recommend(self, request: ServingRequest) -> Answer:
         """Ranks the candidates of retrieval."""
-        slate = await self._run(lambda known: self._recommend(known, request))
-        return Answer(trim(slate, request.num_candidates), self._model.version)
+        parts = interleaved.split(request)
+        answers = [await self._run(partial(self._recommend, request=part)) for part in parts]
+        (answer,) = interleaved.joined([request], answers)
+        if isinstance(answer, RequestError):
+            raise answer
+        return answer
 
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:
         """Items similar to one."""
@@ -87,9 +96,13 @@ class LocalService:
         """The bundle that answers."""
         return await self._run(lambda _: self._model)
 
-    def _recommend(self, recommender: SupportsRecommend, request: ServingRequest) -> Slate:
-        ruled = rules.prepare(self._rules.current, request, with_history(recommender, request), recommender)
-        return ruled.finish(None if ruled.prepared is None else recommender.recommend([ruled.prepared])[0])
+    def _recommend(self, recommender: SupportsRecommend, request: ServingRequest) -> Answer:
+        other = self._others.get(request.version or "")
+        variant: Variant = "production" if other is None else "experiment"
+        known, version = (recommender, self._model.version) if other is None else (other, str(request.version))
+        ruled = rules.prepare(self._rules.current, request, with_history(known, request), known)
+        slate = ruled.finish(None if ruled.prepared is None else known.recommend([ruled.prepared])[0])
+        return interleaved.marked(Answer(trim(slate, request.num_candidates), version, variant), request)
 
     async def _run(self, call: Callable[[SupportsRecommend], T]) -> T:
         async with self._busy:

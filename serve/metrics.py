@@ -35,6 +35,9 @@ class Metrics:
         self._fallbacks = self._counter("txrec_fallbacks", "Slates with a fallback.", "reason")
         self._events = self._counter("txrec_events", "Events stored.", "outcome")
         self._slates = self._counter("txrec_slates", "Slates by the model that made them.", "version", "variant")
+        self._parts = self._counter(
+            "txrec_experiment_slates", "Requests that took part in an experiment.", "experiment", "variant"
+        )
         self._placements = self._counter(
             "txrec_placement_slates",
             "Slates by placement; `other` = one without defaults, `none` = not named.",
@@ -94,6 +97,12 @@ class Metrics:
             self._rules.labels(self._replica, effect).inc()
         self._model.clear()
         self._model.labels(self._replica, answer.model_version).set(1)
+
+    def participates(self, labels: Sequence[str]) -> None:
+        """Counts a request in its experiments, `experiment:variant` each."""
+        for label in labels:
+            experiment, _, variant = label.partition(":")
+            self._parts.labels(self._replica, experiment, variant).inc()
 
     def placement(self, name: str) -> None:
         """Counts a slate of a placement."""

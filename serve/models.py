@@ -163,9 +163,17 @@ class Models:
         """Keeps reconciling in a thread of its own for as long as the process lives."""
         threading.Thread(target=self._follow, name="models", daemon=True).start()
 
-    def choose(self, key: str) -> tuple[Variant, Served]:
-        """The variant and the model that answer a user or request, by its key."""
+    def choose(self, key: str, version: str | None = None) -> tuple[Variant, Served]:
+        """The variant and the model that answer a user or request, by its key.
+
+        Args:
+            key: the user, or for an anonymous user the request.
+            version: that an experiment gave it, empty = production; None = as the rollout says. One that this replica
+                does not hold is answered by production.
+        """
         rollout, served = self._rollout, self._served
+        if version is not None:
+            return ("experiment", served[version]) if version in served else ("production", served[self._production])
         if rollout.canary and rollout.canary in served and rollout.variant(key) == "canary":
             return "canary", served[rollout.canary]
         return "production", served[self._production]

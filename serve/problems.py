@@ -21,6 +21,7 @@ from txrec.errors import (
     ConflictError,
     RequestError,
     UnavailableError,
+    UnknownExperimentError,
     UnknownItemError,
     UnknownRuleError,
     UnknownVersionError,
@@ -30,6 +31,7 @@ RETRY_AFTER_S = 1
 _STATUS: dict[type[RequestError], int] = {
     UnknownItemError: 404,
     UnknownRuleError: 404,
+    UnknownExperimentError: 404,
     UnknownVersionError: 404,
     ConflictError: 409,
 }

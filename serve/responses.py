@@ -31,6 +31,11 @@ UNKNOWN_USER: Responses = {404: _error("Neither events nor a profile of this use
 UNKNOWN_VERSION: Responses = {404: _error("No such version")}
 VERSION_REFUSED: Responses = {409: _error("The version cannot be served this way; the one before stays in service")}
 UNKNOWN_RULE: Responses = {404: _error("No such rule, or a product that is not in the catalogue")}
+UNKNOWN_EXPERIMENT: Responses = {404: _error("No such experiment")}
+EXPERIMENT_CONFLICT: Responses = {
+    404: _error("No such version"),
+    409: _error("Its name or segment is taken, or a replica refuses a version; the message says which"),
+}
 UNKNOWN_PLACEMENT: Responses = {404: _error("No such placement, or a product that is not in the catalogue")}
 RULE_CONFLICT: Responses = {409: _error("The rule contradicts another one; the message names both")}
 NOT_READY: Responses = {503: _error("Not ready to answer")}

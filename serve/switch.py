@@ -7,7 +7,7 @@ never takes traffic: the replicas report why, and the caller gets the reasons.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -130,9 +130,30 @@ class Switch:
         with rollouts.locked() as now:
             if version == now.production:
                 raise ConflictError("version", f"{version} is in production; activate another one, or roll back")
-            if not now.roles(version):
+            if version not in (now.canary, now.shadow):
                 raise ConflictError("version", f"{version} is neither canary nor shadow")
             return await self._adopted(rollouts, now.unassign(version))
+
+    async def hold(self, versions: Sequence[str]) -> None:
+        """Keeps versions ready in every replica for experiments, these and no others.
+
+        Raises:
+            UnknownVersionError: one is not registered.
+            ConflictError: a replica refuses one, another change is under way, or there is no registry.
+            UnavailableError: the replicas were not ready in time.
+        """
+        if self._rollouts is None and not versions:
+            return
+        rollouts = self._required()
+        for version in versions:
+            rollouts.require(version)
+        with rollouts.locked() as now:
+            if set(versions) == set(now.held):
+                return
+            for version in versions:
+                if version not in now.versions:
+                    await self._stage(rollouts, now, version)
+            await self._adopted(rollouts, replace(now, held=tuple(versions)))
 
     async def _stage(self, rollouts: Rollouts, now: Rollout, version: str) -> None:
         staged = rollouts.write(replace(now, staged=version))

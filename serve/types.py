@@ -57,6 +57,8 @@ class ServingRequest:
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
         page: parts of the answer in addition to the products; None = a plain slate.
+        version: that an experiment gave it, empty = production; None = as the rollout says.
+        interleaved: versions of the two rankings whose slates become one; None = one ranking.
     """
 
     request: Request
@@ -69,6 +71,8 @@ class ServingRequest:
     use_rules: bool = True
     fallback_items: tuple[str, ...] = ()
     page: PageRequest | None = None
+    version: str | None = None
+    interleaved: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,14 @@ class Answer:
 
     Attributes:
         query_vectors: the answering replica's lookups of query vectors since its last answer; for the metrics.
+        teams: of the items of an interleaved slate: 0 = the control's, 1 = the other one's, -1 = both had it next.
     """
 
     slate: Slate
     model_version: str
     variant: Variant = "production"
     query_vectors: CacheStats = CacheStats()
+    teams: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
 
 A call that failed because the server was out of reach, overloaded or starting is tried again after a random wait that
 grows (full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/) or that the server names.
-Every endpoint except the rollback is idempotent: reads change nothing, events carry ids, and changes of products and
-models state the result.
+Every endpoint except the rollback and the start of an experiment is idempotent: reads change nothing, events carry ids,
+and changes of products and models state the result.
 """
 
 import asyncio
@@ -199,6 +199,23 @@ class Endpoints(ABC, Generic[R]):
     def monitor(self) -> R:
         """Live figures of the last hours by slice, with intervals."""
         return self._send("GET", "/v1/monitor")
+
+    def experiments(self) -> R:
+        """All experiments, with their latest decisions."""
+        return self._send("GET", "/v1/experiments")
+
+    def create_experiment(self, name: str, variants: list[Json], **fields: Any) -> R:
+        """Starts an experiment."""
+        body = {"name": name, "variants": variants, **fields}
+        return self._send("POST", "/v1/experiments", body, SWITCH_TIMEOUT_S, once=True)
+
+    def experiment(self, name: str) -> R:
+        """An experiment."""
+        return self._send("GET", f"/v1/experiments/{path_id(name)}")
+
+    def stop_experiment(self, name: str, reason: str = "stopped over HTTP") -> R:
+        """Stops an experiment."""
+        return self._send("POST", f"/v1/experiments/{path_id(name)}:stop", {"reason": reason}, SWITCH_TIMEOUT_S)
 
     def activate(self, version: str, role: str = "production", share: float | None = None) -> R:
         """Serves a version: `production`, `canary` (with the share of users that it answers) or `shadow`."""

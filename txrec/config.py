@@ -683,6 +683,8 @@ class ServeConfig(Section):
     """Serve the tools for agents (Model Context Protocol) at /mcp."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, e.g. https://shop.example; empty = none."""
+    experiment_check_s: float = Field(15.0, gt=0)
+    """Running experiments are looked at this often, seconds: guards stop and decisions are made then."""
     monitor: MonitorConfig = MonitorConfig()
     """Attribution and live figures, also those of `txrec monitor`."""
     exploration: ExplorationConfig = ExplorationConfig()
@@ -757,12 +759,16 @@ class ChecksConfig(Section):
     """Events that are looked at; a larger log is judged by a part of its users."""
 
 
+FigureName = Literal[
+    "clicks", "carts", "purchases", "revenue", "slates", "errors", "fallbacks", "empty_slates", "latency_ms"
+]
+"""Figures of one user that an experiment can be judged by."""
+
+
 class FigureConfig(Section):
     """A figure per user that an experiment is judged by."""
 
-    name: Literal["clicks", "carts", "purchases", "revenue", "slates", "fallbacks", "empty_slates", "latency_ms"] = (
-        "clicks"
-    )
+    name: FigureName = "clicks"
     """Sum per user within the window; `latency_ms` is the user's mean."""
     window_h: float = Field(24.0, gt=0)
     """Hours after a user first took part in which the figure is counted."""
@@ -811,18 +817,18 @@ class ExperimentConfig(Section):
     """Ramp-up; empty = the whole segment at once."""
 
 
-class ExperimentsConfig(Section):
-    """Experiments that decide themselves by always-valid tests."""
+class DecisionConfig(Section):
+    """Figures and error rates that decide an experiment by always-valid tests."""
 
-    running: tuple[ExperimentConfig, ...] = ()
-    """The experiments; a canary is one too, and needs no entry."""
     primary: FigureConfig = FigureConfig()
     """The figure that decides."""
     guards: tuple[FigureConfig, ...] = (
-        FigureConfig(name="fallbacks", window_h=1.0, higher_is_better=False, margin=0.05),
-        FigureConfig(name="empty_slates", window_h=1.0, higher_is_better=False, margin=0.05),
+        FigureConfig(name="errors", window_h=0.1, higher_is_better=False, margin=0.05),
+        FigureConfig(name="fallbacks", window_h=0.1, higher_is_better=False, margin=0.05),
+        FigureConfig(name="empty_slates", window_h=0.1, higher_is_better=False, margin=0.05),
+        FigureConfig(name="latency_ms", window_h=0.1, higher_is_better=False, margin=100.0),
     )
-    """Figures that must not become worse than their margins."""
+    """Figures that must not become worse than their margins; a short window stops a bad variant early."""
     alpha: float = Field(0.05, gt=0, lt=1)
     """Chance of a false decision on the primary figure, over all looks."""
     guard_alpha: float = Field(0.01, gt=0, lt=1)
@@ -835,6 +841,13 @@ class ExperimentsConfig(Section):
     """Users of both at which the intervals are narrowest."""
     past_h: float = Field(168.0, ge=0)
     """Hours of each user's past that take noise out of the primary figure; 0 = none."""
+
+
+class ExperimentsConfig(DecisionConfig):
+    """Experiments that decide themselves."""
+
+    running: tuple[ExperimentConfig, ...] = ()
+    """Experiments that the shop's own code serves; a canary and those of /v1/experiments need no entry."""
 
 
 class Config(Section):

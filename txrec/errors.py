@@ -10,6 +10,7 @@
     └── RequestError              a request that cannot be answered; `field` names its offending field
         ├── UnknownItemError      an item_id that the catalogue does not hold
         ├── UnknownRuleError      a merchandising rule that does not exist
+        ├── UnknownExperimentError  an experiment that does not exist
         ├── UnknownVersionError   a version that the registry does not hold
         ├── ConflictError         a change that the present state does not allow
         └── UnavailableError      a part of the system is down for now; trying again later is right
@@ -90,6 +91,10 @@ class UnknownItemError(RequestError):
 
 class UnknownRuleError(RequestError):
     """A merchandising rule that does not exist."""
+
+
+class UnknownExperimentError(RequestError):
+    """An experiment that does not exist."""
 
 
 class UnknownVersionError(RequestError):

@@ -33,7 +33,7 @@ class ModelReply(Reply):
     version: str
     """Version of the bundle."""
     variant: str | None
-    """Its role: `production`, `canary` or `shadow`; null = registered only."""
+    """Its role: `production`, `canary`, `shadow` or `experiment`; null = registered only."""
     share: float
     """Of the users that it answers, 0 to 1."""
     overlap: OverlapReply | None

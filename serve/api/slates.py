@@ -170,12 +170,14 @@ class SlateReply(Reply):
     model_version: str
     """Version of the bundle that answered."""
     variant: str
-    """Role of the model that answered: `production` or `canary`."""
+    """Role of the model that answered: `production`, `canary` or `experiment`."""
+    experiments: dict[str, str] = Field({})
+    """Experiment = variant of every experiment that the user takes part in."""
     took_ms: float
     """Time in the server, milliseconds."""
     fallback: str | None
     """null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`,
-    `corrected_query`, `partial_match`, `nearest_match`."""
+    `corrected_query`, `partial_match`, `nearest_match`, `version_unavailable`."""
     items: list[ItemReply]
     """The slate, best first."""
     candidates: list[ItemReply]

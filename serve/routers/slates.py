@@ -22,6 +22,7 @@ from serve.api.slates import (
 from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
 from serve.event_log import EventLog, check_event
 from serve.pages import group_reply, highlight_reply, page_reply, page_request
+from serve.participation import failure, with_settings
 from serve.placements import Placement, with_defaults
 from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
@@ -43,10 +44,7 @@ async def recommend(
 
     An unknown user without session or query gets popular products and `fallback: "unknown_user"`.
     """
-    placement = await _placement(body, request)
-    body = with_defaults(body, placement)
-    check_limits(config, body.query, body.top_k)
-    return await _personal(body, request, service, event_log, placement)
+    return await _personal(body, request, service, config, event_log)
 
 
 @router.post("/search", summary="Products for a search")
@@ -56,15 +54,12 @@ async def search(
     """The same as `recommend` with a query, which is required here."""
     if not body.query.strip():
         raise RequestError("query", "is blank; expected a search text")
-    placement = await _placement(body, request)
-    body = with_defaults(body, placement)
-    check_limits(config, body.query, body.top_k)
-    return await _personal(body, request, service, event_log, placement)
+    return await _personal(body, request, service, config, event_log)
 
 
-async def _placement(body: SlateRequest, request: Request) -> Placement | None:
-    """The placement that a request names; counts its slate."""
-    placement: Placement | None = await request.app.state.placements.find(body.placement)
+async def _placement(body: SlateRequest, request: Request, instead: str = "") -> Placement | None:
+    """The placement that a request names, or another one instead; counts its slate."""
+    placement: Placement | None = await request.app.state.placements.find(instead or body.placement)
     name = "none" if body.placement is None else "other" if placement is None else body.placement
     request.app.state.metrics.placement(name)
     return placement
@@ -74,9 +69,13 @@ async def _personal(
     body: RecommendRequest | SearchRequest,
     request: Request,
     service: Service,
+    config: ServeConfig,
     event_log: EventLog,
-    placement: Placement | None,
 ) -> SlateReply:
+    part = await request.app.state.experiments.participation(body.user_id)
+    placement = await _placement(body, request, part.placement)
+    body = with_settings(with_defaults(body, placement), part)
+    check_limits(config, body.query, body.top_k)
     (live, fallback), segments = await asyncio.gather(_live_history(event_log, body), _segments(body, request))
     serving = ServingRequest(
         types.Request(
@@ -97,17 +96,25 @@ async def _personal(
         key=_rollout_key(body.user_id, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=segments,
+        segments=(*segments, *part.segments),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
-        page=page_request(body),
+        page=(page := page_request(body)),
+        version=part.version,
+        interleaved=part.interleaved if page is None else None,
     )
-    answer = await service.recommend(serving)
+    try:
+        answer = await service.recommend(serving)
+    except Exception as error:
+        if part.labels and (isinstance(error, UnavailableError) or not isinstance(error, RequestError)):
+            request.app.state.impressions.add(failure(serving.request_id, event_log.now_us(), body, part))
+        raise
     slate, record = answer.slate, None
-    if serving.page is None:  # the places of a page are those of the pages before it
+    if page is None and not answer.teams:  # the places of a page are those of the pages before it
         slate, record = request.app.state.explorer.apply(slate)
     reply = _reply(replace(answer, slate=slate), request, body.explain, fallback)
-    return _log_impression(reply, request, body, record)
+    reply.experiments = dict(label.split(":", 1) for label in part.labels)
+    return _log_impression(reply, request, body, record, answer.teams)
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
@@ -211,6 +218,7 @@ def _log_impression(
     request: Request,
     body: SlateRequest | RankRequest,
     exploration: Record | None = None,
+    teams: tuple[int, ...] = (),
 ) -> SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
     request.app.state.impressions.add(
@@ -228,6 +236,8 @@ def _log_impression(
             sources=tuple(item.source for item in reply.items),
             exploration=exploration.to_json() if exploration else None,
             placement=getattr(body, "placement", None),
+            experiments=tuple(f"{name}:{variant}" for name, variant in reply.experiments.items()),
+            teams=teams,
         )
     )
     return reply

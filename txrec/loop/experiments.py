@@ -204,10 +204,18 @@ class _Comparison:
 
 
 def watched(control: Moments, variant: Moments, rules: Rules) -> Difference:
-    """The difference with unknown variance as long as a variant has fewer than `min_users`; for many looks at once."""
-    value = difference(control, variant)
-    early = (np.minimum(control.n, variant.n) < rules.min_users) | (value.variance <= 0)
-    return Difference(value.value, np.where(early, np.inf, value.variance), value.n)
+    """The difference with unknown variance as long as a variant has fewer than `min_users`; for many looks at once.
+
+    Where all users of a variant have one outcome and all of the other another one, e.g. each request of a broken one
+    failed, the variance of a variant is taken as that of both together divided by its users, never as zero.
+    """
+    value, together = difference(control, variant), control + variant
+    least = np.minimum(control.n, variant.n)
+    spread = np.maximum(together.yy / np.maximum(together.n, 1) - together.mean**2, 0.0)
+    bound = 2 * spread / np.maximum(least, 1) ** 2
+    variance = np.where(value.variance > 0, value.variance, bound)
+    early = (least < rules.min_users) | ~(variance > 0)
+    return Difference(value.value, np.where(early, np.inf, variance), value.n)
 
 
 def _range(figure: Figure, ends: tuple[float, float, float]) -> str:

@@ -43,7 +43,7 @@ PLACE_FIGURES: dict[str, tuple[str, str]] = {
 }
 """The same per place, by source of the product, place, category and brand; denominators are places shown."""
 SUMS = ("users", "n", "y", "nn", "ny", "yy")
-SLICES = ("variant", "model_version", "placement", "fallback", "kind", "query_slice", "day", "hour")
+SLICES = ("variant", "experiments", "model_version", "placement", "fallback", "kind", "query_slice", "day", "hour")
 PLACE_SLICES = ("place", "source", "category", "brand")
 LEVEL = 0.95
 
@@ -205,7 +205,10 @@ def sums(outcomes: pl.DataFrame, figures: dict[str, tuple[str, str]], slices: It
     for name in ("all", *slices):
         column = "fallback_slice" if name == "fallback" else name
         part = pl.lit("all") if name == "all" else pl.col(column).cast(pl.String).fill_null("unknown")
-        users = outcomes.group_by(part.alias("part"), "key").agg(pl.col(columns).sum())
+        rows = outcomes
+        if column in outcomes.columns and outcomes.schema[column] == pl.List(pl.String):  # a slate in several parts
+            rows = outcomes.explode(column, empty_as_null=False)
+        users = rows.group_by(part.alias("part"), "key").agg(pl.col(columns).sum())
         for figure, (numerator, denominator) in figures.items():
             n, y = pl.col(denominator), pl.col(numerator)
             parts.append(

@@ -9,18 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from txrec.config import ExperimentsConfig
-from txrec.loop import settings
-from txrec.loop.confidence import Moments
-from txrec.loop.experiments import ExperimentDecision, Rules, decide
+from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exposure import exposure_table
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
-from txrec.loop.outcomes import canary_exposures, exposures, moments
 from txrec.report.page import markup, render
 from txrec.storage import write_text
 
@@ -118,63 +113,6 @@ _PLOTS = (
     ("searches without result per hour", "no_result_rate"),
     ("fallbacks per hour", "fallback_rate"),
 )
-
-
-def decisions(
-    config: ExperimentsConfig,
-    slates: pl.DataFrame,
-    events: pl.DataFrame,
-    now_us: int,
-    canary_share: float | None = None,
-) -> tuple[ExperimentDecision, ...]:
-    """Decisions of all running experiments, and of the canary that is served now.
-
-    Args:
-        config: the experiments and what decides.
-        slates: as `attribution.slates_of` gives them.
-        events: as `attribution.events_of` gives them.
-        now_us: microseconds since 1970 UTC.
-        canary_share: share of the users that the canary answers; None = there is none.
-    """
-    rules = settings.rules(config)
-    past_h = {
-        figure.name: config.past_h if figure == rules.primary else 0.0 for figure in (rules.primary, *rules.guards)
-    }
-    log = _Log(slates, events, rules, past_h, now_us)
-    made: list[ExperimentDecision] = []
-    for experiment in settings.experiments(config):
-        shares = {variant.name: variant.weight for variant in experiment.variants}
-        made += log.decisions(experiment.name, exposures(slates, experiment), shares)
-    canary = slates.filter(pl.col("variant") == "canary").sort("ts")
-    if canary.height and canary_share:
-        version = str(canary["model_version"][-1])
-        exposed = canary_exposures(slates, version)
-        shares = {"production": 1 - canary_share, "canary": canary_share}
-        made += log.decisions(f"canary {version}", exposed, shares)
-    return tuple(made)
-
-
-@dataclass(frozen=True, eq=False)
-class _Log:
-    """Slates and events up to now, with the rules of decisions."""
-
-    slates: pl.DataFrame
-    events: pl.DataFrame
-    rules: Rules
-    past_h: Mapping[str, float]
-    """Figure = hours before the exposure that correct it."""
-    now_us: int
-
-    def decisions(self, name: str, exposed: pl.DataFrame, shares: dict[str, float]) -> tuple[ExperimentDecision, ...]:
-        """Decisions of one experiment from its exposed users; `shares` are those of the assignment."""
-        counts = dict(exposed.group_by("variant").len().iter_rows())
-        assigned = {variant: int(counts.get(variant, 0)) for variant in shares}
-        none = Moments.of([])
-        figures = {}
-        for figure in (self.rules.primary, *self.rules.guards):
-            sums = moments(exposed, self.slates, self.events, figure, self.now_us, self.past_h[figure.name])
-            figures[figure.name] = {variant: sums.get(variant, none) for variant in shares}
-        return decide(name, self.rules, figures, assigned, shares)
 
 
 def _instant(us: int) -> str:

@@ -17,8 +17,10 @@ EVENT_FIGURES: dict[str, tuple[str, ...]] = {
     "revenue": ("purchase",),
 }
 """Figures that are counted from events of these kinds; `revenue` adds up their values."""
-SLATE_FIGURES = ("slates", "fallbacks", "empty_slates", "latency_ms")
+SLATE_FIGURES = ("slates", "errors", "fallbacks", "empty_slates", "latency_ms")
 """Figures that are counted from served slates."""
+ERROR = "error"
+"""Fallback of a slate that could not be answered at all."""
 
 
 def exposures(slates: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
@@ -40,6 +42,20 @@ def exposures(slates: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     return pl.DataFrame(rows, {"user_id": pl.String, "variant": pl.String, "since": pl.Int64}, orient="row")
 
 
+def recorded_exposures(slates: pl.DataFrame, experiment: str) -> pl.DataFrame:
+    """The same for an experiment of a server, whose slates record the variant.
+
+    Args:
+        slates: as `attribution.slates_of` gives them; their `experiments` hold `experiment:variant`.
+        experiment: its name.
+    """
+    mark = f"{experiment}:"
+    labels = slates.filter(pl.col("user_id").is_not_null()).explode("experiments", empty_as_null=False)
+    mine = labels.filter(pl.col("experiments").str.starts_with(mark)).sort("ts", "request_id")
+    variant = pl.col("experiments").str.strip_prefix(mark).first()
+    return mine.group_by("user_id").agg(variant=variant, since=pl.col("ts").first().cast(pl.Int64))
+
+
 def canary_exposures(slates: pl.DataFrame, version: str) -> pl.DataFrame:
     """The same for a canary: users by the variant of their first slate since the canary has served.
 
@@ -51,7 +67,8 @@ def canary_exposures(slates: pl.DataFrame, version: str) -> pl.DataFrame:
     start = canary["ts"].min()
     if start is None:
         return pl.DataFrame(schema={"user_id": pl.String, "variant": pl.String, "since": pl.Int64})
-    users = slates.filter(pl.col("user_id").is_not_null() & (pl.col("ts") >= start)).sort("ts", "request_id")
+    rolled_out = pl.col("variant").is_in(["production", "canary"]) & (pl.col("ts") >= start)
+    users = slates.filter(rolled_out & pl.col("user_id").is_not_null()).sort("ts", "request_id")
     return users.group_by("user_id").agg(pl.col("variant").first(), since=pl.col("ts").first().cast(pl.Int64))
 
 
@@ -94,6 +111,7 @@ def _rows(slates: pl.DataFrame, events: pl.DataFrame, figure: str) -> pl.DataFra
         return kept.select("user_id", "ts", amount=value)
     amounts = {
         "slates": pl.lit(1.0),
+        "errors": (pl.col("fallback") == ERROR).fill_null(value=False).cast(pl.Float64),
         "fallbacks": pl.col("fallback").is_not_null().cast(pl.Float64),
         "empty_slates": (pl.col("item_ids").list.len() == 0).cast(pl.Float64),
     }

@@ -1,6 +1,13 @@
 """The loop's values from their sections of the configuration."""
 
-from txrec.config import ExperimentConfig, ExperimentsConfig, ExplorationConfig, FigureConfig, MonitorConfig
+from txrec.config import (
+    DecisionConfig,
+    ExperimentConfig,
+    ExperimentsConfig,
+    ExplorationConfig,
+    FigureConfig,
+    MonitorConfig,
+)
 from txrec.errors import ConfigError
 from txrec.loop.assignment import Experiment, Ramp, Variant, check
 from txrec.loop.attribution import Windows
@@ -20,7 +27,7 @@ def bounds(config: ExplorationConfig) -> Bounds:
     return Bounds(**config.model_dump())
 
 
-def rules(config: ExperimentsConfig) -> Rules:
+def rules(config: DecisionConfig) -> Rules:
     """What decides an experiment."""
     return Rules(
         primary=_figure(config.primary),

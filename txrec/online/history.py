@@ -33,6 +33,8 @@ IMPRESSIONS = pa.schema(
         pa.field("sources", pa.list_(pa.string())),  # candidate source of each item, in the same order
         pa.field("exploration", pa.string()),  # txrec.loop.exploration_log.Record as JSON; null where none was possible
         pa.field("placement", pa.string()),  # name of the place; null = the request named none
+        pa.field("experiments", pa.list_(pa.string())),  # `experiment:variant` of each one that the user takes part in
+        pa.field("teams", pa.list_(pa.int8())),  # of interleaved items: 0 = control's, 1 = the other's, -1 = of both
     ]
 )
 
@@ -56,6 +58,8 @@ class Impression:
         sources: candidate source of each item, in the same order; empty = unknown.
         exploration: how exploration made the slate, as JSON; None where it could not have changed it.
         placement: name of the place where the slate is shown; None = the request named none.
+        experiments: `experiment:variant` of every experiment that the user takes part in.
+        teams: of the items of an interleaved slate: 0 = the control's, 1 = the other one's, -1 = both had it next.
     """
 
     request_id: str
@@ -72,6 +76,8 @@ class Impression:
     sources: tuple[str, ...] = ()
     exploration: str | None = None
     placement: str | None = None
+    experiments: tuple[str, ...] = ()
+    teams: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

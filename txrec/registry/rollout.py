@@ -25,7 +25,7 @@ from txrec.registry.rollout_store import FILE, HEARTBEAT_TTL_S, REPORTS, store_o
 
 __all__ = ["FILE", "HEARTBEAT_TTL_S", "REPORTS", "Report", "Rollout", "Rollouts", "Variant"]
 
-Variant = Literal["production", "canary", "shadow"]
+Variant = Literal["production", "canary", "shadow", "experiment"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Rollout:
         share: of users that the canary answers, 0 to 1.
         shadow: version that answers too, unseen, if any.
         staged: version that replicas are to open and try, if any.
+        held: versions that experiments need.
         serial: grows with every change.
     """
 
@@ -47,11 +48,12 @@ class Rollout:
     shadow: str | None = None
     staged: str | None = None
     serial: int = 0
+    held: tuple[str, ...] = ()
 
     @property
     def versions(self) -> tuple[str, ...]:
         """Every version that a replica holds, production first."""
-        names = (self.production, self.canary, self.shadow, self.staged)
+        names = (self.production, self.canary, self.shadow, self.staged, *self.held)
         return tuple(dict.fromkeys(version for version in names if version))
 
     def variant(self, key: str) -> Variant:
@@ -68,7 +70,8 @@ class Rollout:
             "canary": self.canary,
             "shadow": self.shadow,
         }
-        return tuple(variant for variant, name in held.items() if name == version)
+        roles = tuple(variant for variant, name in held.items() if name == version)
+        return (*roles, "experiment") if version in self.held else roles
 
     def assign(self, role: Variant, version: str, share: float = 0.0) -> "Rollout":
         """The rollout with a version in a role; a version has one role, so it leaves the one that it had.
@@ -112,7 +115,9 @@ class Rollouts:
         Raises:
             BundleError: nothing is in production.
         """
-        rollout = Rollout(**{**self._store.read(), "production": self.registry.require_production()})
+        trials = self._store.read()
+        held = tuple(name for name in trials.get("held", ()) if self.registry.has(name))
+        rollout = Rollout(**{**trials, "production": self.registry.require_production(), "held": held})
         for version in (rollout.canary, rollout.shadow):
             if version and (version == rollout.production or not self.registry.has(version)):
                 rollout = rollout.unassign(version)
