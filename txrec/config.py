@@ -389,7 +389,7 @@ class PretrainConfig(OptimizerConfig):
     product_pairs_frac: float = Field(0.2, ge=0, lt=1)
     """Share of the contrastive pairs that join two products which a user took one after the other, most frequent first;
     where there are no queries, all pairs are such unless this is 0."""
-    pairs_per_product: float = Field(2.0, gt=0)
+    pairs_per_product: float = Field(1.5, gt=0)
     """Where there are no queries: most contrastive pairs, as a multiple of the number of trained products."""
     hard_negatives: int = Field(0, ge=0)
     """Hard negatives of every query in a contrastive step: products judged badly for it, or ranked first by BM25 and
