@@ -168,12 +168,13 @@ def _source(table: Table) -> tomlkit.items.Table:
         made.add(tomlkit.comment(f"QUESTION: {question}"[:_LINE]))
     for key, rows in (("join", joins), ("reject", rules)):
         if rows:
-            made[key] = tomlkit.aot()
+            tables = tomlkit.aot()
             for row in rows:
                 inner = tomlkit.table()
                 for field, value in row.items():
                     inner[field] = _value(value)
-                made[key].append(inner)
+                tables.append(inner)
+            made[key] = tables
     return made
 
 
