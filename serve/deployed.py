@@ -18,6 +18,7 @@ from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, Servi
 from txrec.config import ServeConfig
 from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
 
@@ -48,6 +49,11 @@ class DeployedService:
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:
         """Items similar to one."""
         answer: Answer = await self._call("similar", item_id, request)
+        return answer
+
+    async def product_list(self, spec: ListRequest, request: ServingRequest) -> Answer:
+        """A list such as trending products."""
+        answer: Answer = await self._call("product_list", spec, request)
         return answer
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:

@@ -42,7 +42,9 @@ from txrec.config import ServeConfig
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.loop.served import KIND as EXPERIMENTS
+from txrec.online.live_window import LiveWindow
 from txrec.online.stores import open_documents, open_history, open_journal
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
@@ -61,7 +63,8 @@ class Ranker:
         logs.start("ranker")
         torch.set_num_threads(1)
         memory.keep_freed()
-        self._models = Models(as_model_source(source), open_journal(config.state), "ranker")
+        live = open_live_window(config)
+        self._models = Models(as_model_source(source), open_journal(config.state), "ranker", live=live)
         self._models.follow()
 
     @remote
@@ -95,7 +98,8 @@ class Retriever:
         logs.start("retriever")
         torch.set_num_threads(1)
         memory.keep_freed()
-        self._models = Models(as_model_source(source), open_journal(config.state), "retriever")
+        live = open_live_window(config)
+        self._models = Models(as_model_source(source), open_journal(config.state), "retriever", live=live)
         self._models.follow()
         self._ranker = Calls(ranker) if ranker else None
         self._timeout_s = config.ranker_timeout_s
@@ -133,6 +137,14 @@ class Retriever:
         """Items similar to one."""
         variant, served = self._models.choose(request.key)
         slate = rules.similar(self._rules.current, request, item_id, served.recommender)
+        return Answer(trim(slate, 0), served.model.version, variant)
+
+    @remote
+    async def product_list(self, spec: ListRequest, request: ServingRequest) -> Answer:
+        """A list such as trending products."""
+        variant, served = self._models.choose(request.key)
+        complete, book = with_history(served.recommender, request), self._rules.current
+        slate = await asyncio.to_thread(rules.product_list, book, request, complete, spec, served.recommender)
         return Answer(trim(slate, 0), served.model.version, variant)
 
     @remote
@@ -238,6 +250,11 @@ class Retriever:
         finally:
             self._num_ranking -= 1
         return slates
+
+
+def open_live_window(config: ServeConfig) -> LiveWindow | None:
+    """The events whose live counts are added to the fitted ones; None where the configuration counts none."""
+    return LiveWindow(open_history(config.state), config.live_count_days) if config.live_count_days else None
 
 
 def _finished(ruled: RuledRequest | RequestError, slates: Iterator[Slate]) -> Slate | RequestError:

@@ -14,8 +14,10 @@ from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
+from txrec.online.live_window import LiveWindow
 from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
 from txrec.registry.rollout import Variant
@@ -47,14 +49,17 @@ class LocalService:
         journal: ItemJournal | None = None,
         documents: DocumentStore | None = None,
         others: Mapping[str, SupportsRecommend] | None = None,
+        live: LiveWindow | None = None,
     ) -> None:
-        """Takes the recommender, its identity, the stores of live products and rules, and other versions by name."""
+        """Takes the recommender and its identity, live products, rules, other versions by name, and live events."""
         self._others = dict(others or {})
         self._rules = LiveDocuments(documents or SqliteDocuments(kind=rules.KIND), rules.compile_rules)
         self._recommender = recommender
         self._model = model
         self._journal = journal or SqliteJournal()
         self._journal_version = 0
+        self._live = live
+        self._live_version = 0
         self._busy = asyncio.Lock()
 
     async def recommend(self, request: ServingRequest) -> Answer:
@@ -69,6 +74,13 @@ class LocalService:
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:
         """Items similar to one."""
         slate = await self._run(lambda known: rules.similar(self._rules.current, request, item_id, known))
+        return Answer(slate, self._model.version)
+
+    async def product_list(self, spec: ListRequest, request: ServingRequest) -> Answer:
+        """A list such as trending products."""
+        slate = await self._run(
+            lambda known: rules.product_list(self._rules.current, request, with_history(known, request), spec, known)
+        )
         return Answer(slate, self._model.version)
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
@@ -114,5 +126,10 @@ class LocalService:
             self._recommender = self._recommender.with_changes(changes.items)
             self._journal_version = changes.version
             self._model = replace(self._model, last_change=changes.version)
+        if self._live is not None:
+            self._live.refresh()
+            if changes.items or self._live.version != self._live_version:
+                self._live_version = self._live.version
+                self._recommender = self._recommender.with_live(self._live.events())
         self._rules.refresh()
         return call(self._recommender)

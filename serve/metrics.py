@@ -45,6 +45,7 @@ class Metrics:
         )
         self._profiles = self._counter("txrec_profile_lookups", "Lookups of users' profiles.", "outcome")
         self._pages = self._counter("txrec_pages", "Search pages by how their products match the query.", "match")
+        self._lists = self._counter("txrec_lists", "Lists answered, by kind.", "kind")
         self._rules = self._counter(
             "txrec_rule_effects", "Effects of merchandising rules on slates, by their type.", "effect"
         )
@@ -103,6 +104,10 @@ class Metrics:
         for label in labels:
             experiment, _, variant = label.partition(":")
             self._parts.labels(self._replica, experiment, variant).inc()
+
+    def product_list(self, kind: str) -> None:
+        """Counts a list."""
+        self._lists.labels(self._replica, kind).inc()
 
     def placement(self, name: str) -> None:
         """Counts a slate of a placement."""

@@ -18,7 +18,9 @@ from serve.opening import open_bundle
 from serve.types import Model, SupportsRecommend
 from txrec import object_storage
 from txrec.errors import BundleError, TxrecError, UnavailableError
+from txrec.index.live import LiveEvent
 from txrec.online.journal import ItemJournal
+from txrec.online.live_window import LiveWindow
 from txrec.recommender.catalogue import ItemChange
 from txrec.registry.rollout import Report, Rollout, Rollouts, Variant
 
@@ -119,11 +121,13 @@ class Served:
         model: identity.
         recommender: with the shop's catalogue changes applied.
         catalogue: number of the last change that is applied.
+        live: version of the live events that are counted.
     """
 
     model: Model
     recommender: SupportsRecommend
     catalogue: int = 0
+    live: int = 0
 
 
 class Models:
@@ -134,13 +138,19 @@ class Models:
         journal: changes of products.
         kind: of the replica, for reports.
         clock: seconds, for the delay before a version is unloaded.
+        live: events whose counts are added to the fitted ones; None = none are.
 
     Raises:
         BundleError: the version in production cannot be served.
     """
 
     def __init__(
-        self, source: ModelSource, journal: ItemJournal, kind: str, clock: Callable[[], float] = time.monotonic
+        self,
+        source: ModelSource,
+        journal: ItemJournal,
+        kind: str,
+        clock: Callable[[], float] = time.monotonic,
+        live: LiveWindow | None = None,
     ) -> None:
         self._source = source
         self._journal = journal
@@ -154,6 +164,8 @@ class Models:
         self._last_needed: dict[str, float] = {}
         self._reported = -1
         self._journal_unavailable = False
+        self._live = live
+        self._live_unavailable = False
         self._rollout = source.rollout()
         self._production = self._rollout.production
         self._served[self._production] = self._opened(self._production)
@@ -198,6 +210,7 @@ class Models:
             rollout = self._source.rollout()
             self._open_new(rollout)
             self.catch_up()
+            self._count_live()
             if rollout.production in self._served:
                 self._production = rollout.production
             self._rollout = rollout
@@ -208,6 +221,30 @@ class Models:
         """Applies the catalogue changes that are not applied yet; none where the journal is unavailable."""
         with self._changing:
             self._served = {name: self._caught_up(served) for name, served in self._served.items()}
+
+    def _count_live(self) -> None:
+        """Adds the events that are new to the counts of every model; as before where their store is unavailable."""
+        if self._live is None:
+            return
+        try:
+            self._live.refresh()
+            self._live_unavailable = False
+        except UnavailableError as error:
+            if not self._live_unavailable:
+                log.warning("live events are not counted now: %s", error)
+            self._live_unavailable = True
+        if all(served.live == self._live.version for served in self._served.values()):
+            return
+        events = self._live.events()
+        with self._changing:
+            self._served = {
+                name: served if served.live == self._live.version else self._with_live(served, events)
+                for name, served in self._served.items()
+            }
+
+    def _with_live(self, served: Served, events: Sequence[LiveEvent]) -> Served:
+        version = self._live.version if self._live is not None else 0
+        return replace(served, recommender=served.recommender.with_live(events), live=version)
 
     def _follow(self) -> None:
         while True:
@@ -250,11 +287,9 @@ class Models:
         if not changes.items:
             return served
         changed = _applied(served.recommender, changes.items)
-        return Served(
-            replace(served.model, num_items=len(changed.catalogue.idx_of), last_change=changes.version),
-            changed,
-            changes.version,
-        )
+        model = replace(served.model, num_items=len(changed.catalogue.idx_of), last_change=changes.version)
+        current = Served(model, changed, changes.version)
+        return current if self._live is None else self._with_live(current, self._live.events())
 
     def _unload_old(self, rollout: Rollout) -> None:
         now = self._clock()

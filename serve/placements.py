@@ -21,7 +21,18 @@ from txrec.online.documents import Documents, DocumentStore
 
 KIND = "placements"
 REFRESH_S = 0.5
-_FIELDS = ("top_k", "diversity", "exclude_seen", "rules")
+_FIELDS = ("top_k", "diversity", "exclude_seen", "rules", "sources", "sort", "facets", "group_by", "quotas")
+
+
+class QuotaBody(BaseModel):
+    """At most so many products with the same value of a field on one page."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    field: str = Field(min_length=1, max_length=256, examples=["brand"])
+    """`brand`, `category` (the last name of the path) or an attribute."""
+    max: int = Field(ge=1, le=1_000, examples=[3])
+    """Products per value; those in excess move to later pages."""
 
 
 class Placement(BaseModel):
@@ -47,6 +58,18 @@ class Placement(BaseModel):
     """Leave out everything in the user's history."""
     rules: bool | None = None
     """Whether merchandising rules act."""
+    sources: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)
+    """Candidate sources that may propose products, e.g. `popularity`; absent = all."""
+    sort: str | None = Field(None, min_length=1, max_length=256)
+    """Order of a search page."""
+    facets: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)
+    """Fields that a search page counts."""
+    group_by: str | None = Field(None, min_length=1, max_length=256)
+    """Field of which a search page shows one product per value."""
+    quotas: tuple[QuotaBody, ...] | None = Field(None, max_length=10)
+    """Limits of a search page per value."""
+    explore: bool = True
+    """false = slates are never changed by exploration."""
     fallback_items: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field((), max_length=1_000)
     """Products that fill a slate that is shorter than `top_k`, in this order, where the request allows them."""
 

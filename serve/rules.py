@@ -10,6 +10,7 @@ from serve.logs import log
 from serve.types import ProductCheck, ServedCatalogue, ServingRequest, SupportsRecommend
 from txrec.errors import RequestError
 from txrec.online.documents import Documents
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.application import ActiveRules, RuleBook, slate_items
 from txrec.recommender.rules.matching import RuleContext, RuleIndex
 from txrec.recommender.rules.types import Products, Rule
@@ -118,6 +119,22 @@ def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: 
     prepared = ruled.prepared or serving.request
     slate = recommender.similar(item_id, prepared.top_k, serving.request.filters)
     return ruled.finish(slate)
+
+
+def product_list(
+    book: RuleBook, serving: ServingRequest, request: Request, spec: ListRequest, recommender: SupportsRecommend
+) -> Slate:
+    """A list such as trending products, with the rules that act on the request.
+
+    Args:
+        book: all rules.
+        serving: the request with its context.
+        request: the same with its history.
+        spec: which list.
+        recommender: will answer it.
+    """
+    ruled = prepare(book, serving, request, recommender)
+    return ruled.finish(recommender.product_list(ruled.prepared or request, spec))
 
 
 def check_products(recommender: SupportsRecommend, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.index.filters import Filters
+from txrec.index.live import LiveEvent
 from txrec.index.source import Mask
 from txrec.index.suggestions import Suggestion
 from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable
 from txrec.recommender.rules.types import Products
@@ -154,6 +156,10 @@ class Service(Protocol):
         """Items similar to one; of the request, `top_k`, `filters`, `explain` and the fields of rules count."""
         ...
 
+    async def product_list(self, spec: ListRequest, request: ServingRequest) -> Answer:
+        """A list such as trending products."""
+        ...
+
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
         """Orders the caller's own items."""
         ...
@@ -252,12 +258,20 @@ class SupportsRecommend(Protocol):
         """Items like this one."""
         ...
 
+    def product_list(self, request: Request, spec: ListRequest) -> Slate:
+        """A list such as trending products."""
+        ...
+
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The items of the request in order."""
         ...
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """A known user's stored events, oldest first."""
+        ...
+
+    def with_live(self, events: Sequence[LiveEvent]) -> "SupportsRecommend":
+        """A recommender whose counts include live events, in place of earlier ones."""
         ...
 
     def with_changes(self, changes: Sequence[ItemChange]) -> "SupportsRecommend":

@@ -107,6 +107,30 @@ class Endpoints(ABC, Generic[R]):
         """Products similar to one."""
         return self._send("POST", "/v1/similar", {"item_id": item_id, **fields})
 
+    def trending(self, **fields: Any) -> R:
+        """Products that rise now."""
+        return self._send("POST", "/v1/trending", fields)
+
+    def popular(self, **fields: Any) -> R:
+        """Products with most events."""
+        return self._send("POST", "/v1/popular", fields)
+
+    def new(self, **fields: Any) -> R:
+        """New products."""
+        return self._send("POST", "/v1/new", fields)
+
+    def complements(self, items: list[str], **fields: Any) -> R:
+        """Products that are bought together with others."""
+        return self._send("POST", "/v1/complements", {"items": items, **fields})
+
+    def recently_viewed(self, user_id: str, **fields: Any) -> R:
+        """Products that a user looked at lately."""
+        return self._send("POST", "/v1/recently-viewed", {"user_id": user_id, **fields})
+
+    def buy_again(self, user_id: str, **fields: Any) -> R:
+        """Products that a user is due to buy again."""
+        return self._send("POST", "/v1/buy-again", {"user_id": user_id, **fields})
+
     def rank(self, items: list[str], **fields: Any) -> R:
         """The caller's own list in order."""
         return self._send("POST", "/v1/rank", {"items": items, **fields})

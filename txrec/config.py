@@ -663,6 +663,9 @@ class ServeConfig(Section):
     event_days: int = Field(0, ge=0)
     """Events that arrived over HTTP are kept this many days; 0 = until their user is forgotten. Export
     them for the next training before they are removed."""
+    live_count_days: float = Field(28.0, ge=0)
+    """Live events of so many days are counted beside the training log, days: popularity, clicks after queries, products
+    of one user. 0 = none. At most the last 200,000 events count."""
     max_top_k: int = Field(1_000, ge=1)
     """Largest slate a caller may ask for."""
     max_query_chars: int = Field(512, ge=1)

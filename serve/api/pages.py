@@ -5,20 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from serve.api.common import Body, Id, Reply
+from serve.placements import QuotaBody
 
 MAX_FACETS, MAX_QUOTAS = 50, 10
 MAX_OFFSET = 10_000_000
 MAX_TOKEN_CHARS = 200_000
 FieldName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class QuotaBody(Body):
-    """At most so many products with the same value of a field on one page."""
-
-    field: FieldName = Field(examples=["brand"])
-    """`brand`, `category` (the last name of the path) or an attribute."""
-    max: int = Field(ge=1, le=1_000, examples=[3])
-    """Products per value; those in excess move to later pages."""
 
 
 class PageFields(Body):

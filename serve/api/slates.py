@@ -45,6 +45,8 @@ class PersonalRequest(SlateRequest):
     """Leave out everything in the user's history."""
     diversity: float = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
+    sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])
+    """Candidate sources that may propose products; empty = all."""
 
 
 class RecommendRequest(PersonalRequest, PageFields):

@@ -11,7 +11,6 @@ from serve.api.common import SessionEvent
 from serve.api.slates import (
     AppliedRule,
     ItemReply,
-    PersonalRequest,
     RankRequest,
     RecommendRequest,
     SearchRequest,
@@ -57,7 +56,7 @@ async def search(
     return await _personal(body, request, service, config, event_log)
 
 
-async def _placement(body: SlateRequest, request: Request, instead: str = "") -> Placement | None:
+async def find_placement(body: SlateRequest, request: Request, instead: str = "") -> Placement | None:
     """The placement that a request names, or another one instead; counts its slate."""
     placement: Placement | None = await request.app.state.placements.find(instead or body.placement)
     name = "none" if body.placement is None else "other" if placement is None else body.placement
@@ -73,14 +72,15 @@ async def _personal(
     event_log: EventLog,
 ) -> SlateReply:
     part = await request.app.state.experiments.participation(body.user_id)
-    placement = await _placement(body, request, part.placement)
+    placement = await find_placement(body, request, part.placement)
     body = with_settings(with_defaults(body, placement), part)
     check_limits(config, body.query, body.top_k)
-    (live, fallback), segments = await asyncio.gather(_live_history(event_log, body), _segments(body, request))
+    history = recent_events(event_log, body.user_id)
+    (live, fallback), segments = await asyncio.gather(history, segments_of(body, request))
     serving = ServingRequest(
         types.Request(
             user_id=None if live.forgotten else body.user_id,
-            events=_session(body.session),
+            events=session_of(body.session),
             query=body.query,
             cart=body.items,
             top_k=body.top_k,
@@ -88,12 +88,13 @@ async def _personal(
             exclude=frozenset(body.exclude),
             exclude_seen=body.exclude_seen,
             diversity=body.diversity,
+            sources=body.sources,
             explain=body.explain,
             with_candidates=body.candidates > 0,
         ),
         live.events,
         body.candidates,
-        key=_rollout_key(body.user_id, request),
+        key=rollout_key(body.user_id, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
         segments=(*segments, *part.segments),
@@ -110,30 +111,31 @@ async def _personal(
             request.app.state.impressions.add(failure(serving.request_id, event_log.now_us(), body, part))
         raise
     slate, record = answer.slate, None
-    if page is None and not answer.teams:  # the places of a page are those of the pages before it
+    explored = placement is None or placement.explore
+    if page is None and explored and not answer.teams:  # the places of a page are those of the pages before it
         slate, record = request.app.state.explorer.apply(slate)
-    reply = _reply(replace(answer, slate=slate), request, body.explain, fallback)
+    reply = slate_reply(replace(answer, slate=slate), request, body.explain, fallback)
     reply.experiments = dict(label.split(":", 1) for label in part.labels)
-    return _log_impression(reply, request, body, record, answer.teams)
+    return log_impression(reply, request, body, record, answer.teams)
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
 async def similar(body: SimilarRequest, request: Request, service: ServiceDep, config: ConfigDep) -> SlateReply:
     """By users' behaviour and by text."""
-    placement = await _placement(body, request)
+    placement = await find_placement(body, request)
     body = with_defaults(body, placement)
     check_limits(config, None, body.top_k)
     serving = ServingRequest(
         types.Request(top_k=body.top_k, filters=body.filters, explain=body.explain),
-        key=_rollout_key(None, request),
+        key=rollout_key(None, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=await _segments(body, request),
+        segments=await segments_of(body, request),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
     )
     answer = await service.similar(body.item_id, serving)
-    return _log_impression(_reply(answer, request, body.explain), request, body)
+    return log_impression(slate_reply(answer, request, body.explain), request, body)
 
 
 @router.post("/rank", summary="The caller's own list in order")
@@ -142,21 +144,21 @@ async def rank(
 ) -> SlateReply:
     """Orders the products of the request for a user, a search or both; unknown products are left out and noted."""
     check_limits(config, body.query, len(body.items))
-    live, fallback = await _live_history(event_log, body)
+    live, fallback = await recent_events(event_log, body.user_id)
     serving = ServingRequest(
         types.Request(
             user_id=None if live.forgotten else body.user_id,
-            events=_session(body.session),
+            events=session_of(body.session),
             query=body.query,
             top_k=len(body.items),
             explain=body.explain,
         ),
         live.events,
-        key=_rollout_key(body.user_id, request),
+        key=rollout_key(body.user_id, request),
         request_id=request.state.request_id,
     )
-    reply = _reply(await service.rank(body.items, serving), request, body.explain, fallback)
-    return _log_impression(reply, request, body)
+    reply = slate_reply(await service.rank(body.items, serving), request, body.explain, fallback)
+    return log_impression(reply, request, body)
 
 
 def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
@@ -167,28 +169,30 @@ def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
         raise RequestError("top_k", f"{top_k} is more than the {config.max_top_k} items that a slate may have")
 
 
-async def _live_history(event_log: EventLog, body: PersonalRequest | RankRequest) -> tuple[LiveHistory, str | None]:
+async def recent_events(event_log: EventLog, user_id: str | None) -> tuple[LiveHistory, str | None]:
     """The user's logged events, and the fallback where they cannot be read."""
     try:
-        return await event_log.recent(body.user_id), None
+        return await event_log.recent(user_id), None
     except UnavailableError:
         return LiveHistory(), "history_unavailable"
 
 
-async def _segments(body: SlateRequest, request: Request) -> tuple[str, ...]:
+async def segments_of(body: SlateRequest, request: Request) -> tuple[str, ...]:
     """Segments that the request states, that its context means, and that the user's profile holds."""
     profiles: Profiles = request.app.state.profiles
     stored = await profiles.segments(getattr(body, "user_id", None))
     return (*body.segments, *value_segments(body.context), *stored)
 
 
-def _session(session: tuple[SessionEvent, ...]) -> tuple[types.Event, ...]:
+def session_of(session: tuple[SessionEvent, ...]) -> tuple[types.Event, ...]:
+    """Events of a session; raises a `RequestError` for an incomplete one."""
     for place, event in enumerate(session):
         check_event(event, f"session.{place}.")
     return tuple(types.Event(event.event, event.item_id, event.query, event.ts, event.value) for event in session)
 
 
-def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> SlateReply:
+def slate_reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> SlateReply:
+    """The reply of an answer; counts it."""
     slate = answer.slate
     fallback = fallback or slate.fallback
     request.app.state.metrics.slate(answer, fallback)
@@ -208,12 +212,12 @@ def _reply(answer: Answer, request: Request, explain: bool, fallback: str | None
     )
 
 
-def _rollout_key(user_id: str | None, request: Request) -> str:
+def rollout_key(user_id: str | None, request: Request) -> str:
     """Key that assigns a request to production or canary."""
     return user_id or str(request.state.request_id)
 
 
-def _log_impression(
+def log_impression(
     reply: SlateReply,
     request: Request,
     body: SlateRequest | RankRequest,

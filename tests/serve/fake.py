@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from serve.types import Model
 from txrec.errors import RequestError, UnknownItemError
 from txrec.index.filters import Filters
+from txrec.index.live import LiveEvent
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender.catalogue import ItemChange
+from txrec.recommender.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.search_page import PagePlan
@@ -71,6 +73,9 @@ class FakeRecommender:
     def plan_page(self, request: Request, page: PageRequest) -> PagePlan:
         raise RequestError("facets", "the fake recommender has no pages")
 
+    def with_live(self, events: Sequence[LiveEvent]) -> "FakeRecommender":
+        return self
+
     num_encoded_queries = 0
     num_ranked = 10
 
@@ -90,6 +95,9 @@ class FakeRecommender:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
         others = [key for key in self.catalogue.idx_of if key != item_id]
         return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
+
+    def product_list(self, request: Request, spec: ListRequest) -> Slate:
+        return self.similar("p1", request.top_k)
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         known = sorted(key for key in item_ids if key in self.catalogue.idx_of)

@@ -8,11 +8,13 @@ from fastapi.testclient import TestClient
 from serve import placements
 from serve.ingress import Components, create_app
 from serve.local import LocalService
+from serve.types import Model
 from tests.serve.fake import open_fake
 from txrec.config import ServeConfig
 from txrec.errors import ConfigError
 from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.recommender import Recommender, Request
 
 FILE = """
 [home]
@@ -110,3 +112,26 @@ def test_a_bad_file_is_refused_with_placement_and_field(tmp_path: Path, text: st
         placements.read_file(str(tmp_path / "placements.toml"))
     with pytest.raises(ConfigError, match="No such file"):
         placements.read_file(str(tmp_path / "nothing.toml"))
+
+
+def test_a_placement_decides_sources_and_search_page_of_its_requests(tiny_bundle: Path) -> None:
+    service = LocalService(Recommender.open(tiny_bundle), Model("v1"))
+    client = TestClient(create_app(service))
+    defaults = {"sources": ["popularity"], "sort": "-price", "quotas": [{"field": "brand", "max": 1}]}
+    assert client.put("/v1/placements/home", json={"sources": ["popularity"]}).status_code == 200
+    assert client.put("/v1/placements/search", json=defaults).status_code == 200
+    home = client.post("/v1/recommend", json={"user_id": "user-003", "placement": "home"}).json()
+    assert {source for item in home["items"] for source in item["sources"]} == {"popularity"}
+    recommender = Recommender.open(tiny_bundle)
+    both = [Request(user_id="user-003"), Request(user_id="user-003", sources=("popularity",))]
+    free, bound = recommender.recommend(both)  # in one batch, which searches every source once
+    assert {source for item in free.items for source in item.sources} > {"popularity"}
+    assert {source for item in bound.items for source in item.sources} == {"popularity"}
+    own = client.post("/v1/recommend", json={"user_id": "user-003", "placement": "home", "sources": ["dense"]}).json()
+    assert {source for item in own["items"] for source in item["sources"]} == {"dense"}
+    page = client.post("/v1/search", json={"query": "lamp", "placement": "search"}).json()
+    assert len(page["items"]) == 2
+    assert page["page"]["total"] > 2
+    assert page["items"][0]["item_id"] > page["items"][1]["item_id"], "the dearest first"
+    refused = client.post("/v1/recommend", json={"sources": ["magic"]})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (422, "sources")

@@ -1,5 +1,6 @@
 """Co-visitation source: time-decayed counts of item pairs within a few steps of one user's history."""
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from txrec.arrays import sorted_index
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.live import LiveLog
 from txrec.index.log import EventLog
 from txrec.index.source import (
     NO_ITEMS,
@@ -39,20 +41,12 @@ class Covisitation(Source):
     def __init__(self, affinity: sp.csr_array) -> None:
         """Takes (N + 1, N + 1) affinities, row = the item that was seen."""
         self.affinity = _narrow(affinity)
+        self._live: sp.csr_array | None = None
 
     @classmethod
     def fit(cls, log: EventLog, num_items: int, half_life_days: float) -> "Covisitation":
         """Counts pairs 1..WINDOW steps apart, nearer ones more, and divides by the roots of both items' totals."""
-        weights = log.weights(half_life_days)
-        shape = (num_items + 1, num_items + 1)
-        pairs = sp.csr_array(shape, dtype=np.float32)
-        for step in range(1, min(WINDOW, max(len(log) - 1, 0)) + 1):
-            together = (log.user_idx[step:] == log.user_idx[:-step]) & (log.item_idx[step:] != log.item_idx[:-step])
-            first, second = log.item_idx[:-step][together], log.item_idx[step:][together]
-            weight = weights[step:][together] / (1.0 + step)
-            pairs = pairs + sp.coo_array((weight, (first, second)), shape=shape).tocsr()
-        pairs = (pairs + 0.5 * pairs.T).tocsr()  # items that followed count twice as much as items before
-        counts = np.bincount(log.item_idx, weights=weights, minlength=num_items + 1).astype(np.float64)
+        pairs, counts = _pairs(log, num_items, half_life_days)
         return cls(_keep_best(_scaled(pairs, counts), MAX_NEIGHBOURS))
 
     @classmethod
@@ -76,10 +70,13 @@ class Covisitation(Source):
 
     def neighbours(self, item_idx: int) -> Scored:
         """One item's neighbours with their affinities, in no order."""
-        if item_idx >= self.affinity.shape[0]:
-            return NO_ITEMS
-        start, end = self.affinity.indptr[item_idx], self.affinity.indptr[item_idx + 1]
-        return Scored(self.affinity.indices[start:end], self.affinity.data[start:end])
+        fitted = _row(self.affinity, item_idx)
+        live = NO_ITEMS if self._live is None else _row(self._live, item_idx)
+        if not len(live.item_idx):
+            return fitted
+        ids, place = np.unique(np.concatenate([fitted.item_idx, live.item_idx]), return_inverse=True)
+        scores = np.bincount(place, weights=np.concatenate([fitted.scores, live.scores]))
+        return Scored(ids.astype(np.int32), scores.astype(np.float32))
 
     def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
         """(K,) affinities of K items with an item of the history, 0 where they are no neighbours."""
@@ -99,6 +96,13 @@ class Covisitation(Source):
         """The source as it is: new products have no pairs yet."""
         return self
 
+    def with_live(self, live: LiveLog) -> "Covisitation":
+        """The source with live pairs beside the fitted ones, both scaled by all events of the items."""
+        pairs, counts = _pairs(live.log, live.num_items, live.half_life_days)
+        source = copy.copy(self)
+        source._live = _narrow(_keep_best(_scaled(pairs, counts + live.popularity), MAX_NEIGHBOURS))
+        return source
+
     def save(self, path: Path) -> None:
         """One sparse matrix."""
         save_arrays(path / "covisitation.safetensors", pack("affinity", self.affinity))
@@ -110,14 +114,36 @@ class Covisitation(Source):
 
     def _votes(self, histories: Sequence[NDArray[np.int32]]) -> sp.csr_array:
         """(B, N + 1) score of each item for each history."""
-        size = self.affinity.shape[0]
+        votes = self._votes_in(self.affinity, histories)
+        if self._live is None:
+            return votes
+        votes.resize((votes.shape[0], self._live.shape[0]))
+        return _narrow(sp.csr_array(votes + self._votes_in(self._live, histories)))
+
+    @staticmethod
+    def _votes_in(affinity: sp.csr_array, histories: Sequence[NDArray[np.int32]]) -> sp.csr_array:
+        size = affinity.shape[0]
         recent = [items[-HISTORY:] for items in histories]
         ends = np.cumsum([0, *(len(items) for items in recent)])
         items = np.concatenate(recent) if recent else np.empty(0, np.int32)
         steps = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(items))  # back from the last one
         weight = np.where(items < size, 0.5 ** (steps / 5), 0.0).astype(np.float32)  # nothing is known of newer items
         weights = sp.csr_array((weight, np.where(items < size, items, 0), ends), shape=(len(recent), size))
-        return _narrow(_narrow(weights) @ self.affinity)
+        return _narrow(_narrow(weights) @ affinity)
+
+
+def _pairs(log: EventLog, num_items: int, half_life_days: float) -> tuple[sp.csr_array, NDArray[np.floating[Any]]]:
+    """(N + 1, N + 1) weighted pairs of items, row = the item that was seen, and (N + 1,) weighted events."""
+    weights = log.weights(half_life_days)
+    shape = (num_items + 1, num_items + 1)
+    pairs = sp.csr_array(shape, dtype=np.float32)
+    for step in range(1, min(WINDOW, max(len(log) - 1, 0)) + 1):
+        together = (log.user_idx[step:] == log.user_idx[:-step]) & (log.item_idx[step:] != log.item_idx[:-step])
+        first, second = log.item_idx[:-step][together], log.item_idx[step:][together]
+        weight = weights[step:][together] / (1.0 + step)
+        pairs = pairs + sp.coo_array((weight, (first, second)), shape=shape).tocsr()
+    pairs = (pairs + 0.5 * pairs.T).tocsr()  # items that followed count twice as much as items before
+    return pairs, np.bincount(log.item_idx, weights=weights, minlength=num_items + 1).astype(np.float64)
 
 
 def _narrow(matrix: sp.csr_array) -> sp.csr_array:
@@ -128,6 +154,13 @@ def _narrow(matrix: sp.csr_array) -> sp.csr_array:
             matrix.indptr.astype(np.int32, copy=False),
         )
     return matrix
+
+
+def _row(matrix: sp.csr_array, row: int) -> Scored:
+    if row >= matrix.shape[0]:
+        return NO_ITEMS
+    start, end = matrix.indptr[row], matrix.indptr[row + 1]
+    return Scored(matrix.indices[start:end], matrix.data[start:end])
 
 
 def _scaled(pairs: sp.csr_array, counts: NDArray[np.floating[Any]]) -> sp.csr_array:

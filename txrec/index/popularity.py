@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.index.arrays import load_arrays, save_arrays
+from txrec.index.live import LiveLog
 from txrec.index.log import EventLog
 from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenContext, Scored, Source, SourceQuery
 
@@ -54,6 +55,10 @@ class Popularity(Source):
     def with_items(self, update: CatalogueUpdate) -> "Popularity":
         """The same counts over the updated catalogue; new items have none."""
         return Popularity(np.pad(self.counts, (0, update.num_items + 1 - len(self.counts))))
+
+    def with_live(self, live: LiveLog) -> "Popularity":
+        """Fitted and live counts together."""
+        return Popularity(self.counts + Popularity.fit(live.log, live.num_items, live.half_life_days).counts)
 
     def save(self, path: Path) -> None:
         """One small array."""

@@ -4,9 +4,10 @@ Spelling is compared by the cosine of TF-IDF weighted character trigrams without
 clicks of `halo reach`. Undecayed and fast-decaying counts are kept as well, for the ranker.
 """
 
+import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.arrays import ragged_gather
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.live import LiveLog
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, NUM_TIME_DECAYS, EventLog
 from txrec.index.source import (
     NO_ITEMS,
@@ -72,6 +74,7 @@ class QueryClicks(Source):
         self._by_gram = unpack("by_gram", arrays)  # (V, Q) TF-IDF, columns L2-normalised
         self._idf = arrays["idf"]
         self.similar = lru_cache(maxsize=4096)(self._similar)
+        self._live: QueryClicks | None = None
 
     @classmethod
     def fit(cls, log: EventLog, queries: pa.Table, num_items: int, half_life_days: float) -> "QueryClicks":
@@ -109,6 +112,13 @@ class QueryClicks(Source):
 
     def click_counts(self, text: str, ids: NDArray[np.int32]) -> ClickCounts:
         """What the log says about a text and (K,) items, for the ranker."""
+        fitted = self._fitted_click_counts(text, ids)
+        if self._live is None:
+            return fitted
+        live = self._live.click_counts(text, ids)
+        return ClickCounts(*(getattr(fitted, one.name) + getattr(live, one.name) for one in fields(ClickCounts)))
+
+    def _fitted_click_counts(self, text: str, ids: NDArray[np.int32]) -> ClickCounts:
         if not text or not self._texts or not len(ids):
             return ClickCounts.none(len(ids))
         similar = self.similar(text)
@@ -120,6 +130,12 @@ class QueryClicks(Source):
 
     def familiarity(self, text: str) -> tuple[float, float]:
         """How much is known of a text: clicks after the same query, and the similarity of the nearest other query."""
+        if self._live is not None:
+            (own_clicks, near), (live_clicks, live_near) = self._fitted_familiarity(text), self._live.familiarity(text)
+            return own_clicks + live_clicks, max(near, live_near)
+        return self._fitted_familiarity(text)
+
+    def _fitted_familiarity(self, text: str) -> tuple[float, float]:
         if not text or not self._texts:
             return 0.0, 0.0
         similar = self.similar(text)
@@ -129,11 +145,19 @@ class QueryClicks(Source):
 
     def clicked_items(self, text: str) -> Scored:
         """Items with their clicks, not decayed, after exactly this normalised query."""
+        live = NO_ITEMS if self._live is None else self._live.clicked_items(text)
         row = self._row.get(text)
         if row is None:
-            return NO_ITEMS
+            return live
         own = slice(*self.clicks.indptr[row : row + 2])
-        return Scored(self.clicks.indices[own].astype(np.int32), self._counts_by_decay[own, NUM_TIME_DECAYS - 1])
+        counts = self._counts_by_decay[own, NUM_TIME_DECAYS - 1]
+        return _summed(Scored(self.clicks.indices[own].astype(np.int32), counts), live)
+
+    def live_clicks(self, text: str, item_idx: NDArray[np.int32]) -> NDArray[np.float32] | None:
+        """(K,) decayed live clicks after exactly this query; None for a query that the training log holds."""
+        if self._live is None or text in self._row or text not in self._live._row:
+            return None
+        return self._live.click_counts(text, item_idx).own[:, 0]
 
     def clicked_queries(self, most: int) -> list[tuple[str, float]]:
         """Queries that led to clicks with their time-decayed number, most first."""
@@ -146,11 +170,17 @@ class QueryClicks(Source):
         for row in self.similar(query).rows[:10] if query else ():
             if self.clicked(int(row), item):
                 return f"chosen by people who searched for {self.text(int(row))!r}"
-        return None
+        return None if self._live is None else self._live.query_reason(query, item)
 
     def with_items(self, update: CatalogueUpdate) -> "QueryClicks":  # noqa: ARG002
         """The source as it is: new products have no clicks yet."""
         return self
+
+    def with_live(self, live: LiveLog) -> "QueryClicks":
+        """The source with live clicks, and the queries that they followed, beside the fitted ones."""
+        source = copy.copy(self)
+        source._live = QueryClicks.fit(live.log, live.queries, live.num_items, live.half_life_days)
+        return source
 
     def save(self, path: Path) -> None:
         """Matrices as safetensors, texts as JSON."""
@@ -173,12 +203,18 @@ class QueryClicks(Source):
         return self._texts[row]
 
     def _search_one(self, text: str, k: int, mask: Mask) -> Scored:
+        found = self._all_votes(text)
+        if self._live is not None:
+            found = _summed(found, self._live._all_votes(text))
+        total = found.scores.sum()
+        return best(found.item_idx, found.scores / total, k, mask) if total > 0 else NO_ITEMS
+
+    def _all_votes(self, text: str) -> Scored:
+        """Clicks of the same query and of similar ones, weighted by their similarity."""
         if not text or not self._texts:
             return NO_ITEMS
         similar = self.similar(text)
-        ids, votes = self._votes(similar.rows, similar.similarity)
-        total = votes.sum()
-        return best(ids, votes / total, k, mask) if total > 0 else NO_ITEMS
+        return self._votes(similar.rows, similar.similarity)
 
     def _votes(self, rows: NDArray[np.int32], similarity: NDArray[np.float32]) -> Scored:
         """Clicks of several queries, weighted by their similarity."""
@@ -225,6 +261,15 @@ class QueryClicks(Source):
         rows = np.flatnonzero(similarity >= MIN_SIMILARITY)
         order = rows[np.argsort(-similarity[rows], kind="stable")][:MAX_SIMILAR]
         return order, np.minimum(similarity[order], 1.0)
+
+
+def _summed(one: Scored, other: Scored) -> Scored:
+    """Items of both with the sums of their scores."""
+    if not len(other.item_idx):
+        return one
+    ids, place = np.unique(np.concatenate([one.item_idx, other.item_idx]), return_inverse=True)
+    scores = np.bincount(place, weights=np.concatenate([one.scores, other.scores]))
+    return Scored(ids.astype(np.int32), scores.astype(np.float32))
 
 
 def _trigram_index(texts: list[str]) -> tuple[list[str], sp.csr_array, NDArray[np.float32]]:

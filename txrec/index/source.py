@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
+from txrec.index.live import LiveLog
 from txrec.index.log import NUM_TIME_DECAYS, EventLog
 from txrec.text import Analyser
 from txrec.text.article_numbers import Match
@@ -207,6 +208,10 @@ class Source(ABC):
     def with_items(self, update: CatalogueUpdate) -> Self:
         """A source that also knows the products of an update; nothing is fitted."""
 
+    def with_live(self, live: LiveLog) -> Self:  # noqa: ARG002
+        """A source that adds live events to what was fitted; the source itself where it counts nothing."""
+        return self
+
     @property
     def num_reservable(self) -> int:
         """Items of this source that may take reserved slots."""
@@ -248,6 +253,10 @@ class Source(ABC):
     def clicked_items(self, text: str) -> Scored:  # noqa: ARG002
         """Items with their clicks after exactly this normalised query; none where this source counts none."""
         return NO_ITEMS
+
+    def live_clicks(self, text: str, item_idx: NDArray[np.int32]) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """(K,) decayed live clicks after exactly this query, which the training log does not hold; None elsewhere."""
+        return None
 
     def clicked_queries(self, most: int) -> list[tuple[str, float]]:  # noqa: ARG002
         """Queries that led to clicks with their time-decayed number, most first; none where this source counts none."""

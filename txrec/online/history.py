@@ -120,6 +120,19 @@ class LiveHistory:
     forgotten: bool = False
 
 
+@dataclass(frozen=True)
+class EventPage:
+    """A part of the event log.
+
+    Attributes:
+        events: events with their numbers, ascending.
+        removals: changes whenever events are removed; a reader that kept some reads all of them again.
+    """
+
+    events: tuple[tuple[int, LoggedEvent], ...]
+    removals: int
+
+
 class HistoryStore(Protocol):
     """Keeps events. Every method may raise `UnavailableError`; nothing that `append` acknowledged is ever lost."""
 
@@ -129,6 +142,16 @@ class HistoryStore(Protocol):
 
     def recent(self, user_id: str, limit: int = MAX_EVENTS) -> LiveHistory:
         """A user's latest events; every append that has returned is seen."""
+        ...
+
+    def events_after(self, number: int, limit: int, newest: int) -> EventPage:
+        """Events in the order in which they were stored, of all users.
+
+        Args:
+            number: of the last event that the reader has; 0 = none.
+            limit: most events to return.
+            newest: events before the last so many numbers are left out.
+        """
         ...
 
     def forget(self, user_id: str) -> int:

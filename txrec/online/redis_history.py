@@ -9,6 +9,8 @@ that they touch in KEYS.
 
     {PREFIX}:user:USER         sorted set, score = time, member = sequence number and the event as JSON
     {PREFIX}:ids               hash, event id = user
+    {PREFIX}:log               sorted set of the latest events of all users, score = sequence number, member as above
+    {PREFIX}:removals          counter of removals of events
     {PREFIX}:users             set of users with events
     {PREFIX}:forgotten         set of forgotten users
     {PREFIX}:seq               counter
@@ -29,46 +31,55 @@ import redis
 
 from txrec import schema
 from txrec.errors import UnavailableError
-from txrec.online.history import MAX_EVENTS, Impression, LiveHistory, LoggedEvent, Overlap, as_table
+from txrec.online.history import MAX_EVENTS, EventPage, Impression, LiveHistory, LoggedEvent, Overlap, as_table
 from txrec.recommender.types import Event
 
 _APPEND = """
-local ids, seq, users = KEYS[1], KEYS[2], KEYS[3]
+local ids, seq, users, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stored = 0
-for place = 1, #ARGV, 4 do
+for place = 2, #ARGV, 4 do
     local id, user, ts, event = ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
     if redis.call('HSETNX', ids, id, user) == 1 then
         local number = redis.call('INCR', seq)
-        local key = KEYS[3 + (place + 3) / 4]
-        redis.call('ZADD', key, ts, string.format('%015d', number) .. event)
+        local key = KEYS[4 + (place + 2) / 4]
+        local member = string.format('%015d', number) .. event
+        redis.call('ZADD', key, ts, member)
+        redis.call('ZADD', log, number, member)
         redis.call('SADD', users, user)
         stored = stored + 1
     end
 end
+redis.call('ZREMRANGEBYRANK', log, 0, -tonumber(ARGV[1]) - 1)
 return stored
 """
 _FORGET = """
-local ids, users, forgotten, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ids, users, forgotten, log, removals, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local members = redis.call('ZRANGE', key, 0, -1)
 for _, member in ipairs(members) do
     redis.call('HDEL', ids, cjson.decode(string.sub(member, 16))['event_id'])
+    redis.call('ZREM', log, member)
 end
+if #members > 0 then redis.call('INCR', removals) end
 redis.call('DEL', key)
 redis.call('SREM', users, ARGV[1])
 redis.call('SADD', forgotten, ARGV[1])
 return #members
 """
 _PRUNE = """
-local ids, users, key = KEYS[1], KEYS[2], KEYS[3]
+local ids, users, log, removals, key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local members = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. ARGV[2])
 for _, member in ipairs(members) do
     redis.call('HDEL', ids, cjson.decode(string.sub(member, 16))['event_id'])
+    redis.call('ZREM', log, member)
 end
+if #members > 0 then redis.call('INCR', removals) end
 redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. ARGV[2])
 if redis.call('EXISTS', key) == 0 then redis.call('SREM', users, ARGV[1]) end
 return #members
 """
 _SEQUENCE_DIGITS = 15
+MAX_LOG_EVENTS = 200_000
+"""Events of all users that can be read in the order in which they were stored."""
 
 
 class RedisHistory:
@@ -93,7 +104,8 @@ class RedisHistory:
             for batch in batches:
                 arguments = [part for event in batch for part in _arguments(event)]
                 users = [self._user_key(event.user_id) for event in batch]
-                self._append(keys=[*self._keys("ids", "seq", "users"), *users], args=arguments, client=pipeline)
+                keys = [*self._keys("ids", "seq", "users", "log"), *users]
+                self._append(keys=keys, args=[MAX_LOG_EVENTS, *arguments], client=pipeline)
             return [int(count) for count in pipeline.execute()]
 
     def recent(self, user_id: str, limit: int = MAX_EVENTS) -> LiveHistory:
@@ -107,7 +119,7 @@ class RedisHistory:
     def forget(self, user_id: str) -> int:
         """Removes a user's events and impressions and marks them as forgotten."""
         with available():
-            keys = [*self._keys("ids", "users", "forgotten"), self._user_key(user_id)]
+            keys = [*self._keys("ids", "users", "forgotten", "log", "removals"), self._user_key(user_id)]
             removed = int(self._forget(keys=keys, args=[user_id]))
             known = f"{self._prefix}:shown-to:{user_id}"
             for place in self._redis.smembers(known):
@@ -126,11 +138,25 @@ class RedisHistory:
         rows.sort(key=lambda entry: entry[:2])
         return pa.Table.from_pylist([_exported(logged) for _, _, logged in rows], schema=schema.EVENTS)
 
+    def events_after(self, number: int, limit: int, newest: int) -> EventPage:
+        """Events in the order in which they were stored, at most the last `MAX_LOG_EVENTS`."""
+        with available(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.get(f"{self._prefix}:removals")
+            pipeline.zrange(f"{self._prefix}:log", -1, -1)
+            pipeline.zrangebyscore(f"{self._prefix}:log", f"({number}", "+inf", 0, limit)
+            removals, last, members = pipeline.execute()
+        first = int(last[0][:_SEQUENCE_DIGITS]) - newest if last else 0
+        if members and int(members[0][:_SEQUENCE_DIGITS]) <= first:  # far behind: what is too old is passed over
+            return self.events_after(first, limit, newest)
+        events = tuple((int(member[:_SEQUENCE_DIGITS]), _logged(member)) for member in members)
+        return EventPage(events, int(removals or 0))
+
     def prune(self, keep_since_us: int) -> int:
         """Removes the events from before a time; the number of removed events."""
+        names = self._keys("ids", "users", "log", "removals")
         with available():
             return sum(
-                int(self._prune(keys=[*self._keys("ids", "users"), self._user_key(user)], args=[user, keep_since_us]))
+                int(self._prune(keys=[*names, self._user_key(user)], args=[user, keep_since_us]))
                 for user in self._redis.sscan_iter(f"{self._prefix}:users")
             )
 

@@ -1,6 +1,7 @@
 """SQLite history store: events and impressions in one file, for the processes of one machine, one fsync per batch."""
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from txrec import schema
-from txrec.online.history import IMPRESSIONS, MAX_EVENTS, Impression, LiveHistory, LoggedEvent, Overlap, as_table
+from txrec.online.history import (
+    IMPRESSIONS,
+    MAX_EVENTS,
+    EventPage,
+    Impression,
+    LiveHistory,
+    LoggedEvent,
+    Overlap,
+    as_table,
+)
 from txrec.online.sqlite import SqliteFile
 from txrec.recommender.types import Event
 
@@ -28,6 +38,7 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id, ts, seq);
 CREATE INDEX IF NOT EXISTS events_in_time ON events (ts);
 CREATE TABLE IF NOT EXISTS forgotten (user_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS removals (number INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS impressions (
     request_id TEXT NOT NULL,
     variant TEXT NOT NULL,
@@ -51,6 +62,10 @@ CREATE INDEX IF NOT EXISTS impressions_of_shadow ON impressions (model_version) 
 _INSERT = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _RECENT = """
 SELECT event, item_id, query, ts, value FROM events WHERE user_id = ? ORDER BY ts DESC, seq DESC LIMIT ?
+"""
+_AFTER = """
+SELECT seq, event_id, user_id, event, item_id, query, ts, value, session_id, request_id FROM events
+WHERE seq > max(?, (SELECT coalesce(max(seq), 0) FROM events) - ?) ORDER BY seq LIMIT ?
 """
 _EXPORT = """
 SELECT user_id, ts, event, item_id, query, session_id, request_id, value FROM events WHERE ts >= ? ORDER BY ts, seq
@@ -117,10 +132,20 @@ class SqliteHistory:
             gone = db.execute("SELECT 1 FROM forgotten WHERE user_id = ?", (user_id,)).fetchone()
         return LiveHistory(tuple(Event(*row) for row in reversed(rows)), gone is not None)
 
+    def events_after(self, number: int, limit: int, newest: int) -> EventPage:
+        """Events in the order in which they were stored."""
+        with self._file.reading() as db:
+            removals = db.execute("SELECT coalesce(max(number), 0) FROM removals").fetchone()[0]
+            rows = db.execute(_AFTER, (number, newest, limit)).fetchall()
+        return EventPage(
+            tuple((row[0], LoggedEvent(row[1], row[2], Event(*row[3:8]), row[8], row[9])) for row in rows), removals
+        )
+
     def forget(self, user_id: str) -> int:
         """Removes a user's events and impressions and marks them as forgotten."""
         with self._file.writing() as db:
             removed = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+            _note_removal(db, removed)
             db.execute("DELETE FROM impressions WHERE user_id = ?", (user_id,))
             db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (user_id,))
         return removed
@@ -135,7 +160,9 @@ class SqliteHistory:
     def prune(self, keep_since_us: int) -> int:
         """Removes the events from before a time; the number of removed events."""
         with self._file.writing() as db:
-            return int(db.execute("DELETE FROM events WHERE ts < ?", (keep_since_us,)).rowcount)
+            removed = int(db.execute("DELETE FROM events WHERE ts < ?", (keep_since_us,)).rowcount)
+            _note_removal(db, removed)
+        return removed
 
     def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
         """Stores impressions and drops those from before a time."""
@@ -158,6 +185,13 @@ class SqliteHistory:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _note_removal(db: sqlite3.Connection, removed: int) -> None:
+    """Tells readers of the event log that events are gone."""
+    if removed:
+        db.execute("INSERT INTO removals DEFAULT VALUES")
+        db.execute("DELETE FROM removals WHERE number < (SELECT max(number) FROM removals)")
 
 
 def _impression_row(impression: Impression) -> dict[str, Any]:

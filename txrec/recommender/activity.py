@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.index.arrays import load_arrays, save_arrays
+from txrec.index.live import LiveLog
 from txrec.index.log import FAST_HALF_LIFE_FACTOR, EventLog
 from txrec.schema import DAY_US
 
@@ -53,6 +54,14 @@ class Activity:
             return self
         grown: dict[str, Any] = {name: np.pad(array, (0, more)) for name, array in self._arrays().items()}
         return Activity(**grown, end_us=self.end_us)
+
+    def with_live(self, live: LiveLog) -> "Activity":
+        """Fitted and live counts together."""
+        more = Activity.fit(live.log, live.num_items, live.half_life_days)
+        first = np.where(self.first_ts > 0, self.first_ts, more.first_ts)
+        last = np.maximum(self.last_ts, more.last_ts)
+        counts = (self.slow + more.slow, self.fast + more.fast, self.plain + more.plain)
+        return Activity(*counts, last, first, self.end_us)
 
     def features(self, ids: NDArray[np.int32], now_us: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Columns, each (P,): popularity per time decay, trend, log days since the last and the first event.

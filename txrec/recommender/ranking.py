@@ -111,7 +111,7 @@ def by_name(ranked: Ranked, candidates: Candidates, ranking_features: RankingFea
     if not candidates.query:
         return ranked
     found = NameOrder(ranking_features, candidates)
-    order = found.named_first(found.rare_by_lexical_rank(ranked.order))
+    order = found.named_first(found.learned_first(found.rare_by_lexical_rank(ranked.order)))
     if order is ranked.order:
         return ranked
     place = np.empty(len(order), np.int64)

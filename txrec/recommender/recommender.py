@@ -22,16 +22,19 @@ from txrec.errors import RequestError, UnknownItemError
 from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
+from txrec.index.live import LiveEvent
 from txrec.index.source import ChangedItems, Mask
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
-from txrec.recommender import suggestion_entries
+from txrec.recommender import lists, live_counts, suggestion_entries
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
 from txrec.recommender.history import HISTORY_TYPES, StoredHistories
+from txrec.recommender.lists import Asker, ListContext, ListRequest
 from txrec.recommender.matching import Matcher, Speller
 from txrec.recommender.page_types import PageRequest
+from txrec.recommender.purchases import Purchases
 from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.resumable import Resumable, run_to_completion
@@ -73,6 +76,8 @@ class Recommender:
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
         self._histories = StoredHistories(bundle.users)
         self._speller = Speller(bundle.analyser, bundle.sources)
+        self._purchases = Purchases(bundle)
+        self._fitted: Recommender | None = None  # without live counts, where this one has them
 
     @classmethod
     def open(cls, path: Path | str) -> "Recommender":
@@ -267,8 +272,49 @@ class Recommender:
         base = self.catalogue.base
         rows = [{**base.row(change.item_id), **change.fields, "item_id": change.item_id} for change in put]
         gone = [change.item_id for change in changes if change.retired]
-        changed = self.with_items(rows).without_items(gone)
+        changed = (self._fitted or self).with_items(rows).without_items(gone)
         changed.ranking_features.warm()
+        return changed
+
+    def product_list(self, request: Request, spec: ListRequest) -> Slate:
+        """A list such as trending products or complements of a product.
+
+        Raises:
+            RequestError: a request that cannot be answered as asked; names the field.
+        """
+        vectors = BatchQueryVectors(self.retriever.query_encoder)
+        retrieval_query = self._retrieval_query(request, vectors)
+        named = request.user_id is not None and len(retrieval_query.history.item_idx) > 0
+        context = ListContext(
+            self.catalogue,
+            self.ranking_features.activity,
+            self.ranking_features.item_vectors,
+            self._purchases.together,
+            self._purchases.usual_intervals(len(self.catalogue)),
+            self._purchases.trends,
+        )
+        asker = Asker(
+            retrieval_query.history,
+            retrieval_query.now_us,
+            (lambda: self.retriever.states([retrieval_query], vectors)[0]) if named else None,
+        )
+        return lists.make(context, spec, request, asker, retrieval_query.mask)
+
+    def with_live(self, events: Sequence[LiveEvent]) -> "Recommender":
+        """A recommender whose counts (popularity, clicks after queries, co-visits) include live events.
+
+        Args:
+            events: of all users; those that the training log may hold do not count again. They replace earlier ones.
+        """
+        base = self._fitted or self
+        half_life = self.config.retrieval.half_life_days
+        parts = live_counts.with_live(base.retriever, base.ranking_features, events, half_life)
+        if parts is None:
+            return base
+        changed = copy.copy(base)
+        changed.retriever, changed.ranking_features, live = parts
+        changed._purchases = self._purchases.with_live(live)
+        changed._fitted = base
         return changed
 
     def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":
@@ -298,6 +344,10 @@ class Recommender:
     def _retrieval_query(self, request: Request, batch_vectors: BatchQueryVectors) -> RetrievalQuery:
         """A request in dense indices: history, query, mask, and what had to be ignored."""
         _check(request)
+        unknown = sorted(set(request.sources) - set(self.retriever.names))
+        if unknown:
+            names = ", ".join(self.retriever.names)
+            raise RequestError("sources", f"the model has no candidate source {unknown[0]!r}; expected some of {names}")
         query = normalise(request.query or "")
         history, notes = self._histories.of_request(request, self.catalogue, batch_vectors)
         excluded = [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.index.dense import Dense
 from txrec.index.fuse import Fused, Fusion, ReservedSlots, fuse
-from txrec.index.source import CatalogueUpdate, ChangedItems, Mask, Source, SourceQuery
+from txrec.index.source import CatalogueUpdate, ChangedItems, Hits, Mask, Source, SourceQuery
 from txrec.model.history_features import History, collate
 from txrec.model.item_encoder import ItemFeatures
 from txrec.model.retrieval import RetrievalModel
@@ -255,6 +255,8 @@ class Retriever:
         for source in self.sources.values():
             hits.append(source.search(source_query, k, masks))
             yield
+        for row, retrieval_query in enumerate(retrieval_queries):
+            _keep_sources(hits, row, self.names, retrieval_query.request.sources)
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
         found = []
         for row, retrieval_query in enumerate(retrieval_queries):
@@ -287,6 +289,14 @@ class Retriever:
             fallback=retrieval_query.fallback,
             notes=retrieval_query.notes,
         )
+
+
+def _keep_sources(hits: Sequence[Hits], row: int, names: Sequence[str], kept: Sequence[str]) -> None:
+    """Takes out a request's proposals of other sources than those that it names; none named = all stay."""
+    for name, found in zip(names, hits, strict=True):
+        if kept and name not in kept:
+            found.item_idx[row] = schema.PAD
+            found.scores[row] = 0.0
 
 
 def _with_rows(table: torch.Tensor, at: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

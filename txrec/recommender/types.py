@@ -51,6 +51,7 @@ class Request:
         explain: fill `SlateItem.reasons`.
         with_candidates: fill `Slate.candidates`.
         now_us: time of the request, microseconds since 1970 UTC; None = just after the last event of the log.
+        sources: names of the candidate sources that may propose; empty = all.
         blocked: (N + 1,) products that are not retrieved, by item_idx; None = none. It is not sent to a ranker.
     """
 
@@ -66,6 +67,7 @@ class Request:
     explain: bool = False
     with_candidates: bool = False
     now_us: int | None = None
+    sources: tuple[str, ...] = ()
     blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 

@@ -1,0 +1,74 @@
+"""Live window: the latest events of all replicas, read from their store, from which live counts are made.
+
+Every replica reads the same log in the same order, so all count the same, whatever their number and whenever they
+started. The window is bounded by the number of events and by their age; events of a forgotten user leave it.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from txrec.index.live import ENGAGEMENTS, LiveEvent
+from txrec.online.history import HistoryStore
+from txrec.schema import DAY_US
+from txrec.text import normalise
+
+MAX_EVENTS = 200_000
+"""Events of the window; some 40 MB."""
+PAGE = 10_000
+"""Events that are read at once."""
+
+
+class LiveWindow:
+    """The latest engagements with products.
+
+    Args:
+        store: the events of all replicas.
+        days: events that are older than the latest one by so many days are left out.
+        max_events: events of the log that are looked at, counted from its end.
+    """
+
+    def __init__(self, store: HistoryStore, days: float, max_events: int = MAX_EVENTS) -> None:
+        self._store = store
+        self._span_us = int(days * DAY_US)
+        self._max_events = max_events
+        self._position = 0
+        self._removals = 0
+        self._events: deque[tuple[int, LiveEvent]] = deque()
+        self.version = 0
+        """Changes whenever the events do."""
+
+    def refresh(self) -> None:
+        """Reads what is new; everything again where events were removed.
+
+        Raises:
+            UnavailableError: the store cannot be read; the window stays as it is.
+        """
+        changed = False
+        while True:
+            page = self._store.events_after(self._position, PAGE, self._max_events)
+            if page.removals != self._removals:
+                self._removals, self._position = page.removals, 0
+                self._events.clear()
+                changed = True
+                continue
+            for number, logged in page.events:
+                self._position = number
+                event = logged.event
+                if event.item_id is not None and event.event in ENGAGEMENTS:
+                    query = normalise(event.query or "")
+                    kind = ENGAGEMENTS[event.event]
+                    self._events.append((number, LiveEvent(logged.user_id, event.item_id, query, kind, event.ts or 0)))
+                    changed = True
+            if len(page.events) < PAGE:
+                break
+        while self._events and self._events[0][0] <= self._position - self._max_events:
+            self._events.popleft()
+        self.version += changed
+
+    def events(self) -> list[LiveEvent]:
+        """The events of the window."""
+        latest = max((event.ts for event in self._all()), default=0)
+        return [event for event in self._all() if event.ts > latest - self._span_us]
+
+    def _all(self) -> Iterator[LiveEvent]:
+        return (event for _, event in self._events)

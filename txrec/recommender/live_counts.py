@@ -1,0 +1,31 @@
+"""Live counts of a recommender: its count-based sources and ranker features with the shop's latest events."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+from txrec.index.live import LiveEvent, LiveLog
+from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.retriever import Retriever
+
+
+def with_live(
+    retriever: Retriever, features: RankingFeatures, events: Sequence[LiveEvent], half_life_days: float
+) -> tuple[Retriever, RankingFeatures, LiveLog] | None:
+    """Retriever and features whose counts include live events, and those events; None where no event counts.
+
+    Args:
+        retriever: without live counts.
+        features: without live counts.
+        events: of all users; those that the training log may hold are left out.
+        half_life_days: of the slow decay.
+    """
+    activity = features.activity
+    live = LiveLog.of(events, features.catalogue.idx_of, activity.end_us, half_life_days, activity.slow)
+    if live is None:
+        return None
+    retriever = copy.copy(retriever)
+    retriever.sources = {name: source.with_live(live) for name, source in retriever.sources.items()}
+    features = replace(features, activity=activity.with_live(live), sources=retriever.sources)
+    features.warm()
+    return retriever, features, live
