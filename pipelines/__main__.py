@@ -3,7 +3,8 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -51,10 +52,10 @@ def main() -> None:
         sys.exit(130)
 
 
-def _load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a command, its paths absolute and, in object storage, its files fetched."""
+def _load(path: Path, overrides: Sequence[str] = (), parts: Sequence[str] = runs.ALL) -> Config:
+    """The configuration of a command, its paths absolute; of a run in object storage the parts that it reads come."""
     config = with_absolute_paths(load(path, overrides))
-    runs.fetch(config)
+    runs.fetch(config, parts)
     return config
 
 
@@ -72,7 +73,7 @@ def _run_through(name: str, config: Config, again: bool, **options: Any) -> None
     from pipelines.display import Display
     from pipelines.runner import run_through
 
-    with cluster.connect():
+    with _ready_cluster(config):
         run_through(config, name, Display(), again, **options)
 
 
@@ -177,7 +178,7 @@ def evaluate(
     from pipelines import evaluate as stage
 
     first, second = compare
-    _show("compare", lambda progress: stage.compare(cfg, first, second, progress))
+    _show(cfg, "compare", lambda progress: stage.compare(cfg, first, second, progress))
 
 
 def _off_policy(config: Config, bundle: str, reward: str) -> None:
@@ -211,7 +212,7 @@ def tune(config: ConfigPath, overrides: Overrides = None) -> None:
     from pipelines.runner import run_through, show
 
     cfg, display = _load(config, overrides or []), Display()
-    with cluster.connect(dashboard=True):
+    with _ready_cluster(cfg, dashboard=True):
         run_through(cfg, "pretrain", display)
         from pipelines import tune as job
 
@@ -229,11 +230,11 @@ def recommend(
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
 ) -> None:
     """Recommend to many users at once and write Parquet; run again after an interruption, it goes on."""
-    cfg = _load(config, overrides or [])
+    cfg = _load(config, overrides or [], runs.NONE)
     from pipelines import recommend as job
 
     options, folder = job.BatchOptions(top_k, bundle, exclude_seen), object_storage.local_path(out)
-    _show("recommend", lambda progress: job.run(cfg, users, folder, options, progress))
+    _show(cfg, "recommend", lambda progress: job.run(cfg, users, folder, options, progress))
 
 
 @app.command()
@@ -245,7 +246,7 @@ def models(
     """List the published versions, put one into production, or go back to the one before."""
     from pipelines import registry
 
-    cfg, console = _load(config), Console(highlight=False)
+    cfg, console = _load(config, parts=runs.NONE), Console(highlight=False)
     if action == "list":
         console.print(registry.models(cfg))
     elif action == "activate" and version:
@@ -288,14 +289,10 @@ def export_events(
     impressions: Annotated[str | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
 ) -> None:
     """Write what users did over HTTP since the server keeps it, for the next training."""
-    cfg = _load(config, overrides or [])
+    cfg = _load(config, overrides or [], runs.NONE)
     from pipelines import export
 
-    Console(highlight=False).print(
-        export.run(
-            cfg, object_storage.local_path(out), object_storage.local_path(impressions) if impressions else None
-        ).headline()
-    )
+    Console(highlight=False).print(export.run(cfg, object_storage.local_path(out), _place(impressions)).headline())
 
 
 @app.command()
@@ -318,25 +315,40 @@ def monitor(
     config: ConfigPath,
     overrides: Overrides = None,
     impressions: Annotated[
-        Path | None, typer.Option(help="Exported slates (Parquet file or folder); default: the server's store.")
+        str | None, typer.Option(help="Exported slates (Parquet file or folder); default: the server's store.")
     ] = None,
-    events: Annotated[Path | None, typer.Option(help="Exported events; belongs to --impressions.")] = None,
+    events: Annotated[str | None, typer.Option(help="Exported events; belongs to --impressions.")] = None,
 ) -> None:
     """Join served slates with the events that followed; write monitor.html and monitor.json, decide experiments."""
     from pipelines import monitor as job
     from pipelines.display import Display
     from pipelines.runner import show
 
-    cfg = _load(config, overrides or [])
-    show("monitor", Display(), lambda progress: job.run(cfg, impressions, events, progress))
+    cfg = _load(config, overrides or [], runs.MONITORED)
+    show("monitor", Display(), lambda progress: job.run(cfg, _place(impressions), _place(events), progress))
 
 
-def _show(name: str, job: Callable[[Progress], Any]) -> None:
+def _place(named: str | None) -> Path | None:
+    """Path of a local file or folder, or of the working copy of one in object storage; None for None."""
+    return object_storage.local_path(named) if named else None
+
+
+@contextmanager
+def _ready_cluster(config: Config, dashboard: bool = False) -> Iterator[None]:
+    """A cluster whose machines can do the work of this configuration."""
+    with cluster.connect(dashboard):
+        from pipelines import machines
+
+        machines.require_ready(config)
+        yield
+
+
+def _show(config: Config, name: str, job: Callable[[Progress], Any]) -> None:
     """Runs a job that is no stage on Ray, under the display."""
     from pipelines.display import Display
     from pipelines.runner import show
 
-    with cluster.connect():
+    with _ready_cluster(config):
         show(name, Display(), job)
 
 
@@ -354,7 +366,7 @@ def demo(
 
     cfg = _load(config, overrides or [])
     display = Display()
-    with cluster.connect():
+    with _ready_cluster(cfg):
         run_through(cfg, "publish", display, again)
         _serve(cfg, object_storage.place_of(cfg.registry_dir), display, lambda url: answer(cfg, url, display), once)
 
@@ -368,7 +380,7 @@ def serve(
     """Serve the production bundle over HTTP, with the console at /console, until Ctrl-C."""
     from pipelines.display import Display
 
-    cfg = _load(config, overrides or [])
+    cfg = _load(config, overrides or [], runs.NONE)
     with cluster.connect():
         _serve(cfg, bundle or object_storage.place_of(cfg.registry_dir), Display(), lambda _: None, once=False)
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from txrec.errors import ClusterError
+
 # Ray reads these when it is imported or started. Whatever the caller set wins.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,6 +52,9 @@ def connect(dashboard: bool = False) -> Iterator[None]:
 
     Args:
         dashboard: start the local cluster's dashboard; Ray Tune frees stopped trials only with it.
+
+    Raises:
+        ClusterError: the cluster that `RAY_ADDRESS` names does not answer.
     """
     set_environment()
     import ray
@@ -60,7 +65,7 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     if dashboard:  # a trial brings several processes that only wait, which Ray warns of on small machines
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", runtime_env=EXCHANGE_POOL, log_to_driver=False, logging_level=logging.ERROR)
+        _join()
     else:
         ray.init(
             address="local",
@@ -74,6 +79,31 @@ def connect(dashboard: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join() -> None:
+    """Connects to the cluster that `RAY_ADDRESS` names.
+
+    Raises:
+        ClusterError: there is none, or it refuses this process.
+    """
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    place = f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}"
+    try:
+        ray.init(address="auto", runtime_env=EXCHANGE_POOL, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError:
+        raise ClusterError(
+            f"{place}: the cluster refuses this process; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or put its token"
+            " into ~/.ray/auth_token"
+        ) from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ClusterError(
+            f"{place}: no Ray cluster answers ({reason}); start one with `ray up FILE` or `ray start --head`, or unset"
+            " RAY_ADDRESS to work on this machine alone"
+        ) from None
 
 
 def _hush() -> None:

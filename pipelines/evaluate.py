@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.answering import OnRayData
+from txrec import object_storage, objects
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
@@ -32,6 +33,7 @@ from txrec.evals.slice_warnings import SliceWarning
 from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
+from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
 from txrec.schema import Split
 from txrec.storage import write_text
@@ -263,12 +265,15 @@ def _in_slice(part: Slice, first: Lists, second: Lists, asked: EvalRequests, con
 
 
 def bundle_folder(config: Config, name: str) -> Path:
-    """Folder of `candidate`, `production`, a registered version, or of a bundle anywhere."""
+    """Folder of `candidate`, `production`, a registered version, or of a bundle anywhere, object storage included."""
     if name == "candidate":
         return config.candidate_dir
     if name == "production":
         return Registry(config.registry_dir).folder()
-    return Path(name) if Path(name).is_dir() else Registry(config.registry_dir).folder(name)
+    folder = object_storage.local_path(name)
+    if objects.is_uri(name):
+        return bundle_cache.bring(folder)
+    return folder if folder.is_dir() else Registry(config.registry_dir).folder(name)
 
 
 def _candidate(config: Config) -> Recommender:

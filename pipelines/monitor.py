@@ -108,6 +108,7 @@ def run(
         **_exposure(config, shown, happened),
     )
     monitor.write()
+    object_storage.share(config.reports_dir)
     return monitor
 
 
@@ -116,11 +117,13 @@ def on_ray(impressions: Path, events: Path, parts: int, attribute: Attribute) ->
     with cluster.connect():
         import ray.data
 
+        from pipelines import workers
+
         dealt = [
-            ray.data.read_parquet(str(path)).map_batches(
+            ray.data.read_parquet(place, filesystem=filesystem).map_batches(
                 partial(deal, slates=slates, parts=parts), batch_format="pyarrow", zero_copy_batch=True
             )
-            for path, slates in ((impressions, True), (events, False))
+            for (filesystem, place), slates in ((workers.storage(impressions), True), (workers.storage(events), False))
         ]
         tables = (
             dealt[0]
@@ -181,7 +184,7 @@ def served_log(config: Config, impressions: Path | None, events: Path | None) ->
     if (impressions is None) != (events is None):
         raise DataError("txrec monitor: --impressions and --events belong together; name both or none")
     if impressions is not None and events is not None:
-        return _in_micros(_scan(impressions)), _in_micros(_scan(events))
+        return _in_micros(_scan(object_storage.fetch(impressions))), _in_micros(_scan(object_storage.fetch(events)))
     state = config.serve.state or str(state_file(config.registry_dir))
     if "://" not in state and not Path(state).is_file():
         raise StageError(f"{state}: no slates are kept here; run `txrec serve CONFIG` and send requests to it")
@@ -195,7 +198,9 @@ def served_log(config: Config, impressions: Path | None, events: Path | None) ->
 
 def _scan(path: Path) -> pl.LazyFrame:
     if not path.exists():
-        raise DataError(f"{path}: no such file; `txrec export-events CONFIG --impressions FILE` writes it")
+        raise DataError(
+            f"{object_storage.place_of(path)}: no such file; `txrec export-events CONFIG --impressions FILE` writes it"
+        )
     return pl.scan_parquet(path)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from pipelines.evaluate import bundle_folder
 from pipelines.monitor import served_log
+from txrec import object_storage
 from txrec.config import Config
 from txrec.loop import settings
 from txrec.loop.attribution import credit, events_of, slates_of
@@ -110,6 +111,7 @@ def run(
     evaluation = evaluate(logged, lambda slate: orders[slate.request_id], credits_, reward)
     summary = OffPolicySummary(bundle, evaluation, config.reports_dir / "off_policy.json")
     summary.write()
+    object_storage.share(summary.report)
     return summary
 
 

@@ -15,17 +15,15 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import TrainingFailedError
 from rich.table import Table
 
 from pipelines import progress as progress_channel
 from pipelines import runs, workers
 from pipelines.evaluate import bundle_folder
 from pipelines.warm_start import Start, mark, start_of
-from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
-from txrec.errors import TrainingError, TxrecError
+from txrec.errors import TxrecError
 from txrec.evals import text_quality
 from txrec.evals.text_quality import TextQuality
 from txrec.model.text_encoder import load_vectors
@@ -90,7 +88,7 @@ def run(config: Config, progress: Progress = silent) -> PretrainSummary:
     """Pre-trains under Ray Train and puts the result into `checkpoints/text`.
 
     Raises:
-        TrainingError: there is no text to learn from, or the loss is not a number.
+        TrainingError: there is no text to learn from, the loss is not a number, or the worker died too often.
     """
     if config.text.encoder == "none":
         return PretrainSummary(skipped='text.encoder = "none"')
@@ -130,24 +128,19 @@ def _train(start: Start, config: Config, data: PreparedData, progress: Progress)
     """Runs the worker and moves its result into place; returns the phases' losses."""
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     key = fingerprint(data.meta.fingerprint, config.text, config.pretrain, config.seed, start.version)
-    try:
-        with progress_channel.channel(progress) as remote_progress:
-            settings = {"config": config, "progress": remote_progress, "start": start.version}
-            result: Any = workers.trainer(train_worker, settings, config.train, workers.WorkerRun(work, key)).fit()
-    except TrainingFailedError as error:
-        raise TrainingError(
-            f"the worker died {config.train.max_failures + 1} times; run again to go on from its last checkpoint, or"
-            f" see {work / key}: {error}"
-        ) from error
+    with progress_channel.channel(progress) as remote_progress:
+        settings = {"config": config, "progress": remote_progress, "start": start.version}
+        run = workers.trainer(train_worker, settings, config.train, workers.WorkerRun(work, key))
+        result = workers.fit(run, config.train)
     try:
         losses: dict[str, float] = workers.return_value(result)
     except TxrecError:
-        object_storage.remove(work)  # the next run, with other settings or mended data, is to start anew
+        workers.remove(work)  # the next run, with other settings or mended data, is to start anew
         raise
     with result.checkpoint.as_directory() as folder, replace_folder(config.checkpoints_dir / "text") as fresh:
         shutil.copytree(Path(folder) / _RESULT_FOLDER, fresh, dirs_exist_ok=True)
         mark(fresh, start)
-    object_storage.remove(work)
+    workers.remove(work)
     return losses
 
 

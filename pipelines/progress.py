@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from txrec.progress import Progress
 
@@ -41,7 +42,8 @@ class RemoteProgress:
 @contextmanager
 def channel(progress: Progress) -> Iterator[RemoteProgress]:
     """Everything reported to the yielded object anywhere in the cluster reaches `progress` in this process."""
-    board = _Board.remote()  # type: ignore[attr-defined]
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # lives as long as this
     done = threading.Event()
 
     def pump() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from txrec import object_storage
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
@@ -51,8 +52,8 @@ class PublishSummary:
             table.add_row("margin", f"{made.margin:.1%}")
         for warning in (*made.data_warnings, *made.behind_baselines):
             table.add_row("warning", str(warning))
-        table.add_row("bundle", str(self.path))
-        table.add_row("production", str(self.production) if self.production else "none")
+        table.add_row("bundle", object_storage.place_of(self.path))
+        table.add_row("production", object_storage.place_of(self.production) if self.production else "none")
         return table
 
 
@@ -94,7 +95,7 @@ def _measured(config: Config) -> dict[str, Any]:
     """metrics.json of the present candidate."""
     file = config.reports_dir / "metrics.json"
     if not file.is_file():
-        raise StageError(f"{file}: not there; run `txrec evaluate CONFIG` first")
+        raise StageError(f"{object_storage.place_of(file)}: not there; run `txrec evaluate CONFIG` first")
     figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     manifest = config.candidate_dir / "manifest.json"
     if not manifest.is_file():

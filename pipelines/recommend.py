@@ -30,7 +30,7 @@ from txrec import object_storage, objects
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
 from txrec.progress import Progress, silent
-from txrec.recommender.bundle import Bundle
+from txrec.recommender.bundle import MANIFEST, Bundle
 from txrec.recommender.recommender import Recommender, Request, Slate
 from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
@@ -73,9 +73,8 @@ class RecommendSummary:
 
     def headline(self) -> str:
         """One line: users, speed, place."""
-        return (
-            f"{self.num_users:,} users in {self.num_parts:,} parts ({self.users_per_s:,.0f} users/s) -> {self.folder}"
-        )
+        place = object_storage.place_of(self.folder)
+        return f"{self.num_users:,} users in {self.num_parts:,} parts ({self.users_per_s:,.0f} users/s) -> {place}"
 
     def render(self) -> RenderableType:
         """Table for a terminal."""
@@ -86,7 +85,7 @@ class RecommendSummary:
         table.add_row("parts", f"{self.num_parts:,}, {self.reused_parts:,} from an earlier run")
         table.add_row("users per second, start included", f"{self.users_per_s:,.0f}")
         table.add_row("an actor once started", f"{self.actor_users_per_s:,.0f}, of {self.num_actors}")
-        table.add_row("written to", str(self.folder))
+        table.add_row("written to", object_storage.place_of(self.folder))
         return table
 
 
@@ -114,7 +113,7 @@ def run(
     Args:
         config: names the registry whose production bundle answers.
         users: `all` (every user whose history came with the bundle) or a file: one raw user id per line, or `.parquet`
-            or `.csv` with a column `user_id`.
+            or `.csv` with a column `user_id`; local or in object storage.
         out: folder to be written; may hold the parts of an interrupted run of the same job.
         options: of the slates.
         progress: called after every part.
@@ -126,7 +125,7 @@ def run(
     folder = _bundle_folder(config, options.bundle)
     object_storage.fetch(out)
     version = Bundle.open(folder).manifest.version
-    source = folder / "users.parquet" if users == "all" else Path(users)
+    source = folder / "users.parquet" if users == "all" else object_storage.fetch(object_storage.local_path(users))
     job = {
         "bundle": version,
         "users": users,
@@ -244,10 +243,10 @@ def _table(users: list[str], slates: list[Slate]) -> pa.Table:
 def _bundle_folder(config: Config, bundle: str) -> Path:
     folder = object_storage.local_path(bundle)
     if objects.is_uri(bundle):
-        return Registry(folder).folder()
+        return bundle_cache.bring(folder) if objects.exists(f"{bundle}/{MANIFEST}") else Registry(folder).folder()
     if not bundle or not folder.is_dir():
         return Registry(config.registry_dir).folder(bundle)
-    return folder if (folder / "manifest.json").is_file() else Registry(folder).folder()
+    return folder if (folder / MANIFEST).is_file() else Registry(folder).folder()
 
 
 def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:

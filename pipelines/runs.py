@@ -1,20 +1,27 @@
 """Files of a run in object storage: which parts each machine fetches before it works, and shares afterwards."""
 
+from collections.abc import Sequence
+
 from txrec import object_storage
 from txrec.config import Config
 
 STAGES_FILE = "stages.json"
-_PARTS = ("data", "checkpoints/text", "checkpoints/history", "checkpoints/tensorboard", "candidate", "reports")
+ALL = ("data", "checkpoints/text", "checkpoints/history", "checkpoints/tensorboard", "candidate", "reports")
+"""Parts of a run beside its registry, whose bundles are fetched when they are opened."""
+MONITORED = ("data", "reports")
+"""Parts that the monitoring report reads or adds to."""
+NONE = ()
+"""Parts of a command that needs the registry or the live state only."""
 _TRAINING_INPUTS = ("data", "checkpoints/text")
 
 
-def fetch(config: Config) -> None:
-    """Brings this machine's working copy of a run up to date; does nothing for a run on a file system.
+def fetch(config: Config, parts: Sequence[str] = ALL) -> None:
+    """Brings parts of this machine's working copy of a run up to date; does nothing for a run on a file system.
 
     Raises:
         StorageError: the store cannot be reached, or refuses.
     """
-    for part in (STAGES_FILE, *_PARTS):
+    for part in (STAGES_FILE, *parts) if parts else ():
         object_storage.fetch(config.run_dir / part)
 
 
@@ -31,5 +38,5 @@ def fetch_training_inputs(config: Config) -> None:
 
 def share(config: Config) -> None:
     """Uploads what a stage has changed in this machine's working copy, stages.json last."""
-    for part in (*_PARTS, STAGES_FILE):
+    for part in (*ALL, STAGES_FILE):
         object_storage.share(config.run_dir / part)

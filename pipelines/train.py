@@ -88,7 +88,7 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
 
     Raises:
         StageError: an earlier stage is missing.
-        TrainingError: nothing to learn from, or the loss is no longer a number.
+        TrainingError: nothing to learn from, the loss is no longer a number, or workers died too often.
         ConfigError: `retrieval.sources` names a source that does not exist; said before anything is trained.
     """
     source_names(config.retrieval)
@@ -98,7 +98,7 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     model, history, lineage = _history_from(start_of(config, data), config, data, text_dir, work, progress)
     ranking = replace(fit_ranker(config, data, model, text_dir, progress), lineage=asdict(lineage))
     bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
-    object_storage.remove(work)
+    workers.remove(work)
     return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()), lineage)
 
 
@@ -131,7 +131,7 @@ def text_folder(config: Config) -> Path | None:
         return None
     folder = config.checkpoints_dir / "text"
     if not (folder / "vectors.safetensors").is_file():
-        raise StageError(f"{folder}: no text encoder here; run `txrec pretrain CONFIG` first")
+        raise StageError(f"{object_storage.place_of(folder)}: no text encoder here; run `txrec pretrain CONFIG` first")
     return folder
 
 
@@ -150,7 +150,7 @@ def train_history(
     with progress_channel.channel(progress) as remote_progress:
         settings |= {"progress": remote_progress}
         run = workers.WorkerRun(work, key, config.train.num_workers)
-        result: Any = workers.trainer(train_worker, settings, config.train, run).fit()
+        result = workers.fit(workers.trainer(train_worker, settings, config.train, run), config.train)
     workers.return_value(result)
     if result.checkpoint is None:
         raise TrainingError(f"{work / key}: the workers ended without a checkpoint; run `txrec train CONFIG` again")

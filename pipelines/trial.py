@@ -11,7 +11,6 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from pipelines import runs, workers
 from pipelines.train import text_folder
-from txrec import object_storage
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
@@ -33,8 +32,8 @@ def run_trial(params: dict[str, Any], config: Config, pretrains: bool, threads: 
     settings = {"config": trial, "trial": number, "pretrains": pretrains, "threads": threads}
     callbacks = [TuneReportCallback()]  # type: ignore[no-untyped-call]
     run = workers.WorkerRun(folder, "history", trial.train.num_workers, callbacks)
-    workers.return_value(workers.trainer(trial_worker, settings, trial.train, run).fit())
-    object_storage.remove(folder)
+    workers.return_value(workers.fit(workers.trainer(trial_worker, settings, trial.train, run), trial.train))
+    workers.remove(folder)
 
 
 @workers.returning_errors

@@ -133,7 +133,7 @@ def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> 
         search_space.write(search, config, folder)
         object_storage.share(folder)
     finally:
-        object_storage.remove(work)  # also where every trial failed: the next search must not take them for done
+        workers.remove(work)  # also where every trial failed: the next search must not take them for done
     return TuneSummary(search, folder, time.monotonic() - started)
 
 

@@ -1,6 +1,7 @@
 """Ray Train workers of all training stages: start, resumption, reports with checkpoints, errors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -9,12 +10,20 @@ from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    UserCallback,
+)
 from ray.train.torch import TorchTrainer
 
 from txrec import object_storage, objects
 from txrec.config import TrainConfig
-from txrec.errors import TxrecError
+from txrec.errors import TrainingError, TxrecError
 
 T = TypeVar("T")
 
@@ -61,10 +70,35 @@ def trainer(
     )
 
 
+def fit(trainer: TorchTrainer, cfg: TrainConfig) -> Any:
+    """Ray Train's result of a run.
+
+    Raises:
+        TrainingError: its workers died more often than they may.
+    """
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        reason = (str(error).strip().splitlines() or ["no reason"])[-1][:300]
+        raise TrainingError(
+            f"the worker died {cfg.max_failures + 1} times; run again to go on from its last checkpoint, or raise"
+            f" train.max_failures; the last time: {reason}"
+        ) from error
+
+
 def storage(folder: Path) -> tuple[pafs.FileSystem | None, str]:
     """File system and path by which Ray keeps a run's checkpoints; None = the local one."""
     uri = object_storage.uri_of(folder.absolute())
     return (None, str(folder.absolute())) if uri is None else objects.arrow_filesystem(uri)
+
+
+def remove(folder: Path) -> None:
+    """Removes Ray's files of a run, with the empty objects that Arrow keeps for folders in object storage."""
+    object_storage.remove(folder)
+    filesystem, place = storage(folder)
+    if filesystem is not None:
+        with suppress(FileNotFoundError):
+            filesystem.delete_dir(place)
 
 
 def resume(restore: Callable[[Path], None]) -> None:

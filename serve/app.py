@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from pydantic import Field
 from ray import serve as ray_serve
 from ray.serve import Application, Deployment
@@ -23,7 +24,7 @@ from serve.deployments import Ingress, Ranker, Retriever
 from serve.keys import VARIABLE, Keys
 from serve.models import BundleSource, RegistrySource
 from serve.opening import open_bundle
-from txrec import object_storage
+from txrec import object_storage, objects
 from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig
 from txrec.errors import BundleError, ConfigError
@@ -40,7 +41,7 @@ class AppArgs(ServeConfig):
     """Arguments of `serve run serve.app:build`: the bundle and every field of the configuration's `[serve]`."""
 
     bundle: str = Field(min_length=1)
-    """A bundle or a registry folder, or a registry at `s3://`, `gs://` or `az://`."""
+    """A bundle or a registry: a folder, or a place at `s3://`, `gs://` or `az://`."""
     proxy: bool = True
     """`serve run` brings Ray Serve's proxy; see `[serve]`."""
 
@@ -55,15 +56,18 @@ def build(args: AppArgs) -> Application:
     path = resolve(named)
     state = args.state or str(registry.state_file(path))
     config = ServeConfig(**args.model_dump(exclude={"bundle", "state"}), state=state)
-    registered = not (named / bundles.MANIFEST).is_file()
     place = object_storage.place_of(named)
-    return bind(RegistrySource(place) if registered else partial(open_bundle, str(path)), config)
+    device = "cuda" if config.use_gpu else "cpu"
+    if path != named.absolute():
+        return bind(RegistrySource(place, device), config)
+    return bind(partial(open_bundle, place, device), config)
 
 
 def bind(source: BundleSource, config: ServeConfig) -> Application:
     """Binds the deployments around a model source, or the one model that a function opens."""
-    ranker = _replicated(Ranker, config.num_rankers).bind(source, config) if config.num_rankers else None
-    retriever = _replicated(Retriever, config.num_retrievers).bind(source, ranker, config)
+    gpus = config.gpus_per_replica if config.use_gpu else 0.0
+    ranker = _replicated(Ranker, config.num_rankers, gpus).bind(source, config) if config.num_rankers else None
+    retriever = _replicated(Retriever, config.num_retrievers, gpus).bind(source, ranker, config)
     registry = source.path if isinstance(source, RegistrySource) else ""
     keys = Keys.read(
         config.keys_file, os.environ.get(VARIABLE, "")
@@ -72,15 +76,17 @@ def bind(source: BundleSource, config: ServeConfig) -> Application:
 
 
 def resolve(path: Path) -> Path:
-    """The bundle that a path means: itself, or a registry's production bundle.
+    """The bundle that a path means, not fetched: itself, or a registry's production bundle.
 
     Raises:
         BundleError: neither.
     """
     path = path.expanduser().absolute()
-    if object_storage.uri_of(path) is not None:
-        found = registry.Registry(path)
-        return found.folder(found.require_production())
+    uri = object_storage.uri_of(path)
+    if uri is not None:
+        return (
+            path if objects.exists(f"{uri}/{bundles.MANIFEST}") else path / registry.Registry(path).require_production()
+        )
     if (path / bundles.MANIFEST).is_file():
         return path
     production = path / registry.POINTER
@@ -97,7 +103,7 @@ def start(bundle: Path | str, config: ServeConfig) -> str:
 
     Raises:
         BundleError: there is no bundle.
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or there are too few GPUs.
     """
     return launch(build(AppArgs(bundle=str(bundle), **config.model_dump())), config)
 
@@ -105,6 +111,7 @@ def start(bundle: Path | str, config: ServeConfig) -> str:
 def launch(application: Application, config: ServeConfig) -> str:
     """Deploys a bound application at the configured address and waits until it answers."""
     _require_free(config)
+    _require_gpus(config, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     for name in ("ray.serve", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray_serve.start(
@@ -123,11 +130,11 @@ def stop() -> None:
     ray_serve.delete(NAME)
 
 
-def _replicated(deployment: Any, num_replicas: int) -> Deployment:
+def _replicated(deployment: Any, num_replicas: int, gpus: float = 0.0) -> Deployment:
     """Replicas reserve little: the stages of one request run one after another, not at the same time."""
     replicated: Deployment = deployment.options(
         num_replicas=num_replicas,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": 0.1} | ({"num_gpus": gpus} if gpus else {}),
         max_ongoing_requests=_MAX_ONGOING,
         graceful_shutdown_timeout_s=5.0,
         logging_config=_QUIET,
@@ -145,6 +152,16 @@ def _require_free(config: ServeConfig) -> None:
                 f"serve.port = {config.port}: cannot listen on {config.host}:{config.port} ({error.strerror});"
                 f" stop what listens there or set another, e.g. serve.port={config.port + 1}"
             ) from None
+
+
+def _require_gpus(config: ServeConfig, present: float) -> None:
+    needed = (config.num_retrievers + config.num_rankers) * config.gpus_per_replica if config.use_gpu else 0.0
+    if needed > present:
+        raise ConfigError(
+            f"serve.use_gpu: retrievers and rankers need {needed:g} GPUs ({config.gpus_per_replica:g} each), the"
+            f" cluster has {present:g}; lower serve.gpus_per_replica or the numbers of replicas, or set"
+            " serve.use_gpu=false"
+        )
 
 
 def _wait_until_ready(url: str) -> None:

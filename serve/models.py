@@ -79,6 +79,8 @@ class RegistrySource:
 
     path: str
     """Absolute path or URI."""
+    device: str = "cpu"
+    """That networks compute on."""
 
     def rollout(self) -> Rollout:
         """Production, canary and shadow of the registry."""
@@ -86,7 +88,7 @@ class RegistrySource:
 
     def open(self, version: str) -> tuple[SupportsRecommend, Model]:
         """Opens and verifies a version, which must say that it is that one."""
-        recommender, model = open_bundle(str(self._rollouts.registry.folder(version)))
+        recommender, model = open_bundle(str(self._rollouts.registry.folder(version)), self.device)
         if model.version != version:
             raise BundleError(f"{self.path}/{version}: its manifest says version {model.version}; publish it anew")
         return recommender, model

@@ -6,19 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 from serve.types import Model, SupportsRecommend
+from txrec import object_storage
 from txrec.errors import BundleError
 from txrec.recommender.bundle import Manifest
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
+from txrec.registry import bundle_cache
 
 
-def open_bundle(path: str) -> tuple[Recommender, Model]:
-    """Opens a bundle, verifies its checksums and tries the smoke queries.
+def open_bundle(path: str, device: str = "cpu") -> tuple[Recommender, Model]:
+    """Opens a bundle at a path or URI, verifies its checksums and tries the smoke queries.
+
+    Args:
+        path: of a bundle; object storage is fetched first.
+        device: that its networks compute on.
 
     Raises:
         BundleError: there is no bundle, it is damaged, or a smoke query has no answer.
     """
-    recommender = Recommender.open(path)
+    recommender = Recommender.open(bundle_cache.bring(object_storage.local_path(path)), device)
     model = replace(describe(recommender.bundle.manifest), num_items=len(recommender.catalogue))
     try_out(recommender, recommender.config.publish.smoke_queries)
     return recommender, model

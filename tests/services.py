@@ -22,9 +22,14 @@ from moto.server import ThreadedMotoServer
 
 def absent(what: str) -> None:
     """Skips the test because a program is not installed; on a CI machine that is a failure."""
+    impossible(f"{what} is not installed")
+
+
+def impossible(reason: str) -> None:
+    """Skips the test because this computer cannot run it; on a CI machine that is a failure."""
     if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"{what} is not installed, and CI must run this test")
-    pytest.skip(f"{what} is not installed")
+        pytest.fail(f"{reason}, and CI must run this test")
+    pytest.skip(reason)
 
 
 @contextmanager
@@ -37,6 +42,20 @@ def s3(host: str = "127.0.0.1") -> Iterator[str]:
         yield f"{host}:{port}"
     finally:
         server.stop()
+
+
+@contextmanager
+def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """Runs an S3 server in a process of its own, for tests with many clients; yields its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "--host", host, "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_port(host, port, server)
+        yield f"http://{host}:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
@@ -80,29 +99,41 @@ def _postgres_in(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def redis(folder: Path | None = None, port: int = 0, cluster: bool = False) -> Iterator[str]:
+def redis(folder: Path | None = None, port: int = 0, cluster: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
     """Runs a Redis server that writes every command to disk before it answers; yields its URL.
 
     Args:
         folder: holds its data; without, they are gone in the end.
         port: 0 = any.
         cluster: makes it a Redis Cluster of one node that holds all slots.
+        host: address that it listens on, without a password.
     """
     program = shutil.which("redis-server")
     if program is None:
         absent("Redis (redis-server)")
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="txrec-redis-") as own:
-        options = ["--bind", "127.0.0.1", "--dir", str(folder or own), "--appendonly", "yes", "--appendfsync", "always"]
+        options = [
+            "--bind",
+            host,
+            "--protected-mode",
+            "no",
+            "--dir",
+            str(folder or own),
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ]
         if cluster:
             options += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         command = [str(program), "--port", str(port), *options]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait_for_port(port, server)
+            _wait_for_port(host, port, server)
             if cluster:
                 _assign_all_slots(port)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield f"redis://{host}:{port}/0"
         finally:
             server.terminate()
             server.wait(timeout=30)
@@ -173,11 +204,11 @@ def _wait_for_dashboard(head: Head, process: "subprocess.Popen[bytes]", log: Pat
             time.sleep(0.5)
 
 
-def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:
+def _wait_for_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
             return
         except OSError:
             if server.poll() is not None or time.monotonic() > deadline:

@@ -652,6 +652,10 @@ class ServeConfig(Section):
     """Replicas that encode and search; each holds the whole bundle."""
     num_rankers: int = Field(1, ge=0)
     """Replicas that rank; 0 = retrievers rank their own candidates, which saves a call on a single machine."""
+    use_gpu: bool = False
+    """Retrievers and rankers compute on a GPU: text encoder, history model and ranker. Indexes stay in main memory."""
+    gpus_per_replica: float = Field(0.25, gt=0)
+    """With `use_gpu`: share of a GPU that each retriever and ranker reserves; several share one."""
     request_timeout_s: float = Field(10.0, gt=0)
     """A request that takes longer is answered 503."""
     ranker_timeout_s: float = Field(1.0, gt=0)

@@ -4,6 +4,7 @@
     ├── ConfigError               a TOML file or an override: unknown key, bad value
     ├── DataError                 a source that cannot be used: missing file, missing column, too much rejected
     ├── StorageError              object storage that cannot be used, or a place that machines do not share
+    ├── ClusterError              a cluster whose machines cannot do the work: no package, no address, no Ray
     ├── StageError                a stage was started before the stage whose output it reads
     ├── TrainingError             training cannot go on: NaN loss, no training example
     ├── BundleError               a bundle that is missing, damaged or of another version
@@ -46,6 +47,12 @@ class DataError(TxrecError):
 
 class StorageError(TxrecError):
     """Storage that cannot be used. The message names the place and the setting or variable to change."""
+
+    exit_code = 3
+
+
+class ClusterError(TxrecError):
+    """A cluster that cannot do the work. The message names the machine and what to change there."""
 
     exit_code = 3
 

@@ -338,8 +338,9 @@ class _Preparation:
             end_ts=max(one.last_us for one in self._chunks) if timed else 0,
         )
         first_us = min((one.first_us for one in self._chunks if one.last_us), default=0) if timed else 0
+        place = object_storage.place_of(config.data_dir)
         report = Report(
-            config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, str(config.data_dir),
+            config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, place,
             Timing(self._clock.seconds(), self._engine.statistics()), tuple(self._remarks()),
         )  # fmt: skip
         figures = {**report.as_json(), "timing": asdict(report.timing) if report.timing else None}

@@ -4,7 +4,7 @@ An item without training events uses the *cold* id row; id dropout trains that r
 and price, so that a product that was never seen lands among its like.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,10 @@ class ItemFeatures:
             price_bucket=_with_pad(items["price_bucket"].to_numpy()),
             text=torch.from_numpy(np.concatenate([np.zeros((1, vectors.shape[1])), vectors]).astype(np.float32)),
         )
+
+    def to(self, device: torch.device | str) -> "ItemFeatures":
+        """The same features on another device."""
+        return ItemFeatures(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def _with_pad(values: np.ndarray) -> Tensor:

@@ -58,6 +58,10 @@ class CandidateBatch:
             self.request,
         )
 
+    def to(self, device: torch.device | str) -> "CandidateBatch":
+        """The same sets on another device."""
+        return CandidateBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
     def select(self, rows: Tensor | slice) -> "CandidateBatch":
         """Some of the candidate sets."""
         return CandidateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

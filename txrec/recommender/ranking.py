@@ -88,9 +88,9 @@ def _ranked(
     if not rows:
         return ranked
     inputs = batch([candidates[row] for row in rows], ranking_features, ranker.cfg.num_candidates)
-    scores = ranker(inputs)
-    chances = ranker.probabilities(scores).numpy()
-    for row, score, chance, mask in zip(rows, scores.numpy(), chances, inputs.mask.numpy(), strict=True):
+    scores = ranker(inputs.to(next(ranker.parameters()).device))
+    chances = ranker.probabilities(scores).cpu().numpy()
+    for row, score, chance, mask in zip(rows, scores.cpu().numpy(), chances, inputs.mask.numpy(), strict=True):
         count = int(mask.sum())
         order = np.argsort(-score[:count], kind="stable")
         if reserved is not None:

@@ -80,9 +80,19 @@ class Recommender:
         self._fitted: Recommender | None = None  # without live counts, where this one has them
 
     @classmethod
-    def open(cls, path: Path | str) -> "Recommender":
-        """Opens and verifies the bundle at `path`."""
-        return cls(Bundle.open(path))
+    def open(cls, path: Path | str, device: str = "cpu") -> "Recommender":
+        """Opens and verifies the bundle at `path`; text encoder, history model and ranker compute on a device."""
+        recommender = cls(Bundle.open(path))
+        if device != "cpu":
+            recommender.move(device)
+        return recommender
+
+    def move(self, device: str) -> None:
+        """Moves text encoder, history model and ranker to a device, e.g. `cuda`; indexes stay in main memory."""
+        self.retriever.move(device)
+        for network in (self.bundle.text_encoder, self.ranker):
+            if network is not None:
+                network.to(device)
 
     @property
     def version(self) -> str:

@@ -146,6 +146,11 @@ class Retriever:
         with torch.no_grad():
             self._inputs = model.encoder.all()  # what the decoder reads, not normalised
 
+    def move(self, device: str) -> None:
+        """Moves the model and its item table to a device; the indexes stay in main memory."""
+        self.model.to(device)
+        self._inputs = self._inputs.to(device)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the sources in order of trust."""
@@ -191,7 +196,8 @@ class Retriever:
             request_query=np.array([row[-1] for row in rows], np.int32),
             now_us=np.array([q.now_us for q in retrieval_queries], np.int64),
         )
-        found: NDArray[np.float32] = self.model.last_state(batch, self._inputs).numpy()
+        states = self.model.last_state(batch.to(self._inputs.device), self._inputs)
+        found: NDArray[np.float32] = states.float().cpu().numpy()
         return found
 
     @torch.no_grad()
@@ -211,7 +217,7 @@ class Retriever:
             encoded = self._encoded(item_idx, items, item_text)
             at, unit = item_idx.astype(np.int64), torch.nn.functional.normalize(encoded, dim=-1)
             inputs = _with_rows(inputs, torch.from_numpy(at), encoded)
-            vectors = _with_rows(torch.from_numpy(vectors), torch.from_numpy(at), unit).numpy()
+            vectors = _with_rows(torch.from_numpy(vectors), torch.from_numpy(at), unit.cpu()).numpy()
         update = CatalogueUpdate(**vars(changed), vectors=vectors, item_text=item_text)
         retriever = copy.copy(self)
         retriever.sources = {name: source.with_items(update) for name, source in self.sources.items()}
@@ -227,7 +233,7 @@ class Retriever:
         features = ItemFeatures.from_table(items, text, num_trained, all_cold=True)
         trained = np.flatnonzero(item_idx <= num_trained)
         features.id_row[trained + 1] = torch.from_numpy(item_idx[trained]).to(features.id_row)  # row 0 is PAD
-        return self.model.encoder.encode(features)[1:]
+        return self.model.encoder.encode(features.to(self._inputs.device))[1:]
 
     def by_vectors(
         self, retrieval_queries: Sequence[RetrievalQuery], states: NDArray[np.float32], fusion: Fusion
@@ -302,8 +308,8 @@ def _keep_sources(hits: Sequence[Hits], row: int, names: Sequence[str], kept: Se
 def _with_rows(table: torch.Tensor, at: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """(M, D) table with other rows at some places; places after the last row make it longer."""
     more = int((at >= len(table)).sum())
-    grown = torch.cat([table, torch.zeros(more, table.shape[1])])
-    grown[at] = rows
+    grown = torch.cat([table, table.new_zeros(more, table.shape[1])])
+    grown[at.to(table.device)] = rows
     return grown
 
 
