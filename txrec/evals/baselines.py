@@ -176,7 +176,7 @@ def answer(
     Returns:
         Name = (C, k) dense indices, PAD where the catalogue has no more items.
     """
-    found = {name: np.zeros((len(cases), k), np.int32) for name in baselines}
+    lists = {name: np.zeros((len(cases), k), np.int32) for name in baselines}
     for start in range(0, len(cases), BATCH):
         rows = np.arange(start, min(start + BATCH, len(cases)))
         items = [cases.items(int(row)) for row in rows]
@@ -188,9 +188,9 @@ def answer(
         masks = [restrict(num_items + 1, None, np.unique(own)) if cases.filter_seen else None for own in items]
         popular = baselines[FILLER].search(requests, k, masks).item_idx
         for name, baseline in baselines.items():
-            found[name][rows] = fill(baseline.search(requests, k, masks).item_idx, popular)
+            lists[name][rows] = fill(baseline.search(requests, k, masks).item_idx, popular)
         progress("baselines", int(rows[-1]) + 1, len(cases))
-    return found
+    return lists
 
 
 def fill(ids: NDArray[np.int32], more: NDArray[np.int32]) -> NDArray[np.int32]:

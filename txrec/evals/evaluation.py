@@ -115,10 +115,10 @@ def deciding(
     Where people graded some products, all others count as wrong over the whole catalogue, however good they are.
     """
     if data.judged_only:
-        given = Judgments.of(data, Split.TEST)
-        if not len(given):
+        judgments = Judgments.of(data, Split.TEST)
+        if not len(judgments):
             raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
-        ndcg = judged.graded_ndcg(judged.by_recommender(recommender, data, given, progress), given)
+        ndcg = judged.graded_ndcg(judged.by_recommender(recommender, data, judgments, progress), judgments)
         return PromotionMetric(judged.METRIC, ndcg, np.arange(len(ndcg)))
     metric, ks = config.publish.metric, config.evaluate.ks
     requests = eval_requests(data, Split.TEST, config.evaluate)

@@ -101,16 +101,16 @@ def lines(figures: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return rows
 
 
-def graded_ndcg(scores: NDArray[Any], given: Judgments) -> Floats:
+def graded_ndcg(scores: NDArray[Any], judgments: Judgments) -> Floats:
     """(Q,) graded NDCG@10 of each judged query, in the order of their ids."""
-    gains, discounts = 2.0**given.grade - 1.0, dcg_discounts(K)
-    found = []
-    for rows in by_query(given):
+    gains, discounts = 2.0**judgments.grade - 1.0, dcg_discounts(K)
+    values = []
+    for rows in by_query(judgments):
         gain, places = gains[rows], np.zeros(len(rows))
         places[:K] = discounts[: len(rows)]
         best = np.sort(gain)[::-1] @ places
-        found.append(_mean_of_ties(scores[rows], gain) @ places / best if best > 0 else 1.0)
-    return np.array(found)
+        values.append(_mean_of_ties(scores[rows], gain) @ places / best if best > 0 else 1.0)
+    return np.array(values)
 
 
 def _mean_of_ties(scores: NDArray[Any], gain: NDArray[Any]) -> Floats:
@@ -121,32 +121,32 @@ def _mean_of_ties(scores: NDArray[Any], gain: NDArray[Any]) -> Floats:
 
 
 def by_recommender(
-    recommender: Recommender, data: PreparedData, given: Judgments, progress: Progress = silent
+    recommender: Recommender, data: PreparedData, judgments: Judgments, progress: Progress = silent
 ) -> NDArray[np.float32]:
     """(J,) scores of ranking each query's judged products, as `Recommender.rank_items` does.
 
     The bundle may have been made from other data; products that it does not know score lowest.
     """
     dense = np.array([PAD, *(recommender.catalogue.idx_of.get(key, PAD) for key in data.items["item_id"].to_pylist())])
-    known = np.flatnonzero(dense[given.item] != PAD)
-    own = given.select(known)
+    known = np.flatnonzero(dense[judgments.item] != PAD)
+    own = judgments.select(known)
     own = replace(own, item=dense[own.item].astype(np.int32))
-    scores, done = np.full(len(given), -np.inf, np.float32), 0
+    scores, done = np.full(len(judgments), -np.inf, np.float32), 0
     for part, retrieval_queries in judged_requests(own, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(retrieval_queries)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.item_idx[order.order].tolist(), order.scores.tolist(), strict=True))
             scores[known[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
             done += len(rows)
-        progress("judged pairs", done, len(given))
+        progress("judged pairs", done, len(judgments))
     return scores
 
 
 def judged_requests(
-    given: Judgments, data: PreparedData, catalogue: Catalogue
+    judgments: Judgments, data: PreparedData, catalogue: Catalogue
 ) -> Iterator[tuple[list[NDArray[np.int64]], list[RetrievalQuery]]]:
     """Every judged query as a question that only its judged products can answer, with the pairs' rows, in batches."""
-    texts, cuts = data.queries["query"].to_pylist(), by_query(given)
+    texts, cuts = data.queries["query"].to_pylist(), by_query(judgments)
     for start in range(0, len(cuts), BATCH):
         part = cuts[start : start + BATCH]
         yield (
@@ -154,8 +154,8 @@ def judged_requests(
             [
                 RetrievalQuery(
                     NO_HISTORY,
-                    texts[given.query[rows[0]] - 1],
-                    mask=catalogue.only(given.item[rows].tolist()),
+                    texts[judgments.query[rows[0]] - 1],
+                    mask=catalogue.only(judgments.item[rows].tolist()),
                     request=Request(top_k=len(rows)),
                 )
                 for rows in part
@@ -163,17 +163,17 @@ def judged_requests(
         )
 
 
-def by_query(given: Judgments) -> list[NDArray[np.int64]]:
+def by_query(judgments: Judgments) -> list[NDArray[np.int64]]:
     """The rows of each judged query's pairs."""
-    if not len(given):
+    if not len(judgments):
         return []
-    return np.split(np.arange(len(given)), np.flatnonzero(np.diff(given.query)) + 1)
+    return np.split(np.arange(len(judgments)), np.flatnonzero(np.diff(judgments.query)) + 1)
 
 
-def by_words(data: PreparedData, given: Judgments) -> NDArray[np.float32]:
+def by_words(data: PreparedData, judgments: Judgments) -> NDArray[np.float32]:
     """(J,) BM25 of each judged product for its query."""
     lexical, texts = Lexical.fit(data.items, data.analyser), data.queries["query"].to_pylist()
-    scores = np.zeros(len(given), np.float32)
-    for rows in by_query(given):
-        scores[rows] = lexical.scores(texts[given.query[rows[0]] - 1])[given.item[rows] - 1]
+    scores = np.zeros(len(judgments), np.float32)
+    for rows in by_query(judgments):
+        scores[rows] = lexical.scores(texts[judgments.query[rows[0]] - 1])[judgments.item[rows] - 1]
     return scores

@@ -23,8 +23,8 @@ def hits(ids: NDArray[np.int32], truth: GroundTruth) -> NDArray[np.bool_]:
     width = int(max(ids.max(initial=0), truth.items.max(initial=0))) + 1
     right = truth.case * width + truth.items  # one sorted key a (case, item) pair
     listed = np.arange(len(ids))[:, None] * width + ids
-    found: NDArray[np.bool_] = np.isin(listed, right) & (ids != PAD)
-    return found
+    matches: NDArray[np.bool_] = np.isin(listed, right) & (ids != PAD)
+    return matches
 
 
 def hit_rate(hit: NDArray[np.bool_], k: int) -> Floats:
@@ -39,8 +39,8 @@ def precision(hit: NDArray[np.bool_], k: int) -> Floats:
 
 def recall(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: int) -> Floats:
     """(C,) share of the right items that are among the first k."""
-    found: Floats = hit[:, :k].sum(axis=1) / np.maximum(num_right, 1)
-    return found
+    share: Floats = hit[:, :k].sum(axis=1) / np.maximum(num_right, 1)
+    return share
 
 
 def reciprocal_rank(hit: NDArray[np.bool_], k: int) -> Floats:

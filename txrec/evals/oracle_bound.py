@@ -39,12 +39,12 @@ def ceiling(
     best = ndcg(_hits(oracle, data, requests, rows, progress), requests.truth.counts[rows], K)
     searched = requests.query_idx[rows] != PAD
     whole = np.ones(len(rows), bool)
-    found: dict[str, Any] = {"num_cases": len(rows)}
+    figures: dict[str, Any] = {"num_cases": len(rows)}
     for name, part in (("all", whole), ("with_query", searched), ("without_query", ~searched)):
         if part.any():
             limit, ours = float(best[part].mean()), float(reached[rows][part].mean())
-            found[name] = {f"ndcg@{K}": limit, "reached": ours, "share": ours / limit if limit else 0.0}
-    return found
+            figures[name] = {f"ndcg@{K}": limit, "reached": ours, "share": ours / limit if limit else 0.0}
+    return figures
 
 
 def _is_known(oracle: Oracle, requests: EvalRequests, users: NDArray[np.object_], case: int) -> bool:

@@ -31,10 +31,10 @@ _STYLE: Any = {
 }
 
 
-def system_bars(found: Evaluation) -> str:
+def system_bars(evaluation: Evaluation) -> str:
     """The deciding metric of every system with its 95 % interval."""
-    intervals = found.figures["intervals"].get(found.metric, {})
-    values = {name: float(figures[found.metric].mean()) for name, figures in found.per_case.items()}
+    intervals = evaluation.figures["intervals"].get(evaluation.metric, {})
+    values = {name: float(figures[evaluation.metric].mean()) for name, figures in evaluation.per_case.items()}
     names = sorted(values, key=lambda name: values[name])
     with rc_context(_STYLE):
         figure, axes = _figure(7.2, 0.32 * len(names) + 0.8)
@@ -44,46 +44,46 @@ def system_bars(found: Evaluation) -> str:
             end = _error_bar(axes, place, values[name], intervals.get(name))
             spot: Any = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
             axes.annotate(f"{values[name]:.4f}", (end, place), **spot)
-        axes.set_xlabel(found.metric)
+        axes.set_xlabel(evaluation.metric)
         axes.margins(x=0.15)
         return _svg(figure)
 
 
-def slice_bars(found: Evaluation) -> str:
+def slice_bars(evaluation: Evaluation) -> str:
     """The deciding metric of txrec and of the best baseline in every slice."""
-    parts = found.figures["slices"]
+    parts = evaluation.figures["slices"]
     names = list(parts)[::-1]
-    best = {name: max(values[found.metric] for values in parts[name]["baselines"].values()) for name in names}
+    best = {name: max(values[evaluation.metric] for values in parts[name]["baselines"].values()) for name in names}
     place = np.arange(len(names))
     with rc_context(_STYLE):
         figure, axes = _figure(7.2, 0.42 * len(names) + 0.9)
-        axes.barh(place + 0.2, [parts[n]["test"][found.metric] for n in names], 0.38, color=OWN, label="txrec")
+        axes.barh(place + 0.2, [parts[n]["test"][evaluation.metric] for n in names], 0.38, color=OWN, label="txrec")
         axes.barh(place - 0.2, [best[n] for n in names], 0.38, color=OTHER, label="best baseline of the slice")
         axes.set_yticks(place, [f"{label(name)} ({parts[name]['num_cases']:,})" for name in names])
-        axes.set_xlabel(found.metric)
+        axes.set_xlabel(evaluation.metric)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return _svg(figure)
 
 
-def roc_and_precision(found: Evaluation) -> str:
+def roc_and_precision(evaluation: Evaluation) -> str:
     """ROC and precision-recall curves over all (request, product) pairs of the catalogue."""
-    right, wrong, total = _sorted_counts(found)
-    negatives = len(found.cases) * found.data.meta.num_items - total
+    right, wrong, total = _sorted_counts(evaluation)
+    negatives = len(evaluation.cases) * evaluation.data.meta.num_items - total
     with rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         roc, precision = figure.subplots(1, 2)
         roc.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
         roc.plot(np.append(wrong / negatives, 1), np.append(right / total, 1), color=OWN)
-        roc.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, AUC {_auc(found):.4f}")
+        roc.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, AUC {_auc(evaluation):.4f}")
         listed = right + wrong > 0
         precision.plot((right / total)[listed], (right[listed] / (right + wrong)[listed]), color=OWN)
         precision.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(0, None), xlim=(0, 1))
         return _svg(figure)
 
 
-def reliability(found: Evaluation) -> str:
+def reliability(evaluation: Evaluation) -> str:
     """Promised click probability against the share that was right; empty where no ranker gave probabilities."""
-    probability, right = scored_pairs(found.lists, found.cases.truth)
+    probability, right = scored_pairs(evaluation.lists, evaluation.cases.truth)
     if not len(probability):
         return ""
     table = metrics.calibration(probability, right)
@@ -93,14 +93,14 @@ def reliability(found: Evaluation) -> str:
         axes.plot([low, 1], [low, 1], color=FAINT, linewidth=1)
         axes.plot(table[:, 0], table[:, 1], "o-", color=OWN, markersize=4)
         axes.set(xscale="log", yscale="log", xlabel="promised probability", ylabel="share that was right")
-        axes.set_title(f"calibration error {found.figures['test']['calibration_error']:.4f}")
+        axes.set_title(f"calibration error {evaluation.figures['test']['calibration_error']:.4f}")
         return _svg(figure)
 
 
-def recall_by_popularity(found: Evaluation, k: int = 10) -> str:
+def recall_by_popularity(evaluation: Evaluation, k: int = 10) -> str:
     """Recall@k of right items grouped by how popular they were in training."""
-    truth = found.cases.truth
-    count = np.append(0, np.asarray(found.data.items.column("train_count")))[truth.items]
+    truth = evaluation.cases.truth
+    count = np.append(0, np.asarray(evaluation.data.items.column("train_count")))[truth.items]
     edges = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(edges, count, side="right") - 1, 0, max(len(edges) - 2, 0))
     size = np.bincount(group)
@@ -109,10 +109,10 @@ def recall_by_popularity(found: Evaluation, k: int = 10) -> str:
         figure, axes = _figure(7.2, 3.0)
         for name, colour in (
             ("test", OWN),
-            (best_of(found.figures["baselines"], found.metric), "#c26a1b"),
+            (best_of(evaluation.figures["baselines"], evaluation.metric), "#c26a1b"),
             ("popularity", OTHER),
         ):
-            listed = _is_listed(found.systems[name], truth.case, truth.items, k)
+            listed = _is_listed(evaluation.systems[name], truth.case, truth.items, k)
             share = np.bincount(group, listed) / np.maximum(size, 1)
             axes.plot(middle[size > 0], share[size > 0], "o-", color=colour, label=label(name), markersize=4)
         axes.set_xscale("symlog")
@@ -155,19 +155,19 @@ def _is_listed(
     return np.asarray((ids[case, :k] == items[:, None]).any(axis=1), np.float64)
 
 
-def _sorted_counts(found: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+def _sorted_counts(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Right and wrong pairs listed above falling scores, at most MAX_POINTS of each, and all right pairs."""
-    listed = found.lists.ranked != PAD
-    hit = metrics.hits(found.lists.ranked, found.cases.truth)[listed]
-    order = np.argsort(-found.lists.scores[listed], kind="stable")
+    listed = evaluation.lists.ranked != PAD
+    hit = metrics.hits(evaluation.lists.ranked, evaluation.cases.truth)[listed]
+    order = np.argsort(-evaluation.lists.scores[listed], kind="stable")
     right = np.append(0, np.cumsum(hit[order])).astype(np.float64)
     wrong = np.append(0, np.cumsum(~hit[order])).astype(np.float64)
     kept = np.unique(np.geomspace(1, len(right), MAX_POINTS).astype(np.int64)) - 1
-    return right[kept], wrong[kept], max(len(found.cases.truth.items), 1)
+    return right[kept], wrong[kept], max(len(evaluation.cases.truth.items), 1)
 
 
-def _auc(found: Evaluation) -> float:
-    return float(found.figures["test"]["auc"])
+def _auc(evaluation: Evaluation) -> float:
+    return float(evaluation.figures["test"]["auc"])
 
 
 def _error_bar(axes: Axes, place: int, value: float, interval: Mapping[str, float] | None) -> float:

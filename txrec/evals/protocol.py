@@ -151,8 +151,8 @@ def _events(sequences: Sequences) -> History:
 
 def _targets(sequences: Sequences, split: Split, kinds: Sequence[str]) -> NDArray[np.bool_]:
     """(E,) events of the split that count as right answers."""
-    wanted = [EVENT_CODES[kind] for kind in kinds]
-    engaged = np.isin(sequences.event, wanted) if wanted else is_engagement(sequences.event)
+    codes = [EVENT_CODES[kind] for kind in kinds]
+    engaged = np.isin(sequences.event, codes) if codes else is_engagement(sequences.event)
     marked: NDArray[np.bool_] = engaged & (sequences.item_idx != PAD) & (sequences.split == split)
     return marked
 
@@ -258,9 +258,9 @@ def _first_of(sequences: Sequences, user: NDArray[np.int64], split: Split) -> ND
 
 
 def _judged(data: PreparedData, split: Split) -> EvalRequests:
-    given = Judgments.of(data, split)
-    right = given.share > RELEVANT_GRADE_FRAC
-    requests, case = np.unique(given.query[right], return_inverse=True)
+    judgments = Judgments.of(data, split)
+    right = judgments.share > RELEVANT_GRADE_FRAC
+    requests, case = np.unique(judgments.query[right], return_inverse=True)
     none = np.zeros(len(requests), np.int64)
     return EvalRequests(
         events=_events(data.sequences),
@@ -269,6 +269,6 @@ def _judged(data: PreparedData, split: Split) -> EvalRequests:
         end=none,
         query_idx=requests,
         now_us=none,
-        truth=GroundTruth.group(case.astype(np.int64), given.item[right], len(requests)),
+        truth=GroundTruth.group(case.astype(np.int64), judgments.item[right], len(requests)),
         filter_seen=False,
     )

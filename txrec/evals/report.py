@@ -46,54 +46,54 @@ class Sample:
     """(title, whether it is among the recommended, its rank)."""
 
 
-def page(config: Config, found: Evaluation) -> str:
+def page(config: Config, evaluation: Evaluation) -> str:
     """The whole report as HTML text."""
-    titles = _titles(found)
+    titles = _titles(evaluation)
     return render(
         "evaluation.html.j2",
         name=config.name,
         own=label("test"),
-        lead=_lead(found),
-        tiles=_tiles(found),
-        warnings=[*(one["warning"] for one in found.figures["behind_baselines"]), *_exposure_alarms(found)],
-        exposure=exposure_table(found.figures["exposure"].get("shares", [])),
-        prices=[price_line(one) for one in found.figures["exposure"].get("prices", [])],
-        judged=_judged(found),
-        judged_only=found.data.judged_only,
-        systems=_systems(found),
-        slices=_slices(found),
-        plots={name: markup(svg) if svg else "" for name, svg in _plots(config, found).items()},
-        users=[_sample(found, titles, int(row)) for row in _users(found)],
-        searches=[_sample(found, titles, int(row)) for row in _searches(found)],
-        figures=_every_figure(found),
+        lead=_lead(evaluation),
+        tiles=_tiles(evaluation),
+        warnings=[*(one["warning"] for one in evaluation.figures["behind_baselines"]), *_exposure_alarms(evaluation)],
+        exposure=exposure_table(evaluation.figures["exposure"].get("shares", [])),
+        prices=[price_line(one) for one in evaluation.figures["exposure"].get("prices", [])],
+        judged=_judged(evaluation),
+        judged_only=evaluation.data.judged_only,
+        systems=_systems(evaluation),
+        slices=_slices(evaluation),
+        plots={name: markup(svg) if svg else "" for name, svg in _plots(config, evaluation).items()},
+        users=[_sample(evaluation, titles, int(row)) for row in _users(evaluation)],
+        searches=[_sample(evaluation, titles, int(row)) for row in _searches(evaluation)],
+        figures=_every_figure(evaluation),
     )
 
 
-def _plots(config: Config, found: Evaluation) -> dict[str, str]:
+def _plots(config: Config, evaluation: Evaluation) -> dict[str, str]:
     return {
-        "systems": plots.system_bars(found),
-        "slices": plots.slice_bars(found),
-        "curves": plots.roc_and_precision(found) if len(found.cases) else "",
-        "reliability": plots.reliability(found) if len(found.cases) else "",
-        "popularity": plots.recall_by_popularity(found),
+        "systems": plots.system_bars(evaluation),
+        "slices": plots.slice_bars(evaluation),
+        "curves": plots.roc_and_precision(evaluation) if len(evaluation.cases) else "",
+        "reliability": plots.reliability(evaluation) if len(evaluation.cases) else "",
+        "popularity": plots.recall_by_popularity(evaluation),
         "learning": plots.learning_curves(config.checkpoints_dir / "history" / "training.json"),
     }
 
 
-def _lead(found: Evaluation) -> str:
-    requests = found.figures["requests"]
-    rule = found.data.meta.split_kind.replace("_", " ")
+def _lead(evaluation: Evaluation) -> str:
+    requests = evaluation.figures["requests"]
+    rule = evaluation.data.meta.split_kind.replace("_", " ")
     sampled = " (a sample)" if requests["sampled"] else ""
     seen = "; products of the history are left out" if requests["filter_seen"] else ""
     return (
         f"Bundle {requests['bundle']} on {requests['num_cases']:,} test requests{sampled} of"
         f" {requests['num_users']:,} users, {requests['with_query']:,} of them searches; split: {rule}{seen}."
-        f" {found.data.meta.num_items:,} products, {'with' if requests['ranker'] else 'without'} ranker."
+        f" {evaluation.data.meta.num_items:,} products, {'with' if requests['ranker'] else 'without'} ranker."
     )
 
 
-def _tiles(found: Evaluation) -> list[tuple[str, str, str]]:
-    figures, metric = found.figures, found.metric
+def _tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    figures, metric = evaluation.figures, evaluation.metric
     interval = figures["intervals"].get("test", {}).get(metric)
     best = best_of(figures["baselines"], metric)
     tiles = [
@@ -114,16 +114,16 @@ def _tiles(found: Evaluation) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _judged(found: Evaluation) -> Table | None:
-    figures = found.figures.get("judged")
+def _judged(evaluation: Evaluation) -> Table | None:
+    figures = evaluation.figures.get("judged")
     if not figures:
         return None
     pairs = f"{figures['num_pairs']:,} pairs of {figures['num_queries']:,} queries"
     return Table([pairs, *HEAD], [[label(name), *cells] for name, cells in lines(figures).items()])
 
 
-def _exposure_alarms(found: Evaluation) -> list[str]:
-    return list(found.figures["exposure"].get("alarms", []))
+def _exposure_alarms(evaluation: Evaluation) -> list[str]:
+    return list(evaluation.figures["exposure"].get("alarms", []))
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
@@ -134,11 +134,11 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _systems(found: Evaluation) -> Table:
-    columns = tuple(dict.fromkeys([found.metric, *(c for c in _COLUMNS if c in found.per_case["test"])]))
-    means = {name: metrics.means(figures) for name, figures in found.per_case.items()}
-    names = sorted(means, key=lambda name: (name != "test", -means[name][found.metric]))
-    compared = found.figures["comparisons"]
+def _systems(evaluation: Evaluation) -> Table:
+    columns = tuple(dict.fromkeys([evaluation.metric, *(c for c in _COLUMNS if c in evaluation.per_case["test"])]))
+    means = {name: metrics.means(figures) for name, figures in evaluation.per_case.items()}
+    names = sorted(means, key=lambda name: (name != "test", -means[name][evaluation.metric]))
+    compared = evaluation.figures["comparisons"]
     rows = []
     for name in names:
         p_value = f"{compared[name]['p_value']:.3f}" if name in compared else ""
@@ -146,23 +146,27 @@ def _systems(found: Evaluation) -> Table:
     return Table(["", *columns, "p"], rows)
 
 
-def _slices(found: Evaluation) -> Table:
+def _slices(evaluation: Evaluation) -> Table:
     rows = []
-    for name, part in found.figures["slices"].items():
-        best = best_of(part["baselines"], found.metric)
-        figures = [part["test"][found.metric], part["retrieval"][found.metric], part["baselines"][best][found.metric]]
+    for name, part in evaluation.figures["slices"].items():
+        best = best_of(part["baselines"], evaluation.metric)
+        figures = [
+            part["test"][evaluation.metric],
+            part["retrieval"][evaluation.metric],
+            part["baselines"][best][evaluation.metric],
+        ]
         rows.append([label(name), f"{part['num_cases']:,}", *(f"{value:.4f}" for value in figures), label(best)])
-    return Table([found.metric, "requests", "txrec", "retrieval only", "best baseline", ""], rows)
+    return Table([evaluation.metric, "requests", "txrec", "retrieval only", "best baseline", ""], rows)
 
 
-def _users(found: Evaluation) -> NDArray[np.int64]:
-    length = found.cases.end - found.cases.start
-    return _drawn(np.flatnonzero((found.cases.query_idx == PAD) & (length > 0)), NUM_SAMPLES)
+def _users(evaluation: Evaluation) -> NDArray[np.int64]:
+    length = evaluation.cases.end - evaluation.cases.start
+    return _drawn(np.flatnonzero((evaluation.cases.query_idx == PAD) & (length > 0)), NUM_SAMPLES)
 
 
-def _searches(found: Evaluation) -> NDArray[np.int64]:
-    searched = found.cases.query_idx != PAD
-    known = np.append(0, np.asarray(found.data.queries.column("train_count")))[found.cases.query_idx] > 0
+def _searches(evaluation: Evaluation) -> NDArray[np.int64]:
+    searched = evaluation.cases.query_idx != PAD
+    known = np.append(0, np.asarray(evaluation.data.queries.column("train_count")))[evaluation.cases.query_idx] > 0
     return np.concatenate([_drawn(np.flatnonzero(searched & part), NUM_SAMPLES // 2) for part in (known, ~known)])
 
 
@@ -170,22 +174,24 @@ def _drawn(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(rows)[:count]
 
 
-def _sample(found: Evaluation, titles: Sequence[str], case: int) -> Sample:
-    cases, texts = found.cases, query_texts(found.data)
+def _sample(evaluation: Evaluation, titles: Sequence[str], case: int) -> Sample:
+    cases, texts = evaluation.cases, query_texts(evaluation.data)
     relevant, user = cases.truth.of(case), cases.user[case]
-    top = [int(item) for item in found.lists.ranked[case, :SHOWN] if item != PAD]
-    rank = {int(item): place for place, item in enumerate(found.lists.ranked[case], start=1) if item != PAD}
+    top = [int(item) for item in evaluation.lists.ranked[case, :SHOWN] if item != PAD]
+    rank = {int(item): place for place, item in enumerate(evaluation.lists.ranked[case], start=1) if item != PAD}
     return Sample(
-        user=f"user {found.data.sequences.user_id[user]}" if user >= 0 else "anybody",
+        user=f"user {evaluation.data.sequences.user_id[user]}" if user >= 0 else "anybody",
         query=texts[cases.query_idx[case]],
-        before=_last_events(found, case, texts, titles),
+        before=_last_events(evaluation, case, texts, titles),
         recommended=[(titles[item], item in relevant) for item in top],
         followed=[(titles[item], int(item) in top, rank.get(int(item))) for item in relevant],
     )
 
 
-def _last_events(found: Evaluation, case: int, texts: Sequence[str], titles: Sequence[str]) -> list[tuple[str, str]]:
-    history = found.cases.history(case)
+def _last_events(
+    evaluation: Evaluation, case: int, texts: Sequence[str], titles: Sequence[str]
+) -> list[tuple[str, str]]:
+    history = evaluation.cases.history(case)
     latest = range(len(history.item_idx) - 1, max(len(history.item_idx) - LAST_EVENTS, 0) - 1, -1)
     lines = []
     for place in latest:
@@ -194,15 +200,15 @@ def _last_events(found: Evaluation, case: int, texts: Sequence[str], titles: Seq
     return lines
 
 
-def _titles(found: Evaluation) -> list[str]:
+def _titles(evaluation: Evaluation) -> list[str]:
     """(N + 1,) title, or the item_id where there is none, by item_idx."""
-    item_ids, titles = (found.data.items.column(name).to_pylist() for name in ("item_id", "title"))
+    item_ids, titles = (evaluation.data.items.column(name).to_pylist() for name in ("item_id", "title"))
     return ["", *(title or item_id for item_id, title in zip(item_ids, titles, strict=True))]
 
 
-def _every_figure(found: Evaluation) -> Table:
-    own, retrieval = found.figures["test"], found.figures["retrieval"]
-    intervals: Mapping[str, Any] = found.figures["intervals"].get("test", {})
+def _every_figure(evaluation: Evaluation) -> Table:
+    own, retrieval = evaluation.figures["test"], evaluation.figures["retrieval"]
+    intervals: Mapping[str, Any] = evaluation.figures["intervals"].get("test", {})
     rows = []
     for name, value in own.items():
         other = f"{retrieval[name]:.4f}" if name in retrieval else ""

@@ -35,11 +35,11 @@ class Slice:
 
 def slices(data: PreparedData, cases: EvalRequests) -> list[Slice]:
     """Every slice that has a case, in a fixed order."""
-    found = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
+    slices = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
     right = {name: marked[cases.truth.items] for name, marked in _by_item(data)}
     right["cold_item_searched"] = right["cold_item"] & (cases.query_idx != PAD)[cases.truth.case]
-    found += [_of_items(name, cases.truth, kept) for name, kept in right.items()]
-    return [part for part in found if len(part.rows)]
+    slices += [_of_items(name, cases.truth, kept) for name, kept in right.items()]
+    return [part for part in slices if len(part.rows)]
 
 
 def _by_request(data: PreparedData, cases: EvalRequests) -> list[tuple[str, NDArray[np.int64]]]:

@@ -95,9 +95,11 @@ class NewItems(Source):
         k = min(k, PROPOSED)
         masks = {id(mask): mask for mask in allowed}  # masks that requests share stay shared
         narrowed = {key: None if mask is None else mask[self._rows] for key, mask in masks.items()}
-        found = self._dense.nearest(queries.states, k, [narrowed[id(mask)] for mask in allowed])
+        nearest_hits = self._dense.nearest(queries.states, k, [narrowed[id(mask)] for mask in allowed])
         rows = []
-        for text, history, near, scores in zip(queries.texts, queries.items, found.item_idx, found.scores, strict=True):
+        for text, history, near, scores in zip(
+            queries.texts, queries.items, nearest_hits.item_idx, nearest_hits.scores, strict=True
+        ):
             ids, cosine = self._rows[near[near > 0]], scores[near > 0]
             if not text and len(history) and len(ids):
                 known = [self._vectors] if self._texts is None else [self._vectors, self._texts]

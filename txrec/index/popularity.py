@@ -71,7 +71,7 @@ class Popularity(Source):
 
     def _first_allowed(self, mask: NDArray[np.bool_], k: int) -> NDArray[np.int32]:
         head = self._order[: 4 * k]
-        found = head[mask[head]]
-        if len(found) < k and len(head) < len(self._order):
-            found = self._order[mask[self._order]]
-        return found[:k]
+        allowed_items = head[mask[head]]
+        if len(allowed_items) < k and len(head) < len(self._order):
+            allowed_items = self._order[mask[self._order]]
+        return allowed_items[:k]

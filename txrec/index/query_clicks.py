@@ -235,8 +235,8 @@ class QueryClicks(Source):
         clicks = self._counts_by_decay[at] * np.repeat(weights, lengths)[:, None]
         order = np.argsort(ids)
         place = np.minimum(np.searchsorted(ids, self.clicks.indices[at], sorter=order), len(ids) - 1)
-        found = ids[order[place]] == self.clicks.indices[at]
-        np.add.at(counts, order[place[found]], clicks[found])
+        is_clicked = ids[order[place]] == self.clicks.indices[at]
+        np.add.at(counts, order[place[is_clicked]], clicks[is_clicked])
         return counts, clicks.sum(axis=0)
 
     def _similar(self, text: str) -> Similar:

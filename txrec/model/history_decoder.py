@@ -60,12 +60,12 @@ class HistoryDecoder(nn.Module):
             gap_s = (batch.request_ts - batch.ts).clamp_min(0)
             context = context + self.gaps(torch.log2(1 + gap_s).long().clamp_max(NUM_GAPS - 1))
         if self.query is not None and batch.query_vectors.shape[1] > 1 and self._may_ask(batch.query_idx):
-            asked = (batch.query_idx != 0).unsqueeze(-1)
+            has_query = (batch.query_idx != 0).unsqueeze(-1)
             if self.training or len(batch.query_vectors) > batch.query_idx.numel():
                 read = self.query(batch.query_vectors[batch.query_idx])
             else:  # each search once
                 read = self.query(batch.query_vectors)[batch.query_idx]
-            context = context + read * asked
+            context = context + read * has_query
         return context
 
     @staticmethod

@@ -137,13 +137,13 @@ class ItemEncoder(nn.Module):
         size = len(self.id_row)
         if torch.is_grad_enabled() or size <= CHUNK_ROWS:
             return self.part(0, size)
-        found: list[Tensor] = []
+        buffers: list[Tensor] = []
         for start in range(0, size, CHUNK_ROWS):
             part = self.part(start, min(start + CHUNK_ROWS, size))
-            if not found:
-                found.append(part.new_empty(size, part.shape[1]))
-            found[0][start : start + len(part)] = part
-        return found[0]
+            if not buffers:
+                buffers.append(part.new_empty(size, part.shape[1]))
+            buffers[0][start : start + len(part)] = part
+        return buffers[0]
 
     def part(self, start: int, stop: int) -> Tensor:
         """(stop - start, D) of the items start..stop - 1, PAD's row zeros."""

@@ -67,9 +67,9 @@ class CandidateBatch:
         return CandidateBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
-    def joined(cls, given: Sequence["CandidateBatch"]) -> "CandidateBatch":
+    def joined(cls, batches: Sequence["CandidateBatch"]) -> "CandidateBatch":
         """One batch from several of the same width."""
-        return cls(**{field.name: torch.cat([getattr(one, field.name) for one in given]) for field in fields(cls)})
+        return cls(**{field.name: torch.cat([getattr(one, field.name) for one in batches]) for field in fields(cls)})
 
 
 @dataclass(frozen=True)

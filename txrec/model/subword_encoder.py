@@ -117,8 +117,8 @@ class SubwordEncoder(TextEncoder):
         return torch.as_tensor(self.ngram(flat, lengths.cumsum(0)))  # (n, Dt)
 
     def _ngrams(self, text: str) -> list[int]:
-        found = words(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
-        return [bucket for word in found for bucket in _buckets(fold(word), self.cfg.ngram_buckets)]
+        surfaces = words(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
+        return [bucket for word in surfaces for bucket in _buckets(fold(word), self.cfg.ngram_buckets)]
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)

@@ -136,8 +136,8 @@ def _search(
     rng: np.random.Generator,
 ) -> None:
     concepts = queries.concepts_of(intended, preference.catalogue, rng)
-    wanted = preference.clicks(actions.user[rows], concepts, actions.second[rows] / DAY_S)
-    first, second = draw(wanted, rng), draw(wanted, rng)
+    probabilities = preference.clicks(actions.user[rows], concepts, actions.second[rows] / DAY_S)
+    first, second = draw(probabilities, rng), draw(probabilities, rng)
     chance = rng.random((len(rows), 2))
     clicked = chance[:, 0] >= NO_CLICK_PROB
     twice = clicked & (chance[:, 1] < SECOND_CLICK_PROB) & (second != first)
@@ -176,9 +176,9 @@ def events(actions: Actions, query: NDArray[np.object_], rng: np.random.Generato
     name = np.concatenate([np.full(mask.sum(), name, dtype=object) for name, mask, _, _ in parts])
     second = np.concatenate([actions.second[mask] + delay for _, mask, delay, _ in parts])
     item = np.concatenate([items[mask] for _, mask, _, items in parts])
-    asked = (name == "search") | (name == "click")
+    is_of_search = (name == "search") | (name == "click")
     order = np.lexsort((chosen, second))
-    chosen, name, asked = chosen[order], name[order], asked[order]
+    chosen, name, is_of_search = chosen[order], name[order], is_of_search[order]
     typed = query[chosen]
     typed[name != "search"] = None
     return Log(
@@ -188,5 +188,5 @@ def events(actions: Actions, query: NDArray[np.object_], rng: np.random.Generato
         item=item[order],
         query=typed,
         session=actions.session[chosen],
-        request=np.where(asked, np.where(searched[chosen], chosen, -1), -1),
+        request=np.where(is_of_search, np.where(searched[chosen], chosen, -1), -1),
     )

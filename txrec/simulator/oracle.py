@@ -83,23 +83,25 @@ class Oracle:
         search = [self._search_batch(batch, k) for batch in _batches(cases.search)]
         browse = [self._browse_batch(batch, start, k) for batch in _batches(cases.browse)]
         by_count = [_ndcg(popular[None, :], [truth], k) for _, truth in (*cases.search, *cases.browse)]
-        found = {"search": np.concatenate(search), "browse": np.concatenate(browse)}
+        figures = {"search": np.concatenate(search), "browse": np.concatenate(browse)}
         return {
-            **{name: float(values.mean()) for name, values in found.items()},
-            "all": float(np.concatenate(list(found.values())).mean()),
+            **{name: float(values.mean()) for name, values in figures.items()},
+            "all": float(np.concatenate(list(figures.values())).mean()),
             "popularity": float(np.concatenate(by_count).mean()),
         }
 
     def _search_batch(self, batch: "list[Case]", k: int) -> NDArray[np.float64]:
         rows = np.array([row for row, _ in batch])
         actions = self.shop.actions
-        wanted = self.shop.preference.clicks(actions.user[rows], actions.concept[rows], actions.second[rows] / DAY_S)
-        return _ndcg(wanted, [truth for _, truth in batch], k)
+        probabilities = self.shop.preference.clicks(
+            actions.user[rows], actions.concept[rows], actions.second[rows] / DAY_S
+        )
+        return _ndcg(probabilities, [truth for _, truth in batch], k)
 
     def _browse_batch(self, batch: "list[Case]", start: float, k: int) -> NDArray[np.float64]:
         users = np.array([user for user, _ in batch])
-        wanted = self.shop.preference.window(users, self._last(users, start), start / DAY_S)
-        return _ndcg(wanted, [truth for _, truth in batch], k)
+        probabilities = self.shop.preference.window(users, self._last(users, start), start / DAY_S)
+        return _ndcg(probabilities, [truth for _, truth in batch], k)
 
     def _last(self, users: NDArray[np.int64], second: float) -> NDArray[np.int64]:
         """Item that each user engaged with last before a time, -1 = none."""

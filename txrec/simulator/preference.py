@@ -111,10 +111,10 @@ class Preference:
         """How well each item answers a search, (B, N): 1 in all, `NEAR_MATCH` in type only, else 0."""
         type_, brand, colour, item = (concepts[:, [column]] for column in range(4))
         same_type = self.catalogue.type == type_
-        wanted = (brand == ANY) | (self.catalogue.brand == brand)
-        wanted &= (colour == ANY) | (self.catalogue.colour == colour)
-        wanted &= (item == ANY) | (np.arange(len(self.catalogue)) == item)
-        weights: NDArray[np.float32] = same_type * np.where(wanted, np.float32(1), np.float32(NEAR_MATCH))
+        fits = (brand == ANY) | (self.catalogue.brand == brand)
+        fits &= (colour == ANY) | (self.catalogue.colour == colour)
+        fits &= (item == ANY) | (np.arange(len(self.catalogue)) == item)
+        weights: NDArray[np.float32] = same_type * np.where(fits, np.float32(1), np.float32(NEAR_MATCH))
         return weights
 
     def on_sale(self, day: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -82,27 +82,27 @@ class ArticleNumbers:
 
     def find(self, text: str) -> dict[int, Match]:
         """Products whose article numbers a normalised query names, with the closest way in which it does."""
-        found: dict[int, Match] = {}
+        matches: dict[int, Match] = {}
         whole = squeeze(text)
         if not whole or not self.keys:
-            return found
+            return matches
         parts = words(text)
         named = self._with_key(whole) if len(parts) <= MAX_WORDS else range(0)
         for place in named:
             match = Match.EXACT if self.exact[place] == text else Match.SQUEEZED
-            self._keep(found, place, match)
-        if len(parts) > 1 and not found:
+            self._keep(matches, place, match)
+        if len(parts) > 1 and not matches:
             for key in _within(text):
                 for place in self._with_key(key):
-                    self._keep(found, place, Match.PART)
-        if not found and len(whole) >= MIN_BEGINNING and has_digit(whole) and len(parts) <= MAX_WORDS:
+                    self._keep(matches, place, Match.PART)
+        if not matches and len(whole) >= MIN_BEGINNING and has_digit(whole) and len(parts) <= MAX_WORDS:
             for place in self._beginning(whole):
-                self._keep(found, place, Match.BEGINNING)
-        return found
+                self._keep(matches, place, Match.BEGINNING)
+        return matches
 
-    def _keep(self, found: dict[int, Match], place: int, match: Match) -> None:
+    def _keep(self, matches: dict[int, Match], place: int, match: Match) -> None:
         idx = int(self.item_idx[place])
-        found[idx] = max(match, found.get(idx, match))
+        matches[idx] = max(match, matches.get(idx, match))
 
     def _with_key(self, key: str) -> range:
         start = end = bisect_left(self.keys, key)

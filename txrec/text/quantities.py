@@ -65,12 +65,12 @@ def quantities(text: str) -> list[Quantity]:
     >>> [one.token for one in quantities('laptop 13,3 zoll, 1.5 l')]
     ['13.3in', '1500ml']
     """
-    found = []
+    result = []
     for match in _QUANTITY.finditer(text):
         mark = match["mark"]
         if mark and mark[0] in '"\u201d' and len(_QUOTES.findall(text, 0, match.start())) % 2:
             continue  # the end of a quotation, not inches
         base, factor, _ = _UNITS[match["unit"] or ("ft" if mark in ("'", "\u2032") else "in")]
         value = float(match["number"].replace(",", ".")) * factor
-        found.append(Quantity(f"{value:.10g}{base}", match.start(), match.end()))
-    return found
+        result.append(Quantity(f"{value:.10g}{base}", match.start(), match.end()))
+    return result

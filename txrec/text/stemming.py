@@ -109,11 +109,11 @@ class Stems:
         >>> Stems(["en"])("batteries"), Stems(["en"])("battery")
         (('battery',), ('battery',))
         """
-        found = []
+        stems = []
         for code, first, last, stemmer in self._stemmers:
             if not first <= word[0] <= last:
                 continue
             stem = english_stem(word) if code == "en" else stemmer.stemWord(word)
-            if stem and stem not in found:
-                found.append(stem)
-        return tuple(found) or (word,)
+            if stem and stem not in stems:
+                stems.append(stem)
+        return tuple(stems) or (word,)

@@ -131,9 +131,9 @@ class Vocabulary:
 
 
 def _beginning_so(words: Sequence[str], beginning: str) -> list[str]:
-    found = islice(words, bisect_left(words, beginning), None)
+    following = islice(words, bisect_left(words, beginning), None)
     result: list[str] = []
-    for word in found:
+    for word in following:
         if not word.startswith(beginning) or len(result) == MAX_COMPLETIONS:
             break
         if word != beginning:
