@@ -83,7 +83,8 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
         frame = frame.with_columns(**carried)
     rules = _rules(raw, source.reject)
     remarks.add_rules(source, rules)
-    checks = [*checks[: _num_missing(checks)], *rules, *checks[_num_missing(checks) :]]
+    missing = [check for check in checks if _is_missing(check)]  # they are named before configured rules
+    checks = [*missing, *rules, *(check for check in checks if not _is_missing(check))]
     frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
     return _divide(frame, checks, chunk, block, remarks)
 
@@ -109,9 +110,9 @@ def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) ->
 _Check = tuple[Reason, pl.Series]
 
 
-def _num_missing(checks: Sequence[_Check]) -> int:
-    """Missing ids are named before configured rules, everything else after them."""
-    return sum(reason.value.startswith("missing_") for reason, _ in checks)
+def _is_missing(check: _Check) -> bool:
+    """Whether a check is that of a missing id."""
+    return check[0].value.startswith("missing_")
 
 
 def _with_constants(frame: pl.DataFrame, source: SourceConfig, columns: dict[str, str]) -> pl.DataFrame:
