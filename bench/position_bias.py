@@ -85,7 +85,8 @@ def slates_of(
     appeal = world.attraction(visits, some)
     score = appeal * np.exp(0.8 * rng.standard_normal(some.shape))
     order = np.argsort(-score, axis=1)
-    items, score, appeal = (np.take_along_axis(values, order, 1) for values in (some, score, appeal))
+    items = np.take_along_axis(some, order, 1)
+    score, appeal = np.take_along_axis(score, order, 1), np.take_along_axis(appeal, order, 1)
     taste = np.log(appeal) + 0.7 * rng.standard_normal(some.shape)
     places = np.broadcast_to(-np.log1p(np.arange(PLACES)), items.shape)
     return items, np.stack([places, np.log(score), taste], axis=2), score, appeal

@@ -14,6 +14,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a tiny shop and model, two rounds")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         config = load(args.config, [*(SMALL.split() if args.small else ()), *args.overrides, f"runs_root={name}/runs"])
@@ -69,7 +70,7 @@ def main() -> None:
             preparation.run(cfg, preparation.InProcess())
             data = PreparedData.open(cfg.data_dir)
             full = trained(cfg, data, None)
-            row = {"round": number, "full": full.ndcg, "full_s": full.seconds}
+            row: dict[str, Any] = {"round": number, "full": full.ndcg, "full_s": full.seconds}
             warm = None
             why = "" if earlier is None else obstacle(cfg, data, earlier)
             if earlier is not None and not why:

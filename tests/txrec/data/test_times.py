@@ -63,8 +63,8 @@ def test_a_day_and_a_time_of_day_are_one_time_in_the_shops_zone() -> None:
 
 
 def test_a_pattern_may_name_the_zone() -> None:
-    rfc = {"format": "%a, %d %b %Y %H:%M:%S %z", "zone": "Europe/Berlin"}
-    assert read(["Wed, 01 May 2024 12:05:09 +0200"], **rfc) == ["2024-05-01 10:05:09"]
+    rfc = "%a, %d %b %Y %H:%M:%S %z"
+    assert read(["Wed, 01 May 2024 12:05:09 +0200"], format=rfc, zone="Europe/Berlin") == ["2024-05-01 10:05:09"]
     assert read(["05/01/2024 06:05:09 EDT"], format="%m/%d/%Y %H:%M:%S %Z") == ["2024-05-01 10:05:09"]
 
 

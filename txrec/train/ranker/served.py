@@ -82,9 +82,12 @@ class ClickWeights:
     def _places(self) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """(user, item_idx) -> times and places of the events, in time order."""
         order = np.lexsort((self.ts, self.item_idx, self.user))
-        user, item, ts, place = (values[order] for values in (self.user, self.item_idx, self.ts, self.place))
-        starts = np.flatnonzero(np.append(True, (np.diff(user) != 0) | (np.diff(item) != 0))) if len(user) else []
-        ends = np.append(starts[1:], len(user)) if len(user) else []
+        if not len(order):
+            return {}
+        user, item = self.user[order], self.item_idx[order]
+        ts, place = self.ts[order].astype(np.int64), self.place[order].astype(np.int64)
+        starts = np.flatnonzero(np.append(True, (np.diff(user) != 0) | (np.diff(item) != 0)))
+        ends = np.append(starts[1:], len(user))
         return {
             (int(user[start]), int(item[start])): (ts[start:end], place[start:end])
             for start, end in zip(starts, ends, strict=True)
