@@ -21,7 +21,18 @@ from txrec.online.documents import Documents, DocumentStore
 
 KIND = "placements"
 REFRESH_S = 0.5
-_FIELDS = ("top_k", "diversity", "exclude_seen", "rules", "sources", "sort", "facets", "group_by", "quotas")
+_FIELDS = (
+    "top_k",
+    "diversity",
+    "exclude_seen",
+    "max_showings",
+    "rules",
+    "sources",
+    "sort",
+    "facets",
+    "group_by",
+    "quotas",
+)
 
 
 class QuotaBody(BaseModel):
@@ -56,6 +67,8 @@ class Placement(BaseModel):
     """0 = by relevance alone, 1 = by dissimilarity."""
     exclude_seen: bool | None = None
     """Leave out everything in the user's history."""
+    max_showings: int | None = Field(None, ge=0, le=1_000)
+    """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
     rules: bool | None = None
     """Whether merchandising rules act."""
     sources: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)

@@ -42,7 +42,10 @@ class PersonalRequest(SlateRequest):
     exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
     """Products that must not be shown."""
     exclude_seen: bool = False
-    """Leave out everything in the user's history."""
+    """Leave out everything in the user's history, products of `impression` events included."""
+    max_showings: int = Field(0, ge=0, le=1_000)
+    """Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
+    others; 0 = none do."""
     diversity: float = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])

@@ -87,6 +87,7 @@ async def _personal(
             filters=body.filters,
             exclude=frozenset(body.exclude),
             exclude_seen=body.exclude_seen,
+            max_showings=body.max_showings,
             diversity=body.diversity,
             sources=body.sources,
             explain=body.explain,

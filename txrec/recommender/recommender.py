@@ -30,6 +30,7 @@ from txrec.recommender import lists, live_counts, suggestion_entries
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.explanations import Explainer
+from txrec.recommender.fatigue import with_fatigue
 from txrec.recommender.history import HISTORY_TYPES, StoredHistories
 from txrec.recommender.lists import Asker, ListContext, ListRequest
 from txrec.recommender.matching import Matcher, Speller
@@ -186,14 +187,14 @@ class Recommender:
         return self.retriever.retrieve(retrieval_queries)
 
     def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
-        """The final order of candidates, diversified where the request asks for it."""
+        """The final order of candidates; the request may let shown products sink, and have the rest diversified."""
         ranked = rank(candidates, self.ranker if use_ranker else None, self.ranking_features, self.retriever.reserved)
         vectors = self.ranking_features.item_vectors
         return [
             diversify(order, vectors[one.item_idx[order.order]], one.request.diversity, one.request.top_k)
             if one.request.diversity > 0
             else order
-            for one, order in zip(candidates, ranked, strict=True)
+            for one, order in zip(candidates, with_fatigue(ranked, candidates), strict=True)
         ]
 
     def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
@@ -222,8 +223,7 @@ class Recommender:
         known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
         missing = [key for key in item_ids if key not in known]
         batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
-        asked = replace(request, top_k=max(len(known), 1))
-        retrieval_query = self._retrieval_query(asked, batch_vectors)
+        retrieval_query = self._retrieval_query(replace(request, top_k=max(len(known), 1)), batch_vectors)
         notes = (*retrieval_query.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
         retrieval_query = replace(retrieval_query, mask=self.catalogue.only(known.values()), notes=notes)
         return self.rank(self.retriever.retrieve([retrieval_query], batch_vectors))[0]

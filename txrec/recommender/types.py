@@ -47,6 +47,8 @@ class Request:
         filters: conditions that hold during retrieval.
         exclude: raw ids never to be shown.
         exclude_seen: leave out every item of the history.
+        max_showings: products that the history shows so often since the user last engaged with them stand behind all
+            others; 0 = none do.
         diversity: 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate (MMR).
         explain: fill `SlateItem.reasons`.
         with_candidates: fill `Slate.candidates`.
@@ -63,6 +65,7 @@ class Request:
     filters: Filters | None = None
     exclude: frozenset[str] = frozenset()
     exclude_seen: bool = False
+    max_showings: int = 0
     diversity: float = 0.0
     explain: bool = False
     with_candidates: bool = False

@@ -33,6 +33,8 @@ class Behaviour:
         search_prob: share of visits that are searches.
         cart_prob: of a clicked product, to be put into the cart.
         purchase_prob: of a product in the cart, to be bought.
+        boredom: factor on the click probability of a product for each time that it was shown to its user since they
+            last clicked it; 1 = showings do not matter.
         delight: factor on a user's rate of visits after a slate with a click.
         disappointment: the same after a slate without one.
     """
@@ -44,6 +46,7 @@ class Behaviour:
     search_prob: float = 0.4
     cart_prob: float = 0.2
     purchase_prob: float = 0.5
+    boredom: float = 1.0
     delight: float = 1.02
     disappointment: float = 0.98
 
@@ -111,6 +114,8 @@ class World:
         self.on_sale = np.ones(len(self.shop.catalogue), bool)
         actions = self.shop.actions
         self.rate = np.bincount(actions.user, minlength=self.shop.cfg.num_users).astype(np.float64)
+        bored = self.behaviour.boredom != 1.0
+        self.showings = np.zeros(self.browse.shape if bored else (0, 0), np.int16)  # since the last click
         self.last = np.full(self.shop.cfg.num_users, NO_ITEM)
         engaged = np.flatnonzero(actions.item >= 0)
         self.last[actions.user[engaged]] = actions.item[engaged]  # by time within a user: the last one stays
@@ -150,6 +155,8 @@ class World:
         relative = np.take_along_axis(preference, items.clip(0), axis=1) / best
         setting = self.behaviour
         chance = setting.floor + (setting.ceiling - setting.floor) * relative.astype(np.float64) ** setting.sharpness
+        if self.showings.size:
+            chance *= setting.boredom ** self.showings[visits.user[:, None], items.clip(0)]
         return np.where((items >= 0) & self.on_sale[items.clip(0)], chance, 0.0)
 
     def expected_clicks(self, visits: Visits, items: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -165,9 +172,17 @@ class World:
         factor = np.where(any_click, self.behaviour.delight, self.behaviour.disappointment)
         np.multiply.at(self.rate, visits.user, factor)
         self.rate.clip(0.05, 200.0, out=self.rate)
+        if self.showings.size:
+            self._count_showings(visits, items, clicked)
         place = items.shape[1] - 1 - np.argmax(clicked[:, ::-1], axis=1)  # of the last click
         self.last[visits.user[any_click]] = items[any_click, place[any_click]]
         return Responses(clicked, carted, bought)
+
+    def _count_showings(self, visits: Visits, items: NDArray[np.int64], clicked: NDArray[np.bool_]) -> None:
+        """Counts the products of slates (B, K) as shown; a click begins the count again."""
+        user = np.broadcast_to(visits.user[:, None], items.shape)
+        np.add.at(self.showings, (user[items >= 0], items[items >= 0]), 1)
+        self.showings[user[clicked], items[clicked]] = 0
 
     def drift_tastes(self, share: float, strength: float = 1.0) -> NDArray[np.int64]:
         """Moves the tastes of a share of the users towards those of others; returns the users.
