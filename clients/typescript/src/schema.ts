@@ -84,6 +84,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/experiments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All experiments
+         * @description How they stand, with the latest decision of every variant and its inequality.
+         */
+        get: operations["experiments_v1_experiments_get"];
+        put?: never;
+        /**
+         * Start an experiment
+         * @description Every replica opens and tries its versions first; assignment begins on every replica within two seconds.
+         *
+         *     Slates of recommend and search take part where the request names its user.
+         */
+        post: operations["create_v1_experiments_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An experiment
+         * @description How it stands.
+         */
+        get: operations["experiment_v1_experiments__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/experiments/{name}:stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop an experiment
+         * @description Its users get production's answers again; one that has ended stays as it is.
+         */
+        post: operations["stop_v1_experiments__name__stop_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/items": {
         parameters: {
             query?: never;
@@ -791,6 +857,89 @@ export interface components {
             segment: string[];
         };
         /**
+         * DecisionConfig
+         * @description Figures and error rates that decide an experiment by always-valid tests.
+         */
+        DecisionConfig: {
+            /**
+             * Alpha
+             * @description Chance of a false decision on the primary figure, over all looks.
+             * @default 0.05
+             */
+            alpha: number;
+            /**
+             * Expected Users
+             * @description Users of both at which the intervals are narrowest.
+             * @default 10000
+             */
+            expected_users: number;
+            /**
+             * Guard Alpha
+             * @description Chance of a false stop per guard, over all looks.
+             * @default 0.01
+             */
+            guard_alpha: number;
+            /**
+             * Guards
+             * @description Figures that must not become worse than their margins; a short window stops a bad variant early.
+             * @default [
+             *       {
+             *         "higher_is_better": false,
+             *         "margin": 0.05,
+             *         "name": "errors",
+             *         "window_h": 0.1
+             *       },
+             *       {
+             *         "higher_is_better": false,
+             *         "margin": 0.05,
+             *         "name": "fallbacks",
+             *         "window_h": 0.1
+             *       },
+             *       {
+             *         "higher_is_better": false,
+             *         "margin": 0.05,
+             *         "name": "empty_slates",
+             *         "window_h": 0.1
+             *       },
+             *       {
+             *         "higher_is_better": false,
+             *         "margin": 100,
+             *         "name": "latency_ms",
+             *         "window_h": 0.1
+             *       }
+             *     ]
+             */
+            guards: components["schemas"]["FigureConfig"][];
+            /**
+             * Max Users
+             * @description Users of control and variant together at which an experiment ends without a difference; 0 = never.
+             * @default 0
+             */
+            max_users: number;
+            /**
+             * Min Users
+             * @description Users per variant before anything decides.
+             * @default 100
+             */
+            min_users: number;
+            /**
+             * Past H
+             * @description Hours of each user's past that take noise out of the primary figure; 0 = none.
+             * @default 168
+             */
+            past_h: number;
+            /**
+             * @description The figure that decides.
+             * @default {
+             *       "higher_is_better": true,
+             *       "margin": 0,
+             *       "name": "clicks",
+             *       "window_h": 24
+             *     }
+             */
+            primary: components["schemas"]["FigureConfig"];
+        };
+        /**
          * ErrorReply
          * @description Every reply that is not 2xx.
          */
@@ -834,6 +983,114 @@ export interface components {
          *     }
          */
         EventsRequest: components["schemas"]["LiveEvent"] | components["schemas"]["LiveEvent"][];
+        /**
+         * ExperimentSpec
+         * @description An experiment as it was asked for.
+         */
+        ExperimentSpec: {
+            /**
+             * Activate
+             * @description Whether a promoted variant's version goes into production by itself; else the decision waits for a person.
+             * @default false
+             */
+            activate: boolean;
+            /**
+             * @description Figures and error rates that decide.
+             * @default {
+             *       "alpha": 0.05,
+             *       "expected_users": 10000,
+             *       "guard_alpha": 0.01,
+             *       "guards": [
+             *         {
+             *           "higher_is_better": false,
+             *           "margin": 0.05,
+             *           "name": "errors",
+             *           "window_h": 0.1
+             *         },
+             *         {
+             *           "higher_is_better": false,
+             *           "margin": 0.05,
+             *           "name": "fallbacks",
+             *           "window_h": 0.1
+             *         },
+             *         {
+             *           "higher_is_better": false,
+             *           "margin": 0.05,
+             *           "name": "empty_slates",
+             *           "window_h": 0.1
+             *         },
+             *         {
+             *           "higher_is_better": false,
+             *           "margin": 100,
+             *           "name": "latency_ms",
+             *           "window_h": 0.1
+             *         }
+             *       ],
+             *       "max_users": 0,
+             *       "min_users": 100,
+             *       "past_h": 168,
+             *       "primary": {
+             *         "higher_is_better": true,
+             *         "margin": 0,
+             *         "name": "clicks",
+             *         "window_h": 24
+             *       }
+             *     }
+             */
+            decision: components["schemas"]["DecisionConfig"];
+            /**
+             * Kind
+             * @description split: each user gets one variant. interleaving: slates of two versions become one (team draft).
+             * @default split
+             * @enum {string}
+             */
+            kind: "split" | "interleaving";
+            /**
+             * Layer
+             * @description Experiments of one layer exclude each other.
+             * @default default
+             */
+            layer: string;
+            /**
+             * Name
+             * @description Unique, for good: figures and impressions are recorded under it.
+             */
+            name: string;
+            /**
+             * Ramp
+             * @description Ramp-up by hours after the start; empty = the whole segment at once.
+             * @default []
+             */
+            ramp: components["schemas"]["RampConfig"][];
+            /**
+             * Share
+             * @description Length of the segment, 0 to 1.
+             * @default 1
+             */
+            share: number;
+            /**
+             * Start
+             * @description Beginning of the segment of the layer, 0 to 1.
+             * @default 0
+             */
+            start: number;
+            /**
+             * Variants
+             * @description The first one is the control.
+             */
+            variants: components["schemas"]["ServedVariant"][];
+        };
+        /**
+         * ExperimentsReply
+         * @description Experiments, by start.
+         */
+        ExperimentsReply: {
+            /**
+             * Experiments
+             * @description All of them, those that have ended too.
+             */
+            experiments: components["schemas"]["StoredExperiment"][];
+        };
         /**
          * FacetReply
          * @description Counts of one field over all matching products.
@@ -901,6 +1158,37 @@ export interface components {
              * @description As the shop wrote it; of a range its bounds as text.
              */
             value: string;
+        };
+        /**
+         * FigureConfig
+         * @description A figure per user that an experiment is judged by.
+         */
+        FigureConfig: {
+            /**
+             * Higher Is Better
+             * @description Direction.
+             * @default true
+             */
+            higher_is_better: boolean;
+            /**
+             * Margin
+             * @description Primary figure: least gain for a promotion. Guard: largest loss that is allowed. In the figure's unit.
+             * @default 0
+             */
+            margin: number;
+            /**
+             * Name
+             * @description Sum per user within the window; `latency_ms` is the user's mean.
+             * @default clicks
+             * @enum {string}
+             */
+            name: "clicks" | "carts" | "purchases" | "revenue" | "slates" | "errors" | "fallbacks" | "empty_slates" | "latency_ms";
+            /**
+             * Window H
+             * @description Hours after a user first took part in which the figure is counted.
+             * @default 24
+             */
+            window_h: number;
         };
         /**
          * Filters
@@ -1420,7 +1708,7 @@ export interface components {
             share: number;
             /**
              * Variant
-             * @description Its role: `production`, `canary` or `shadow`; null = registered only.
+             * @description Its role: `production`, `canary`, `shadow` or `experiment`; null = registered only.
              */
             variant: string | null;
             /**
@@ -1640,6 +1928,11 @@ export interface components {
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Input"] | null;
             /**
+             * Max Showings
+             * @description Products that were shown this often since the user last engaged with them stand behind all others; 0 = none.
+             */
+            max_showings?: number | null;
+            /**
              * Rules
              * @description Whether merchandising rules act.
              */
@@ -1688,6 +1981,11 @@ export interface components {
             fallback_items: string[];
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Output"] | null;
+            /**
+             * Max Showings
+             * @description Products that were shown this often since the user last engaged with them stand behind all others; 0 = none.
+             */
+            max_showings?: number | null;
             /**
              * Rules
              * @description Whether merchandising rules act.
@@ -1984,6 +2282,24 @@ export interface components {
             max: number;
         };
         /**
+         * RampConfig
+         * @description A step of a ramp-up.
+         */
+        RampConfig: {
+            /**
+             * After H
+             * @description Hours after the start.
+             * @default 0
+             */
+            after_h: number;
+            /**
+             * Share
+             * @description Share of the experiment's segment that takes part from then on.
+             * @default 1
+             */
+            share: number;
+        };
+        /**
          * RankRequest
          * @description The caller's own list, put in order.
          * @example {
@@ -2097,7 +2413,7 @@ export interface components {
             exclude: string[];
             /**
              * Exclude Seen
-             * @description Leave out everything in the user's history.
+             * @description Leave out everything in the user's history, products of `impression` events included.
              * @default false
              */
             exclude_seen: boolean;
@@ -2143,6 +2459,13 @@ export interface components {
              * @default []
              */
             items: string[];
+            /**
+             * Max Showings
+             * @description Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
+             *     others; 0 = none do.
+             * @default 0
+             */
+            max_showings: number;
             /**
              * Offset
              * @description Products before the page. What changes between two requests may shift products; `page_token` does not.
@@ -2441,7 +2764,7 @@ export interface components {
             exclude: string[];
             /**
              * Exclude Seen
-             * @description Leave out everything in the user's history.
+             * @description Leave out everything in the user's history, products of `impression` events included.
              * @default false
              */
             exclude_seen: boolean;
@@ -2487,6 +2810,13 @@ export interface components {
              * @default []
              */
             items: string[];
+            /**
+             * Max Showings
+             * @description Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
+             *     others; 0 = none do.
+             * @default 0
+             */
+            max_showings: number;
             /**
              * Offset
              * @description Products before the page. What changes between two requests may shift products; `page_token` does not.
@@ -2553,6 +2883,46 @@ export interface components {
              * @example u00042
              */
             user_id?: string | null;
+        };
+        /**
+         * ServedVariant
+         * @description One of the alternatives: a bundle, or the same bundle with other settings, placement or rules.
+         */
+        ServedVariant: {
+            /**
+             * Name
+             * @description Name in reports; unique within the experiment.
+             */
+            name: string;
+            /**
+             * Placement
+             * @description Placement whose defaults are used instead of those of the placement that a request names; empty = no other.
+             * @default
+             */
+            placement: string;
+            /**
+             * Segments
+             * @description Segments that its users belong to beside their own, so that merchandising rules with these act on them alone.
+             * @default []
+             */
+            segments: string[];
+            /**
+             * @description Fields of requests that it sets.
+             * @default {}
+             */
+            settings: components["schemas"]["VariantSettings"];
+            /**
+             * Version
+             * @description Version of the bundle that answers; empty = the one in production.
+             * @default
+             */
+            version: string;
+            /**
+             * Weight
+             * @description Share of the experiment's users, relative to the other weights.
+             * @default 1
+             */
+            weight: number;
         };
         /**
          * SessionEvent
@@ -2688,9 +3058,17 @@ export interface components {
              */
             candidates: components["schemas"]["ItemReply"][];
             /**
+             * Experiments
+             * @description Experiment = variant of every experiment that the user takes part in.
+             * @default {}
+             */
+            experiments: {
+                [key: string]: string;
+            };
+            /**
              * Fallback
              * @description null, or the reason of a simpler answer: `unknown_user`, `ranker_unavailable`, `history_unavailable`,
-             *     `corrected_query`, `partial_match`, `nearest_match`.
+             *     `corrected_query`, `partial_match`, `nearest_match`, `version_unavailable`.
              */
             fallback: string | null;
             /**
@@ -2741,9 +3119,81 @@ export interface components {
             took_ms: number;
             /**
              * Variant
-             * @description Role of the model that answered: `production` or `canary`.
+             * @description Role of the model that answered: `production`, `canary` or `experiment`.
              */
             variant: string;
+        };
+        /**
+         * Standing
+         * @description How an experiment stands.
+         */
+        Standing: {
+            /**
+             * Decisions
+             * @description Latest decision of every variant that is not the control, with its inequality.
+             * @default []
+             */
+            decisions: {
+                [key: string]: unknown;
+            }[];
+            /**
+             * Ended Us
+             * @description When it ended.
+             */
+            ended_us?: number | null;
+            /**
+             * Looked Us
+             * @description When it was last looked at.
+             * @default 0
+             */
+            looked_us: number;
+            /**
+             * Out
+             * @description Variants that were taken out, with the decision that did it; their users get what the control gets.
+             * @default {}
+             */
+            out: {
+                [key: string]: string;
+            };
+            /**
+             * Reason
+             * @description Why it ended.
+             * @default
+             */
+            reason: string;
+            /**
+             * Started Us
+             * @description When it started, microseconds since 1970 UTC.
+             * @default 0
+             */
+            started_us: number;
+            /**
+             * State
+             * @description running, stopped (by a person, a guard or a broken assignment) or decided.
+             * @default running
+             * @enum {string}
+             */
+            state: "running" | "stopped" | "decided";
+        };
+        /**
+         * StopRequest
+         * @description Why an experiment is stopped.
+         */
+        StopRequest: {
+            /**
+             * Reason
+             * @description For people.
+             * @default stopped over HTTP
+             */
+            reason: string;
+        };
+        /**
+         * StoredExperiment
+         * @description An experiment and how it stands: the document that is stored.
+         */
+        StoredExperiment: {
+            spec: components["schemas"]["ExperimentSpec"];
+            standing: components["schemas"]["Standing"];
         };
         /**
          * SuggestReply
@@ -2855,6 +3305,27 @@ export interface components {
             msg: string;
             /** Error Type */
             type: string;
+        };
+        /**
+         * VariantSettings
+         * @description Fields of requests that a variant sets, whatever the request says; absent ones stay as they are.
+         */
+        VariantSettings: {
+            /**
+             * Diversity
+             * @description 0 = by relevance alone, 1 = by dissimilarity.
+             */
+            diversity?: number | null;
+            /**
+             * Exclude Seen
+             * @description Leave out everything in the user's history.
+             */
+            exclude_seen?: boolean | null;
+            /**
+             * Rules
+             * @description Whether merchandising rules act.
+             */
+            rules?: boolean | null;
         };
     };
     responses: never;
@@ -3001,6 +3472,458 @@ export interface operations {
             };
             /** @description The key has not the role that this needs */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    experiments_v1_experiments_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentsReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    create_v1_experiments_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExperimentSpec"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredExperiment"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No such version */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Its name or segment is taken, or a replica refuses a version; the message says which */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    experiment_v1_experiments__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredExperiment"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No such experiment */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    stop_v1_experiments__name__stop_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["StopRequest"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredExperiment"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No such experiment */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
