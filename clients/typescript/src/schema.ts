@@ -64,6 +64,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/buy-again": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Products that a user is due to buy again
+         * @description By the user's own interval between purchases, or by everybody's where the user bought a product once.
+         */
+        post: operations["buy_again_v1_buy_again_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/complements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Products bought together with others
+         * @description From baskets, not from views; personal where a user is named.
+         */
+        post: operations["complements_v1_complements_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -378,6 +418,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/new": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * New products
+         * @description Products that were added live, then by their first event, the latest first.
+         */
+        post: operations["new_v1_new_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/placements": {
         parameters: {
             query?: never;
@@ -426,6 +486,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/popular": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Products with most events
+         * @description By decayed events of the training log and live ones.
+         */
+        post: operations["popular_v1_popular_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/rank": {
         parameters: {
             query?: never;
@@ -440,6 +520,26 @@ export interface paths {
          * @description Orders the products of the request for a user, a search or both; unknown products are left out and noted.
          */
         post: operations["rank_v1_rank_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/recently-viewed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Products that a user looked at lately
+         * @description The latest first, each once.
+         */
+        post: operations["recently_viewed_v1_recently_viewed_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -596,6 +696,26 @@ export interface paths {
          */
         put: operations["block_words_v1_suggest_blocked_put"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/trending": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Products that rise now
+         * @description More users in the last six hours than the product's usual share lets expect; minutes old, from live events.
+         */
+        post: operations["trending_v1_trending_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -804,6 +924,88 @@ export interface components {
              * @enum {string}
              */
             type: "bury";
+        };
+        /**
+         * ComplementsRequest
+         * @description Products that are bought together with others.
+         * @example {
+         *       "items": [
+         *         "SKU100013"
+         *       ],
+         *       "strict": false,
+         *       "top_k": 5,
+         *       "user_id": "u00042"
+         *     }
+         */
+        ComplementsRequest: {
+            /**
+             * Candidates
+             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @default 0
+             */
+            candidates: number;
+            /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
+             * Explain
+             * @description Fill `reasons` and `timings_ms`.
+             * @default false
+             */
+            explain: boolean;
+            /** @description Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match. */
+            filters?: components["schemas"]["Filters-Input"] | null;
+            /**
+             * Items
+             * @description The products that they go with, e.g. the cart; none of them is in the answer.
+             */
+            items: string[];
+            /**
+             * Placement
+             * @description Name of the place where the slate is shown; rules and reports know it.
+             * @example home
+             */
+            placement?: string | null;
+            /**
+             * Rules
+             * @description false leaves merchandising rules out, e.g. to measure them.
+             * @default true
+             */
+            rules: boolean;
+            /**
+             * Segments
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
+             * @default []
+             */
+            segments: string[];
+            /**
+             * Strict
+             * @description Only products in at least two common baskets; otherwise also one basket, and what goes with products most like
+             *     these.
+             * @default false
+             */
+            strict: boolean;
+            /**
+             * Top K
+             * @description Items of the slate.
+             * @default 25
+             */
+            top_k: number;
+            /**
+             * User Id
+             * @description Whose taste counts too; absent or unknown = nobody's.
+             * @example u00042
+             */
+            user_id?: string | null;
         };
         /**
          * Condition
@@ -1571,6 +1773,68 @@ export interface components {
             type: "limit";
         };
         /**
+         * ListRequestBody
+         * @description A list for everybody.
+         * @example {
+         *       "filters": {
+         *         "where": "price < 100"
+         *       },
+         *       "top_k": 10
+         *     }
+         */
+        ListRequestBody: {
+            /**
+             * Candidates
+             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @default 0
+             */
+            candidates: number;
+            /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
+             * Explain
+             * @description Fill `reasons` and `timings_ms`.
+             * @default false
+             */
+            explain: boolean;
+            /** @description Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match. */
+            filters?: components["schemas"]["Filters-Input"] | null;
+            /**
+             * Placement
+             * @description Name of the place where the slate is shown; rules and reports know it.
+             * @example home
+             */
+            placement?: string | null;
+            /**
+             * Rules
+             * @description false leaves merchandising rules out, e.g. to measure them.
+             * @default true
+             */
+            rules: boolean;
+            /**
+             * Segments
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
+             * @default []
+             */
+            segments: string[];
+            /**
+             * Top K
+             * @description Items of the slate.
+             * @default 25
+             */
+            top_k: number;
+        };
+        /**
          * LiveEvent
          * @description An event of a user, to be logged.
          */
@@ -1920,6 +2184,17 @@ export interface components {
              */
             exclude_seen?: boolean | null;
             /**
+             * Explore
+             * @description false = slates are never changed by exploration.
+             * @default true
+             */
+            explore: boolean;
+            /**
+             * Facets
+             * @description Fields that a search page counts.
+             */
+            facets?: string[] | null;
+            /**
              * Fallback Items
              * @description Products that fill a slate that is shorter than `top_k`, in this order, where the request allows them.
              * @default []
@@ -1928,15 +2203,35 @@ export interface components {
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Input"] | null;
             /**
+             * Group By
+             * @description Field of which a search page shows one product per value.
+             */
+            group_by?: string | null;
+            /**
              * Max Showings
              * @description Products that were shown this often since the user last engaged with them stand behind all others; 0 = none.
              */
             max_showings?: number | null;
             /**
+             * Quotas
+             * @description Limits of a search page per value.
+             */
+            quotas?: components["schemas"]["QuotaBody"][] | null;
+            /**
              * Rules
              * @description Whether merchandising rules act.
              */
             rules?: boolean | null;
+            /**
+             * Sort
+             * @description Order of a search page.
+             */
+            sort?: string | null;
+            /**
+             * Sources
+             * @description Candidate sources that may propose products, e.g. `popularity`; absent = all.
+             */
+            sources?: string[] | null;
             /**
              * Top K
              * @description Items of the slate.
@@ -1974,6 +2269,17 @@ export interface components {
              */
             exclude_seen?: boolean | null;
             /**
+             * Explore
+             * @description false = slates are never changed by exploration.
+             * @default true
+             */
+            explore: boolean;
+            /**
+             * Facets
+             * @description Fields that a search page counts.
+             */
+            facets?: string[] | null;
+            /**
              * Fallback Items
              * @description Products that fill a slate that is shorter than `top_k`, in this order, where the request allows them.
              * @default []
@@ -1982,15 +2288,35 @@ export interface components {
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Output"] | null;
             /**
+             * Group By
+             * @description Field of which a search page shows one product per value.
+             */
+            group_by?: string | null;
+            /**
              * Max Showings
              * @description Products that were shown this often since the user last engaged with them stand behind all others; 0 = none.
              */
             max_showings?: number | null;
             /**
+             * Quotas
+             * @description Limits of a search page per value.
+             */
+            quotas?: components["schemas"]["QuotaBody"][] | null;
+            /**
              * Rules
              * @description Whether merchandising rules act.
              */
             rules?: boolean | null;
+            /**
+             * Sort
+             * @description Order of a search page.
+             */
+            sort?: string | null;
+            /**
+             * Sources
+             * @description Candidate sources that may propose products, e.g. `popularity`; absent = all.
+             */
+            sources?: string[] | null;
             /**
              * Top K
              * @description Items of the slate.
@@ -2521,6 +2847,16 @@ export interface components {
              */
             sort: string;
             /**
+             * Sources
+             * @description Candidate sources that may propose products; empty = all.
+             * @default []
+             * @example [
+             *       "dense",
+             *       "popularity"
+             *     ]
+             */
+            sources: string[];
+            /**
              * Top K
              * @description Items of the slate.
              * @default 25
@@ -2871,6 +3207,16 @@ export interface components {
              * @default relevance
              */
             sort: string;
+            /**
+             * Sources
+             * @description Candidate sources that may propose products; empty = all.
+             * @default []
+             * @example [
+             *       "dense",
+             *       "popularity"
+             *     ]
+             */
+            sources: string[];
             /**
              * Top K
              * @description Items of the slate.
@@ -3266,6 +3612,79 @@ export interface components {
             text: string;
         };
         /**
+         * UserListRequest
+         * @description A list from one user's history.
+         * @example {
+         *       "explain": true,
+         *       "top_k": 5,
+         *       "user_id": "u00042"
+         *     }
+         */
+        UserListRequest: {
+            /**
+             * Candidates
+             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @default 0
+             */
+            candidates: number;
+            /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
+            /**
+             * Explain
+             * @description Fill `reasons` and `timings_ms`.
+             * @default false
+             */
+            explain: boolean;
+            /** @description Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match. */
+            filters?: components["schemas"]["Filters-Input"] | null;
+            /**
+             * Placement
+             * @description Name of the place where the slate is shown; rules and reports know it.
+             * @example home
+             */
+            placement?: string | null;
+            /**
+             * Rules
+             * @description false leaves merchandising rules out, e.g. to measure them.
+             * @default true
+             */
+            rules: boolean;
+            /**
+             * Segments
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
+             * @default []
+             */
+            segments: string[];
+            /**
+             * Session
+             * @description What the user has done since, oldest first.
+             * @default []
+             */
+            session: components["schemas"]["SessionEvent"][];
+            /**
+             * Top K
+             * @description Items of the slate.
+             * @default 25
+             */
+            top_k: number;
+            /**
+             * User Id
+             * @description Whose history.
+             * @example u00042
+             */
+            user_id: string;
+        };
+        /**
          * UserReply
          * @description What is known of a user.
          */
@@ -3421,6 +3840,216 @@ export interface operations {
             };
             /** @description Too many requests of this caller; see Retry-After */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    buy_again_v1_buy_again_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserListRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    complements_v1_complements_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ComplementsRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5296,6 +5925,111 @@ export interface operations {
             };
         };
     };
+    new_v1_new_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ListRequestBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     placements_v1_placements_get: {
         parameters: {
             query?: never;
@@ -5737,6 +6471,111 @@ export interface operations {
             };
         };
     };
+    popular_v1_popular_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ListRequestBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     rank_v1_rank_post: {
         parameters: {
             query?: never;
@@ -5747,6 +6586,111 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["RankRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    recently_viewed_v1_recently_viewed_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserListRequest"];
             };
         };
         responses: {
@@ -6842,6 +7786,111 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BlockedWords"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    trending_v1_trending_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ListRequestBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlateReply"];
                 };
             };
             /** @description The body is not JSON */
