@@ -27,6 +27,7 @@ def linked(tables: list[Table]) -> list[Table]:
         used = _with_category_names(table, tables)
         if used is not None:
             tables = [one for one in tables if one is not used]
+    _leave_out_other_catalogues(tables)
     for table in [one for one in tables if one.kind == "lines"]:
         table.kind = "other"
         table.questions.append("it names products and no user; which table says whose they are?")
@@ -106,6 +107,21 @@ def _match_products(tables: Sequence[Table]) -> None:
                 items.remarks["item_id"] = remark if share > 0.5 else remark.replace("sure", "likely")
 
 
+def _leave_out_other_catalogues(tables: Sequence[Table]) -> None:
+    """Tables of other things than products: the log knows none of their ids, and it knows those of another table."""
+    logged = {key for one in tables if one.kind == "events" and "item_id" in one.columns
+              for key in _keys(one, one.columns["item_id"])}  # fmt: skip
+    catalogues = [one for one in tables if one.kind == "items"]
+    shares = [_overlap(logged, _keys(one, one.columns["item_id"])) for one in catalogues]
+    for table, share in zip(catalogues, shares, strict=True):
+        small = len(_keys(table, table.columns["item_id"])) < 0.5 * max(
+            len(_keys(one, one.columns["item_id"])) for one in catalogues
+        )
+        if max(shares) > 0.5 and (share < 0.05 or (small and "title" not in table.columns)):
+            table.kind = "other"
+            table.notes.append("the log knows none of its ids")
+
+
 def _id_columns(table: Table, current: str) -> list[str]:
     """Columns that may name products."""
     used = {name for role, name in table.columns.items() if role in ("user_id", "ts", "session_id", "query", "event")}
@@ -132,10 +148,13 @@ def _with_category_names(items: Table, tables: Sequence[Table]) -> Table | None:
         key = next((n for n, c in other.profile.items() if c.distinct > 0.99 and c.filled > 0.99 and not c.time), None)
         name = next((n for n in other.profile if (n != key and fit("title", n) >= 0.35) or
                      (n != key and fit("category", n) >= 0.5 and not other.profile[n].is_number)), None)  # fmt: skip
+        if name is None and len(other.profile) <= 3:
+            name = next((n for n, c in other.profile.items() if n != key and not c.is_number and not c.time), None)
         if key is None or name is None:
             continue
         for role in ("category", "brand"):
-            left = next((n for n in items.profile if fit(role, n) >= 0.35 and n not in (items.columns["item_id"],)
+            left = next((n for n in items.profile if n != items.columns["item_id"]
+                         and (fit(role, n) >= 0.35 or (role == "category" and plain_name(n) == plain_name(key)))
                          and _contained(_keys(items, n), _keys(other, key)) > 0.9), None)  # fmt: skip
             if left is None:
                 continue

@@ -18,7 +18,7 @@ _COLUMNS = {
     " item_sku content_id contentid goods_id gtin ean upc handle artikel artikelnummer artikelnr artikel_nr"
     " artikel_id produkt_id produktnummer produkt produit id_produit producto id_producto news_id post_id itemnumber"
     " item_number item_code itemcode product_number material productno product_no prod_id pid iid"
-    " product_uid item_uid",
+    " product_uid item_uid aid",
     "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat created"
     " date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate order_date orderdate"
     " purchase_date purchased_at paid_at visit_time click_time server_time received_at occurred_at datum zeit"
@@ -132,7 +132,7 @@ def event_kind(word: str) -> str | None:
     if plain in _IGNORED.split():
         return "ignored"
     for kind, text in _EVENTS.items():
-        if plain in text.split():
+        if plain in text.split() or plain.removesuffix("s") in text.split():
             return kind
     for kind in ("cart", "purchase", "search", "impression", "rate", "click", "view"):  # `product_page_viewed`
         if any(part in _EVENTS[kind].split() for part in plain.split("_")):

@@ -62,6 +62,9 @@ def classified(sample: Sample) -> Table:
         table.kind = "judgments"
         for role, chosen in (("query", query), ("item_id", item), ("grade", grade)):
             table.take(role, chosen[0], chosen[1])
+        if set(table.profile[grade[0]].texts.unique().to_list()) <= {"E", "S", "C", "I"}:
+            table.settings["values"] = {"grade": {"E": "3", "S": "2", "C": "1", "I": "0"}}
+            table.remarks["values"] = "likely: exact, substitute, complement, irrelevant"
         return table
     if (user or session) and (item or query):
         _events(table, user or (None, ""), session, item)
@@ -130,6 +133,7 @@ def _time_column(table: Table) -> str | None:
     if named:
         finest = {c.name: by_name[c.name] + 0.1 * (not _is_day(c)) for c in named}
         return max(finest, key=lambda one: finest[one])
+    timed = [c for c in timed if max(fit("item_id", c.name), fit("user_id", c.name), fit("price", c.name)) < 0.3]
     texts = [column for column in timed if column.time and column.time.format not in ("s", "ms", "us", "ns")]
     chosen = texts or [column for column in timed if column.time and column.time.format in ("s", "ms")]
     return chosen[0].name if len(chosen) == 1 else None
@@ -304,7 +308,7 @@ def _items(table: Table, item: _Chosen) -> None:
     }
     for role, accept in accepted.items():
         chosen = _best(table, role, accept, 0.5)
-        if chosen:
+        if chosen and not (role == "title" and fit("category", chosen[0]) > fit("title", chosen[0])):
             table.take(role, *chosen)
     if "title" not in table.columns and "description" in table.columns:
         table.take("title", table.columns.pop("description"), "likely: the only text of a product")

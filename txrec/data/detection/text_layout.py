@@ -100,7 +100,8 @@ def detect_encoding(head: bytes) -> tuple[str, str]:
         return "latin-1", "guess: it is no UTF-8; look at letters with accents"
     best = matches[0]
     western = [match for match in matches if match.encoding == "cp1252"]
-    if western and western[0].chaos <= best.chaos + 0.02 and best.encoding.startswith("cp125"):
+    alike = western and (str(western[0]) == str(best) or western[0].chaos <= best.chaos + 0.02)
+    if alike and best.encoding.startswith("cp125"):
         best = western[0]
     language = f", text looks like {best.language}" if best.language != "Unknown" else ""
     return best.encoding, f"guess: it is no UTF-8{language}; look at letters with accents"
@@ -258,7 +259,9 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
         return True
     if any(_NUMBER.fullmatch(word) for word in words) or any(re.match(r"\d{4}-\d\d-\d\d", word) for word in words):
         return False
-    if not rest:
+    named = all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", word) for word in words)
+    snake = named and any("_" in word for word in words) and not any(set(words) & set(row) for row in rest)
+    if snake or not rest:
         return True
     for place, word in enumerate(words):
         below = [row[place].strip() for row in rest if place < len(row) and row[place].strip()]

@@ -239,3 +239,58 @@ def _behaviour_without_header() -> tuple[Files, Expected]:
         ),
     )
     return {"UserBehavior.csv": log}, Expected(counts(rows), titles=0)
+
+
+@case
+def _marketplace_with_translations() -> tuple[Files, Expected]:
+    rows = rows_of(("purchase",))
+    orders = {row.order: row for row in reversed(rows)}
+    names = ["order_id", "customer_id", "order_status", "order_purchase_timestamp", "order_approved_at"]
+    stamp = "%Y-%m-%d %H:%M:%S"
+    table = ([o, f"c{r.user:06d}", "delivered", f"{r.at:{stamp}}", f"{r.at:{stamp}}"] for o, r in orders.items())
+    lines = csv_text(
+        ["order_id", "order_item_id", "product_id", "seller_id", "shipping_limit_date", "price"],
+        ([r.order, 1, f"pr{r.item:04d}", f"s{r.item % 4}", f"{r.at:{stamp}}", r.amount] for r in rows),
+    )
+    kinds = ("perfumaria", "artes", "casa")
+    products = csv_text(
+        ["product_id", "product_category_name", "product_photos_qty"],
+        ([f"pr{i:04d}", kinds[i % 3], 1] for i in range(NUM_ITEMS)),
+    )
+    translation = csv_text(
+        ["product_category_name", "product_category_name_english"],
+        [("perfumaria", "perfumery"), ("artes", "art"), ("casa", "home")],
+    )
+    files: Files = {"orders.csv": csv_text(names, table), "items.csv": lines, "products.csv": products}
+    expected = Expected(counts(rows), users=len({row.user for row in orders.values()}), titles=0,
+                        columns={"category": "product_category_name_english"})  # fmt: skip
+    return {**files, "translation.csv": translation}, expected
+
+
+@case
+def _sessions_with_lists_of_events() -> tuple[Files, Expected]:
+    rows = rows_of()
+    words = {"view": "clicks", "cart": "carts", "purchase": "orders"}
+    sessions: dict[int, list[dict[str, object]]] = {}
+    for row in rows:
+        event: dict[str, object] = {"aid": row.item, "ts": row.seconds * 1000, "type": words[row.kind]}
+        sessions.setdefault(row.user, []).append(event)
+    log = json_lines({"session": user, "events": events} for user, events in sessions.items())
+    made = counts(rows)
+    return {"train.jsonl": log}, Expected({"click": made["view"], "cart": made["cart"],
+                                           "purchase": made["purchase"]}, titles=0)  # fmt: skip
+
+
+@case
+def _book_ratings_without_times() -> tuple[Files, Expected]:
+    rows = rows_of(("rate",))
+    table = ([276_700 + r.user, f"03454{r.item:05d}", r.item % 11] for r in rows)
+    log = csv_text(["User-ID", "ISBN", "Book-Rating"], table, ";", quoting=1)
+    books = csv_text(
+        ["ISBN", "Book-Title", "Book-Author", "Year-Of-Publication", "Publisher"],
+        ([f"03454{i:05d}", f"Café {WORDS[i]}", "M. Müller", 2002, BRANDS[i % 3]] for i in range(NUM_ITEMS)),
+        ";",
+        quoting=1,
+    )
+    files: Files = {"BX-Book-Ratings.csv": log.encode("latin-1"), "BX-Books.csv": books.encode("latin-1")}
+    return files, Expected(counts(rows), first="", columns={"title": "Book-Title"})
