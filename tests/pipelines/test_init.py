@@ -35,6 +35,17 @@ def test_init_writes_a_configuration_that_prepares_and_asks_what_it_cannot_tell(
     assert data.items.num_rows == 7
 
 
+def test_init_reads_columns_from_the_names_of_folders(shop: Path) -> None:
+    for number, kind in enumerate(("view", "purchase")):
+        rows = "".join(f"u{n % 5},p{n % 7}\n" for n in range(20))
+        write(shop, f"log/event={kind}/day=2024-05-0{1 + number}/part.csv", f"user_id,item_id\n{rows}")
+    shown = CliRunner().invoke(app, ["init", "log", "--out", "log.toml"])
+    assert shown.exit_code == 0, shown.output
+    (source,) = load(shop / "log.toml").data.events
+    assert (source.columns, source.constants) == ({"ts": "day"}, {})
+    assert "purchase 20" in " ".join(shown.output.split())
+
+
 def test_init_replaces_a_configuration_only_by_force(shop: Path) -> None:
     write(shop, "shop.toml", "name = 'mine'\n")
     refused = CliRunner().invoke(app, ["init", "events.csv"])

@@ -68,12 +68,23 @@ def tables_in(root: str, path: str) -> Iterator[str]:
 
 
 def sample(root: str, path: str) -> Sample:
-    """Looks at the first rows of a table.
+    """Looks at the first rows of a table, those of the first of its files; its folders may name columns.
 
     Raises:
         DataError: the file is missing, is no table, or holds no row.
     """
-    file = files.find(root, path)[0]
+    found = files.find(root, path)
+    made = _first_rows(found[0], path)
+    folders = [files.folder_columns(file.path) for file in found]
+    for name in folders[0]:
+        if name not in made.columns:
+            words = list(dict.fromkeys(one.get(name) or None for one in folders))
+            column = [words[row % len(words)] for row in range(made.frame.height)]
+            made.frame = made.frame.with_columns(pl.Series(name, column, dtype=pl.String))
+    return made
+
+
+def _first_rows(file: files.File, path: str) -> Sample:
     head = files.first_bytes(file.path, HEAD_BYTES)
     if head.startswith(b"PAR1"):
         return _parquet(file, path)
