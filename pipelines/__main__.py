@@ -328,6 +328,27 @@ def monitor(
     show("monitor", Display(), lambda progress: job.run(cfg, _place(impressions), _place(events), progress))
 
 
+@app.command()
+def loop(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and return, for cron.")] = False,
+) -> None:
+    """Retrain a served shop when it is due: export, prepare, train, evaluate, publish, canary, decide."""
+    from pipelines import loop as job
+    from pipelines.display import Display
+    from pipelines.runner import run_through
+
+    cfg, display = _load(config, overrides or []), Display()
+    with _ready_cluster(cfg):
+        tools = job.tools(
+            cfg,
+            lambda settings, stage: run_through(settings, stage, display),
+            lambda entry: display.console.print(f"round {entry.round}, {entry.step}: {entry.text}"),
+        )
+        job.run(cfg, tools, once)
+
+
 def _place(named: str | None) -> Path | None:
     """Path of a local file or folder, or of the working copy of one in object storage; None for None."""
     return object_storage.local_path(named) if named else None

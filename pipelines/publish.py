@@ -64,8 +64,15 @@ def _lead(version: str, over: Paired | None) -> str:
     return f"; {version} {change.mean:+.4f}, {change.low:+.4f} to {change.high:+.4f}, p = {over.p_value:.3f}"
 
 
-def run(config: Config, progress: Progress = silent, force: bool = False) -> PublishSummary:
-    """Registers the candidate as the next version and promotes it if the gate, or force, says so."""
+def run(config: Config, progress: Progress = silent, force: bool = False, hold: bool = False) -> PublishSummary:
+    """Registers the candidate as the next version and promotes it if the gate, or force, says so.
+
+    Args:
+        config: of the run.
+        progress: told what is done.
+        force: promote whatever the gate says.
+        hold: leave production as it is where there is one; a canary is to decide.
+    """
     registry = Registry(config.registry_dir)
     figures = _measured(config)
     candidate = Recommender.open(config.candidate_dir)
@@ -86,6 +93,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False) -> Pub
         kept: dict[str, Any] = {
             name: figures[name] for name in ("test", "retrieval", "judged", "requests", "oracle") if name in figures
         }
+        decision = replace(decision, hold=hold and decision.production is not None)
         path = registry.add(config.candidate_dir, kept, decision)
     production = registry.production
     return PublishSummary(decision, path, registry.folder(production) if production else None)

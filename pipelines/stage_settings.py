@@ -53,7 +53,7 @@ _ROWS: dict[str, dict[str, str]] = {
     "exposure": {"evaluate": "attributes limits"},
     "publish": {"evaluate": "metric", "publish": "margin smoke_queries"},
 }
-_OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "checks", "monitor", "experiments", "exploration")
+_OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "checks", "monitor", "experiments", "exploration", "loop")
 
 
 def _table() -> dict[str, str]:

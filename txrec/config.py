@@ -857,6 +857,28 @@ class ExperimentsConfig(DecisionConfig):
     """Experiments that the shop's own code serves; a canary and those of /v1/experiments need no entry."""
 
 
+class LoopConfig(Section):
+    """`txrec loop`: retraining of a served shop, from export to decision."""
+
+    every_h: float = Field(24.0, ge=0)
+    """A round starts this long after the start of the last one, hours; 0 = not by time."""
+    min_events: int = Field(0, ge=0)
+    """A round starts when the server has kept this many events since the last export; 0 = not by number."""
+    poll_s: float = Field(60.0, gt=0)
+    """Time between two looks at triggers and at a running canary, seconds."""
+    url: str = ""
+    """Address of the served application, e.g. http://127.0.0.1:8000; empty = the gate promotes, without a canary.
+    Its key comes from the environment variable TXREC_API_KEY, and the webhook's address from TXREC_LOOP_WEBHOOK."""
+    canary_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the users that the canary answers."""
+    canary_max_h: float = Field(72.0, gt=0)
+    """A canary that has not been decided by then is taken back, hours."""
+    late_h: float = Field(48.0, ge=0)
+    """Events that arrive this late are still exported: exports overlap by as much, and preparation drops duplicates."""
+    keep_versions: int = Field(5, ge=2)
+    """Registered versions that are kept, the latest ones; served ones and the one before production always are."""
+
+
 class Config(Section):
     """The whole tree."""
 
@@ -898,6 +920,8 @@ class Config(Section):
     """Experiments on served traffic."""
     exposure: ExposureConfig = ExposureConfig()
     """Exposure of product groups."""
+    loop: LoopConfig = LoopConfig()
+    """Retraining of a served shop."""
 
     @model_validator(mode="before")
     @classmethod

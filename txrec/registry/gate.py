@@ -45,6 +45,8 @@ class Decision:
     """Smoke queries that got no answer."""
     force: bool = False
     """Asked to promote whatever the gate says."""
+    hold: bool = False
+    """Asked to leave production as it is: a canary decides about a version that passes."""
 
     @property
     def required(self) -> float | None:
@@ -59,7 +61,7 @@ class Decision:
     @property
     def promote(self) -> bool:
         """Whether the version goes into production."""
-        return self.passed or self.force
+        return (self.passed or self.force) and not self.hold
 
     @property
     def forced(self) -> bool:
@@ -80,6 +82,8 @@ class Decision:
         """`promote v2: ndcg@10 0.1312 >= 0.1301 required`."""
         kept = self.production or "no version"
         verb = f"promote {self.version}" if self.promote else f"keep {kept}, not {self.version}"
+        if self.hold and self.passed:
+            verb = f"try {self.version} as a canary"
         parts = [self.inequality]
         if self.interval is not None:
             parts.append(f"95 % interval {self.interval.low:.4f} to {self.interval.high:.4f}")

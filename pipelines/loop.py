@@ -1,0 +1,294 @@
+"""`txrec loop`: export, prepare, train, evaluate, off-policy, publish, canary, decide, prune; again and again.
+
+Every step gives the same result when it is done twice (`txrec.loop.rounds` says why): files are replaced, stages are
+recorded by what they follow from, a version that the round has registered already is found again, and roles of
+versions are stated, not changed.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import polars as pl
+import pyarrow.parquet as pq
+
+from pipelines import off_policy, publish
+from pipelines.monitor import served_log
+from txrec import object_storage
+from txrec.client import Client
+from txrec.config import Config, SourceConfig
+from txrec.errors import DataError, StageError
+from txrec.loop.attribution import HOUR_US, events_of, slates_of
+from txrec.loop.decisions import canary_decision
+from txrec.loop.rounds import Entry, Round, RoundStore, Step, StepResult, advance
+from txrec.recommender.bundle import Bundle
+from txrec.registry.registry import Registry
+from txrec.registry.rollout import Rollouts
+from txrec.storage import replace_file
+
+KEY_VARIABLE = "TXREC_API_KEY"
+WEBHOOK_VARIABLE = "TXREC_LOOP_WEBHOOK"
+WEBHOOK_TIMEOUT_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """The part of `txrec.client.Client` that the loop uses."""
+
+    def activate(self, version: str, role: str = "production", share: float | None = None) -> Any:
+        """Gives a version a role."""
+        ...
+
+    def deactivate(self, version: str) -> Any:
+        """Ends a canary."""
+        ...
+
+    def models(self) -> Any:
+        """Models and their roles."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the loop works with; tests bring their own.
+
+    Attributes:
+        run_stage: runs a stage and those before it, where they are not valid any more.
+        server: of the configuration's `loop.url`; None = there is none.
+        clock: seconds since 1970 UTC.
+        notify: told of every step.
+    """
+
+    run_stage: Callable[[Config, str], None]
+    server: Server | None = None
+    clock: Callable[[], float] = time.time
+    notify: Callable[[Entry], None] = lambda _: None
+
+
+def run(config: Config, tools: Tools, once: bool, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Runs rounds as they become due, until the process is stopped.
+
+    Args:
+        config: of the run.
+        tools: what it works with.
+        once: look once: goes on with a round, or starts one that is due, and returns where it waits or ends.
+        sleep: waits between two looks.
+
+    Raises:
+        StageError: another loop of this run is under way.
+    """
+    store = RoundStore(config.run_dir / "loop")
+    with store.locked():
+        while True:
+            step(config, tools, store)
+            if once:
+                return
+            sleep(config.loop.poll_s)
+
+
+def step(config: Config, tools: Tools, store: RoundStore) -> Round | None:
+    """Goes on with the present round, or starts one that is due; None where nothing is."""
+
+    def now_us() -> int:
+        return int(tools.clock() * 1e6)
+
+    present = store.read()
+    if present is None or present.finished:
+        trigger = due(config, present, now_us())
+        if not trigger:
+            return None
+        number = present.number + 1 if present else 1
+        since = {"since_us": present.results.get("export", {}).get("until_us", 0)} if present else {}
+        present = store.save(Round(number, trigger, now_us(), "export", {"last": since}))
+    return advance(store, present, Steps(config, tools).all(), now_us, tools.notify)
+
+
+def due(config: Config, last: Round | None, now_us: int) -> str:
+    """Why a round is due, with its inequality; empty = it is not."""
+    if last is None:
+        return "first round"
+    hours = (now_us - last.started_us) / HOUR_US
+    if 0 < config.loop.every_h <= hours:
+        return f"schedule: {hours:.1f} h since the last start >= {config.loop.every_h:g} h"
+    if config.loop.min_events:
+        since = int(last.results.get("export", {}).get("until_us", 0))
+        count = served_log(config, None, None)[1].filter(pl.col("ts") >= since).select(pl.len()).collect().item()
+        if count >= config.loop.min_events:
+            return f"new events: {count:,} >= {config.loop.min_events:,}"
+    return ""
+
+
+class Steps:
+    """The steps of a round.
+
+    Args:
+        config: of the run.
+        tools: what they work with.
+    """
+
+    def __init__(self, config: Config, tools: Tools) -> None:
+        self._config = config
+        self._tools = tools
+        self._folder = config.run_dir / "loop" / "exports"
+        self._registry = Registry(config.registry_dir)
+
+    def all(self) -> list[tuple[str, Step]]:
+        """Names and functions in order."""
+        names = ("export", "prepare", "train", "evaluate", "off_policy", "publish", "canary", "decide", "prune")
+        return [(name, getattr(self, name)) for name in names]
+
+    def export(self, round_: Round) -> StepResult:
+        """Writes the events since the last export, overlapping by `late_h`; none is no error."""
+        until = int(self._tools.clock() * 1e6)
+        since = int(round_.results.get("last", {}).get("since_us", 0)) - int(self._config.loop.late_h * HOUR_US)
+        try:
+            happened = served_log(self._config, None, None)[1]
+        except StageError as error:
+            return StepResult("done", f"nothing to export: {error}", {"until_us": 0})
+        rows = happened.filter((pl.col("ts") >= since) & (pl.col("ts") < until)).collect()
+        if rows.height:
+            table = rows.with_columns(pl.from_epoch("ts", time_unit="us").dt.replace_time_zone("UTC")).to_arrow()
+            with replace_file(self._folder / f"events-{round_.number:06d}.parquet") as fresh:
+                pq.write_table(table, fresh)
+        return StepResult("done", f"{rows.height:,} events", {"until_us": until, "events": rows.height})
+
+    def prepare(self, _: Round) -> StepResult:
+        """Prepares the log with everything exported; a break of its checks stops the loop until it is accepted."""
+        return self._stage("prepare")
+
+    def train(self, _: Round) -> StepResult:
+        """Trains a candidate."""
+        return self._stage("train")
+
+    def evaluate(self, _: Round) -> StepResult:
+        """Measures the candidate."""
+        return self._stage("evaluate")
+
+    def off_policy(self, _: Round) -> StepResult:
+        """Estimates what the candidate would have earned on served slates; ends the round where it is surely less."""
+        fields = {"versions": self._registry.names()}
+        try:
+            summary = off_policy.run(self.training, "candidate")
+        except (DataError, StageError) as error:
+            return StepResult("done", f"no estimate: {error}", fields)
+        usable = [one for one in summary.evaluation.estimates if not one.refusal]
+        if not usable:
+            return StepResult("done", f"no estimate: {summary.evaluation.estimates[0].refusal}", fields)
+        best = usable[0]
+        if best.gain_high < 0:
+            return StepResult("end", f"clicks per slate gain of at most {best.gain_high:.4g} < 0", fields)
+        return StepResult("done", f"clicks per slate gain {best.gain_low:.4g} to {best.gain_high:.4g}", fields)
+
+    def publish(self, round_: Round) -> StepResult:
+        """Registers the candidate; the round ends where the gate refuses it."""
+        before = set(round_.results.get("off_policy", {}).get("versions", ()))
+        added = [name for name in self._registry.names() if name not in before]
+        if added:  # this step was done before, and the process ended
+            version, gate = added[-1], Bundle.open(self._registry.folder(added[-1]), verify=False).manifest.gate
+        else:
+            decision = publish.run(self.training, hold=self._tools.server is not None).decision
+            version, gate = decision.version, decision.to_dict()
+        if gate["promote"] and self._registry.production != version:
+            self._registry.activate(version, str(gate["decision"]))
+        outcome = "done" if gate["passed"] else "end"
+        fields = {"version": version, "promoted": bool(gate["promote"])}
+        return StepResult(outcome, str(gate["decision"]), fields)
+
+    def canary(self, round_: Round) -> StepResult:
+        """Gives the version a share of the users."""
+        published = round_.results["publish"]
+        if self._tools.server is None or published["promoted"]:
+            return StepResult("done", "no canary: the gate has decided", {"since_us": 0})
+        share = self._config.loop.canary_share
+        self._tools.server.activate(published["version"], "canary", share)
+        since = {"since_us": int(self._tools.clock() * 1e6)}
+        return StepResult("done", f"{published['version']} answers {share:.0%} of the users", since)
+
+    def decide(self, round_: Round) -> StepResult:
+        """Promotes the canary, takes it back, or waits for more users."""
+        since = int(round_.results["canary"]["since_us"])
+        if self._tools.server is None or not since:
+            return StepResult("done", "nothing left to decide")
+        version = str(round_.results["publish"]["version"])
+        role = {one["version"]: one["variant"] for one in self._tools.server.models()["models"]}.get(version)
+        if role == "production":  # this step was done before, and the process ended
+            return StepResult("done", f"{version} is in production")
+        if role != "canary":
+            return StepResult("end", f"{version} is no canary any more")
+        now_us = int(self._tools.clock() * 1e6)
+        shown, happened = served_log(self._config, None, None)
+        log = slates_of(shown.collect()), events_of(happened.collect())
+        made = canary_decision(self._config.experiments, log, now_us, self._config.loop.canary_share)
+        mine = [one for one in made if one.experiment == f"canary {version}"]
+        if mine and mine[0].action == "promote":
+            self._tools.server.activate(version)
+            return StepResult("done", str(mine[0]))
+        hours = (now_us - since) / HOUR_US
+        if mine and mine[0].action != "continue":
+            text = str(mine[0])
+        elif hours >= self._config.loop.canary_max_h:
+            text = f"take {version} back: {hours:.1f} h >= {self._config.loop.canary_max_h:g} h without a decision"
+        else:
+            return StepResult("wait", "")
+        self._tools.server.deactivate(version)
+        return StepResult("end", text)
+
+    def prune(self, _: Round) -> StepResult:
+        """Removes versions beyond `keep_versions`; what is served and the version before production stay."""
+        names = self._registry.names()
+        if self._registry.production is None:
+            return StepResult("done", "nothing to remove")
+        if object_storage.uri_of(self._config.registry_dir):
+            return StepResult("done", "versions in object storage are left to its lifecycle rules")
+        kept = {*names[-self._config.loop.keep_versions :], *Rollouts(self._config.registry_dir).read().versions}
+        kept |= {move["from"] for move in self._registry.moves() if move["to"] == self._registry.production}
+        gone = [name for name in names if name not in kept]
+        for name in gone:
+            shutil.rmtree(Path(self._registry.path) / name, ignore_errors=True)
+        return StepResult("done", f"removed {', '.join(gone)}" if gone else "nothing to remove", {"removed": gone})
+
+    @property
+    def training(self) -> Config:
+        """The configuration with the exports as one more source of events."""
+        if not self._folder.is_dir() or not any(self._folder.glob("events-*.parquet")):
+            return self._config
+        source = SourceConfig(path=str(self._folder.absolute() / "events-*.parquet"), format="parquet")
+        data = self._config.data.model_copy(update={"events": (*self._config.data.events, source)})
+        return self._config.model_copy(update={"data": data})
+
+    def _stage(self, name: str) -> StepResult:
+        self._tools.run_stage(self.training, name)
+        return StepResult("done", f"{name} is up to date")
+
+
+def webhook(url: str) -> Callable[[Entry], None]:
+    """Notification by an HTTP POST of each entry as JSON, `id` naming round and step; one that fails is logged."""
+
+    def notify(entry: Entry) -> None:
+        body = {"id": f"{entry.round}-{entry.step}", **asdict(entry)}
+        try:
+            httpx.post(url, json=body, timeout=WEBHOOK_TIMEOUT_S).raise_for_status()
+        except httpx.HTTPError as error:
+            _log.warning("round %d, %s: the webhook was not reached: %s", entry.round, entry.step, type(error).__name__)
+
+    return notify
+
+
+def tools(config: Config, run_stage: Callable[[Config, str], None], show: Callable[[Entry], None]) -> Tools:
+    """The tools of the command: the client of `loop.url`, and notifications on the terminal and by webhook."""
+    url = os.environ.get(WEBHOOK_VARIABLE, "")
+    post = webhook(url) if url else None
+
+    def notify(entry: Entry) -> None:
+        show(entry)
+        if post is not None:
+            post(entry)
+
+    server = Client(config.loop.url, key=os.environ.get(KEY_VARIABLE, "")) if config.loop.url else None
+    return Tools(run_stage, server, notify=notify)

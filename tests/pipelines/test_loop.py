@@ -1,0 +1,272 @@
+"""`txrec loop` over a tiny run: every step done twice by crashes, canary decided by the log, triggers, webhook."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipelines import evaluate, loop
+from tests import tiny_bundle as bundles
+from txrec.config import Config
+from txrec.config_loader import with_overrides
+from txrec.errors import StageError
+from txrec.loop.rounds import Entry, Round, RoundStore
+from txrec.online.history import Impression, LoggedEvent
+from txrec.online.sqlite_history import SqliteHistory
+from txrec.recommender.types import Event
+from txrec.registry.gate import Decision
+from txrec.registry.registry import Registry
+from txrec.registry.rollout import Rollouts
+
+pytestmark = pytest.mark.slow
+
+START_S = 1_700_000_000.0
+HOUR_S = 3_600.0
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+@dataclass
+class Clock:
+    """A clock that tests move."""
+
+    now_s: float = START_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Server:
+    """A served application: roles as a real one keeps them."""
+
+    registry: Path
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def activate(self, version: str, role: str = "production", share: float | None = None) -> Any:
+        self.calls.append((role, version))
+        rollouts = Rollouts(self.registry)
+        now = rollouts.read()
+        if role == "production":
+            rollouts.registry.activate(version)
+        rollouts.write(now.assign("canary" if role == "canary" else "production", version, share or 0.0))
+
+    def deactivate(self, version: str) -> Any:
+        self.calls.append(("none", version))
+        rollouts = Rollouts(self.registry)
+        rollouts.write(rollouts.read().unassign(version))
+
+    def models(self) -> Any:
+        rollouts = Rollouts(self.registry)
+        roles = {name: rollouts.read().roles(name) for name in rollouts.registry.names()}
+        return {"models": [{"version": name, "variant": next(iter(held), None)} for name, held in roles.items()]}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Config:
+    """A run whose candidate has been evaluated, and which is v1 in production."""
+    root = tmp_path_factory.mktemp("runs")
+    config = with_overrides(bundles.CONFIG, {"runs_root": str(root), "evaluate.bootstrap": 20})
+    shutil.copytree(tiny_bundle.parent / "data", config.data_dir)
+    shutil.copytree(tiny_bundle, config.candidate_dir)
+    evaluate.run(config)
+    registry = Registry(config.registry_dir)
+    with registry.locked() as version:
+        registry.add(config.candidate_dir, {}, Decision(version, "ndcg@10", 0.2, 0.0, 10))
+    return config
+
+
+@pytest.fixture
+def config(evaluated: Config, tmp_path: Path) -> Config:
+    moved = with_overrides(
+        evaluated,
+        {
+            "runs_root": str(tmp_path),
+            "serve.state": str(tmp_path / "history.sqlite"),
+            "experiments.min_users": 20,
+            "experiments.expected_users": 100,
+            "experiments.past_h": 0,
+            "experiments.primary.window_h": 1,
+            "loop.canary_share": 0.5,
+            "loop.keep_versions": 2,
+        },
+    )
+    shutil.copytree(evaluated.run_dir, moved.run_dir, symlinks=True)
+    SqliteHistory(tmp_path / "history.sqlite").close()
+    return moved
+
+
+def traffic(config: Config, clock: Clock, clicking: str, canary: bool = True) -> None:
+    """Two hundred users, half of them in the canary if there is one; seven of eight users of one variant click."""
+    store = SqliteHistory(Path(config.serve.state))
+    impressions, clicks = [], []
+    for number in range(200):
+        tried = canary and number % 2
+        variant, version = ("canary", "v2") if tried else ("production", "v1")
+        ts = int(clock() * 1e6) + number
+        impressions.append(Impression(f"r{ts}", ts, variant, version, ("sku-012",), (0.5,), f"u{ts}"))
+        if variant == clicking and number % 16 > 1:
+            clicks.append(LoggedEvent(f"e{ts}", f"u{ts}", Event("click", "sku-012", None, ts + 1), None, f"r{ts}"))
+    store.log_impressions(impressions)
+    store.append(clicks)
+    store.close()
+
+
+def tools_of(config: Config, clock: Clock, told: list[Entry]) -> tuple[loop.Tools, Server, list[tuple[Config, str]]]:
+    server, stages = Server(config.registry_dir), []  # type: ignore[var-annotated]
+    tools = loop.Tools(lambda settings, name: stages.append((settings, name)), server, clock, told.append)
+    return tools, server, stages
+
+
+def test_every_step_done_twice_by_crashes_leaves_one_version_and_one_journal(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, told = Clock(), list[Entry]()
+    tools, server, stages = tools_of(config, clock, told)
+    store = RoundStore(config.run_dir / "loop")
+    record, died = RoundStore.record, set[str]()
+
+    def dying(self: RoundStore, entry: Entry) -> bool:
+        if entry.step not in died:
+            died.add(entry.step)
+            raise KilledError(entry.step)
+        return record(self, entry)
+
+    monkeypatch.setattr(RoundStore, "record", dying)
+    traffic(config, clock, "production", canary=False)
+    clock.now_s += 1
+    standing: Round | None = None
+    for _ in range(8):
+        try:
+            standing = loop.step(config, tools, store)
+        except KilledError:
+            continue
+    assert standing is not None
+    assert standing.step == "decide", "the canary waits for users"
+    clock.now_s += HOUR_S
+    traffic(config, clock, "canary")
+    clock.now_s += 2 * HOUR_S
+    for _ in range(3):
+        try:
+            standing = loop.step(config, tools, store)
+        except KilledError:
+            continue
+    assert standing is not None
+    assert standing.finished
+    assert Registry(config.registry_dir).names() == ["v1", "v2"]
+    assert Registry(config.registry_dir).production == "v2"
+    assert server.calls[-1] == ("production", "v2")
+    steps = [name for name, _ in loop.Steps(config, tools).all()]
+    assert [one.step for one in store.journal()] == steps
+    assert died == set(steps)
+    texts = {one.step: one.text for one in store.journal()}
+    assert "try v2 as a canary: ndcg@10" in texts["publish"]
+    assert "is in production" in texts["decide"]
+    export = next((config.run_dir / "loop" / "exports").glob("*.parquet"))
+    assert stages[0][0].data.events[-1].path.endswith("events-*.parquet")
+    assert [name for _, name in stages] == ["prepare", "prepare", "train", "train", "evaluate", "evaluate"]
+    assert pl.read_parquet(export)["request_id"].n_unique() == 175
+    assert loop.step(config, tools, store) is None, "the next round is not due"
+
+
+def test_a_canary_that_loses_is_taken_back_with_the_inequality(config: Config) -> None:
+    clock, told = Clock(), list[Entry]()
+    tools, server, _ = tools_of(config, clock, told)
+    loop.run(config, tools, once=True)
+    traffic(config, clock, "production")
+    clock.now_s += 2 * HOUR_S
+    loop.run(config, tools, once=True)
+    decision = next(one for one in told if one.step == "decide")
+    assert decision.outcome == "end"
+    assert "gain of at most -0" in decision.text
+    assert server.calls == [("canary", "v2"), ("none", "v2")]
+    assert Registry(config.registry_dir).production == "v1"
+
+
+def test_a_canary_without_users_is_taken_back_in_the_end(config: Config) -> None:
+    clock, told = Clock(), list[Entry]()
+    tools, server, _ = tools_of(config, clock, told)
+    loop.run(config, tools, once=True)
+    clock.now_s += 73 * HOUR_S
+    loop.run(config, tools, once=True)
+    assert "73.0 h >= 72 h without a decision" in next(one.text for one in told if one.step == "decide")
+    assert server.calls[-1] == ("none", "v2")
+
+
+def test_without_a_server_the_gate_promotes_and_old_versions_go(config: Config) -> None:
+    clock, told = Clock(), list[Entry]()
+    tools = replace(tools_of(config, clock, told)[0], server=None)
+    for _ in range(3):
+        loop.run(config, tools, once=True)
+        clock.now_s += 25 * HOUR_S
+    registry = Registry(config.registry_dir)
+    assert registry.production == "v4"
+    assert registry.names() == ["v3", "v4"]
+    assert [one.text for one in told if one.step == "prune"][1:] == ["removed v1", "removed v2"]
+    assert next(iter(RoundStore(config.run_dir / "loop").journal())).step == "export"
+
+
+def test_a_round_is_due_by_time_or_by_new_events(config: Config) -> None:
+    last = Round(1, "first round", int(START_S * 1e6), "finished", {"export": {"until_us": int(START_S * 1e6)}})
+    later = int((START_S + 23 * HOUR_S) * 1e6)
+    assert loop.due(config, None, later) == "first round"
+    assert loop.due(config, last, later) == ""
+    assert "25.0 h since the last start >= 24 h" in loop.due(config, last, later + int(2 * HOUR_S * 1e6))
+    eager = with_overrides(config, {"loop.min_events": 40})
+    assert loop.due(eager, last, later) == ""
+    traffic(config, Clock(START_S + 1), "canary")
+    assert loop.due(eager, last, later).startswith("new events: ")
+
+
+def test_a_second_loop_is_refused(config: Config) -> None:
+    store = RoundStore(config.run_dir / "loop")
+    with store.locked(), pytest.raises(StageError, match="another `txrec loop`"):
+        loop.run(config, tools_of(config, Clock(), [])[0], once=True)
+
+
+@contextmanager
+def receiver(bodies: list[Any]) -> Iterator[str]:
+    """A web server on loopback that keeps what is posted."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Keeps quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_webhook_gets_every_entry_and_one_that_is_down_stops_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies, shown = list[Any](), list[Entry]()
+    entry = Entry(3, "publish", 5, "done", "promote v2: 0.2 >= 0.1")
+    with receiver(bodies) as url:
+        monkeypatch.setenv(loop.WEBHOOK_VARIABLE, url)
+        tools = loop.tools(config, lambda *_: None, shown.append)
+        tools.notify(entry)
+    assert bodies == [{"id": "3-publish", **entry.__dict__}]
+    tools.notify(entry)
+    assert "the webhook was not reached" in caplog.text
+    assert shown == [entry, entry]
