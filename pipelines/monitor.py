@@ -21,10 +21,11 @@ from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import DataError, StageError
 from txrec.loop import settings
-from txrec.loop.attribution import events_of, slates_of
+from txrec.loop.attribution import credit, events_of, slates_of
 from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
+from txrec.loop.exploration_cost import ExplorationCost, cost
 from txrec.loop.figures import add, rates
 from txrec.loop.live import TABLE, table_of
 from txrec.loop.monitor import Monitor
@@ -106,6 +107,7 @@ def run(
         until_us=int(span[1] or 0),
         folder=config.reports_dir,
         **_exposure(config, shown, happened),
+        exploration=_exploration(config, shown, happened),
     )
     monitor.write()
     object_storage.share(config.reports_dir)
@@ -262,6 +264,16 @@ def _decisions(
         return ()
     log = slates_of(shown.collect()), events_of(happened.collect())
     return decisions(config.experiments, log, now_us, share or None, served)
+
+
+def _exploration(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> ExplorationCost | None:
+    """What exploration lost and gained; nothing is read where no slate could be drawn."""
+    if "exploration" not in shown.collect_schema().names():
+        return None
+    if not shown.select(pl.col("exploration").is_not_null().any()).collect().item():
+        return None
+    slates, events = slates_of(shown.collect()), events_of(happened.collect())
+    return cost(slates, credit(slates, events, settings.windows(config.serve.monitor)))
 
 
 def _served(config: Config) -> list[StoredExperiment]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exposure import exposure_table
+from txrec.loop.exploration_cost import ExplorationCost
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
 from txrec.report.page import markup, render
 from txrec.storage import write_text
@@ -38,6 +39,7 @@ class Monitor:
         folder: of the reports.
         exposure: shares of product groups, as `exposure.report_rows` gives them.
         exposure_alarms: a line for each share outside its limits.
+        exploration: what it lost and gained; None = no slate could be drawn.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Monitor:
     folder: Path
     exposure: tuple[Mapping[str, Any], ...] = ()
     exposure_alarms: tuple[str, ...] = ()
+    exploration: ExplorationCost | None = None
 
     def headline(self) -> str:
         """One line: slates, users, click rate."""
@@ -67,6 +70,8 @@ class Monitor:
                 )
         alarms = (f"[yellow]warning: {escape(alarm)}" for alarm in self.exposure_alarms)
         return Group(table, *(str(decision) for decision in self.decisions), *alarms)
+        cost = [str(self.exploration)] if self.exploration else []
+        return Group(table, *(str(decision) for decision in self.decisions), *cost)
 
     def to_dict(self) -> dict[str, Any]:
         """As monitor.json holds it."""
@@ -79,6 +84,7 @@ class Monitor:
             },
             "decisions": [decision.to_dict() for decision in self.decisions],
             "exposure": {"shares": list(self.exposure), "alarms": list(self.exposure_alarms)},
+            "exploration": self.exploration.to_dict() if self.exploration else None,
         }
 
     def write(self) -> None:
