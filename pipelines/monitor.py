@@ -53,6 +53,7 @@ _SLATES = {
     "placement": pl.String,
     "took_ms": pl.Float64,
     "experiments": pl.List(pl.String),
+    "rules": pl.List(pl.String),
 }
 _EVENTS = {
     "user_id": pl.String,

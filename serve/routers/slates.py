@@ -118,6 +118,7 @@ async def _personal(
     reply = slate_reply(replace(answer, slate=slate), request, body.explain, fallback)
     reply.experiments = dict(label.split(":", 1) for label in part.labels)
     return log_impression(reply, request, body, record, answer.teams)
+    return _log_impression(answer, reply, request, body, record)
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
@@ -137,6 +138,7 @@ async def similar(body: SimilarRequest, request: Request, service: ServiceDep, c
     )
     answer = await service.similar(body.item_id, serving)
     return log_impression(slate_reply(answer, request, body.explain), request, body)
+    return _log_impression(answer, _reply(answer, request, body.explain), request, body)
 
 
 @router.post("/rank", summary="The caller's own list in order")
@@ -160,6 +162,8 @@ async def rank(
     )
     reply = slate_reply(await service.rank(body.items, serving), request, body.explain, fallback)
     return log_impression(reply, request, body)
+    answer = await service.rank(body.items, serving)
+    return _log_impression(answer, _reply(answer, request, body.explain, fallback), request, body)
 
 
 def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
@@ -219,11 +223,12 @@ def rollout_key(user_id: str | None, request: Request) -> str:
 
 
 def log_impression(
+def _log_impression(
+    answer: Answer,
     reply: SlateReply,
     request: Request,
     body: SlateRequest | RankRequest,
     exploration: Record | None = None,
-    teams: tuple[int, ...] = (),
 ) -> SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
     request.app.state.impressions.add(
@@ -242,7 +247,8 @@ def log_impression(
             exploration=exploration.to_json() if exploration else None,
             placement=getattr(body, "placement", None),
             experiments=tuple(f"{name}:{variant}" for name, variant in reply.experiments.items()),
-            teams=teams,
+            rules=tuple(answer.slate.rules),
+            teams=answer.teams,
         )
     )
     return reply

@@ -23,7 +23,11 @@ Model = Literal["last_touch", "shared"]
 HOUR_US = 3_600_000_000
 SHADOW = "shadow"
 """Variant of slates that nobody saw."""
-EXPERIMENT_COLUMNS = {"experiments": pl.List(pl.String), "teams": pl.List(pl.Int8)}
+LATER_COLUMNS = {
+    "experiments": pl.List(pl.String),
+    "rules": pl.List(pl.String),
+    "teams": pl.List(pl.Int8),
+}
 """Columns of impressions that logs of earlier versions do not have."""
 
 
@@ -58,11 +62,11 @@ def slates_of(impressions: pl.DataFrame) -> pl.DataFrame:
     """
     _require(impressions, ("request_id", "variant", "ts", "user_id", "item_ids"), "impressions")
     shown = impressions.filter(pl.col("variant") != SHADOW).unique("request_id", keep="first", maintain_order=True)
-    known = {name for name in EXPERIMENT_COLUMNS if name in impressions.columns}
+    known = {name for name in LATER_COLUMNS if name in impressions.columns}
     return shown.with_columns(
         _micros(shown),
-        *(pl.lit([], kind).alias(name) for name, kind in EXPERIMENT_COLUMNS.items() if name not in known),
-        *(pl.col(name).cast(EXPERIMENT_COLUMNS[name]).fill_null([]) for name in sorted(known)),
+        *(pl.lit([], kind).alias(name) for name, kind in LATER_COLUMNS.items() if name not in known),
+        *(pl.col(name).cast(LATER_COLUMNS[name]).fill_null([]) for name in sorted(known)),
         key=key("user_id", "request_id"),
     )
 

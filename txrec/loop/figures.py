@@ -43,7 +43,18 @@ PLACE_FIGURES: dict[str, tuple[str, str]] = {
 }
 """The same per place, by source of the product, place, category and brand; denominators are places shown."""
 SUMS = ("users", "n", "y", "nn", "ny", "yy")
-SLICES = ("variant", "experiments", "model_version", "placement", "fallback", "kind", "query_slice", "day", "hour")
+SLICES = (
+    "variant",
+    "experiments",
+    "rules",
+    "model_version",
+    "placement",
+    "fallback",
+    "kind",
+    "query_slice",
+    "day",
+    "hour",
+)
 PLACE_SLICES = ("place", "source", "category", "brand")
 LEVEL = 0.95
 

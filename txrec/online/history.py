@@ -34,6 +34,7 @@ IMPRESSIONS = pa.schema(
         pa.field("exploration", pa.string()),  # txrec.loop.exploration_log.Record as JSON; null where none was possible
         pa.field("placement", pa.string()),  # name of the place; null = the request named none
         pa.field("experiments", pa.list_(pa.string())),  # `experiment:variant` of each one that the user takes part in
+        pa.field("rules", pa.list_(pa.string())),  # merchandising rules that acted on it
         pa.field("teams", pa.list_(pa.int8())),  # of interleaved items: 0 = control's, 1 = the other's, -1 = of both
     ]
 )
@@ -59,6 +60,7 @@ class Impression:
         exploration: how exploration made the slate, as JSON; None where it could not have changed it.
         placement: name of the place where the slate is shown; None = the request named none.
         experiments: `experiment:variant` of every experiment that the user takes part in.
+        rules: merchandising rules that acted on it.
         teams: of the items of an interleaved slate: 0 = the control's, 1 = the other one's, -1 = both had it next.
     """
 
@@ -77,6 +79,7 @@ class Impression:
     exploration: str | None = None
     placement: str | None = None
     experiments: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     teams: tuple[int, ...] = ()
 
 

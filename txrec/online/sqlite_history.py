@@ -74,15 +74,15 @@ SELECT user_id, ts, event, item_id, query, session_id, request_id, value FROM ev
 _LOG_IMPRESSION = """
 INSERT OR IGNORE INTO impressions (
     request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
-    took_ms, sources, exploration, placement, experiments, teams
+    took_ms, sources, exploration, placement, experiments, rules, teams
 )
 SELECT :request_id, :variant, :ts, :user_id, :model_version, :query, :fallback, :item_ids, :scores, :overlap,
-    :took_ms, :sources, :exploration, :placement, :experiments, :teams
+    :took_ms, :sources, :exploration, :placement, :experiments, :rules, :teams
 WHERE :user_id IS NULL OR :user_id NOT IN (SELECT user_id FROM forgotten)
 """
 _IMPRESSIONS_SINCE = """
 SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
-    took_ms, sources, exploration, placement, experiments, teams
+    took_ms, sources, exploration, placement, experiments, rules, teams
 FROM impressions WHERE ts >= ? ORDER BY ts, request_id, variant
 """
 _ADDED_COLUMNS = {
@@ -91,13 +91,14 @@ _ADDED_COLUMNS = {
     "exploration": "TEXT",
     "placement": "TEXT",
     "experiments": "TEXT",
+    "rules": "TEXT",
     "teams": "TEXT",
 }
 """Columns of impressions that files of earlier versions do not have."""
 _SHADOW = "SELECT count(*), avg(overlap) FROM impressions WHERE variant = 'shadow' AND model_version = ?"
 
 
-_LISTS = ("item_ids", "scores", "sources", "experiments", "teams")
+_LISTS = ("item_ids", "scores", "sources", "experiments", "rules", "teams")
 
 
 class SqliteHistory:
