@@ -39,7 +39,8 @@ def test_the_loss_is_that_of_drawn_slates_against_sorted_ones() -> None:
     heads = shown["item_ids"].list.first()
     assert found.slates == 8_000
     assert found.drawn == pytest.approx(4_000, abs=200)
-    mean = 0.6 - np.mean([0.6, 0.3, 0.2, 0.1])  # all four about as often, at this temperature
+    odds = np.array([score / (1 - score) for score in SCORES]) ** (1 / BOUNDS.temperature)
+    mean = 0.6 - odds / odds.sum() @ np.array(list(CHANCE.values()))
     assert found.lost["clicks"].low < mean < found.lost["clicks"].high
     assert found.lost["clicks"].low > 0.2
     assert found.lost["revenue"].value == pytest.approx(7 * found.lost["clicks"].value)
