@@ -23,11 +23,12 @@ def measured(size: int, explored: bool = True) -> tuple[ExplorationCost | None, 
     for number in range(size):
         order, record = explore(SCORES, [0.0] * 4, BOUNDS, rng)
         items = [list(CHANCE)[place] for place in order]
-        row = {"request_id": f"r{number}", "variant": "production", "ts": START + number * MINUTE}
+        ts = START + number * MINUTE
+        row = {"request_id": f"r{number}", "variant": "production", "ts": ts}
         text = record.to_json() if record and explored else None
         slates.append({**row, "user_id": f"u{number}", "item_ids": items, "exploration": text})
         if rng.random() < CHANCE[items[0]]:
-            event = {"user_id": f"u{number}", "item_id": items[0], "request_id": f"r{number}", "ts": row["ts"] + 1}
+            event = {"user_id": f"u{number}", "item_id": items[0], "request_id": f"r{number}", "ts": ts + 1}
             events += [{**event, "event": "click", "value": None}, {**event, "event": "purchase", "value": 7.0}]
     shown = slates_of(pl.DataFrame(slates, infer_schema_length=None))
     return cost(shown, credit(shown, events_of(pl.DataFrame(events)), Windows())), shown
