@@ -24,8 +24,8 @@ from txrec.loop import settings
 from txrec.loop.attribution import credit, events_of, slates_of
 from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
-from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
 from txrec.loop.exploration_cost import ExplorationCost, cost
+from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
 from txrec.loop.figures import add, rates
 from txrec.loop.live import TABLE, table_of
 from txrec.loop.monitor import Monitor

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from txrec.loop.experiments import ExperimentDecision
-from txrec.loop.exposure import exposure_table
 from txrec.loop.exploration_cost import ExplorationCost
+from txrec.loop.exposure import exposure_table
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
 from txrec.report.page import markup, render
 from txrec.storage import write_text
@@ -69,9 +69,8 @@ class Monitor:
                     f"{slice_}: {part}" if slice_ != "all" else "all", *(_cell(figures, one) for one in _HEAD)
                 )
         alarms = (f"[yellow]warning: {escape(alarm)}" for alarm in self.exposure_alarms)
-        return Group(table, *(str(decision) for decision in self.decisions), *alarms)
         cost = [str(self.exploration)] if self.exploration else []
-        return Group(table, *(str(decision) for decision in self.decisions), *cost)
+        return Group(table, *(str(decision) for decision in self.decisions), *cost, *alarms)
 
     def to_dict(self) -> dict[str, Any]:
         """As monitor.json holds it."""
