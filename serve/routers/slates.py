@@ -117,8 +117,7 @@ async def _personal(
         slate, record = request.app.state.explorer.apply(slate)
     reply = slate_reply(replace(answer, slate=slate), request, body.explain, fallback)
     reply.experiments = dict(label.split(":", 1) for label in part.labels)
-    return log_impression(reply, request, body, record, answer.teams)
-    return _log_impression(answer, reply, request, body, record)
+    return log_impression(reply, request, body, record, answer.teams, tuple(answer.slate.rules))
 
 
 @router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
@@ -137,8 +136,8 @@ async def similar(body: SimilarRequest, request: Request, service: ServiceDep, c
         fallback_items=placement.fallback_items if placement else (),
     )
     answer = await service.similar(body.item_id, serving)
-    return log_impression(slate_reply(answer, request, body.explain), request, body)
-    return _log_impression(answer, _reply(answer, request, body.explain), request, body)
+    reply = slate_reply(answer, request, body.explain)
+    return log_impression(reply, request, body, rules=tuple(answer.slate.rules))
 
 
 @router.post("/rank", summary="The caller's own list in order")
@@ -162,8 +161,6 @@ async def rank(
     )
     reply = slate_reply(await service.rank(body.items, serving), request, body.explain, fallback)
     return log_impression(reply, request, body)
-    answer = await service.rank(body.items, serving)
-    return _log_impression(answer, _reply(answer, request, body.explain, fallback), request, body)
 
 
 def check_limits(config: ServeConfig, query: str | None, top_k: int) -> None:
@@ -223,12 +220,12 @@ def rollout_key(user_id: str | None, request: Request) -> str:
 
 
 def log_impression(
-def _log_impression(
-    answer: Answer,
     reply: SlateReply,
     request: Request,
     body: SlateRequest | RankRequest,
     exploration: Record | None = None,
+    teams: tuple[int, ...] = (),
+    rules: tuple[str, ...] = (),
 ) -> SlateReply:
     """Logs the slate that is about to be answered, and returns it."""
     request.app.state.impressions.add(
@@ -247,8 +244,8 @@ def _log_impression(
             exploration=exploration.to_json() if exploration else None,
             placement=getattr(body, "placement", None),
             experiments=tuple(f"{name}:{variant}" for name, variant in reply.experiments.items()),
-            rules=tuple(answer.slate.rules),
-            teams=answer.teams,
+            teams=teams,
+            rules=rules,
         )
     )
     return reply
