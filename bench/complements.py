@@ -51,12 +51,12 @@ def run(config_path: str, overrides: list[str], most: int) -> dict[str, object]:
     data = prepared(load(config_path, overrides))
     sequences = data.sequences
     user = np.repeat(np.arange(len(sequences), dtype=np.int64), np.diff(sequences.offsets))
-    columns = (user, sequences.item_idx, sequences.event, sequences.ts)
-    train, test = sequences.split < Split.TEST, sequences.split == Split.TEST
-    counted = CoPurchases(Baskets.of_purchases(*(column[train] for column in columns)), data.meta.num_items)
-    asked = [
-        items for items in basket_list(Baskets.of_purchases(*(column[test] for column in columns))) if len(items) > 1
-    ]
+
+    def baskets(kept: NDArray[np.bool_]) -> Baskets:
+        return Baskets.of_purchases(user[kept], sequences.item_idx[kept], sequences.event[kept], sequences.ts[kept])
+
+    counted = CoPurchases(baskets(sequences.split < Split.TEST), data.meta.num_items)
+    asked = [items for items in basket_list(baskets(sequences.split == Split.TEST)) if len(items) > 1]
     rng = np.random.default_rng(0)
     asked = [asked[number] for number in rng.permutation(len(asked))[:most]]
     left_out = [int(rng.integers(len(items))) for items in asked]
