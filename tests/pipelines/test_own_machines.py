@@ -1,0 +1,129 @@
+"""Three machines that share nothing but Redis and S3: `ray up`, errors of the cluster, a search and a training as jobs.
+
+The tests are steps of one life of a cluster, in this order, because starting one takes most of the time.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+
+from tests import services
+from tests.machines import unavailable
+from tests.pipelines.own_machines import OwnMachines, own_machines, wait_until
+from txrec import objects
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
+RUN = "s3://shop/runs/demo"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnMachines]:
+    """The cluster, and this process with access to its S3 server."""
+    reason = unavailable()
+    if reason:
+        services.impossible(reason)
+    folder = tmp_path_factory.mktemp("own-machines")
+    with own_machines(folder) as cluster, pytest.MonkeyPatch.context() as patch:
+        services.use_s3(patch, cluster.endpoint)
+        patch.setenv("TXREC_CACHE", str(folder / "cache"))
+        boto3.client("s3").create_bucket(Bucket="shop")
+        started = cluster.ray("up", "-y", "--no-config-cache", str(cluster.file))
+        assert started.returncode == 0, started.stdout[-3000:] + started.stderr[-2000:]
+        try:
+            yield cluster
+        finally:
+            cluster.ray("down", "-y", str(cluster.file))
+
+
+def addresses(own: OwnMachines) -> set[str]:
+    return {machine.address for machine in own.machines.all}
+
+
+def test_ray_up_brings_up_every_machine(own: OwnMachines) -> None:
+    wait_until("all machines have joined", lambda: own.alive() == addresses(own), 120)
+
+
+RAW = 'name = "raw"\n[data]\nroot = "/root/raw"\n[[data.events]]\npath = "clicks.csv"\n'
+ERRORS = {
+    "no shared storage": (
+        "",
+        "prepare configs/demo.toml runs_root=runs data.root=s3://shop/raw",
+        r"runs_root = /root/txrec/runs: the machine \S+ does not see it, only the driver does; set runs_root to object",
+    ),
+    "a path that only the driver has": (
+        f"mkdir -p ~/raw; printf '%s' '{RAW}' > ~/raw.toml;",
+        "prepare ~/raw.toml runs_root=s3://shop/runs",
+        r"data.root = /root/raw: the machine \S+ does not see it, only the driver does; set data.root to object",
+    ),
+    "no credentials": (
+        "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY;",
+        "prepare configs/demo.toml runs_root=s3://shop/runs",
+        r"s3://shop/runs/demo\S*: .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+}
+
+
+def test_an_error_of_the_cluster_is_one_line_with_the_remedy(own: OwnMachines) -> None:
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda case: _on_head(own, *case[:2]), ERRORS.values()))
+    for (_, _, says), shown in zip(ERRORS.values(), done, strict=True):
+        _is_one_line(shown, says)
+
+
+def test_a_machine_without_the_package_is_one_line(own: OwnMachines) -> None:
+    bare = own.machines.all[2]
+    assert bare.run("mv ~/txrec ~/away").returncode == 0
+    try:
+        shown = _on_head(own, "", "prepare configs/demo.toml runs_root=s3://shop/runs")
+    finally:
+        bare.run("mv ~/away ~/txrec")
+    _is_one_line(shown, r"machine \S+: its Python has no module pipelines; install txrec there, or submit the command")
+
+
+def _on_head(own: OwnMachines, prepare: str, command: str) -> "subprocess.CompletedProcess[str]":
+    ray = "RAY_ADDRESS=auto RAY_AUTH_MODE=token"
+    return own.head.run(f"cd ~/txrec; {prepare} {ray} python -m pipelines {command}")
+
+
+def _is_one_line(shown: "subprocess.CompletedProcess[str]", says: str) -> None:
+    errors = [line for line in shown.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stdout + shown.stderr
+    assert shown.returncode == 3
+    assert re.search(says, errors[0]), errors[0]
+
+
+def test_a_submitted_search_runs_its_trials_on_different_machines(own: OwnMachines) -> None:
+    job = own.submit("tune", "tune.num_trials=2", "tune.search=random")
+    assert job.returncode == 0, job.stdout[-4000:]
+    trials = own.workers(own.last_job())
+    assert [len(machines) for machines in trials] == [1, 1]
+    assert trials[0] != trials[1]
+    assert objects.exists(f"{RUN}/data/meta.json")
+    best = objects.read(f"{RUN}/reports/tune/best.toml")
+    assert best is not None
+    assert b"lr" in best[0]
+
+
+def test_a_submitted_job_trains_with_two_workers_on_two_machines_evaluates_and_publishes(own: OwnMachines) -> None:
+    job = own.submit("publish", "train.num_workers=2")
+    assert job.returncode == 0, job.stdout[-4000:]
+    assert "succeeded" in job.stdout
+    (machines,) = own.workers(own.last_job())
+    assert len(machines) == 2
+    figures = objects.read(f"{RUN}/reports/metrics.json")
+    assert figures is not None
+    assert 0 < json.loads(figures[0])["test"]["ndcg@10"] < 1
+    pointer = objects.read(f"{RUN}/registry/production.json")
+    assert pointer is not None
+    assert b"v1" in pointer[0]
