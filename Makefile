@@ -45,8 +45,8 @@ demo: $(BIN)/txrec
 shared := ray or server or browser or data
 
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared))"
-	@$(BIN)/python -m pytest -m "$(shared)"
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared))"; status=$$?; \
+	 $(BIN)/python -m pytest -m "$(shared)" && exit $$status
 
 test-fast: $(VENV)/dev
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared) or slow)"
