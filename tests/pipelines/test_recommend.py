@@ -83,6 +83,9 @@ def test_another_job_never_mixes_with_what_is_there(
     with pytest.raises(ConfigError, match="holds the parts of another job"):
         recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(top_k=3, bundle=str(tiny_bundle)))
     assert json.loads((tmp_path / "out" / "_job.json").read_text())["top_k"] == 25
+    (tmp_path / "out" / "_job.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds parts without _job\.json"):
+        recommend.run(config, "all", tmp_path / "out", recommend.BatchOptions(bundle=str(tiny_bundle)))
 
 
 @pytest.mark.parametrize("form", ["txt", "csv", "parquet"])
