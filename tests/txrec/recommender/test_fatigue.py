@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def showings(item_id: str, times: int) -> tuple[Event, ...]:
 def test_a_product_shown_twice_stands_behind_all_others_until_it_is_clicked(tiny_bundle: Path) -> None:
     recommender = Recommender.open(tiny_bundle)
 
-    def order(events: tuple[Event, ...], **fields: object) -> list[str]:
+    def order(events: tuple[Event, ...], **fields: Any) -> list[str]:
         request = replace(Request(query="lamp", top_k=200, events=events, now_us=10**15), **fields)
         return [item.item_id for item in recommender.recommend([request])[0].items]
 
