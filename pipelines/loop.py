@@ -196,9 +196,8 @@ class Steps:
             version, gate = decision.version, decision.to_dict()
         if gate["promote"] and self._registry.production != version:
             self._registry.activate(version, str(gate["decision"]))
-        outcome = "done" if gate["passed"] else "end"
         fields = {"version": version, "promoted": bool(gate["promote"])}
-        return StepResult(outcome, str(gate["decision"]), fields)
+        return StepResult("done" if gate["passed"] else "end", str(gate["decision"]), fields)
 
     def canary(self, round_: Round) -> StepResult:
         """Gives the version a share of the users."""

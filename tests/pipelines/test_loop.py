@@ -123,7 +123,7 @@ def traffic(config: Config, clock: Clock, clicking: str, canary: bool = True) ->
 
 
 def tools_of(config: Config, clock: Clock, told: list[Entry]) -> tuple[loop.Tools, Server, list[tuple[Config, str]]]:
-    server, stages = Server(config.registry_dir), []  # type: ignore[var-annotated]
+    server, stages = Server(config.registry_dir), []
     tools = loop.Tools(lambda settings, name: stages.append((settings, name)), server, clock, told.append)
     return tools, server, stages
 

@@ -251,7 +251,7 @@ def test_a_variant_may_be_the_same_bundle_with_other_settings_placement_or_rules
         variants = [{"name": "a"}, {"name": "b", "segments": ["pinned"]}, {"name": "c", "placement": "short"}]
         assert client.post("/v1/experiments", json={"name": "x", "variants": variants}).status_code == 201
         slates = [client.post("/v1/search", json={"user_id": f"u{n}", "query": "lamp"}).json() for n in range(60)]
-        client.portal.call(app.state.impressions.flush)  # type: ignore[union-attr]
+        client.portal.call(app.state.impressions.flush)
         figures = client.get("/v1/monitor").json()["figures"]["rules"]
     pinned = sum(reply["experiments"]["x"] == "b" for reply in slates)
     assert figures["pin"]["click_rate"]["count"] == pinned
