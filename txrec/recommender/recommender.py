@@ -8,7 +8,7 @@ catalogue gives a new one that shares the rest.
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from txrec.model.history_features import History
 from txrec.recommender import lists, live_counts, suggestion_entries
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
-from txrec.recommender.explanations import Explainer
 from txrec.recommender.fatigue import with_fatigue
 from txrec.recommender.history import HISTORY_TYPES, StoredHistories
 from txrec.recommender.lists import Asker, ListContext, ListRequest
@@ -41,6 +40,7 @@ from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.search_page import PageContext, PagePlan, plan
+from txrec.recommender.slates import Decoration
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 from txrec.schema import EventKind
 from txrec.text import normalise
@@ -123,7 +123,8 @@ class Recommender:
         started = time.perf_counter()
         ranked = self.rank_dense(candidates, use_ranker)
         timings = {"rank": 1e3 * (time.perf_counter() - started)}
-        return [self._slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
+        decoration = Decoration(self.catalogue, self.retriever, self.num_ranked)
+        return [decoration.slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
 
     def search_page(self, request: Request, page: PageRequest) -> Slate:
         """A page of everything that matches a request, with total, facets and the like.
@@ -400,56 +401,6 @@ class Recommender:
         if key not in self.catalogue.idx_of:
             raise UnknownItemError(field, f"{key} is not in the catalogue; expected an item_id that it holds")
         return self.catalogue.idx_of[key]
-
-    def _slate(self, candidates: Candidates, ranked: Ranked, timings: Mapping[str, float]) -> Slate:
-        started = time.perf_counter()
-        explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
-        top = ranked.order[: candidates.request.top_k]
-        items = self._items(candidates, top, ranked.scores, explain)
-        proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
-        decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
-        return Slate(
-            items=items,
-            candidates=proposed,
-            fallback=candidates.fallback,
-            timings_ms={**candidates.timings_ms, **timings, **decorated},
-            notes=candidates.notes,
-        )
-
-    def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
-        """Candidates in retrieval order, as far as the slate or the ranker looks."""
-        kept = min(max(candidates.request.top_k, self.num_ranked), len(candidates))
-        return self._items(candidates, np.arange(kept), candidates.fused, None)
-
-    def _items(
-        self,
-        candidates: Candidates,
-        places: NDArray[np.int64],
-        scores: NDArray[np.float32],
-        explain: "Callable[[int], tuple[str, ...]] | None",
-    ) -> tuple[SlateItem, ...]:
-        """The candidates at some places, in this order, with as many scores or more."""
-        names, keys, titles = self.retriever.names, self.catalogue.item_ids, self.catalogue.titles
-        ranks, ids = candidates.ranks[places], candidates.item_idx[places]
-        proposals = np.nonzero(ranks)
-        sources: list[dict[str, float]] = [{} for _ in places]
-        for row, source, value in zip(
-            *(part.tolist() for part in proposals), candidates.scores[places][proposals].tolist(), strict=True
-        ):
-            sources[row][names[source]] = value
-        placed_best = np.where(ranks > 0, ranks, np.iinfo(ranks.dtype).max).argmin(axis=1)
-        columns = (places.tolist(), ids.tolist(), scores[: len(places)].tolist(), sources, placed_best.tolist())
-        return tuple(
-            SlateItem(
-                item_id=str(keys[item]),
-                score=score,
-                title=titles[item],
-                source=names[best] if found else "",
-                sources=found,
-                reasons=explain(place) if explain else (),
-            )
-            for place, item, score, found, best in zip(*columns, strict=True)
-        )
 
 
 def _check(request: Request) -> None:

@@ -1,6 +1,6 @@
 """Candidates to an order: what the ranker is given, where candidates beyond it go, and diversification's edges."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -35,6 +35,9 @@ class Scores:
 
     def has_learned(self, has_query: bool) -> bool:
         return True
+
+    def parameters(self) -> Iterator[Tensor]:
+        yield self._scores
 
     def __call__(self, batch: CandidateBatch) -> Tensor:
         return self._scores[: batch.mask.shape[1]].expand(len(batch), -1)

@@ -1,0 +1,86 @@
+"""Slates from ranked candidates: items with titles, scores, sources and reasons, and the candidates before ranking."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.explanations import Explainer
+from txrec.recommender.ranking import Ranked
+from txrec.recommender.retriever import Retriever
+from txrec.recommender.types import Candidates, Slate, SlateItem
+
+
+@dataclass(frozen=True, eq=False)
+class Decoration:
+    """Slates in the shop's ids and texts.
+
+    Attributes:
+        catalogue: ids and titles.
+        retriever: names of the sources, and what reasons are made of.
+        num_ranked: candidates per request that the ranker reorders.
+    """
+
+    catalogue: Catalogue
+    retriever: Retriever
+    num_ranked: int
+
+    def slate(self, candidates: Candidates, ranked: Ranked, timings: Mapping[str, float]) -> Slate:
+        """The slate of one request.
+
+        Args:
+            candidates: of the request.
+            ranked: their final order.
+            timings: stage = milliseconds so far.
+        """
+        started = time.perf_counter()
+        explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
+        top = ranked.order[: candidates.request.top_k]
+        items = self._items(candidates, top, ranked.scores, explain)
+        proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
+        decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
+        return Slate(
+            items=items,
+            candidates=proposed,
+            fallback=candidates.fallback,
+            timings_ms={**candidates.timings_ms, **timings, **decorated},
+            notes=candidates.notes,
+        )
+
+    def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
+        """Candidates in retrieval order, as far as the slate or the ranker looks."""
+        kept = min(max(candidates.request.top_k, self.num_ranked), len(candidates))
+        return self._items(candidates, np.arange(kept), candidates.fused, None)
+
+    def _items(
+        self,
+        candidates: Candidates,
+        places: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        explain: Callable[[int], tuple[str, ...]] | None,
+    ) -> tuple[SlateItem, ...]:
+        """The candidates at some places, in this order, with as many scores or more."""
+        names, keys, titles = self.retriever.names, self.catalogue.item_ids, self.catalogue.titles
+        ranks, ids = candidates.ranks[places], candidates.item_idx[places]
+        proposals = np.nonzero(ranks)
+        sources: list[dict[str, float]] = [{} for _ in places]
+        for row, source, value in zip(
+            *(part.tolist() for part in proposals), candidates.scores[places][proposals].tolist(), strict=True
+        ):
+            sources[row][names[source]] = value
+        placed_best = np.where(ranks > 0, ranks, np.iinfo(ranks.dtype).max).argmin(axis=1)
+        columns = (places.tolist(), ids.tolist(), scores[: len(places)].tolist(), sources, placed_best.tolist())
+        return tuple(
+            SlateItem(
+                item_id=str(keys[item]),
+                score=score,
+                title=titles[item],
+                source=names[best] if by_source else "",
+                sources=by_source,
+                reasons=explain(place) if explain else (),
+            )
+            for place, item, score, by_source, best in zip(*columns, strict=True)
+        )
