@@ -35,9 +35,18 @@ def in_order(events: pl.DataFrame) -> pl.DataFrame:
     coded = events.with_columns(
         pl.col(name).cast(pl.Categorical(pl.Categories.random())) for name in ("user_id", "item_id", "query")
     )
-    coded = coded.with_columns(user=pl.col("user_id").to_physical().cast(pl.Int32))
+    coded = coded.with_columns(user=pl.Series(_by_first_row(coded["user_id"].to_physical().to_numpy())))
     by_time = coded["ts"].is_sorted() and coded["origin"].is_sorted()  # as most logs are written
     return coded.sort("user", *([] if by_time else ["ts", "origin"]), maintain_order=True)
+
+
+def _by_first_row(codes: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """(N,) numbers of the codes by their first row: codes of categories depend on the threads that assigned them."""
+    first = np.full(int(codes.max(initial=0)) + 1, len(codes))
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last assignment of a code holds: its first row
+    number = np.empty(len(first), np.int32)
+    number[np.argsort(first, kind="stable")] = np.arange(len(first), dtype=np.int32)
+    return number[codes]
 
 
 def as_text(frame: pl.DataFrame) -> pl.DataFrame:

@@ -30,6 +30,11 @@ def _events(*rows: tuple[Any, ...]) -> pl.DataFrame:
     return clean.in_order(pl.DataFrame(records, schema=EVENT_COLUMNS))
 
 
+def test_users_are_numbered_by_their_first_row_whatever_codes_their_ids_have() -> None:
+    assert clean._by_first_row(np.array([7, 2, 7, 0, 2], np.uint32)).tolist() == [0, 1, 0, 2, 1]
+    assert clean._by_first_row(np.array([], np.uint32)).tolist() == []
+
+
 def test_events_of_equal_time_keep_the_order_of_the_input() -> None:
     events = _events(("b", 5, "1"), ("a", 5, "2"), ("b", 5, "3"), ("a", 1, "4"), ("b", 5, "5"))
     assert events.filter(pl.col("user_id") == "b")["item_id"].to_list() == ["1", "3", "5"]
