@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve.metrics import Metrics
 from serve.types import Answer, CacheStats
+from txrec.recommender.page_types import Page
 from txrec.recommender.types import Slate
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
@@ -25,7 +26,11 @@ def metrics() -> Metrics:
         "unknown_user",
     )
     metrics.events(2, 1)
+    metrics.slate(Answer(Slate((), page=Page(total=3, offset=0, match="all", answered_query="lamp")), "v1"), None)
     metrics.placement("home")
+    metrics.participates(["price test:b"])
+    metrics.product_list("trending")
+    metrics.profile("found")
     metrics.batch("slates", 5)
     return metrics
 
@@ -50,6 +55,10 @@ def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_slates_total", version="v1", variant="canary") == 1
     assert value(metrics, "txrec_rule_effects_total", effect="pin") == 1
     assert value(metrics, "txrec_placement_slates_total", placement="home") == 1
+    assert value(metrics, "txrec_experiment_slates_total", experiment="price test", variant="b") == 1
+    assert value(metrics, "txrec_pages_total", match="all") == 1
+    assert value(metrics, "txrec_lists_total", kind="trending") == 1
+    assert value(metrics, "txrec_profile_lookups_total", outcome="found") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
     assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3
     assert value(metrics, "txrec_cache_misses_total", cache="query_vectors") == 1

@@ -155,10 +155,18 @@ def test_similar_items_leave_out_the_item_itself(recommender: Recommender) -> No
         recommender.similar("sku-gone")
 
 
+def test_the_callers_list_is_in_retrieval_order_without_a_ranker(recommender: Recommender) -> None:
+    plain = copy.copy(recommender)
+    plain.ranker = None
+    slate = plain.rank_items(["sku-001", "sku-015", "sku-055"], Request(query="lamp"))
+    assert keys(slate)[0] == "sku-015", "the only lamp"
+
+
 def test_ranking_the_callers_list_returns_just_that_list(recommender: Recommender) -> None:
     slate = recommender.rank_items(["sku-001", "sku-gone", "sku-015", "sku-055"], Request(query="lamp"))
     assert sorted(keys(slate)) == ["sku-001", "sku-015", "sku-055"]
-    assert keys(slate)[0] == "sku-015"
+    scores = [item.score for item in slate.items]
+    assert scores == sorted(scores, reverse=True)
     assert slate.notes == ("items: sku-gone is not in the catalogue, left out",)
 
 
