@@ -39,7 +39,9 @@ hostname "$name"; mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run; mkdir -p /run/sshd /run/machine /run/environment /run/python
 cp -r "$folder/." /run/machine; chmod 600 /run/machine/host_key
 mount --bind "$environment" /run/environment; mount --bind "$python" /run/python
-for hidden in /root /tmp /dev/shm $checkouts; do mount -t tmpfs -o size=4g,mode=1777 tmpfs "$hidden"; done
+for hidden in /root /tmp /dev/shm $checkouts; do
+  if [ -d "$hidden" ]; then mount -t tmpfs -o size=4g,mode=1777 tmpfs "$hidden"; fi  # else it was in one of the others
+done
 chmod 700 /root
 mkdir -p "$environment" "$python" /root/.ssh
 mount --bind /run/environment "$environment"; mount -o remount,ro,bind "$environment"
