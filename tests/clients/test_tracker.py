@@ -2,7 +2,7 @@
 
 import runpy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from txrec.online.sqlite_history import SqliteHistory
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
 EXAMPLE = runpy.run_path(str(ROOT / "examples" / "shop" / "serve.py"))
+Rows = list[dict[str, Any]]
 USER = "localStorage.getItem('txrec-user')"
 
 
@@ -51,8 +52,18 @@ def shop(tmp_path: Path) -> Iterator[tuple[Page, SqliteHistory]]:
             yield page, store
 
 
-def stored(store: SqliteHistory) -> list[dict[str, Any]]:
+def stored(store: SqliteHistory) -> Rows:
     return store.export().to_pylist()
+
+
+def wait_for_rows(page: Page, store: SqliteHistory, enough: Callable[[Rows], bool]) -> Rows:
+    """The stored events once there are enough, however the page batches them; after 20 s those that there are."""
+    for _ in range(100):
+        rows = stored(store)
+        if enough(rows):
+            return rows
+        page.wait_for_timeout(200)
+    return stored(store)
 
 
 def sent(page: Page) -> Any:
@@ -68,13 +79,10 @@ def test_impressions_and_clicks_of_a_search_arrive_once_with_the_slate_and_the_u
     page, store = shop
     page.check("#consent")
     page.fill("input", "lamp")
-    with sent(page):
-        page.click("button")
-        page.wait_for_function("document.querySelectorAll('[data-item-id]').length === 3")
-        page.click("[data-item-id=p6]")
-    with sent(page):  # seen for a second
-        pass
-    rows = stored(store)
+    page.click("button")
+    page.wait_for_function("document.querySelectorAll('[data-item-id]').length === 3")
+    page.click("[data-item-id=p6]")
+    rows = wait_for_rows(page, store, lambda rows: sum(row["query"] == "lamp" for row in rows) >= 4)
     clicks = [row for row in rows if row["event"] == "click"]
     seen = {row["item_id"] for row in rows if row["event"] == "impression" and row["query"] == "lamp"}
     assert [(row["item_id"], row["query"]) for row in clicks] == [("p6", "lamp")]
