@@ -144,7 +144,7 @@ export class Tracker {
   beacon() {
     while (this.consent && this.waiting.length > 0) {
       const batch = this.waiting.slice(0, this.batchSize);
-      const body = new Blob([JSON.stringify(batch)], { type: "application/json" });
+      const body = new Blob([JSON.stringify(batch)], { type: "text/plain" }); // no preflight, which may come too late
       if (!navigator.sendBeacon(this.endpoint, body)) return; // the browser's buffer is full
       this.waiting.splice(0, batch.length);
     }

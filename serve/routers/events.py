@@ -1,6 +1,11 @@
 """Endpoint of live events."""
 
-from fastapi import APIRouter, Request
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
 
 from serve.access import requires
 from serve.api.events import EventsReply, EventsRequest
@@ -8,7 +13,30 @@ from serve.dependencies import EventLogDep
 from serve.event_log import check_event, event_prefix
 from serve.responses import ERRORS
 
-router = APIRouter(prefix="/v1", tags=["events"], responses=ERRORS, dependencies=[requires("events")])
+
+class BeaconRoute(APIRoute):
+    """Route that reads the JSON of browsers' beacons, which call it text/plain to need no CORS preflight.
+
+    Only from the origins of `serve.cors_origins`: a page of any other must not be able to report events unasked.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Handler that takes text/plain of an allowed origin for JSON."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            is_text = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/plain"
+            if is_text and request.headers.get("origin") in request.app.state.config.cors_origins:
+                MutableHeaders(scope=request.scope)["content-type"] = "application/json"
+                request = Request(request.scope, request.receive)
+            return await handler(request)
+
+        return handle
+
+
+router = APIRouter(
+    prefix="/v1", tags=["events"], responses=ERRORS, dependencies=[requires("events")], route_class=BeaconRoute
+)
 
 
 @router.post("/events", status_code=202, summary="Log events of users")

@@ -59,3 +59,14 @@ def test_a_page_can_read_refusals_of_the_request_middleware_too() -> None:
     for reply in (too_many, too_large, broken):
         assert reply.headers["access-control-allow-origin"] == SHOP
         assert "Retry-After" in reply.headers["access-control-expose-headers"]
+
+
+def test_a_beacon_of_a_listed_origin_may_call_its_json_text_and_that_of_no_other() -> None:
+    event = '[{"user_id": "u1", "event": "click", "item_id": "p1"}]'
+
+    def status(origin: str) -> int:
+        headers = {"Origin": origin, "Content-Type": "text/plain;charset=UTF-8"}
+        return client(SHOP).post("/v1/events", content=event, headers=headers).status_code
+
+    assert status(SHOP) == 202
+    assert status("https://evil.example") == 422
