@@ -111,7 +111,8 @@ def start(bundle: Path | str, config: ServeConfig) -> str:
 def launch(application: Application, config: ServeConfig) -> str:
     """Deploys a bound application at the configured address and waits until it answers."""
     _require_free(config)
-    _require_gpus(config, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+    if config.use_gpu:
+        _require_gpus(config, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     for name in ("ray.serve", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray_serve.start(
@@ -155,7 +156,7 @@ def _require_free(config: ServeConfig) -> None:
 
 
 def _require_gpus(config: ServeConfig, present: float) -> None:
-    needed = (config.num_retrievers + config.num_rankers) * config.gpus_per_replica if config.use_gpu else 0.0
+    needed = (config.num_retrievers + config.num_rankers) * config.gpus_per_replica
     if needed > present:
         raise ConfigError(
             f"serve.use_gpu: retrievers and rankers need {needed:g} GPUs ({config.gpus_per_replica:g} each), the"

@@ -101,7 +101,8 @@ def blocks(client: AsyncClient) -> gr.Blocks:
 
     async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool, *of_page: Any) -> Panels:
         whole, sort, page, where = of_page
-        view = View(diversity, unseen, bool(whole), str(sort), max(1, int(page or 1)), str(where).strip())
+        sort, where = str(sort or "relevance"), str(where or "").strip()  # Gradio sends None for an untouched field
+        view = View(diversity, unseen, bool(whole), sort, max(1, int(page or 1)), where)
         return await answer(client, query, user, int(top_k), view)
 
     async def complete(query: str, user: str) -> str:
