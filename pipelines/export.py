@@ -66,17 +66,16 @@ def run_judgments(config: Config, out: Path) -> JudgmentsSummary:
     Raises:
         StageError: no server of this configuration has kept any state yet, or nobody has graded anything.
     """
-    store = open_documents(_state(config), "judgments")
+    store = open_documents(_state(config), judging.JUDGMENTS_KIND)
     try:
         documents = store.all().by_name.values()
     finally:
         store.close()
-    judgments = [judging.Judgment(one["judge"], one["query"], one["grades"], one["ts"]) for one in documents]
+    judgments = [judging.Judgment.of(one) for one in documents]
     table = judging.export(judgments)
     if not table.num_rows:
         raise StageError("no product has been graded; open the console's page Judging, or send grades to /v1/judging")
-    with replace_file(out) as fresh:
-        pq.write_table(table, fresh)
+    _write(table, out)
     judges = {one.judge for one in judgments}
     return JudgmentsSummary(out, table.num_rows, len(judges), judging.agreement(judgments))
 

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve import interleaved, judging, logs, memory, placements, rules, suggester, users
+from serve import interleaved, logs, memory, placements, rules, suggester, users
 from serve.breaker import CircuitBreaker
 from serve.calls import Calls, ModelNotLoadedError, remote
 from serve.cooperative import run_cooperatively
@@ -41,6 +41,7 @@ from txrec import object_storage
 from txrec.config import ServeConfig
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
+from txrec.loop.judging import JUDGMENTS_KIND
 from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.live_window import LiveWindow
 from txrec.online.stores import open_documents, open_history, open_journal
@@ -296,7 +297,7 @@ class Ingress:
             placements=open_documents(self._config.state, placements.KIND),
             suggestions=open_documents(self._config.state, suggester.KIND),
             profiles=open_documents(self._config.state, users.KIND),
-            judgments=open_documents(self._config.state, judging.KIND),
+            judgments=open_documents(self._config.state, JUDGMENTS_KIND),
             experiments=open_documents(self._config.state, EXPERIMENTS),
             switch=self._switch,
             metrics=self._metrics,

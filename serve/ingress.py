@@ -28,6 +28,7 @@ from serve.switch import Switch
 from serve.types import Service
 from txrec import __version__
 from txrec.config import ServeConfig
+from txrec.loop.judging import JUDGMENTS_KIND
 from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
@@ -68,7 +69,7 @@ class Components:
     placements: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=placements.KIND))
     suggestions: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=suggester.KIND))
     profiles: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=profiles.KIND))
-    judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=judging.KIND))
+    judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=JUDGMENTS_KIND))
     experiments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=EXPERIMENTS))
     switch: Switch | None = None
     metrics: Metrics = field(default_factory=Metrics)

@@ -4,6 +4,7 @@ Grades are documents, one per judge and query, so that they are durable and the 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
@@ -15,7 +16,6 @@ from txrec.online.documents import DocumentStore
 from txrec.recommender.types import Request
 from txrec.registry.rollout import Rollout
 
-KIND = "judgments"
 SAMPLE = 8
 """Queries that are answered to choose one of them."""
 SECOND_JUDGE_FRAC = 0.3
@@ -51,22 +51,19 @@ class Judging:
     async def all(self) -> list[Judgment]:
         """All judgments, by judge and query."""
         documents = await asyncio.to_thread(self._store.all)
-        return [
-            Judgment(str(one["judge"]), str(one["query"]), one["grades"], float(one["ts"]))
-            for _, one in sorted(documents.by_name.items())
-        ]
+        return [Judgment.of(one) for _, one in sorted(documents.by_name.items())]
 
     async def task(self, judge: str) -> tuple[str, list[Product]] | None:
         """A query that this judge has not graded, with the products to grade; None where no query is left."""
         done = await self.all()
         own = {one.query for one in done if one.judge == judge}
-        others = [one.query for one in done if one.query not in own]
+        others = Counter(one.query for one in done if one.query not in own)
         frequency = {
             entry.text: entry.weight
             for entry in await self._service.suggestions()
             if entry.kind == "query" and entry.text not in own
         }
-        once = sorted({query for query in others if others.count(query) == 1})
+        once = sorted(query for query, judges in others.items() if judges == 1)
         if once and self._rng.random() < SECOND_JUDGE_FRAC:
             query = str(self._rng.choice(once))
             return await self._pooled(await self._rankings(query, frequency.get(query, 0.0)), judge)

@@ -8,7 +8,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from tests.serve.conftest import free_port
+from tests.services import free_port
 
 
 @contextmanager

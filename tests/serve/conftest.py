@@ -1,20 +1,29 @@
 """A cluster with the application over the fake recommender, shared by the tests that need one."""
 
-import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from ray import serve as ray_serve
 
+from tests import services
+from tests.services import free_port
 from txrec.config import ServeConfig
+from txrec.recommender.recommender import Recommender
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """URL of a Redis server."""
+    with services.redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_bundle: Path) -> Recommender:
+    """The trained tiny bundle, opened."""
+    return Recommender.open(tiny_bundle)
 
 
 @pytest.fixture(scope="module")

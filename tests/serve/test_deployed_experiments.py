@@ -8,7 +8,7 @@ import pytest
 from ray import serve as ray_serve
 
 from tests import services
-from tests.serve.conftest import free_port
+from tests.services import free_port
 from txrec.client import ApiError, Client
 from txrec.config import ServeConfig
 from txrec.registry.gate import Decision

@@ -20,12 +20,13 @@ from tests.serve.fake import open_fake
 from txrec.client import AsyncClient
 from txrec.config import Config, ServeConfig
 from txrec.errors import StageError
+from txrec.loop.judging import JUDGMENTS_KIND
 from txrec.online.sqlite_documents import SqliteDocuments
 
 
 def application(state: Path) -> FastAPI:
     return create_app(
-        LocalService(*open_fake()), ServeConfig(), Components(judgments=SqliteDocuments(state, judging.KIND))
+        LocalService(*open_fake()), ServeConfig(), Components(judgments=SqliteDocuments(state, JUDGMENTS_KIND))
     )
 
 

@@ -1,7 +1,6 @@
 """Lists over HTTP: each with filters, rules and reasons, live on every replica, with both stores."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from fastapi.testclient import TestClient
 from serve.ingress import Components, create_app
 from serve.local import LocalService
 from serve.types import Model
-from tests import services
 from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
 from txrec.online.live_window import LiveWindow
@@ -22,17 +20,6 @@ from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.recommender import Recommender
 
 DAY_US = 86_400_000_000
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with services.redis() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def recommender(tiny_bundle: Path) -> Recommender:
-    return Recommender.open(tiny_bundle)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

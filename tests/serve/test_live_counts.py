@@ -1,7 +1,6 @@
 """Live counts over HTTP: clicks that one replica logs teach the searches of every replica, with both stores."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from serve.ingress import Components, create_app
 from serve.local import LocalService
 from serve.models import Models, StaticSource
 from serve.types import Model
-from tests import services
 from txrec.online.history import HistoryStore, LoggedEvent
 from txrec.online.live_window import LiveWindow
 from txrec.online.redis_history import RedisHistory
@@ -21,17 +19,6 @@ from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Event
 
 MINUTES_US = 60_000_000
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with services.redis() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def recommender(tiny_bundle: Path) -> Recommender:
-    return Recommender.open(tiny_bundle)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

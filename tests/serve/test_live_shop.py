@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ray import serve as ray_serve
 
-from tests.serve.conftest import free_port, replicas
+from tests.serve.conftest import replicas
+from tests.services import free_port
 from txrec.client import ApiError, Client, Json, Retry
 from txrec.config import ServeConfig
 from txrec.online.sqlite_history import SqliteHistory

@@ -17,9 +17,9 @@ from serve.ingress import Components, create_app
 from serve.keys import Keys
 from serve.local import LocalService
 from serve.types import Model
-from tests.serve.conftest import free_port
 from tests.serve.fake import open_fake
 from tests.serve.test_keys import key_file
+from tests.services import free_port
 from txrec.config import ServeConfig
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.recommender import Recommender

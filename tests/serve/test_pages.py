@@ -1,6 +1,5 @@
 """Search pages over HTTP: facets, orders, groups, and pages that any replica continues, with both stores."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from fastapi.testclient import TestClient
 from serve.ingress import Components, create_app
 from serve.local import LocalService
 from serve.types import Model
-from tests import services
 from txrec.client import Client
 from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
@@ -20,17 +18,6 @@ from txrec.online.redis_journal import RedisJournal
 from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
 from txrec.recommender.recommender import Recommender
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with services.redis() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def recommender(tiny_bundle: Path) -> Recommender:
-    return Recommender.open(tiny_bundle)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

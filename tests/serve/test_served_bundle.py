@@ -7,8 +7,8 @@ import httpx
 import pytest
 from ray import serve as ray_serve
 
-from tests.serve.conftest import free_port
 from tests.serve.slate_cases import CASES
+from tests.services import free_port
 from txrec.client import ApiError, Client, Json
 from txrec.config import ServeConfig
 from txrec.recommender.recommender import Recommender

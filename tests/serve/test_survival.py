@@ -12,8 +12,9 @@ import httpx
 import pytest
 from ray import serve as ray_serve
 
-from tests.serve.conftest import free_port, replicas
+from tests.serve.conftest import replicas
 from tests.serve.fake import open_fake
+from tests.services import free_port
 from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig
 

@@ -10,12 +10,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import krippendorff
 import numpy as np
 import pyarrow as pa
 
+JUDGMENTS_KIND = "judgments"
+"""Kind of the documents that hold judgments."""
 GRADES: Mapping[int, str] = {
     3: "exactly what was searched",
     2: "fits, with a difference",
@@ -53,6 +55,11 @@ class Judgment:
     query: str
     grades: Mapping[str, int | None]
     ts: float
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Judgment":
+        """Reads the document that a judgment is stored as."""
+        return cls(str(document["judge"]), str(document["query"]), document["grades"], float(document["ts"]))
 
 
 @dataclass(frozen=True)

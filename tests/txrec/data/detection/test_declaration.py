@@ -14,8 +14,7 @@ from txrec.data.detection.declaration import Declaration, declare
 from txrec.errors import ConfigError, DataError
 
 LEAST_SHARE = 0.8
-HARD: set[str] = set()
-"""Cases that need editing."""
+"""Share of the shops that must be read right."""
 
 
 def differences(made: Declaration, expected: Expected) -> list[str]:
@@ -62,8 +61,6 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_shop_is_read_right_without_editing(name: str, outcomes: dict[str, list[str]]) -> None:
-    if name in HARD:
-        pytest.xfail(f"needs editing: {'; '.join(outcomes[name])}")
     assert outcomes[name] == []
 
 
