@@ -16,6 +16,7 @@ from serve.calls import Calls
 from serve.metrics import Metrics
 from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec.config import ServeConfig
+from txrec.data.profiles import StoredProfile
 from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion
 from txrec.recommender.lists import ListRequest
@@ -65,6 +66,11 @@ class DeployedService:
         """Stored and live events of a user."""
         events: tuple[HistoryItem, ...] = await self._call("history", user_id, live)
         return events
+
+    async def profile(self, user_id: str) -> StoredProfile | None:
+        """A user's profile in the users table."""
+        profile: StoredProfile | None = await self._call("profile", user_id)
+        return profile
 
     async def item(self, item_id: str) -> Product | None:
         """A product."""

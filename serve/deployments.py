@@ -39,6 +39,7 @@ from serve.switch import Switch
 from serve.types import Answer, CacheStats, HistoryItem, Model, Product, ProductCheck, ServingRequest
 from txrec import object_storage
 from txrec.config import ServeConfig
+from txrec.data.profiles import StoredProfile
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.loop.judging import JUDGMENTS_KIND
@@ -159,6 +160,11 @@ class Retriever:
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
         """Stored and live events of a user."""
         return history_items(self._models.production.recommender, user_id, live)
+
+    @remote
+    async def profile(self, user_id: str) -> StoredProfile | None:
+        """A user's profile in the users table."""
+        return self._models.production.recommender.profile(user_id)
 
     @remote
     async def item(self, item_id: str) -> Product | None:

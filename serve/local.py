@@ -10,6 +10,7 @@ from serve import interleaved, rules
 from serve.history import history_items, with_history
 from serve.live_documents import LiveDocuments
 from serve.types import Answer, HistoryItem, Model, Product, ProductCheck, ServingRequest, SupportsRecommend
+from txrec.data.profiles import StoredProfile
 from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.online.documents import DocumentStore
@@ -91,6 +92,10 @@ class LocalService:
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
         """Stored and live events of a user."""
         return await self._run(lambda known: history_items(known, user_id, live))
+
+    async def profile(self, user_id: str) -> StoredProfile | None:
+        """A user's profile in the users table."""
+        return await self._run(lambda known: known.profile(user_id))
 
     async def item(self, item_id: str) -> Product | None:
         """A product."""

@@ -96,12 +96,19 @@ def prepare(
         query=normalise(request.query or ""),
         categories=frozenset(normalise(name) for name in request.filters.category) if request.filters else frozenset(),
         placement=serving.placement,
-        segments=frozenset(serving.segments),
+        segments=segments(serving, recommender),
         now_us=request.now_us or int(clock() * 1e6),
     )
     rules = book.match(context, catalogue)
     prepared = rules.prepare(request, recommender.num_ranked) if rules else request
     return _planned(RuledRequest(request, prepared, rules, fallback_items, catalogue), serving, recommender)
+
+
+def segments(serving: ServingRequest, recommender: SupportsRecommend) -> frozenset[str]:
+    """Segments of a request's user; those of the users table too unless a live profile replaces it."""
+    request = serving.request
+    stored = recommender.profile(request.user_id) if request.properties is None else None
+    return frozenset(serving.segments if stored is None else (*serving.segments, *stored.all_segments))
 
 
 def _planned(ruled: RuledRequest, serving: ServingRequest, recommender: SupportsRecommend) -> RuledRequest:

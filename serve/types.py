@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.data.profiles import StoredProfile
 from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
 from txrec.index.source import Mask
@@ -53,7 +54,7 @@ class ServingRequest:
         live: the user's logged events; they follow the stored history and come before the session.
         num_candidates: candidates before ranking to return.
         placement: name of the place where the slate is shown, empty = unknown.
-        segments: segments of the user.
+        segments: segments of the user, besides those of the users table (see `serve.rules.segments`).
         use_rules: whether merchandising rules act.
         fallback_items: products that fill a slate that is too short.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
@@ -168,6 +169,10 @@ class Service(Protocol):
         """A user's stored events (None = none) joined with `live` ones, oldest first."""
         ...
 
+    async def profile(self, user_id: str) -> StoredProfile | None:
+        """A user's profile in the users table of the model in production."""
+        ...
+
     async def item(self, item_id: str) -> Product | None:
         """A product of the model in production; None for one that it does not know."""
         ...
@@ -264,6 +269,10 @@ class SupportsRecommend(Protocol):
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The items of the request in order."""
+        ...
+
+    def profile(self, user_id: str | None) -> StoredProfile | None:
+        """A user's profile in the users table."""
         ...
 
     def history(self, user_id: str) -> tuple[Event, ...]:

@@ -1,13 +1,14 @@
 """User profiles of a shop: properties and segments, stored live and looked up by the requests of their user."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from serve.breaker import CircuitBreaker
 from serve.logs import log
+from txrec.data.profiles import value_segments
 from txrec.errors import UnavailableError
 from txrec.online.documents import DocumentStore
 
@@ -15,7 +16,6 @@ KIND = "users"
 STORE_COOLDOWN_S = 1.0
 """After a failure the profile store is not read for this long, seconds."""
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-PropertyValue = str | bool | float
 
 
 class Profile(BaseModel):
@@ -33,6 +33,11 @@ class Profile(BaseModel):
     """Values by name, e.g. country; each is also the segment `name=value`."""
     segments: tuple[Name, ...] = Field((), max_length=100)
     """Groups that the shop puts the user in, for rules."""
+
+    @property
+    def all_segments(self) -> tuple[str, ...]:
+        """The segments, and `name=value` of every property."""
+        return (*self.segments, *value_segments(self.properties))
 
 
 class Profiles:
@@ -58,22 +63,22 @@ class Profiles:
         document = await asyncio.to_thread(self._store.get, user_id)
         return None if document is None else Profile.model_validate(document)
 
-    async def segments(self, user_id: str | None) -> tuple[str, ...]:
-        """Segments of a user, `name=value` of each property among them; none while the store is unavailable."""
+    async def known(self, user_id: str | None) -> Profile | None:
+        """A user's profile for a request, counted; None where none is stored or the store is unavailable."""
         if user_id is None:
-            return ()
+            return None
         if self._breaker.is_open:
             self._count("unavailable")
-            return ()
+            return None
         try:
             profile = await self.find(user_id)
         except UnavailableError as error:
             self._breaker.trip()
             self._count("unavailable")
-            log.warning("segments of users are not known now: %s", error)
-            return ()
+            log.warning("profiles that were put are not known now: %s", error)
+            return None
         self._count("unknown" if profile is None else "known")
-        return () if profile is None else (*profile.segments, *value_segments(profile.properties))
+        return profile
 
     async def put(self, user_id: str, profile: Profile) -> None:
         """Stores a profile durably; it replaces the one before."""
@@ -82,14 +87,3 @@ class Profiles:
     async def delete(self, user_id: str) -> bool:
         """Removes a profile durably; whether there was one."""
         return await asyncio.to_thread(self._store.delete, user_id)
-
-
-def value_segments(values: Mapping[str, PropertyValue]) -> tuple[str, ...]:
-    """Named values as segments `name=value`; numbers without a trailing `.0`, truth values as `true` and `false`."""
-    return tuple(f"{name}={_text(value)}" for name, value in values.items())
-
-
-def _text(value: PropertyValue) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float | int) else value

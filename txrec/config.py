@@ -184,6 +184,10 @@ class SourceConfig(Section):
     """Splits one category string into a path, e.g. `|` or ` > `."""
     attributes: tuple[str, ...] = ()
     """items: source columns kept as attributes; lists are joined by `|`."""
+    properties: tuple[str, ...] = ()
+    """users: source columns kept as properties, e.g. country, tier."""
+    segment_separator: str = "|"
+    """users: splits one string of segments."""
     join: tuple[JoinConfig, ...] = ()
     """Files joined to the rows before mapping."""
     reject: tuple[RuleConfig, ...] = ()
@@ -735,6 +739,8 @@ class DataConfig(Section):
     """Event sources."""
     items: tuple[SourceConfig, ...] = ()
     """Catalogue sources."""
+    users: tuple[SourceConfig, ...] = ()
+    """Sources of users: properties and segments that the shop knows beside the log."""
     items_from_events: dict[str, str] = {}
     """Canonical item column = source column of the event or judgment rows, where the log carries product fields.
     An item gets the value most frequent in training."""

@@ -105,7 +105,7 @@ class Reason(StrEnum):
     UNEQUAL_LISTS = "unequal_lists"
     """Lists of a record that stand side by side have different lengths."""
     MISSING_USER = "missing_user"
-    """An event without a user."""
+    """An event or a row of users without a user."""
     MISSING_ITEM = "missing_item"
     """An event other than a search, an item or a judgment without an item."""
     MISSING_QUERY = "missing_query"
@@ -129,7 +129,8 @@ class Reason(StrEnum):
     UNPARSABLE_VALUE = "unparsable_value"
     """A price, grade or quantity that is not a number."""
     DUPLICATE = "duplicate"
-    """The same user, item, event and query within `prepare.duplicate_window_s`; an item_id that came before."""
+    """The same user, item, event and query within `prepare.duplicate_window_s`; an item_id or a
+    row of users whose user_id came before."""
     ROBOT_RATE = "robot_rate"
     """The user has a minute of more events than `prepare.robot_events_per_minute`."""
     ROBOT_FLOOD = "robot_flood"
@@ -163,6 +164,14 @@ ITEMS = pa.schema(
         pa.field("price", pa.float32()),
         pa.field("available", pa.bool_()),
         pa.field("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+USERS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("properties", pa.map_(pa.string(), pa.string())),  # e.g. country, tier; values as text
+        pa.field("segments", pa.list_(pa.string())),  # groups that the shop puts the user in
     ]
 )
 

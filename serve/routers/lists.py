@@ -13,6 +13,7 @@ from serve.routers.slates import (
     check_limits,
     find_placement,
     log_impression,
+    profile_of,
     recent_events,
     rollout_key,
     segments_of,
@@ -85,6 +86,7 @@ async def _answer(
     body = with_defaults(body, placement)
     check_limits(config, None, body.top_k)
     user_id, live, fallback = getattr(body, "user_id", None), LiveHistory(), None
+    profile = await profile_of(body, request)
     if user_id is not None:
         live, fallback = await recent_events(event_log, user_id)
     serving = ServingRequest(
@@ -94,12 +96,14 @@ async def _answer(
             top_k=body.top_k,
             filters=body.filters,
             explain=body.explain,
+            properties=None if profile is None else profile.properties,
+            context=body.context,
         ),
         live.events,
         key=rollout_key(user_id, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=await segments_of(body, request),
+        segments=segments_of(body, profile),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
     )

@@ -25,8 +25,9 @@ from serve.participation import failure, with_settings
 from serve.placements import Placement, with_defaults
 from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Answer, Service, ServingRequest
-from serve.users import Profiles, value_segments
+from serve.users import Profile, Profiles
 from txrec.config import ServeConfig
+from txrec.data.profiles import value_segments
 from txrec.errors import RequestError, UnavailableError
 from txrec.loop.exploration_log import Record
 from txrec.online.history import Impression, LiveHistory
@@ -76,7 +77,7 @@ async def _personal(
     body = with_settings(with_defaults(body, placement), part)
     check_limits(config, body.query, body.top_k)
     history = recent_events(event_log, body.user_id)
-    (live, fallback), segments = await asyncio.gather(history, segments_of(body, request))
+    (live, fallback), profile = await asyncio.gather(history, profile_of(body, request))
     serving = ServingRequest(
         types.Request(
             user_id=None if live.forgotten else body.user_id,
@@ -89,6 +90,8 @@ async def _personal(
             exclude_seen=body.exclude_seen,
             max_showings=body.max_showings,
             diversity=body.diversity,
+            properties=None if profile is None else profile.properties,
+            context=body.context,
             sources=body.sources,
             explain=body.explain,
             with_candidates=body.candidates > 0,
@@ -98,7 +101,7 @@ async def _personal(
         key=rollout_key(body.user_id, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=(*segments, *part.segments),
+        segments=(*segments_of(body, profile), *part.segments),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
         page=(page := page_request(body)),
@@ -131,7 +134,7 @@ async def similar(body: SimilarRequest, request: Request, service: ServiceDep, c
         key=rollout_key(None, request),
         request_id=request.state.request_id,
         placement=body.placement or "",
-        segments=await segments_of(body, request),
+        segments=segments_of(body, None),
         use_rules=body.rules,
         fallback_items=placement.fallback_items if placement else (),
     )
@@ -146,13 +149,15 @@ async def rank(
 ) -> SlateReply:
     """Orders the products of the request for a user, a search or both; unknown products are left out and noted."""
     check_limits(config, body.query, len(body.items))
-    live, fallback = await recent_events(event_log, body.user_id)
+    history = recent_events(event_log, body.user_id)
+    (live, fallback), profile = await asyncio.gather(history, profile_of(body, request))
     serving = ServingRequest(
         types.Request(
             user_id=None if live.forgotten else body.user_id,
             events=session_of(body.session),
             query=body.query,
             top_k=len(body.items),
+            properties=None if profile is None else profile.properties,
             explain=body.explain,
         ),
         live.events,
@@ -179,10 +184,15 @@ async def recent_events(event_log: EventLog, user_id: str | None) -> tuple[LiveH
         return LiveHistory(), "history_unavailable"
 
 
-async def segments_of(body: SlateRequest, request: Request) -> tuple[str, ...]:
-    """Segments that the request states, that its context means, and that the user's profile holds."""
+async def profile_of(body: SlateRequest | RankRequest, request: Request) -> Profile | None:
+    """The profile that was put for the request's user; it replaces that of the users table."""
     profiles: Profiles = request.app.state.profiles
-    stored = await profiles.segments(getattr(body, "user_id", None))
+    return await profiles.known(getattr(body, "user_id", None))
+
+
+def segments_of(body: SlateRequest, profile: Profile | None) -> tuple[str, ...]:
+    """Segments that the request states, that its context means, and that a profile holds."""
+    stored = () if profile is None else profile.all_segments
     return (*body.segments, *value_segments(body.context), *stored)
 
 

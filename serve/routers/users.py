@@ -26,10 +26,12 @@ ProfilesDep = Annotated[Profiles, of_app("profiles")]
     dependencies=[requires("read")],
 )
 async def user(user_id: str, service: ServiceDep, event_log: EventLogDep, profiles: ProfilesDep) -> UserReply:
-    """Events oldest first, as far back as the model looks; properties and segments as they were put."""
+    """Events oldest first, as far back as the model looks; properties and segments as put, or of the users table."""
     live = await event_log.recent(user_id)
     history = await service.history(None if live.forgotten else user_id, live.events)
     profile = await profiles.find(user_id)
+    if profile is None and not live.forgotten and (stored := await service.profile(user_id)) is not None:
+        profile = Profile.model_construct(properties=dict(stored.properties), segments=stored.segments)
     if not history and profile is None:
         raise HTTPException(404, "neither events nor a profile of this user are known", {"X-Field": "user_id"})
     profile = profile or Profile()
@@ -62,6 +64,6 @@ async def put_user(user_id: str, body: Profile, profiles: ProfilesDep) -> Profil
     dependencies=[requires("admin")],
 )
 async def forget(user_id: str, event_log: EventLogDep, profiles: ProfilesDep) -> ForgottenReply:
-    """Removes the user's profile and logged events; those that the model's bundle holds are not used any more."""
+    """Removes the user's profile and logged events; what the model's bundle holds of them is not used any more."""
     await profiles.delete(user_id)
     return ForgottenReply(user_id=user_id, num_events=await event_log.forget(user_id))

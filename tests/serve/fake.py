@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.types import Model
+from txrec.data.profiles import StoredProfile
 from txrec.errors import RequestError, UnknownItemError
 from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
@@ -106,6 +107,9 @@ class FakeRecommender:
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         return (KNOWN,) if user_id == "u1" else ()
+
+    def profile(self, user_id: str | None) -> StoredProfile | None:
+        return StoredProfile({"tier": "silver"}, ("club",)) if user_id == "u1" else None
 
     def with_changes(self, changes: Sequence[ItemChange]) -> "FakeRecommender":
         titles = dict(zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True))

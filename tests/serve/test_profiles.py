@@ -70,6 +70,34 @@ def test_a_profile_that_one_replica_stored_decides_the_rules_of_the_next_request
     assert first(other, user_id="u1") == "p9"
 
 
+def test_the_users_table_of_the_bundle_decides_rules_until_a_profile_is_put_or_the_user_is_forgotten(
+    replicas: list[TestClient],
+) -> None:
+    one, other = replicas
+    for segment in ("club", "tier=silver"):
+        pin(one, segment)
+    assert first(one, user_id="u1") == "p3"
+    assert first(one, user_id="u2") == "p9"  # not in the table
+    known = other.get("/v1/users/u1").json()
+    assert (known["properties"], known["segments"]) == ({"tier": "silver"}, ["club"])
+    one.put("/v1/users/u1", json={"properties": {"tier": "gold"}})
+    assert first(other, user_id="u1") == "p9"
+    assert other.get("/v1/users/u1").json()["segments"] == []
+    one.put("/v1/users/u1", json={"segments": ["club"]})
+    assert first(other, user_id="u1") == "p3"
+
+
+def test_a_forgotten_user_is_not_looked_up_in_the_users_table(replicas: list[TestClient]) -> None:
+    one, other = replicas
+    pin(one, "club")
+    assert first(one, user_id="u1") == "p3"
+    assert one.delete("/v1/users/u1").status_code == 200
+    assert first(one, user_id="u1") == "p9"
+    assert one.get("/v1/users/u1").status_code == 404
+    one.put("/v1/users/u1", json={"segments": ["club"]})  # what the shop puts afterwards counts again
+    assert first(other, user_id="u1") == "p3"
+
+
 def test_the_context_of_a_request_decides_rules(replicas: list[TestClient]) -> None:
     pin(replicas[0], "device=mobile")
     assert first(replicas[1], context={"device": "mobile", "country": "AT"}) == "p3"

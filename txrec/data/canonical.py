@@ -1,4 +1,4 @@
-"""From raw columns to canonical events, items and judgments; a row that cannot become one gets its `Reason`.
+"""From raw columns to canonical events, items, judgments and users; a row that cannot become one gets its `Reason`.
 
 Events come out with the columns of `EVENT_COLUMNS`: times as int64 microseconds (0 = the log has none), kinds as
 `EventKind` codes, queries in their normal form, and `origin`, the row's place in the input, which breaks ties of time.
@@ -74,9 +74,11 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     elif chunk.table == "items":
         frame, checks = _items(raw, source, columns)
         remarks.add_availability(_known(raw, "available", source, columns))
+    elif chunk.table == "users":
+        frame, checks = _users(raw, source, columns)
     else:
         frame, checks = _judgments(raw, columns)
-    if chunk.table != "items":
+    if chunk.table in ("events", "judgments"):
         carried = {
             f"item:{name}": _carried(raw, name, column, source) for name, column in data.items_from_events.items()
         }
@@ -243,7 +245,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
             "category": _category(raw, columns.get("category"), source.category_separator),
             "price": price,
             "available": values.availability(known("available"))[0],
-            "attributes": _attributes(raw, source.attributes),
+            "attributes": _pairs(raw, source.attributes),
         }
     )
     checks = [(Reason.MISSING_ITEM, frame["item_id"].is_null()), (Reason.UNPARSABLE_VALUE, no_number)]
@@ -263,7 +265,7 @@ def _category(raw: pl.DataFrame, name: str | None, separator: str) -> pl.Series:
     return parts.list.eval(pl.element().filter((pl.element() != "") & pl.element().is_not_null()))
 
 
-def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
+def _pairs(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
     """List of {key, value}, empty values left out; null where there is none."""
     kind = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
     if not names:
@@ -273,8 +275,20 @@ def _attributes(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
         column = _column(raw, name)
         text = values.list_of_texts(column).list.join("|") if isinstance(column.dtype, pl.List) else _text(raw, name)
         fields.append(pl.struct(key=pl.lit(name), value=text))
-    pairs = raw.select(pl.concat_list(fields).alias("attributes"))["attributes"].cast(kind)
+    pairs = raw.select(pl.concat_list(fields).alias("pairs"))["pairs"].cast(kind)
     return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
+
+
+def _users(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
+    user = _known(raw, "user_id", source, columns)
+    frame = pl.DataFrame(
+        {
+            "user_id": user,
+            "properties": _pairs(raw, source.properties),
+            "segments": _category(raw, columns.get("segments"), source.segment_separator),
+        }
+    )
+    return frame, [(Reason.MISSING_USER, user.is_null())]
 
 
 def _judgments(raw: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:

@@ -68,8 +68,10 @@ class SourceCheck:
         frame = done.frame
         if "event" in frame.columns:
             self.events.update(EventKind(code).label for code in frame["event"].to_list())
+        if "user_id" in frame.columns:
             self.users.update(frame["user_id"].drop_nulls().unique().to_list())
-        self.items.update(frame["item_id"].drop_nulls().unique().to_list())
+        if "item_id" in frame.columns:
+            self.items.update(frame["item_id"].drop_nulls().unique().to_list())
         if "title" in frame.columns:
             self.num_titles += frame.height - frame["title"].null_count()
         if "ts" in frame.columns and frame.height:
@@ -124,6 +126,13 @@ class Check:
             made.append(
                 f"of {len(logged):,} products in the first events only {len(items & logged):,} are among the "
                 f"first {len(items):,} of the catalogue: do both use the same kind of id? See columns.item_id"
+            )
+        described = {user for one in self.sources if one.table == "users" for user in one.users}
+        acting = {user for one in self.sources if one.table == "events" for user in one.users}
+        if described and acting and not described & acting:
+            made.append(
+                f"none of {len(acting):,} users in the first events is among the first {len(described):,} of the users "
+                "table: do both use the same kind of id? See columns.user_id"
             )
         return made
 

@@ -1,6 +1,6 @@
 """Item and query tables, text analyser, tokenizer and judgments, fitted on the counts of all partitions."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from txrec import object_storage, schema
-from txrec.data import event_statistics, parcels, split, vocab
+from txrec.data import event_statistics, parcels, profiles, split, vocab
 from txrec.data.canonical import QUARANTINE
 from txrec.data.histories import COUNTS, FIELD_COUNTS, ITEM_COUNTS, QUERY_COUNTS, count_fields, part_counts
 from txrec.data.job import Job
@@ -45,6 +45,10 @@ class DatasetSizes:
     """Items with events in test, and those of them without an event in training."""
     num_test_queries: int
     num_unseen_test_queries: int
+    num_profiles: int = 0
+    """Users of the users table."""
+    num_repeated_users: int = 0
+    """Rows of the users table whose user_id came before; rejected."""
     judgments: dict[str, int] = field(default_factory=dict)
     """Split label = judgments; empty without judgments."""
     popularity_rank: list[int] = field(default_factory=list)
@@ -53,14 +57,15 @@ class DatasetSizes:
 
 
 def fit(job: Job, counted: pa.Table) -> pa.Table:
-    """Writes the tables of items, queries and judgments.
+    """Writes the tables of items, queries, judgments and users.
 
     Args:
         job: the preparation.
-        counted: parcels `counts:*`, `items` and `judgments` of everything.
+        counted: parcels `counts:*`, `items`, `judgments` and `users` of everything.
 
     Returns:
-        Parcels: `figures:sizes` (`DatasetSizes`), and `rejected` where the catalogue repeats an item_id.
+        Parcels: `figures:sizes` (`DatasetSizes`), and `rejected` where the catalogue repeats an item_id or
+        the users table a user_id.
     """
     config, out = job.config, Path(job.config.data_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -76,11 +81,16 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
     if judged.height:
         table = judged.select(*schema.JUDGMENTS.names, "split").to_arrow(compat_level=pl.CompatLevel.oldest())
         pq.write_table(table.cast(schema.JUDGMENTS.append(pa.field("split", pa.int8()))), out / "judgments.parquet")
-    for name in ("items.parquet", "queries.parquet", "judgments.parquet"):
+    users, repeated_users = _user_rows(counted)
+    if users.height:
+        pq.write_table(_profiles(users), out / profiles.FILE)
+    for name in ("items.parquet", "queries.parquet", "judgments.parquet", profiles.FILE):
         if (out / name).is_file():
             object_storage.share(out / name)
     sizes = _sizes(items, queries.num_rows, repeated.height, judged, (item_counts, query_counts))
-    rejected = [_repeated(repeated)] if repeated.height else []
+    sizes = replace(sizes, num_profiles=users.height, num_repeated_users=repeated_users.height)
+    both = ((repeated, schema.ITEMS), (repeated_users, schema.USERS))
+    rejected = [_repeated(rows, columns) for rows, columns in both if rows.height]
     return parcels.together([parcels.pack_figures("sizes", asdict(sizes)), *rejected])
 
 
@@ -180,8 +190,24 @@ def _catalogue_rows(counted: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(schema=pl.Schema(columns))
 
 
-def _repeated(rows: pl.DataFrame) -> pa.Table:
-    raw = rows.select("origin", raw=pl.struct(schema.ITEMS.names).struct.json_encode())
+def _user_rows(counted: pa.Table) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first row of every user, and the rows after it."""
+    table = parcels.unpack(counted, "users")
+    if table is None:
+        return pl.DataFrame(), pl.DataFrame()
+    rows = pl.DataFrame(pl.from_arrow(table))
+    first = rows["user_id"].is_first_distinct()
+    return rows.filter(first), rows.filter(~first)
+
+
+def _profiles(rows: pl.DataFrame) -> pa.Table:
+    user, segments = (rows[name].to_arrow(compat_level=pl.CompatLevel.oldest()) for name in ("user_id", "segments"))
+    columns = [user, vocab.as_map(rows["properties"]), segments]
+    return pa.table(columns, names=schema.USERS.names).cast(schema.USERS)
+
+
+def _repeated(rows: pl.DataFrame, columns: pa.Schema) -> pa.Table:
+    raw = rows.select("origin", raw=pl.struct(columns.names).struct.json_encode())
     table = raw.with_columns(reason=pl.lit(Reason.DUPLICATE.value)).to_arrow(compat_level=pl.CompatLevel.oldest())
     return parcels.pack("rejected", rows.select(pl.col("origin").min()).item(), table.cast(QUARANTINE))
 

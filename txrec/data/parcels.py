@@ -3,7 +3,7 @@
     kind      number                      payload
     events    place of its first row      a partition's cleaned events, oldest first per user     (`histories`)
     rejected  place of its first row      rejected rows, canonical.QUARANTINE
-    items, judgments   likewise           canonical rows of a block
+    items, judgments, users   likewise    canonical rows of a block
     counts:*  0                           rows per item, query or product field                    (`histories`)
     figures:* 0                           one JSON object
 

@@ -1,7 +1,7 @@
 """Preparation of a data set: the dataflow from source files to prepared tables, and the sums that must hold.
 
     events     read ──▶ exchange by user ──▶ clean ─┬▶ (k-core rounds) ─┬▶ count ─▶ fit vocabulary ─┐
-    items, judgments   read ────────────────────────┘                   └▶ write sequences, rejected ◀┤
+    items, judgments, users   read ─────────────────┘                   └▶ write sequences, rejected ◀┤
                                                                                            fit texts ◀┘
 
 Rows travel between the functions as Arrow tables (`reading.event_rows` before the exchange, parcels after it). An
@@ -216,6 +216,8 @@ class _Preparation:
         (sizes,) = (DatasetSizes(**one) for one in parcels.figures(fitted, "sizes"))
         if sizes.num_repeated_items:
             self._rows["items"].drop({"duplicate": sizes.num_repeated_items})
+        if sizes.num_repeated_users:
+            self._rows["users"].drop({"duplicate": sizes.num_repeated_users})
         written = parcels.together([fitted, self._write(partitions)])
         self._check_sums(written, statistics, sizes)
         self._check_rejected()  # cleaning rules and the catalogue's duplicates count too
@@ -229,7 +231,7 @@ class _Preparation:
             rows = self._engine.read(partial(reading.event_rows, job), events)
             exchanged = rows.exchange("user_id", job.num_partitions)
             sources_read.append(exchanged.map(partial(histories.clean_partition, job)))
-        if others := job.chunks("items", "judgments"):
+        if others := job.chunks("items", "judgments", "users"):
             sources_read.append(self._engine.read(partial(reading.other_parcels, job), others))
         tables = reduce(lambda one, other: one.union(other), sources_read).hold(step)
         figures = tables.map(_figures).collect(self._clock("adding up"))
@@ -316,6 +318,7 @@ class _Preparation:
         _equal("events kept, and counted", kept.get("events", 0), statistics.num_events)
         _equal("events kept, and written", kept.get("events", 0), events)
         _equal("judgments kept, and written", kept.get("judgments", 0), sum(sizes.judgments.values()))
+        _equal("rows of users kept, and written", kept.get("users", 0), sizes.num_profiles)
 
     def _finish(self, statistics: EventStatistics, sizes: DatasetSizes) -> Report:
         job, config = self._job, self._job.config
@@ -369,7 +372,7 @@ def _figures(partitions: pa.Table) -> pa.Table:
 def _counted(job: Job, partitions: pa.Table) -> pa.Table:
     """Counts of the events, and the tables that fitting needs as they are."""
     return parcels.together(
-        [parcels.only(partitions, "items", "judgments"), histories.count_partition(job, partitions)]
+        [parcels.only(partitions, "items", "judgments", "users"), histories.count_partition(job, partitions)]
     )
 
 

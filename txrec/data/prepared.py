@@ -7,6 +7,7 @@
     ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row per user, events oldest first
     ├── analyser.json        the text analyser: languages, the shop's words, its synonyms
     ├── tokenizer.json       fitted on training text (absent where there is no text)
+    ├── profiles.parquet     schema.USERS: users that the shop describes (absent without a users table)
     ├── judgments.parquet    schema.JUDGMENTS and `split` (absent without judgments)
     └── rejected/*.parquet   schema.REJECTED
 
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict
 
 from txrec import schema
 from txrec.config import TextConfig
+from txrec.data.profiles import StoredProfiles
 from txrec.errors import StageError
 from txrec.text import Analyser
 from txrec.text.analyser import FILE as ANALYSER_FILE
@@ -137,6 +139,11 @@ class PreparedData:
         other = PreparedData(self.path, meta or self.meta)
         other.__dict__.update(tables)
         return other
+
+    @cached_property
+    def profiles(self) -> StoredProfiles | None:
+        """Properties and segments of users; None without a users table."""
+        return StoredProfiles.read(self.path)
 
     @property
     def judged_only(self) -> bool:

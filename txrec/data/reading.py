@@ -1,6 +1,6 @@
 """Reading of a chunk: canonical rows, rejected rows with their reasons, and the chunk's figures.
 
-Events travel as flat rows (`event_rows`), for they are exchanged by user; items and judgments as parcels. Among the
+Events travel as flat rows (`event_rows`), for they are exchanged by user; the other tables as parcels. Among the
 rows of events, `reason` says what each is:
 
     0            an event
@@ -110,7 +110,7 @@ def _others(wanted: pa.Schema, user: str, reason: pa.Array, text: pa.Array, orig
 
 
 def other_parcels(job: Job, chunk: Chunk) -> Iterator[pa.Table]:
-    """Reads a chunk of items or judgments into parcels: `items` or `judgments`, `rejected`, `figures:chunk`.
+    """Reads a chunk of another table into parcels: `items`, `judgments` or `users`, `rejected`, `figures:chunk`.
 
     Raises:
         DataError: a damaged file.

@@ -65,7 +65,7 @@ class Report:
     name: str
     meta: Meta
     row_counts: dict[str, RowCounts]
-    """By table: events, items, judgments."""
+    """By table: events, items, judgments, users."""
     statistics: EventStatistics
     sizes: DatasetSizes
     first_us: int
@@ -112,6 +112,7 @@ class Report:
             **self.total.as_json(),
             "tables": {name: counts.as_json() for name, counts in self.row_counts.items()},
             "users": self.meta.num_users,
+            "profiles": self.sizes.num_profiles,
             "items": self.meta.num_items,
             "queries": self.meta.num_queries,
             "sessions": self.statistics.num_sessions,
@@ -192,6 +193,8 @@ class Report:
         ]
         if windows := self._windows():
             lines.append(("windows", ", ".join(f"{n.removesuffix('_days')} {d:g} days" for n, d in windows.items())))
+        if self.sizes.num_profiles:
+            lines.append(("users with properties or segments", f"{self.sizes.num_profiles:,}"))
         if self.sizes.judgments:
             split = ", ".join(f"{name} {count:,}" for name, count in self.sizes.judgments.items())
             lines.append(("judgments by query", split))

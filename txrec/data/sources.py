@@ -17,20 +17,22 @@ from txrec.data.joins import join_columns
 from txrec.data.probe import FileLayout, late_keys, probe
 from txrec.errors import DataError
 
-Table = Literal["events", "items", "judgments"]
+Table = Literal["events", "items", "judgments", "users"]
 
-TABLES: tuple[Table, ...] = ("events", "items", "judgments")
+TABLES: tuple[Table, ...] = ("events", "items", "judgments", "users")
 
 CANONICAL: dict[Table, pa.Schema] = {
     "events": schema.EVENTS,
     "items": schema.ITEMS,
     "judgments": schema.JUDGMENTS,
+    "users": schema.USERS,
 }
 
 _REQUIRED: dict[Table, tuple[str, ...]] = {
     "events": ("user_id", "event"),
     "items": ("item_id",),
     "judgments": ("query", "item_id", "grade"),
+    "users": ("user_id",),
 }
 
 _SQL_ROW_BYTES = 100
@@ -80,7 +82,7 @@ class Plan:
 
 def sources_of(data: DataConfig, table: Table) -> tuple[SourceConfig, ...]:
     """The configured sources of a table."""
-    return {"events": data.events, "items": data.items, "judgments": data.judgments}[table]
+    return {"events": data.events, "items": data.items, "judgments": data.judgments, "users": data.users}[table]
 
 
 def plan(data: DataConfig) -> Plan:
@@ -173,9 +175,10 @@ def _needed(data: DataConfig, table: Table, source: SourceConfig) -> dict[str, s
     need = {name: canonical for canonical, name in source.columns.items()}
     need.update({rule.column: f"the rule {rule.reason}" for rule in source.reject})
     need.update(dict.fromkeys(source.attributes, "attributes"))
+    need.update(dict.fromkeys(source.properties, "properties"))
     if source.time.clock:
         need[source.time.clock] = "time.clock"
-    if table != "items":
+    if table in ("events", "judgments"):
         need.update({name: f"item {canonical}" for canonical, name in data.items_from_events.items()})
     return need
 

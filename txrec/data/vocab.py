@@ -95,7 +95,7 @@ def build_items(
         *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", "attributes")],
         "train_count",
     ).to_arrow(compat_level=pl.CompatLevel.oldest())
-    table = table.append_column("attributes", _as_map(items["attributes"]))
+    table = table.append_column("attributes", as_map(items["attributes"]))
     table = table.append_column("text", _encoder_text(items))
     table = table.append_column("category_idx", category).append_column("brand_idx", brand)
     table = table.append_column("price_bucket", _price_buckets(items["price"], known, num_price_buckets))
@@ -164,8 +164,9 @@ def _encoder_text(items: pl.DataFrame) -> pa.Array:
     return pc.fill_null(normalise_column(joined.to_arrow(compat_level=pl.CompatLevel.oldest())), "")
 
 
-def _as_map(attributes: pl.Series) -> pa.Array:
-    pairs = attributes.to_arrow(compat_level=pl.CompatLevel.oldest())
+def as_map(column: pl.Series) -> pa.Array:
+    """Lists of {key, value} as maps of text to text; an empty map for null."""
+    pairs = column.to_arrow(compat_level=pl.CompatLevel.oldest())
     pairs = pairs.combine_chunks() if isinstance(pairs, pa.ChunkedArray) else pairs
     lengths = pc.fill_null(pc.list_value_length(pairs), 0)
     starts = np.concatenate([[0], np.cumsum(np.asarray(lengths))]).astype(np.int32)

@@ -8,6 +8,7 @@
     ├── queries.parquet    schema.PREPARED_QUERIES
     ├── analyser.json      the shop's text analyser: languages, words, synonyms
     ├── users.parquet      schema.SEQUENCES, each user's last events
+    ├── profiles.parquet  schema.USERS, the users table (absent without one)
     ├── meta.json          sizes of the data set
     ├── index/NAME/        candidate sources
     ├── activity/          counts that features are made from
@@ -34,6 +35,8 @@ from txrec import schema
 from txrec.arrays import ragged_gather
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import Meta, PreparedData, Sequences
+from txrec.data.profiles import FILE as PROFILES_FILE
+from txrec.data.profiles import StoredProfiles
 from txrec.errors import BundleError
 from txrec.index.fuse import Fusion
 from txrec.index.registry import SOURCES, source_names
@@ -188,6 +191,11 @@ class Bundle:
         return Sequences.from_table(pq.read_table(self.path / "users.parquet"))
 
     @cached_property
+    def profiles(self) -> StoredProfiles | None:
+        """Properties and segments of users; None without a users table."""
+        return StoredProfiles.read(self.path)
+
+    @cached_property
     def model(self) -> RetrievalModel:
         """The retrieval model."""
         return RetrievalModel.open(self.path / "model")
@@ -314,6 +322,8 @@ def _write_data(path: Path, config: Config, data: PreparedData) -> None:
     pq.write_table(data.items, path / "items.parquet")
     pq.write_table(data.queries, path / "queries.parquet")
     pq.write_table(_last_events(data.sequences, 4 * config.model.max_length), path / "users.parquet")
+    if data.profiles is not None:
+        pq.write_table(data.profiles.table, path / PROFILES_FILE)
     data.analyser.save(path / ANALYSER_FILE)
     (path / "meta.json").write_text(data.meta.model_dump_json(indent=2), encoding="utf-8")
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.data.profiles import StoredProfile
 from txrec.errors import RequestError, UnknownItemError
 from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
@@ -244,6 +245,10 @@ class Recommender:
             )
             for item, query, kind, ts in zip(found.item_idx, found.query_idx, found.event, found.ts, strict=True)
         )
+
+    def profile(self, user_id: str | None) -> StoredProfile | None:
+        """A user's profile in the users table; None for anybody else."""
+        return None if self.bundle.profiles is None else self.bundle.profiles.of(user_id)
 
     def suggestions(self) -> list[Suggestion]:
         """Queries, categories and products, for completion."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.data.profiles import PropertyValue
 from txrec.index.filters import Filters
 from txrec.model.history_features import History
 from txrec.recommender.page_types import Group, Page
@@ -53,6 +54,8 @@ class Request:
         explain: fill `SlateItem.reasons`.
         with_candidates: fill `Slate.candidates`.
         now_us: time of the request, microseconds since 1970 UTC; None = just after the last event of the log.
+        properties: of the user, by name; None = those of the users table.
+        context: circumstances of the request by name, e.g. store, device; they count as properties.
         sources: names of the candidate sources that may propose; empty = all.
         blocked: (N + 1,) products that are not retrieved, by item_idx; None = none. It is not sent to a ranker.
     """
@@ -70,6 +73,8 @@ class Request:
     explain: bool = False
     with_candidates: bool = False
     now_us: int | None = None
+    properties: Mapping[str, PropertyValue] | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 

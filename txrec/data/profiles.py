@@ -1,0 +1,93 @@
+"""User profiles: properties and segments that a shop knows of its users beside their events, as a table and live."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from txrec import schema
+
+FILE = "profiles.parquet"
+"""Name of the table of schema.USERS in a prepared data set and in a bundle."""
+PropertyValue = str | bool | float
+
+
+@dataclass(frozen=True)
+class StoredProfile:
+    """Properties and segments of one user, as the users table has them."""
+
+    properties: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[str, ...] = ()
+
+    @property
+    def all_segments(self) -> tuple[str, ...]:
+        """The segments, and `name=value` of every property."""
+        return (*self.segments, *value_segments(self.properties))
+
+
+class StoredProfiles:
+    """Profiles of a users table by user id."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Takes a table of schema.USERS."""
+        self.table = table
+
+    @classmethod
+    def read(cls, folder: Path) -> "StoredProfiles | None":
+        """The profiles of a prepared data set or a bundle; None where it has no users table."""
+        file = folder / FILE
+        return cls(pq.read_table(file, schema=schema.USERS).combine_chunks()) if file.is_file() else None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def of(self, user_id: str | None) -> StoredProfile | None:
+        """A user's profile; None for a user who is not in the table."""
+        row = self._rows.get(user_id) if user_id is not None else None
+        if row is None:
+            return None
+        properties, segments = (self.table[name][row].as_py() for name in ("properties", "segments"))
+        return StoredProfile(dict(properties or ()), tuple(segments or ()))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {user: row for row, user in enumerate(self.table["user_id"].to_pylist())}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the properties, in alphabetical order."""
+        return tuple(sorted(set(self._flat[0].unique().to_pylist())))
+
+    def values(self, name: str) -> pa.Array:
+        """(U,) texts of a property by row of the table, null where a user has none."""
+        keys, texts, rows = self._flat
+        own = pc.equal(keys, name)
+        column = pl.Series([None], dtype=pl.String).new_from_index(0, len(self))
+        places = pl.Series(rows.filter(own), dtype=pl.UInt32)
+        return column.scatter(places, pl.Series(texts.filter(own))).to_arrow().cast(pa.string())
+
+    @cached_property
+    def _flat(self) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Name, text and row of every property of every user."""
+        column = self.table["properties"].combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        lengths = np.where(np.asarray(column.is_valid()), np.diff(np.asarray(column.offsets)), 0)
+        return column.keys, column.items, pa.array(np.repeat(np.arange(len(column)), lengths))
+
+
+def value_segments(values: Mapping[str, PropertyValue]) -> tuple[str, ...]:
+    """Named values as segments `name=value`."""
+    return tuple(f"{name}={value_text(value)}" for name, value in values.items())
+
+
+def value_text(value: PropertyValue) -> str:
+    """A value as text: numbers without a trailing `.0`, truth values as `true` and `false`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float | int) else value
