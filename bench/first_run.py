@@ -4,8 +4,9 @@
     python bench/first_run.py --small            # a fiftieth of it
     python bench/first_run.py pretrain.max_steps=0 text.dim=64
 
-The files are generated: users with tastes by genre rate in bursts over 22 years, titles are words with a year. Each
-stage is run as on the command line; a table gives its wall-clock and processor time (of this process and all that it
+The files are generated: users with tastes by genre rate in sittings over 22 years, half of them in a single one; titles
+are words with a year. `txrec init` writes the configuration, of which nothing is edited. Each stage is run as on the
+command line; a table gives its wall-clock and processor time (of this process and all that it
 started), the latter being what a busy machine does not change. Last line: one JSON object.
 """
 
@@ -19,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import psutil
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import cluster, stages
+from pipelines import cluster, init, stages
 from pipelines.display import Display
 from pipelines.runner import run_stage
 from txrec.config import Config
@@ -30,24 +32,9 @@ from txrec.config_loader import load
 
 GENRES = ("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Drama", "Fantasy", "Horror", "Romance")
 SYLLABLES = ("ba", "co", "den", "fi", "gor", "hal", "in", "ka", "lor", "mun", "no", "pe", "ras", "sto", "ti", "vel")
-CONFIGURATION = """name = "first-run"
-
-[[data.events]]
-path = "ratings.csv"
-columns = { user_id = "userId", item_id = "movieId", value = "rating", ts = "timestamp" }
-constants = { event = "rate" }
-time = { format = "s" }
-
-[[data.items]]
-path = "movies.csv"
-columns = { item_id = "movieId", title = "title", category = "genres" }
-category_separator = "|"
-
-[prepare.split]
-test_days = 400
-validation_days = 400
-"""
 START_S, END_S = 828_000_000, 1_537_000_000  # 1996 to 2018
+ONCE_FRAC = 0.5
+"""Users that never come back after their first sitting."""
 
 
 def main() -> None:
@@ -62,10 +49,12 @@ def main() -> None:
     cluster.set_environment()
     with tempfile.TemporaryDirectory() as name, chdir(name):
         write_files(Path("data"), num_users, num_movies, num_ratings)
-        Path("shop.toml").write_text(CONFIGURATION, encoding="utf-8")
-        config = load(Path("shop.toml"), [f"runs_root={name}/runs", f"data.root={name}/data", *quick, *args.overrides])
+        began = time.monotonic(), processor_s()
+        initialised = init.run(["data/ratings.csv", "data/movies.csv"], Path("shop.toml"))
+        times = {"init": (time.monotonic() - began[0], processor_s() - began[1])}
+        config = load(initialised.path, [f"runs_root={name}/runs", f"data.root={name}/data", *quick, *args.overrides])
         with cluster.connect():
-            times = timed_stages(config, args.until)
+            times |= timed_stages(config, args.until)
     table = Table("stage", "seconds", "processor seconds", box=None, pad_edge=False)
     for stage, (wall, processor) in times.items():
         table.add_row(stage, f"{wall:.1f}", f"{processor:.1f}")
@@ -121,18 +110,25 @@ def write_files(folder: Path, num_users: int, num_movies: int, num_ratings: int,
     for user, count in enumerate(counts.tolist(), start=1):
         weight = popularity * np.exp(1.2 * genres @ rng.standard_normal(len(GENRES)))
         movies = rng.choice(num_movies, count, replace=False, p=weight / weight.sum())
-        start = rng.integers(START_S, END_S)
         rows.append(
             pl.DataFrame(
                 {
                     "userId": np.full(count, user),
                     "movieId": movies + 1,
                     "rating": rng.integers(1, 11, count) / 2,
-                    "timestamp": start + np.cumsum(rng.integers(2, 60, count)),
+                    "timestamp": _times(rng, count),
                 }
             )
         )
     pl.concat(rows).write_csv(folder / "ratings.csv")
+
+
+def _times(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """(count,) ascending instants of one user's ratings, seconds since 1970: one sitting or a few of them."""
+    num_sittings = 1 if rng.random() < ONCE_FRAC else int(rng.integers(2, 7))
+    starts = rng.integers(START_S, END_S) + np.append(0, np.cumsum(rng.exponential(90 * 86_400, num_sittings - 1)))
+    sitting = np.sort(rng.integers(num_sittings, size=count))
+    return starts[sitting].astype(np.int64) + np.cumsum(rng.integers(2, 60, count))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ _ROWS: dict[str, dict[str, str]] = {
     },
     "retrieval": {"train": "num_candidates sources new_items_frac half_life_days"},
     "evaluate": {
-        "train": "filter_seen target_events each_click max_cases",  # validation requests are made by the same protocol
+        # validation requests are made by the same protocol
+        "train": "filter_seen target_events each_click fold_in max_cases",
         "evaluate": "ks bootstrap relevant_grade",
     },
     "exposure": {"evaluate": "attributes limits"},

@@ -538,6 +538,9 @@ class EvaluateConfig(Section):
     """Event kinds that count as relevant; empty = every kind that has an item."""
     each_click: bool = False
     """Ask before each click of a search, with its earlier clicks in the history; else once, for all of its clicks."""
+    fold_in: bool | None = None
+    """global_time, without a query: ask for users new in the window a second time, with the first half of their events
+    there as history; none = where they are most of the users of a log without queries."""
     bootstrap: int = Field(1_000, ge=0)
     """Resamples for the intervals; 0 = none."""
     max_cases: int = Field(0, ge=0)

@@ -6,7 +6,10 @@ truth.
 `global_time`: every search of the window that led to an item is a case: its query, the user's events before the
 search as history (those of the window included: the server would have seen them too), the items that it led to as
 truth. What users did in the window without a search is one case per user: the events before the window as history,
-the set of distinct items as truth.
+the set of distinct items as truth. Users with nothing before the window can only be cold there. Where they are most of
+the users of a log without queries (ratings that are all given in one sitting), or by `evaluate.fold_in`, each is a
+second case: the first half of their events of the window as history, the items of the second half as truth (fold-in,
+Liang et al. 2018).
 
 A search begins with a search event, or with an item event that names a query other than the user's last one. With
 `evaluate.each_click` a search is requested again before each item that it led to, with those before it in the history
@@ -26,6 +29,9 @@ from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.model.history_features import NEW_SEARCH_US, History
 from txrec.schema import EVENT_CODES, PAD, EventKind, Split, is_engagement
+
+MOST_NEW_FRAC = 0.5
+"""Share of users new in a window above which a log without queries is also evaluated by fold-in by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,21 +192,26 @@ def _global_time(
     if cfg.each_click:
         searched, searches = _clicks(sequences, searched)
     browsed, browsers = _by_user(user, target & (sequences.query_idx == PAD))
-    users = np.concatenate([user[searches], user[browsers]])
-    num_searches = len(searches)
+    first = _first_of(sequences, user, split)[user[browsers]]
+    is_new = first == sequences.offsets[user[browsers]]
+    mostly_new = not len(searches) and is_new.sum() > MOST_NEW_FRAC * len(browsers)
+    fold_in = mostly_new if cfg.fold_in is None else cfg.fold_in
+    folded, folds = _second_halves(browsed, is_new & fold_in)
+    num_searches, num_browsed = len(searches), len(searches) + len(browsers)
     truth = GroundTruth.group(
-        np.concatenate([searched[1], browsed[1] + num_searches]),
-        sequences.item_idx[np.concatenate([searched[0], browsed[0]])],
-        len(users),
+        np.concatenate([searched[1], browsed[1] + num_searches, folded[1] + num_browsed]),
+        sequences.item_idx[np.concatenate([searched[0], browsed[0], folded[0]])],
+        num_browsed + len(folds),
     )
     query, now = sequences.query_idx[searches], sequences.ts[searches]
+    users = user[np.concatenate([searches, browsers, folds])]
     found = EvalRequests(
         events=_events(sequences),
         user=users,
         start=sequences.offsets[users],
-        end=np.concatenate([searches, _first_of(sequences, user, split)[user[browsers]]]),
-        query_idx=np.concatenate([query, np.zeros(len(browsers), np.int32)]),
-        now_us=np.concatenate([now, np.full(len(browsers), start_us, np.int64)]),
+        end=np.concatenate([searches, first, folds]),
+        query_idx=np.concatenate([query, np.zeros(len(browsers) + len(folds), np.int32)]),
+        now_us=np.concatenate([now, np.full(len(browsers), start_us, np.int64), sequences.ts[folds]]),
         truth=truth,
         filter_seen=cfg.filter_seen,
     )
@@ -249,6 +260,16 @@ def _by_user(user: NDArray[np.int64], target: NDArray[np.bool_]) -> tuple[_Pairs
     at = np.flatnonzero(target)
     _, first, case = np.unique(user[at], return_index=True, return_inverse=True)
     return (at, case), at[first]
+
+
+def _second_halves(browsed: _Pairs, chosen: NDArray[np.bool_]) -> tuple[_Pairs, NDArray[np.int64]]:
+    """((event, case) of the later half of the right answers of each chosen case, (case,) first of these events)."""
+    at, case = browsed
+    counts = np.bincount(case, minlength=len(chosen))
+    place = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    later = (2 * place >= counts[case]) & chosen[case] & (counts[case] >= 2)
+    _, first, folded = np.unique(case[later], return_index=True, return_inverse=True)
+    return (at[later], folded), at[later][first]
 
 
 def _first_of(sequences: Sequences, user: NDArray[np.int64], split: Split) -> NDArray[np.int64]:

@@ -90,6 +90,27 @@ def test_a_user_who_is_new_in_the_window_has_an_empty_history() -> None:
     assert asked(sequences([(3, 0, V, 101, 2)], [(4, 0, V, 102, 2)])) == [(0, 0, 0, [3]), (1, 0, 0, [4])]
 
 
+def test_users_new_in_the_window_are_asked_again_with_the_first_half_of_their_events_as_history() -> None:
+    known = [(1, 0, V, 1, 0), (3, 0, V, 101, 2)]
+    new = [(3, 0, V, 101, 2), (4, 0, V, 102, 2), (5, 0, V, 103, 2)]
+    both = [(1, 0, 0, [3, 4, 5]), (1, 2, 0, [5])]
+    assert asked(sequences(known, new), fold_in=True) == [(0, 1, 0, [3]), *both]
+    assert asked(sequences(known, new), fold_in=False) == [(0, 1, 0, [3]), both[0]]
+    found = eval_requests(_Data(sequences(new)), Split.TEST, EvaluateConfig(fold_in=True))  # type: ignore[arg-type]
+    assert found.now_us.tolist() == [100 * MINUTE, 103 * MINUTE]
+
+
+def test_a_log_whose_users_are_mostly_new_in_the_window_is_asked_by_fold_in_unless_told_otherwise() -> None:
+    known, new = [(1, 0, V, 1, 0), (3, 0, V, 101, 2)], [(3, 0, V, 101, 2), (4, 0, V, 102, 2)]
+    assert len(asked(sequences(known, new))) == 2
+    assert len(asked(sequences(known, new, new))) == 3 + 2
+    assert len(asked(sequences(known, new, new), fold_in=False)) == 3
+
+
+def test_a_new_user_with_a_single_event_has_nothing_to_fold_in() -> None:
+    assert asked(sequences([(3, 0, V, 101, 2)], [(4, 0, V, 102, 2)]), fold_in=True) == [(0, 0, 0, [3]), (1, 0, 0, [4])]
+
+
 def test_impressions_are_never_right_answers() -> None:
     assert asked(sequences([(PAD, 1, S, 101, 2), (7, 1, SHOWN, 101, 2), (9, 1, C, 103, 2)])) == [(0, 0, 1, [9])]
 
