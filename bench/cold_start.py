@@ -124,7 +124,7 @@ def states(recommender: Recommender, asked: EvalRequests) -> NDArray[np.float32]
 
 
 def by_source(source: Source, asked: EvalRequests, state: NDArray[np.float32]) -> NDArray[np.int32]:
-    """What one source proposes after (C, D) states."""
+    """Proposals of one source after (C, D) states."""
     query = SourceQuery([""] * len(asked), state, [asked.items(row) for row in range(len(asked))])
     return source.search(query, max(KS), [None] * len(asked)).item_idx
 

@@ -139,7 +139,7 @@ def look(control: tuple[Floats, Floats], variant: tuple[Floats, Floats], adjust:
 
 
 def power(pool: Pool, runs: int, users: int) -> dict[str, float]:
-    """How often and when an A/B test finds that the variant is better, beside a fixed-horizon test."""
+    """Power of an A/B test, share and time of its decisions for the better variant, next to a fixed-horizon test."""
     rng = np.random.default_rng(1)
     size = len(pool.past)
     both = [Moments.of(pool.outcome[name], pool.past) for name in ("control", "variant")]

@@ -44,7 +44,7 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
 
 @dataclass(frozen=True)
 class Size:
-    """What one measurement runs with."""
+    """Sizes of one measurement."""
 
     num_items: int
     loss: str
@@ -141,7 +141,7 @@ def _ours(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
     objective = NextItem(model, train, torch.ones(size.num_items), product_dtype("auto", args.device))
     source = Repeated(_batch(size, args.device))
     trainer = Trainer(objective, source, _no_cases(), train, seed=0, device=args.device)
-    trainer.module.train()
+    trainer.train_step.module.train()
     return lambda: trainer.step(source.batch, 0.5, True)
 
 

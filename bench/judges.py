@@ -1,4 +1,4 @@
-"""How much of people's grades a title can tell at all: the bound of every scorer that reads query and title alone.
+"""Upper bound of scorers that read query and title alone, measured on people's grades.
 
     python bench/judges.py [configs/homedepot.toml] data.root=DIR [dotted.key=value ...]
 

@@ -34,7 +34,7 @@ RESAMPLES = 1_000
 
 
 def live_events(data: PreparedData) -> list[LiveEvent]:
-    """What users did with products in the test part, in order of time."""
+    """Events on products in the test part, in order of time."""
     sequences, texts = data.sequences, query_texts(data)
     user = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
     kept = np.flatnonzero(

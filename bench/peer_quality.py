@@ -1,4 +1,4 @@
-"""How good RecTools' SASRecModel is on a prepared data set, measured on the same test cases as ours.
+"""Quality of RecTools' SASRecModel on a prepared data set, measured on the same test cases as txrec.
 
     python bench/peer_quality.py [configs/online-retail.toml] [dotted.key=value ...] [--bundle DIR] [--factors 64]
                                  [--length 100] [--dropout 0.2] [--epochs 40] [--refit] [--peer-python PATH] [--small]

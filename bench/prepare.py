@@ -1,4 +1,4 @@
-"""How fast `prepare` is, how much memory it takes, and how that compares with a hand-written polars script.
+"""Speed and memory of `prepare`, next to a hand-written polars script.
 
     python bench/prepare.py --events 10000000 [--format parquet|csv] [--cores 2] [--skip-peer]
 

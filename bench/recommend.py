@@ -1,4 +1,4 @@
-"""How many users a second `txrec recommend` answers, and how that compares with RecTools' `recommend` on the same work.
+"""Users per second of `txrec recommend`, next to RecTools' `recommend` on the same work.
 
     python bench/recommend.py [configs/movielens-1m.toml] [dotted.key=value ...] [--bundle DIR] [--top-k 10]
                               [--skip-peer] [--peer-python PATH] [--small]

@@ -141,7 +141,7 @@ def bf16_rescored(items: NDArray[np.float32], over: int = 2) -> Search:
 
 
 def cells(items: NDArray[np.float32], made: list[Dense]) -> Search:
-    """What txrec does above `EXACT_LIMIT`; the source is left in `made`."""
+    """Search as txrec does it above `EXACT_LIMIT`; the source is left in `made`."""
     source = Dense.fit(np.concatenate([np.zeros((1, items.shape[1]), np.float32), items]), exact_limit=0)
     made.append(source)
     return lambda queries: source.nearest(queries, K, [None] * len(queries)).item_idx.astype(np.int64) - 1

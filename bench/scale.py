@@ -1,4 +1,4 @@
-"""What a large catalogue costs in training: step time, memory and validation at ten thousand to ten million items.
+"""Costs of a large catalogue in training: step time, memory and validation at ten thousand to ten million items.
 
     python bench/scale.py [--items 10000 1000000 10000000] [--small]
 
@@ -79,7 +79,7 @@ def measured(num_items: int, choice: str, steps: int) -> dict[str, float | str]:
     before = _peak_bytes()
     trainer = _trainer(num_items, choice)
     batches = [step.batch for step in trainer.examples.steps(0, 0)]
-    trainer.module.train()
+    trainer.train_step.module.train()
     seconds, tokens = [], []
     for place in range(steps + 2):  # two to warm up
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How well whole bundles answer a test split, click by click, over several seeds.
+"""Quality of whole bundles on a test split, click by click, over several seeds.
 
     python bench/search.py configs/bestbuy.toml data.root=DIR [--seeds 0,1,2] [--small]
 

@@ -35,7 +35,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # as in a replica, for all that runs in thi
 
 import httpx
 import numpy as np
-import pyarrow as pa
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,36 +46,12 @@ cluster.set_environment()  # as `txrec serve` does, before anything imports Ray
 
 from ray import serve as ray_serve  # noqa: E402
 
+from bench.serve_bundle import ITEMS_PER_USER, make_bundle  # noqa: E402
 from serve.types import Model  # noqa: E402
-from txrec import schema  # noqa: E402
-from txrec.config import Config, ModelConfig, RankerConfig, ServeConfig, TextConfig, TrainConfig  # noqa: E402
-from txrec.data.prepared import Meta, PreparedData, write  # noqa: E402
+from txrec.config import ServeConfig  # noqa: E402
 from txrec.recommender.recommender import Recommender, Request  # noqa: E402
 from txrec.recommender.resumable import Resumable  # noqa: E402
 from txrec.recommender.types import Candidates, Slate, SlateItem  # noqa: E402
-from txrec.schema import EventKind, Split  # noqa: E402
-
-ITEMS_PER_USER = 10
-"""Products of the catalogue for each user."""
-NUM_EVENTS = 50
-NUM_QUERIES = 2_000
-ITEMS_PER_CATEGORY = 200
-WORDS_PER_CATEGORY = 12
-TASTES = 3
-"""Categories that a user likes."""
-LOYALTY = 0.8
-"""Share of a user's clicks in those."""
-NUM_RANKED, NUM_ARRIVALS = 100, 9
-"""Candidates that the ranker sees, and those of them that are products without events, on top of its own."""
-START_US = 1_700_000_000_000_000
-HOUR_US = 3_600_000_000
-CONFIG = Config(
-    name="bench",
-    text=TextConfig(dim=64, num_layers=1, num_heads=2, ngram_buckets=4_096),
-    model=ModelConfig(dim=64, max_length=NUM_EVENTS),
-    train=TrainConfig(max_epochs=2),
-    ranker=RankerConfig(mode="on", num_candidates=NUM_RANKED - NUM_ARRIVALS, max_epochs=1, max_examples=400),
-)
 
 
 def main() -> None:
@@ -85,143 +60,16 @@ def main() -> None:
     options.add_argument("--items", type=int, default=100_000, help="products")
     options.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     options.add_argument("--bundle", type=Path, help="a folder that keeps the generated bundle from run to run")
-    given = options.parse_args()
-    items, seconds = (5_000, 3.0) if given.small else (given.items, given.seconds)
+    args = options.parse_args()
+    items, seconds = (5_000, 3.0) if args.small else (args.items, args.seconds)
     with tempfile.TemporaryDirectory(prefix="txrec-bench-") as name:
-        folder = given.bundle or Path(name)
+        folder = args.bundle or Path(name)
         bundle = folder / "candidate" if (folder / "candidate").is_dir() else make_bundle(folder, items)
         figures = {"items": items, **in_process(bundle, seconds), **over_http(bundle, items // ITEMS_PER_USER, seconds)}
     figures["ratio"] = round(figures["rps_16"] / figures["noop_rps_16"], 3)
     for key, value in figures.items():
         print(f"{key:32} {value:>12,.2f}")
     print(json.dumps(figures))
-
-
-def make_bundle(folder: Path, num_items: int) -> Path:
-    """A complete bundle over a generated catalogue and log, trained for a minute or two."""
-    import torch
-    from tokenizers import Tokenizer
-
-    from txrec.model.text_encoder import save_vectors
-    from txrec.recommender import bundle
-    from txrec.train.ranker.fit import fit_ranker
-    from txrec.train.retrieval.setup import trainer_for
-    from txrec.train.text import pretrain
-    from txrec.train.text.corpus import Corpus
-
-    torch.manual_seed(0)
-    data = make_data(folder / "data", num_items)
-    texts = Corpus.of(data, CONFIG.pretrain)
-    encoder = pretrain.build(CONFIG.text, Tokenizer.from_file(str(data.tokenizer_path)), texts, 0)
-    encoder.eval()
-    encoder.save(folder / "text")
-    save_vectors(folder / "text", *pretrain.encode_prepared(encoder, data))
-    trainer = trainer_for(CONFIG, data, folder / "text")
-    trainer.run(lambda _, report: print(f"epoch {report.epoch}: {report.figures} {report.seconds:.0f} s", flush=True))
-    model = trainer.objective.model.eval()
-    ranking = fit_ranker(CONFIG, data, model, folder / "text")
-    return bundle.write(folder / "candidate", CONFIG, data, model, folder / "text", ranking).path
-
-
-def make_data(folder: Path, num_items: int) -> PreparedData:
-    """Products whose categories have words and brands of their own; users who click, by popularity and mostly in the
-    few categories that they like, half of the time after a search.
-    """
-    from txrec.text import fit_tokenizer
-
-    rng = np.random.default_rng(0)
-    words = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u") for c in "klmnrstx"])
-    num_categories = num_items // ITEMS_PER_CATEGORY
-    category = np.arange(num_items) % num_categories
-    num_users = num_items // ITEMS_PER_USER
-    clicked = _clicks(rng, num_users, num_items, num_categories)
-    counts = np.bincount(clicked[:, : NUM_EVENTS - 10].ravel(), minlength=num_items)
-    by_count = np.argsort(-counts, kind="stable")  # dense indices: what was clicked most comes first
-    item_idx = np.empty(num_items, np.int64)
-    item_idx[by_count] = np.arange(1, num_items + 1)
-    category, counts = category[by_count], counts[by_count]
-    own = rng.choice(words, (num_categories, WORDS_PER_CATEGORY))
-    named = own[category[:, None], rng.integers(0, WORDS_PER_CATEGORY, (num_items, 3))]
-    titles = [" ".join(row) for row in np.concatenate([named, rng.choice(words, (num_items, 2))], axis=1)]
-    queries = sorted({" ".join(row) for row in rng.choice(words, (NUM_QUERIES, 2))})
-    asked = np.where(rng.random(clicked.shape) < 0.5, rng.integers(1, len(queries) + 1, clicked.shape), 0)
-    times = START_US + HOUR_US * np.arange(NUM_EVENTS) + rng.integers(0, HOUR_US, (num_users, 1))
-    split = np.repeat([Split.TRAIN, Split.VALIDATION, Split.TEST], [NUM_EVENTS - 10, 5, 5])
-    meta = Meta(
-        fingerprint="bench",
-        num_users=num_users,
-        num_items=num_items,
-        num_trained_items=int((counts > 0).sum()),
-        num_queries=len(queries),
-        num_events=clicked.size,
-        num_categories=num_categories,
-        num_brands=2 * num_categories,
-        num_price_buckets=10,
-        has_time=True,
-        split_kind="global_time",
-        validation_start_ts=START_US + HOUR_US * (NUM_EVENTS - 10),
-        test_start_ts=START_US + HOUR_US * (NUM_EVENTS - 5),
-        end_ts=START_US + HOUR_US * (NUM_EVENTS + 1),
-    )
-    tokenizer = fit_tokenizer([*titles[:5_000], *queries], CONFIG.text).to_str()
-    sequences = pa.Table.from_pylist(
-        [_user(u, item_idx[clicked[u]], asked[u], times[u], split) for u in range(num_users)], schema=schema.SEQUENCES
-    )
-    found = [{"query": query, "train_count": 1} for query in queries]
-    return write(
-        folder,
-        meta,
-        _items(titles, category, counts),
-        pa.Table.from_pylist(found, schema=schema.PREPARED_QUERIES),
-        sequences,
-        tokenizer,
-    )
-
-
-def _clicks(rng: np.random.Generator, num_users: int, num_items: int, num_categories: int) -> Any:
-    """(users, events) products, from 0; the earlier ones of each category and of all are more popular."""
-    shape = (num_users, NUM_EVENTS)
-
-    def popular(size: int) -> Any:
-        share = 1.0 / np.arange(1, size + 1) ** 0.8
-        return rng.choice(size, shape, p=share / share.sum())
-
-    liked = rng.integers(0, num_categories, (num_users, TASTES))
-    chosen = np.take_along_axis(liked, rng.integers(0, TASTES, shape), axis=1)
-    loyal = chosen + num_categories * popular(num_items // num_categories)
-    return np.where(rng.random(shape) < LOYALTY, loyal, popular(num_items))
-
-
-def _user(user: int, items: Any, queries: Any, times: Any, split: Any) -> dict[str, Any]:
-    return {
-        "user_id": f"u{user:06d}",
-        "item_idx": items,
-        "query_idx": queries,
-        "event": np.full(NUM_EVENTS, EventKind.CLICK, np.int8),
-        "ts": times,
-        "value": np.zeros(NUM_EVENTS, np.float32),
-        "split": split,
-    }
-
-
-def _items(titles: list[str], category: Any, counts: Any) -> pa.Table:
-    rows = [
-        {
-            "item_id": f"p{number:07d}",
-            "title": title,
-            "category": ["shop", f"category {kind}"],
-            "brand": f"brand {2 * kind + number % 2}",
-            "price": 5.0 + number % 100,
-            "available": True,
-            "text": title,
-            "category_idx": kind + 1,
-            "brand_idx": 2 * kind + number % 2 + 1,
-            "price_bucket": number % 10 + 1,
-            "train_count": count,
-        }
-        for number, (title, kind, count) in enumerate(zip(titles, category.tolist(), counts.tolist(), strict=True))
-    ]
-    return pa.Table.from_pylist(rows, schema=schema.PREPARED_ITEMS)
 
 
 def in_process(bundle: Path, seconds: float) -> dict[str, float]:
@@ -326,12 +174,12 @@ def until_found(port: int, item_id: str) -> float:
     """Seconds from putting a product to the end of the first answer that has it."""
     time.sleep(float(np.random.default_rng().uniform(0.0, 0.5)))  # replicas look every half second
     item = product(item_id)
-    asked = {"query": item["title"], "filters": {"brand": [item["brand"]]}}
+    search = {"query": item["title"], "filters": {"brand": [item["brand"]]}}
     started = time.perf_counter()
     put(port, [item])
     while time.perf_counter() - started < 60:
-        reply = httpx.post(f"http://127.0.0.1:{port}/v1/search", json=asked, timeout=30)
-        if item_id in [found["item_id"] for found in reply.raise_for_status().json()["items"]]:
+        reply = httpx.post(f"http://127.0.0.1:{port}/v1/search", json=search, timeout=30)
+        if item_id in [item["item_id"] for item in reply.raise_for_status().json()["items"]]:
             return time.perf_counter() - started
         time.sleep(0.02)
     raise RuntimeError(f"{item_id} is in no answer after a minute")

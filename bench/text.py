@@ -1,4 +1,4 @@
-"""What each step of text pre-training adds: the product clicked for a query, found by text alone.
+"""Gain of each step of text pre-training: the product clicked for a query, retrieved by text alone.
 
     python bench/text.py configs/bestbuy.toml data.root=DIR [--steps both,none] [--small]
     python bench/text.py configs/demo.toml --spelling

@@ -1,4 +1,4 @@
-"""How fast the history model trains, what it reaches, and how that compares with RecTools' SASRecModel.
+"""Training speed and quality of the history model, next to RecTools' SASRecModel.
 
     python bench/train.py [configs/movielens-1m.toml] [dotted.key=value ...] [--target 0.17] [--peer-epochs 2]
                           [--rounds 18] [--skip-peer] [--skip-ray] [--peer-python PATH] [--small]
@@ -139,7 +139,7 @@ def shares(config: Config, data: PreparedData) -> dict[str, float]:
     started = time.perf_counter()
     made = [examples.batch(starts, ends) for starts, ends in batches]
     data_s = time.perf_counter() - started
-    trainer.module.train()
+    trainer.train_step.module.train()
     started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for batch in made:

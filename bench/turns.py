@@ -93,7 +93,7 @@ class Way:
     runner: Runner
     """Does it, and reports how far it is."""
     amount: Callable[[int, int], int]
-    """How much is done after (step, steps in all)."""
+    """Work done after (step, steps in all)."""
 
 
 def race(ways: Mapping[str, Way], rounds: int, turn_s: float) -> dict[str, NDArray[np.float64]]:

@@ -3,8 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,12 +11,12 @@ import tomli_w
 import typer
 from rich.console import Console
 
-from pipelines import cluster, runs
+from pipelines import cluster, runs, shop_commands
+from pipelines.command_parts import Again, Bundle, ConfigPath, Overrides, load_run, ready_cluster, show_job
 from txrec import __version__, object_storage
 from txrec.config import Config
-from txrec.config_loader import load, with_absolute_paths
+from txrec.config_loader import load
 from txrec.errors import ConfigError, TxrecError
-from txrec.progress import Progress
 
 app = typer.Typer(
     name="txrec",
@@ -32,13 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. configs/demo.toml.")]
-Bundle = Annotated[str, typer.Option(help="A bundle or registry folder; default: the run's production bundle.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted overrides, e.g. train.max_epochs=5.")
-]
-Again = Annotated[bool, typer.Option("--again", help="Run even if the earlier result is still valid.")]
-
 
 def main() -> None:
     """Runs the command line; an error of the user's is one message and an exit code, never a traceback."""
@@ -52,18 +44,11 @@ def main() -> None:
         sys.exit(130)
 
 
-def _load(path: Path, overrides: Sequence[str] = (), parts: Sequence[str] = runs.ALL) -> Config:
-    """The configuration of a command, its paths absolute; of a run in object storage the parts that it reads come."""
-    config = with_absolute_paths(load(path, overrides))
-    runs.fetch(config, parts)
-    return config
-
-
 def _stage_command(name: str, text: str) -> None:
     """Registers a verb that runs one stage."""
 
     def command(config: ConfigPath, overrides: Overrides = None, again: Again = False) -> None:
-        _run_through(name, _load(config, overrides or []), again)
+        _run_through(name, load_run(config, overrides or []), again)
 
     command.__doc__ = text
     app.command(name)(command)
@@ -73,7 +58,7 @@ def _run_through(name: str, config: Config, again: bool, **options: Any) -> None
     from pipelines.display import Display
     from pipelines.runner import run_through
 
-    with _ready_cluster(config):
+    with ready_cluster(config):
         run_through(config, name, Display(), again, **options)
 
 
@@ -93,7 +78,7 @@ def prepare(
     if check:
         _check(load(config, overrides or []))
         return
-    _run_through("prepare", _load(config, overrides or []), again or bool(accept), accept=accept)
+    _run_through("prepare", load_run(config, overrides or []), again or bool(accept), accept=accept)
 
 
 def _check(config: Config) -> None:
@@ -137,7 +122,7 @@ def train(
 ) -> None:
     """Train the history model and the ranker; write a complete, unpublished bundle."""
     chosen = [f"train.start_from={start_from}"] if start_from else []
-    _run_through("train", _load(config, [*(overrides or []), *chosen]), again or bool(start_from))
+    _run_through("train", load_run(config, [*(overrides or []), *chosen]), again or bool(start_from))
 
 
 @app.callback(invoke_without_command=True)
@@ -168,7 +153,7 @@ def evaluate(
     again: Again = False,
 ) -> None:
     """Measure the trained bundle on the test part, beside baselines; write metrics.json and report.html."""
-    cfg = _load(config, overrides or [])
+    cfg = load_run(config, overrides or [])
     if off_policy:
         _off_policy(cfg, off_policy, reward)
         return
@@ -178,7 +163,7 @@ def evaluate(
     from pipelines import evaluate as stage
 
     first, second = compare
-    _show(cfg, "compare", lambda progress: stage.compare(cfg, first, second, progress))
+    show_job(cfg, "compare", lambda progress: stage.compare(cfg, first, second, progress))
 
 
 def _off_policy(config: Config, bundle: str, reward: str) -> None:
@@ -202,7 +187,7 @@ def publish(
     again: Again = False,
 ) -> None:
     """Register the trained bundle as a new version and promote it if it is not worse than production."""
-    _run_through("publish", _load(config, overrides or []), again or force, force=force)
+    _run_through("publish", load_run(config, overrides or []), again or force, force=force)
 
 
 @app.command()
@@ -211,8 +196,8 @@ def tune(config: ConfigPath, overrides: Overrides = None) -> None:
     from pipelines.display import Display
     from pipelines.runner import run_through, show
 
-    cfg, display = _load(config, overrides or []), Display()
-    with _ready_cluster(cfg, dashboard=True):
+    cfg, display = load_run(config, overrides or []), Display()
+    with ready_cluster(cfg, dashboard=True):
         run_through(cfg, "pretrain", display)
         from pipelines import tune as job
 
@@ -230,33 +215,11 @@ def recommend(
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user already had.")] = False,
 ) -> None:
     """Recommend to many users at once and write Parquet; run again after an interruption, it goes on."""
-    cfg = _load(config, overrides or [], runs.NONE)
+    cfg = load_run(config, overrides or [], runs.NONE)
     from pipelines import recommend as job
 
     options, folder = job.BatchOptions(top_k, bundle, exclude_seen), object_storage.local_path(out)
-    _show(cfg, "recommend", lambda progress: job.run(cfg, users, folder, options, progress))
-
-
-@app.command()
-def models(
-    config: ConfigPath,
-    action: Annotated[str, typer.Argument(metavar="[list|activate|rollback]", help="What to do.")] = "list",
-    version: Annotated[str, typer.Argument(help="For activate and rollback, e.g. v3.")] = "",
-) -> None:
-    """List the published versions, put one into production, or go back to the one before."""
-    from pipelines import registry
-
-    cfg, console = _load(config, parts=runs.NONE), Console(highlight=False)
-    if action == "list":
-        console.print(registry.models(cfg))
-    elif action == "activate" and version:
-        console.print(registry.activate(cfg, version))
-    elif action == "rollback":
-        console.print(registry.rollback(cfg, version))
-    else:
-        raise ConfigError(
-            f"models {action} {version}".rstrip() + ": expected list, activate VERSION, rollback [VERSION]"
-        )
+    show_job(cfg, "recommend", lambda progress: job.run(cfg, users, folder, options, progress))
 
 
 @app.command("config")
@@ -279,101 +242,6 @@ def show_config(
 
 
 @app.command()
-def export_events(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    out: Annotated[
-        str,
-        typer.Option(help="Parquet file for the events; a source of `txrec prepare`; local or s3://, gs://, az://."),
-    ] = "events.parquet",
-    impressions: Annotated[str | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
-) -> None:
-    """Write what users did over HTTP since the server keeps it, for the next training."""
-    cfg = _load(config, overrides or [], runs.NONE)
-    from pipelines import export
-
-    Console(highlight=False).print(export.run(cfg, object_storage.local_path(out), _place(impressions)).headline())
-
-
-@app.command()
-def export_judgments(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Parquet file; a judgments source of `txrec prepare`.")] = Path(
-        "judgments.parquet"
-    ),
-) -> None:
-    """Write the grades that people gave to query-product pairs over HTTP or in the console."""
-    cfg = _load(config, overrides or [])
-    from pipelines import export
-
-    Console(highlight=False).print(export.run_judgments(cfg, out).headline())
-
-
-@app.command()
-def monitor(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    impressions: Annotated[
-        str | None, typer.Option(help="Exported slates (Parquet file or folder); default: the server's store.")
-    ] = None,
-    events: Annotated[str | None, typer.Option(help="Exported events; belongs to --impressions.")] = None,
-) -> None:
-    """Join served slates with the events that followed; write monitor.html and monitor.json, decide experiments."""
-    from pipelines import monitor as job
-    from pipelines.display import Display
-    from pipelines.runner import show
-
-    cfg = _load(config, overrides or [], runs.MONITORED)
-    show("monitor", Display(), lambda progress: job.run(cfg, _place(impressions), _place(events), progress))
-
-
-@app.command()
-def loop(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    once: Annotated[bool, typer.Option("--once", help="Look once and return, for cron.")] = False,
-) -> None:
-    """Retrain a served shop when it is due: export, prepare, train, evaluate, publish, canary, decide."""
-    from pipelines import loop as job
-    from pipelines.display import Display
-    from pipelines.runner import run_through
-
-    cfg, display = _load(config, overrides or []), Display()
-    with _ready_cluster(cfg):
-        tools = job.tools(
-            cfg,
-            lambda settings, stage: run_through(settings, stage, display),
-            lambda entry: display.console.print(f"round {entry.round}, {entry.step}: {entry.text}"),
-        )
-        job.run(cfg, tools, once)
-
-
-def _place(named: str | None) -> Path | None:
-    """Path of a local file or folder, or of the working copy of one in object storage; None for None."""
-    return object_storage.local_path(named) if named else None
-
-
-@contextmanager
-def _ready_cluster(config: Config, dashboard: bool = False) -> Iterator[None]:
-    """A cluster whose machines can do the work of this configuration."""
-    with cluster.connect(dashboard):
-        from pipelines import machines
-
-        machines.require_ready(config)
-        yield
-
-
-def _show(config: Config, name: str, job: Callable[[Progress], Any]) -> None:
-    """Runs a job that is no stage on Ray, under the display."""
-    from pipelines.display import Display
-    from pipelines.runner import show
-
-    with _ready_cluster(config):
-        show(name, Display(), job)
-
-
-@app.command()
 def demo(
     config: ConfigPath,
     overrides: Overrides = None,
@@ -385,9 +253,9 @@ def demo(
     from pipelines.display import Display
     from pipelines.runner import run_through
 
-    cfg = _load(config, overrides or [])
+    cfg = load_run(config, overrides or [])
     display = Display()
-    with _ready_cluster(cfg):
+    with ready_cluster(cfg):
         run_through(cfg, "publish", display, again)
         _serve(cfg, object_storage.place_of(cfg.registry_dir), display, lambda url: answer(cfg, url, display), once)
 
@@ -401,7 +269,7 @@ def serve(
     """Serve the production bundle over HTTP, with the console at /console, until Ctrl-C."""
     from pipelines.display import Display
 
-    cfg = _load(config, overrides or [], runs.NONE)
+    cfg = load_run(config, overrides or [], runs.NONE)
     with cluster.connect():
         _serve(cfg, bundle or object_storage.place_of(cfg.registry_dir), Display(), lambda _: None, once=False)
 
@@ -429,6 +297,8 @@ def _serve(config: Config, bundle: str, display: Any, ready: Callable[[str], Non
         for number, handler in previous.items():
             signal.signal(number, handler)
 
+
+app.add_typer(shop_commands.app)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""What a person sees while stages run: one line a stage, a bar for the one under way, its figures and the time left."""
+"""Terminal display of running stages: one line per stage, a bar, figures and the remaining time of the current one."""
 
 import sys
 import time

@@ -44,13 +44,13 @@ _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "dim"}
 
 @dataclass(frozen=True)
 class EvaluateSummary:
-    """What an evaluation came to, as in metrics.json."""
+    """Result of an evaluation, as in metrics.json."""
 
     metric: str
     figures: Mapping[str, Any]
     report: Path
     note: str = ""
-    """What could not be measured."""
+    """Reasons of figures that could not be measured."""
 
     def headline(self) -> str:
         """One line: the deciding figure with its interval, and the best baseline's."""

@@ -17,7 +17,7 @@ from txrec.storage import replace_file
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was written."""
+    """Result of an export."""
 
     out: Path
     num_events: int

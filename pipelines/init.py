@@ -22,7 +22,7 @@ class Initialised:
     declaration: Declaration
 
     def render(self) -> RenderableType:
-        """What was seen in the files, the open questions, and the next commands."""
+        """Terminal view of the detected tables, the open questions, and the next commands."""
         table = Table(title="Files", title_justify="left", header_style="bold")
         for name in ("file", "read as", "columns"):
             table.add_column(name, overflow="fold")

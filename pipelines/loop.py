@@ -56,7 +56,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop works with; tests bring their own.
+    """Dependencies of the loop; tests bring their own.
 
     Attributes:
         run_stage: runs a stage and those before it, where they are not valid any more.
@@ -110,7 +110,7 @@ def step(config: Config, tools: Tools, store: RoundStore) -> Round | None:
 
 
 def due(config: Config, last: Round | None, now_us: int) -> str:
-    """Why a round is due, with its inequality; empty = it is not."""
+    """Reason of a due round, with its inequality; empty = none is due."""
     if last is None:
         return "first round"
     hours = (now_us - last.started_us) / HOUR_US

@@ -29,16 +29,16 @@ _PROBE = ".seen-"
 
 @dataclass(frozen=True)
 class View:
-    """What one machine sees."""
+    """Observations of one machine."""
 
     version: str
     """Of txrec."""
     address: str
-    """That its own host name resolves to; empty = none."""
+    """Address that its own host name resolves to; empty = none."""
     absent: tuple[str, ...]
     """Of the paths that were asked about, those that do not exist there."""
     storage_error: str
-    """Why object storage cannot be used from there; empty = it can."""
+    """Error of object storage as seen from there; empty = none."""
 
 
 def require_ready(config: Config) -> None:
@@ -60,7 +60,7 @@ def require_ready(config: Config) -> None:
 
 
 def look(paths: tuple[str, ...], uri: str | None) -> View:
-    """What this machine sees; runs in a task there."""
+    """Observations of this machine; runs in a task there."""
     try:
         address = socket.gethostbyname(socket.gethostname())
     except OSError:

@@ -268,7 +268,7 @@ def _decisions(
 
 
 def _exploration(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> ExplorationCost | None:
-    """What exploration lost and gained; nothing is read where no slate could be drawn."""
+    """Costs and gains of exploration; nothing is read where no slate could be drawn."""
     if "exploration" not in shown.collect_schema().names():
         return None
     if not shown.select(pl.col("exploration").is_not_null().any()).collect().item():

@@ -31,7 +31,7 @@ _EVERY = 100
 
 @dataclass(frozen=True)
 class OffPolicySummary:
-    """What an off-policy evaluation came to."""
+    """Result of an off-policy evaluation."""
 
     bundle: str
     evaluation: Evaluation

@@ -130,7 +130,7 @@ class _Dataset:
     dataset: ray.data.Dataset
     statistics: dict[str, str]
     exchanged: bool = False
-    """Whether the last operator is an exchange: a map without settings of its own runs inside its reduce tasks."""
+    """True where the last operator is an exchange: a map without settings of its own runs inside its reduce tasks."""
 
     def map(self, function: Callable[[pa.Table], pa.Table]) -> Tables:
         pool: dict[str, Any] = {} if self.exchanged else {"runtime_env": cluster.EXCHANGE_POOL}

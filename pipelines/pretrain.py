@@ -41,10 +41,10 @@ _RESULT_FOLDER = "text"  # inside the last checkpoint
 
 @dataclass(frozen=True)
 class PretrainSummary:
-    """What pre-training came to."""
+    """Result of pre-training."""
 
     skipped: str | None = None
-    """Why nothing was done; None if something was."""
+    """Reason of skipped pre-training; None where it ran."""
     num_products: int = 0
     """Products whose text was learned from."""
     num_queries: int = 0

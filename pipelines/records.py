@@ -1,4 +1,4 @@
-"""Where the figures of a training run are written for people to watch: TensorBoard, and MLflow where asked for."""
+"""Training records: figures of a run in TensorBoard, and in MLflow where configured."""
 
 import logging
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ from txrec.storage import write_text
 
 
 class Summary(Protocol):
-    """What a stage has to say when it is done."""
+    """Result of a stage, for the terminal."""
 
     def headline(self) -> str:
         """One line: the figures that matter most."""
@@ -40,7 +40,7 @@ class Stage:
     after: str | None
     """The stage whose result it reads."""
     is_there: Callable[[Config], bool]
-    """Whether its result exists."""
+    """True where its result exists."""
 
     def run(self, config: Config, progress: Progress = silent, **options: Any) -> Summary:
         """Runs the stage's Ray job; its module is imported only now."""

@@ -43,12 +43,12 @@ _WORK_FOLDER = "ray-history"  # Ray Train's own files; removed when the bundle i
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What training came to."""
+    """Result of training."""
 
     history: tuple[EpochReport, ...]
     """Epochs of the history model."""
     decision: bundle.RankerDecision
-    """Whether the ranker was kept, and why."""
+    """Decision about the ranker, with its reason."""
     num_parameters: int
     """Trained numbers of the history model."""
     lineage: Lineage = field(default_factory=Lineage)

@@ -48,11 +48,11 @@ Watch = Callable[[Table], None]
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """What a search came to."""
+    """Result of a search."""
 
     search: Search
     folder: Path
-    """Where best.toml, trials.parquet and report.html are."""
+    """Folder of best.toml, trials.parquet and report.html."""
     seconds: float
     """Wall time of this run."""
 
@@ -138,7 +138,7 @@ def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> 
 
 
 def _pretrains(dimensions: tuple[Dimension, ...]) -> bool:
-    """Whether every trial needs a text encoder of its own."""
+    """True where every trial needs a text encoder of its own."""
     return any(dimension.key.split(".")[0] in ("text", "pretrain", "seed") for dimension in dimensions)
 
 
@@ -230,7 +230,7 @@ def _searcher(config: Config, search: Search, at_once: int) -> Searcher | Search
 
 
 def _is_crossed(dimension: Dimension, config: Config) -> bool:
-    """Whether every value of it is tried with all that is drawn of the others."""
+    """True where every value of it is tried with every draw of the others."""
     return "grid" in (dimension.kind, config.tune.search)
 
 
@@ -277,7 +277,7 @@ def _record(
 
 
 def _params(result: tune.Result) -> dict[str, Any]:
-    """What a trial was called with; one that failed before its first report has it in its folder only."""
+    """Parameters of a trial; one that failed before its first report has them in its folder only."""
     if result.config:
         return dict(result.config)
     with result.filesystem.open_input_file(f"{result.path}/params.json") as stream:
@@ -292,7 +292,7 @@ def _reason(error: Exception | None) -> str:
 
 @dataclass(frozen=True)
 class _Audience:
-    """Who is told about a search under way."""
+    """Subscribers to the reports of a running search."""
 
     config: Config
     search: Search

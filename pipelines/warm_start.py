@@ -17,7 +17,7 @@ _ORIGIN = "continued.json"
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where a training starts, and why.
+    """Start of a training, with its reason.
 
     Attributes:
         earlier: the bundle that it continues from; None = a full training.
@@ -65,7 +65,7 @@ def start_of(config: Config, data: PreparedData) -> Start:
 
 
 def continues(text_dir: Path | None, start: Start) -> bool:
-    """Whether a text encoder is the one that a start needs: that of the same bundle, trained on."""
+    """True where a text encoder is the one that a start needs: that of the same bundle, trained on."""
     if start.earlier is None or text_dir is None:
         return True
     file = text_dir / _ORIGIN

@@ -21,7 +21,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are refused now."""
+        """True while calls are refused."""
         return self._clock() < self._open_until
 
     def trip(self) -> None:

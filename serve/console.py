@@ -221,7 +221,7 @@ def _count(slate: Json) -> str:
 
 
 def _facets(slate: Json) -> str:
-    """What was answered instead of the query, and the facets, as HTML."""
+    """Corrected query and facets of a page, as HTML."""
     page = slate["page"]
     if not page:
         return ""

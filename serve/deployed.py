@@ -1,6 +1,5 @@
 """Service over the deployments of a Ray cluster: batches of requests in one call to a retriever."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,12 +20,13 @@ from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
+from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Event, Slate
 
 
-def timed(slate: Slate, stage: str, started: float) -> Slate:
+def timed(slate: Slate, stage: str, timer: StageTimer) -> Slate:
     """The slate with the duration of a call, everything behind it included, among its timings."""
-    return replace(slate, timings_ms={**slate.timings_ms, stage: 1e3 * (time.perf_counter() - started)})
+    return replace(slate, timings_ms={**slate.timings_ms, stage: timer.timings_ms[stage]})
 
 
 class DeployedService:
@@ -93,11 +93,12 @@ class DeployedService:
         return model
 
     async def _recommend_batch(self, batch: list[ServingRequest]) -> list[Answer | BaseException]:
-        started = time.perf_counter()
+        timer = StageTimer()
         logs.bind_request_ids(request.request_id for request in batch)
         answers: list[Answer | BaseException] = await self._call("recommend", batch)
+        timer.end("retriever_call")
         return [
-            replace(answer, slate=timed(answer.slate, "retriever_call", started))
+            replace(answer, slate=timed(answer.slate, "retriever_call", timer))
             if isinstance(answer, Answer)
             else answer
             for answer in answers

@@ -48,6 +48,7 @@ from txrec.online.live_window import LiveWindow
 from txrec.online.stores import open_documents, open_history, open_journal
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
+from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -233,10 +234,11 @@ class Retriever:
         if self._ranker is None or not candidates:
             return served.recommender.rank(candidates)
         if not self._ranker_breaker.is_open:
-            started = time.perf_counter()
+            timer = StageTimer()
             try:
                 slates = await self._call_ranker(self._ranker, served, served.recommender.shortlist(candidates))
-                return [timed(slate, "ranker_call", started) for slate in slates]
+                timer.end("ranker_call")
+                return [timed(slate, "ranker_call", timer) for slate in slates]
             except ModelNotLoadedError as error:  # another replica may have it
                 logs.log.warning("serving retrieval order: %s", error)
             except Exception as error:  # whatever is wrong with the ranker, there is an answer without it

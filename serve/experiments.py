@@ -41,7 +41,7 @@ ENDING = {"promote": "decided", "keep_control": "decided", "invalid": "stopped",
 
 @dataclass(frozen=True)
 class Stores:
-    """What experiments are kept in and decided by: their documents, and the log of slates and events."""
+    """Stores of experiments: their documents, and the log of slates and events that decides them."""
 
     documents: DocumentStore
     history: HistoryStore
@@ -79,7 +79,7 @@ class Experiments:
         self._live = LiveDocuments(stores.documents, lambda documents: ExperimentBook(read_all(documents.by_name)))
 
     async def participation(self, user_id: str | None) -> Participation:
-        """What a user takes part in now; changes of other replicas count within half a second."""
+        """Experiments that a user takes part in now; changes of other replicas count within half a second."""
         if self._uptime() >= self._next_read:
             self._next_read = self._uptime() + REFRESH_S
             await asyncio.to_thread(self._live.refresh)
@@ -167,7 +167,7 @@ class Experiments:
         return [one for one in await self.all() if one.standing.state == "running" and one.standing.looked_us <= limit]
 
     async def _claimed(self, one: StoredExperiment) -> bool:
-        """Whether this replica makes the look: the first to mark it does."""
+        """True where this replica makes the look: the first to mark it does."""
         version = await asyncio.to_thread(self._documents.version)
         present = await self.get(one.spec.name)
         if present.standing.looked_us != one.standing.looked_us or present.standing.state != "running":

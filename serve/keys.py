@@ -39,7 +39,7 @@ class Key:
     name: str
 
     def may(self, needed: Role) -> bool:
-        """Whether its role includes another."""
+        """True where its role includes another."""
         return _ROLES.index(needed) <= _ROLES.index(self.role)
 
 

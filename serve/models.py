@@ -9,7 +9,7 @@ its candidates.
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,7 +33,7 @@ UNLOAD_DELAY_S = 30.0
 
 
 class ModelSource(Protocol):
-    """Where a replica finds the bundles that it serves. Picklable."""
+    """Source of the bundles that a replica serves. Picklable."""
 
     def rollout(self) -> Rollout:
         """Versions and their roles."""
@@ -80,7 +80,7 @@ class RegistrySource:
     path: str
     """Absolute path or URI."""
     device: str = "cpu"
-    """That networks compute on."""
+    """Device of the networks."""
 
     def rollout(self) -> Rollout:
         """Production, canary and shadow of the registry."""
@@ -132,6 +132,40 @@ class Served:
     live: int = 0
 
 
+@dataclass(frozen=True)
+class ModelPlan:
+    """Changes that bring the models of a replica in line with a rollout.
+
+    Attributes:
+        to_open: versions that are to be opened.
+        production: the version that answers everyone outside the canary once it is open.
+        to_unload: versions that have been out of the rollout for `UNLOAD_DELAY_S`.
+    """
+
+    to_open: tuple[str, ...]
+    production: str
+    to_unload: frozenset[str]
+
+
+def plan_models(
+    rollout: Rollout, last_needed: Mapping[str, float], failed: Collection[str], production: str, now: float
+) -> ModelPlan:
+    """The changes that a rollout asks of a replica.
+
+    Args:
+        rollout: versions and their roles.
+        last_needed: loaded version = when it last was part of a rollout, seconds.
+        failed: versions that cannot be served.
+        production: the version in production so far.
+        now: seconds, by the same clock as `last_needed`.
+    """
+    to_open = tuple(name for name in rollout.versions if name not in last_needed and name not in failed)
+    if rollout.production in last_needed or rollout.production in to_open:
+        production = rollout.production
+    old = set(last_needed) - {*rollout.versions, production}
+    return ModelPlan(to_open, production, frozenset(name for name in old if now - last_needed[name] > UNLOAD_DELAY_S))
+
+
 class Models:
     """The models of one replica.
 
@@ -171,6 +205,7 @@ class Models:
         self._rollout = source.rollout()
         self._production = self._rollout.production
         self._served[self._production] = self._opened(self._production)
+        self._last_needed[self._production] = clock()
         self.reconcile()
 
     def follow(self) -> None:
@@ -210,13 +245,18 @@ class Models:
         """Opens new versions, applies catalogue changes, unloads old versions, and reports readiness."""
         with self._reconciling:
             rollout = self._source.rollout()
-            self._open_new(rollout)
+            if rollout.serial != self._reported:
+                self._failed = {}
+            plan = plan_models(rollout, self._last_needed, self._failed, self._production, self._clock())
+            self._open(plan.to_open)
             self.catch_up()
             self._count_live()
-            if rollout.production in self._served:
-                self._production = rollout.production
+            if plan.production in self._served:
+                self._production = plan.production
             self._rollout = rollout
-            self._unload_old(rollout)
+            self._unload(plan.to_unload - {self._production})
+            needed = {*rollout.versions, self._production} & set(self._served)
+            self._last_needed |= dict.fromkeys(needed, self._clock())
             self._report(rollout)
 
     def catch_up(self) -> None:
@@ -256,12 +296,8 @@ class Models:
             except Exception as error:
                 log.warning("models are not kept up to date: %s", error)
 
-    def _open_new(self, rollout: Rollout) -> None:
-        if rollout.serial != self._reported:
-            self._failed = {}
-        for version in rollout.versions:
-            if version in self._served or version in self._failed:
-                continue
+    def _open(self, versions: Iterable[str]) -> None:
+        for version in versions:
             try:
                 served = self._opened(version)
             except Exception as error:  # a bad bundle must not stop the models that serve
@@ -293,13 +329,11 @@ class Models:
         current = Served(model, changed, changes.version)
         return current if self._live is None else self._with_live(current, self._live.events())
 
-    def _unload_old(self, rollout: Rollout) -> None:
-        now = self._clock()
-        self._last_needed.update(dict.fromkeys((*rollout.versions, self._production), now))
-        gone = {name for name in self._served if now - self._last_needed[name] > UNLOAD_DELAY_S}
-        if gone:
+    def _unload(self, versions: Collection[str]) -> None:
+        if versions:
             with self._changing:
-                self._served = {name: served for name, served in self._served.items() if name not in gone}
+                self._served = {name: served for name, served in self._served.items() if name not in versions}
+            self._last_needed = {name: at for name, at in self._last_needed.items() if name not in versions}
 
     def _report(self, rollout: Rollout) -> None:
         if rollout.serial != self._reported:

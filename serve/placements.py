@@ -70,7 +70,7 @@ class Placement(BaseModel):
     max_showings: int | None = Field(None, ge=0, le=1_000)
     """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
     rules: bool | None = None
-    """Whether merchandising rules act."""
+    """True where merchandising rules act."""
     sources: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)
     """Candidate sources that may propose products, e.g. `popularity`; absent = all."""
     sort: str | None = Field(None, min_length=1, max_length=256)

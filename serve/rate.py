@@ -1,4 +1,4 @@
-"""How often one caller may ask: a token bucket a caller.
+"""Rate limit: a token bucket per caller.
 
 A caller is a key, or, where no key is needed or the key is unknown, a network address. Every ingress replica counts for
 itself.

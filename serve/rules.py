@@ -145,7 +145,7 @@ def product_list(
 
 
 def check_products(recommender: SupportsRecommend, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
-    """What each selection of products means in the catalogue."""
+    """Meaning of each selection of products in the catalogue."""
     catalogue, checks = recommender.catalogue, []
     for products in selections:
         unknown = tuple(name for name in products.items if name not in catalogue.idx_of)

@@ -213,7 +213,7 @@ class ServedCatalogue(Protocol):
         ...
 
     def row(self, key: str) -> dict[str, Any]:
-        """What is known of a product; empty for an unknown one."""
+        """Columns of a product; empty for an unknown one."""
         ...
 
 

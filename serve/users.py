@@ -19,7 +19,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Profile(BaseModel):
-    """What a shop knows about a user beside their events."""
+    """Profile of a user: properties and segments that the shop states."""
 
     model_config = ConfigDict(
         extra="forbid",

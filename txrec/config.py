@@ -22,7 +22,7 @@ from txrec import object_storage
 from txrec.schema import ITEMS, EventKind
 
 CHECKPOINT = "hf:"
-"""What `text.encoder` starts with where it names a Hugging Face checkpoint."""
+"""Prefix of `text.encoder` that names a Hugging Face checkpoint."""
 FINE_TUNING_LR = 1e-4
 """`pretrain.lr` of such a checkpoint; the rate of an untrained encoder would destroy its pre-training."""
 
@@ -40,7 +40,7 @@ def _time_zones() -> frozenset[str]:
 
 
 class TimeConfig(Section):
-    """How a source writes its times."""
+    """Format of a source's times."""
 
     format: str = "iso"
     """`iso`, `s`, `ms`, `us`, `ns` (numbers since 1970 UTC), or a strptime pattern such as `%d/%m/%Y %H:%M`."""
@@ -83,13 +83,13 @@ class JoinConfig(Section):
     delimiter: str = ","
     """Column delimiter; several characters are allowed."""
     header: bool = True
-    """Whether the first line names the columns."""
+    """true where the first line names the columns."""
     names: tuple[str, ...] = ()
     """Column names where there is no header."""
     encoding: str = "utf-8"
     """Text encoding."""
     ragged: bool = False
-    """Whether rows may lack fields at their end, which are then empty."""
+    """true where rows may lack fields at their end, which are then empty."""
     on: tuple[str, str]
     """(column of the source, column of this file)."""
     required: bool = True
@@ -179,7 +179,7 @@ class SourceConfig(Section):
     values: dict[str, dict[str, str]] = {}
     """Canonical column = {raw value = canonical value}, e.g. event names."""
     time: TimeConfig = TimeConfig()
-    """How `ts` is written."""
+    """Format of `ts`."""
     category_separator: str = ""
     """Splits one category string into a path, e.g. `|` or ` > `."""
     attributes: tuple[str, ...] = ()
@@ -242,7 +242,7 @@ class ShopConfig(Section):
 
 
 class SplitConfig(Section):
-    """How events are divided into training, validation and test."""
+    """Division of events into training, validation and test."""
 
     kind: Literal["global_time", "leave_one_out"] = "global_time"
     """global_time: two instants cut all histories (leak-safe). leave_one_out: a user's last event is test,
@@ -394,7 +394,7 @@ class PretrainConfig(OptimizerConfig):
     """Share of the contrastive pairs that join two products which a user took one after the other, most frequent first;
     where there are no queries, all pairs are such unless this is 0."""
     pairs_per_product: float = Field(1.5, gt=0)
-    """Where there are no queries: most contrastive pairs, as a multiple of the number of trained products."""
+    """Most contrastive pairs of a log without queries, as a multiple of the number of trained products."""
     hard_negatives: int = Field(0, ge=0)
     """Hard negatives of every query in a contrastive step: products judged badly for it, or ranked first by BM25 and
     not clicked."""
@@ -426,7 +426,7 @@ class TrainConfig(OptimizerConfig):
     """Bundle that training continues from: `production`, a version such as v3, `candidate` or a folder; empty = none,
     a full training. `txrec train --from` sets it."""
     warm_start: WarmStartConfig = WarmStartConfig()
-    """When and how training continues from it."""
+    """Conditions and settings of training that continues from it."""
 
     num_workers: int = Field(1, ge=1)
     """Ray Train workers (DDP)."""
@@ -647,7 +647,7 @@ class ServeConfig(Section):
     max_batch_size: int = Field(16, ge=1)
     """Requests per batch; a batch holds the requests that arrived while others ran, and none is delayed to fill one."""
     state: str = ""
-    """Where events that arrive over HTTP are kept: a file, or `redis://host:port/db` for several nodes; empty =
+    """Store of the events that arrive over HTTP: a file, or `redis://host:port/db` for several nodes; empty =
     `state/history.sqlite` next to the bundle or its registry."""
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait in an ingress replica; one more is answered 503 with Retry-After."""
@@ -732,7 +732,7 @@ class TuneConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the raw tables are."""
+    """Places of the raw tables."""
 
     root: str = "data"
     """The folder above the data sets; relative source paths start here. Local or s3://."""
@@ -898,7 +898,7 @@ class Config(Section):
     seed: int = 0
     """Seed of everything random."""
     data: DataConfig = DataConfig()
-    """Where the raw tables are."""
+    """Places of the raw tables."""
     prepare: PrepareConfig = PrepareConfig()
     """Reading, cleaning, splitting."""
     text: TextConfig = TextConfig()

@@ -42,7 +42,7 @@ class Entry:
 
 
 def is_uri(place: str | Path) -> bool:
-    """Whether a place lies in object storage."""
+    """True where a place lies in object storage."""
     return str(place).partition("://")[0] in SCHEMES and "://" in str(place)
 
 
@@ -73,7 +73,7 @@ def stat(uri: str) -> Entry | None:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is an object."""
+    """True where the object exists."""
     return stat(uri) is not None
 
 

@@ -24,7 +24,7 @@ PAD = 0
 
 
 class EventKind(IntEnum):
-    """What a user did, weakest first: a run of events on one item is represented by its strongest.
+    """Kinds of events, weakest first: a run of events on one item is represented by its strongest.
 
     Codes are stored in Parquet and in bundles: never renumber, only append.
     """
@@ -51,7 +51,7 @@ _ENGAGES = np.array([code in {EVENT_CODES[name] for name in ITEM_EVENTS} for cod
 
 
 def is_engagement(event: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Whether each event is an engagement with an item (`ITEM_EVENTS`), same shape as `event` (EventKind codes)."""
+    """Marks of engagements with an item (`ITEM_EVENTS`), same shape as `event` (EventKind codes)."""
     engages: NDArray[np.bool_] = _ENGAGES[event]
     return engages
 
@@ -74,7 +74,7 @@ def parse_instant(text: str, setting: str) -> int:
 
 
 class Split(IntEnum):
-    """Which part of an experiment an event belongs to; non-decreasing along every user's history."""
+    """Parts of a data set: training, validation, test; non-decreasing along every user's history."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -87,7 +87,7 @@ class Split(IntEnum):
 
 
 class Reason(StrEnum):
-    """Why a row became neither an event nor an item. The set is closed; every rejected row carries exactly one.
+    """Reasons of rejected rows. The set is closed; every rejected row carries exactly one.
 
     When several apply, the first in this order is given.
     """

@@ -52,7 +52,7 @@ def _read(raw: Path, form: str) -> pl.DataFrame:
 
 
 def _reason() -> pl.Expr:
-    """Why a row is no event; null if it is one."""
+    """Reason that makes a row no event; null where it is one."""
     now_ms = int(time.time() * 1000)
     return (
         pl.when(pl.col("user_id").is_null() | (pl.col("user_id") == ""))

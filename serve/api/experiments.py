@@ -7,7 +7,7 @@ from txrec.loop.served import StoredExperiment
 
 
 class StopRequest(Body):
-    """Why an experiment is stopped."""
+    """Reason of stopping an experiment."""
 
     reason: str = Field("stopped over HTTP", min_length=1, max_length=2_000)
     """For people."""

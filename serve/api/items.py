@@ -78,4 +78,4 @@ class ProductReply(Reply):
     attributes: dict[str, str | None]
     """Values for filters."""
     on_sale: bool
-    """Whether it may be in a slate."""
+    """True where it may be in a slate."""

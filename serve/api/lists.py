@@ -27,7 +27,7 @@ class ComplementsRequest(SlateRequest):
     """Only products in at least two common baskets; otherwise also one basket, and what goes with products most like
     these."""
     user_id: Id | None = Field(None, examples=[USER])
-    """Whose taste counts too; absent or unknown = nobody's."""
+    """User whose taste counts too; absent or unknown = none."""
 
 
 class UserListRequest(SlateRequest):
@@ -36,6 +36,6 @@ class UserListRequest(SlateRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": USER, "top_k": 5, "explain": True}]})
 
     user_id: Id = Field(examples=[USER])
-    """Whose history."""
+    """User whose history is listed."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
-    """What the user has done since, oldest first."""
+    """Events of the user since then, oldest first."""

@@ -39,7 +39,7 @@ class ModelReply(Reply):
     overlap: OverlapReply | None
     """Agreement of a shadow with production; null for the other roles."""
     created: str | None
-    """When it was made, ISO 8601."""
+    """Time of creation, ISO 8601."""
     num_items: int
     """Products in its catalogue."""
     metrics: dict[str, float]

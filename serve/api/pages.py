@@ -97,7 +97,7 @@ class TextPart(Reply):
     text: str
     """The part; all parts joined are the title."""
     match: bool
-    """Whether it matches the query."""
+    """True where it matches the query."""
 
 
 class GroupReply(Reply):

@@ -34,9 +34,9 @@ class PersonalRequest(SlateRequest):
     """Fields of a personal request for a slate."""
 
     user_id: Id | None = Field(None, examples=[USER])
-    """Whose history to use; absent or unknown = no history."""
+    """User whose history is used; absent or unknown = no history."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
-    """What the user has done since, oldest first; it follows the stored history."""
+    """Events of the user since then, oldest first; they follow the stored history."""
     items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
     """Products in the cart: they count as history and are never recommended."""
     exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
@@ -101,9 +101,9 @@ class RankRequest(Body):
     items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_RANKED)
     """Products to order."""
     user_id: Id | None = None
-    """Whose history to use."""
+    """User whose history is used."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
-    """What the user has done since, oldest first."""
+    """Events of the user since then, oldest first."""
     query: str | None = None
     """Search text."""
     explain: bool = False
@@ -124,7 +124,7 @@ class ItemReply(Reply):
     sources: dict[str, float]
     """Every source that proposed it, with that source's own score."""
     reasons: list[str]
-    """Why it is here; empty unless `explain`."""
+    """Reasons of its place in the slate; empty unless `explain`."""
     highlight: list[TextPart] = Field(default_factory=list)
     """The title in parts, marked where they match; empty unless `highlight`."""
     group: GroupReply | None = None

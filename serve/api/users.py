@@ -23,7 +23,7 @@ class HistoryEvent(Reply):
 
 
 class UserReply(Reply):
-    """What is known of a user."""
+    """A user's history and profile."""
 
     user_id: str
     """Raw id."""

@@ -17,7 +17,7 @@ ExperimentsDep = Annotated[Experiments, of_app("experiments")]
 
 @router.get("/experiments", summary="All experiments")
 async def experiments(live: ExperimentsDep) -> ExperimentsReply:
-    """How they stand, with the latest decision of every variant and its inequality."""
+    """State of each, with the latest decision of every variant and its inequality."""
     return ExperimentsReply(experiments=await live.all())
 
 
@@ -32,7 +32,7 @@ async def create(body: ExperimentSpec, live: ExperimentsDep) -> StoredExperiment
 
 @router.get("/experiments/{name}", summary="An experiment", responses=UNKNOWN_EXPERIMENT)
 async def experiment(name: str, live: ExperimentsDep) -> StoredExperiment:
-    """How it stands."""
+    """State of the experiment."""
     return await live.get(name)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from serve.models import UNLOAD_DELAY_S, Models
+from serve.models import UNLOAD_DELAY_S, ModelPlan, Models, plan_models
 from serve.opening import try_out
 from serve.types import Model
 from tests.serve.fake import FakeRecommender
@@ -177,3 +177,20 @@ def test_a_model_is_tried_before_it_serves() -> None:
         try_out(Mute(0.5), ["odd"])
     with pytest.raises(BundleError, match="no numbers"):
         try_out(Mute(float("nan")), [])
+
+
+@pytest.mark.parametrize(
+    ("rollout", "failed", "plan"),
+    [
+        (Rollout("v1"), set(), ModelPlan((), "v1", frozenset({"v0"}))),
+        (Rollout("v1", canary="v2"), set(), ModelPlan(("v2",), "v1", frozenset({"v0"}))),
+        (Rollout("v2"), set(), ModelPlan(("v2",), "v2", frozenset({"v0"}))),
+        (Rollout("v2"), {"v2"}, ModelPlan((), "v1", frozenset({"v0"}))),
+        (Rollout("v0"), set(), ModelPlan((), "v0", frozenset())),
+    ],
+)
+def test_the_plan_opens_what_is_missing_and_unloads_what_has_been_unneeded_for_long(
+    rollout: Rollout, failed: set[str], plan: ModelPlan
+) -> None:
+    now = UNLOAD_DELAY_S + 1.0
+    assert plan_models(rollout, {"v0": 0.0, "v1": 20.0}, failed, "v1", now) == plan

@@ -52,7 +52,7 @@ class Canonical:
     num_read: int
     """Rows in = frame.height + rejected.num_rows."""
     remarks: Remarks
-    """What the declaration and the values had to do with each other."""
+    """Matches between the declaration and the values."""
 
 
 def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, latest_us: int) -> Canonical:
@@ -113,7 +113,7 @@ _Check = tuple[Reason, pl.Series]
 
 
 def _is_missing(check: _Check) -> bool:
-    """Whether a check is that of a missing id."""
+    """True where a check is that of a missing id."""
     return check[0].value.startswith("missing_")
 
 

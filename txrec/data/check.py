@@ -91,7 +91,7 @@ class SourceCheck:
         return f"{days[0]} to {days[1]}"
 
     def contents(self) -> str:
-        """What the kept rows hold."""
+        """Contents of the kept rows."""
         parts = [f"{kind} {count:,}" for kind, count in self.events.most_common()]
         parts += [f"{len(self.users):,} users"] if self.users else []
         parts += [f"{len(self.items):,} items"] if self.items else []
@@ -112,7 +112,7 @@ class Check:
         return f"{read_rows:,} first rows read, {kept:,} kept, in {self.seconds:.1f} s; nothing was written"
 
     def warnings(self) -> list[str]:
-        """What is likely to be wrong, with what to do."""
+        """Likely mistakes in the declaration, each with its remedy."""
         made = remarks.warnings((one.name, one.matches, one.unknown) for one in self.sources if one.num_read)
         for one in self.sources:
             if one.num_read and one.num_kept < 0.5 * one.num_read:

@@ -60,7 +60,7 @@ class File:
 
     @property
     def is_archive(self) -> bool:
-        """Whether the file holds other files."""
+        """True where the file holds other files."""
         return _archive_of(self.path)[0].partition("?")[0].endswith(_ARCHIVES)
 
     @property
@@ -263,7 +263,7 @@ def _is_read(name: str, only: str) -> bool:
 
 
 def _is_litter(member: str) -> bool:
-    """Whether an archive's member is a file system's note (`__MACOSX/._a.csv`, `.DS_Store`, `Thumbs.db`), no table."""
+    """True for a file system's note in an archive (`__MACOSX/._a.csv`, `.DS_Store`, `Thumbs.db`), which is no table."""
     *folders, name = member.split("/")
     return "__MACOSX" in folders or name.startswith(("._", ".DS_Store")) or name in ("Thumbs.db", "desktop.ini")
 

@@ -73,7 +73,7 @@ def _quarantined(dropped: clean.Dropped) -> pa.Table:
 
 
 def _encoded(job: Job, events: pl.DataFrame) -> pa.Table:
-    """What later steps need, strings as dictionaries: each distinct one is looked up once."""
+    """Columns for later steps, strings as dictionaries: each distinct one is looked up once."""
     names = [*_CODED, "event", "ts", "value", "session", "origin", *job.carried_columns]
     if job.has_core:  # which may still drop rows, and their quarantine tells every field
         names += ["session_id", "request_id"]

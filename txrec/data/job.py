@@ -31,7 +31,7 @@ class Job:
 
     @property
     def has_core(self) -> bool:
-        """Whether k-core is on: rounds over all partitions between cleaning and splitting."""
+        """True where k-core is on: rounds over all partitions between cleaning and splitting."""
         cfg = self.config.prepare
         return cfg.min_user_events > 1 or cfg.min_item_events > 1
 

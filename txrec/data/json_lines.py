@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from txrec.data import values
+from txrec.data.bisection import bisect_failures
 from txrec.data.parse import Lines, Parsed, screen
 from txrec.errors import DataError
 from txrec.schema import Reason
@@ -36,22 +37,18 @@ class _Reader:
         self.indices: list[NDArray[np.int64]] = []
 
     def read(self, indices: NDArray[np.int64]) -> None:
-        """Reads some lines; where polars refuses them, both halves are read on their own."""
-        if not len(indices):
-            return
+        """Reads some lines; blocks that polars refuses are halved."""
+        bisect_failures(indices, self._read_block, self._one_by_one, _SINGLE_ROWS)
+
+    def _read_block(self, indices: NDArray[np.int64]) -> bool:
         try:
             frame = pl.read_ndjson(self._lines.take(indices), infer_schema_length=None)
-            if frame.height == len(indices):
-                self._add(frame, indices)
-                return
         except pl.exceptions.PolarsError:
-            pass
-        if len(indices) <= _SINGLE_ROWS:
-            self._one_by_one(indices)
-        else:
-            middle = len(indices) // 2
-            self.read(indices[:middle])
-            self.read(indices[middle:])
+            return False
+        if frame.height != len(indices):
+            return False
+        self._add(frame, indices)
+        return True
 
     def _one_by_one(self, indices: NDArray[np.int64]) -> None:
         kept: list[int] = []
@@ -253,7 +250,7 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def is_stream(first: bytes) -> bool:
-    """Whether a file, by its first block, is an array of records or holds records that span several lines."""
+    """True where a file, by its first block, is an array of records or holds records that span several lines."""
     text = first.lstrip()
     if text.startswith(b"["):
         return True

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
+from txrec.data.bisection import bisect_failures
 from txrec.schema import Reason
 
 _UNIT_SEPARATOR = b"\x1f"
@@ -27,7 +28,7 @@ _NO_LINES = np.empty(0, np.int64)
 
 
 class Layout(Protocol):
-    """How a text file is laid out; `SourceConfig` and `JoinConfig` are layouts."""
+    """Layout of a text file; `SourceConfig` and `JoinConfig` are layouts."""
 
     @property
     def delimiter(self) -> str:
@@ -35,7 +36,7 @@ class Layout(Protocol):
 
     @property
     def header(self) -> bool:
-        """Whether the first line names the columns."""
+        """True where the first line names the columns."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ class Layout(Protocol):
 
     @property
     def ragged(self) -> bool:
-        """Whether rows may lack fields at their end."""
+        """True where rows may lack fields at their end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class Lines:
 
 @dataclass(frozen=True, eq=False)
 class Parsed:
-    """What a block became."""
+    """Rows of a parsed block, and its bad lines."""
 
     frame: pl.DataFrame
     """(N rows) raw columns by their source names."""
@@ -196,9 +197,9 @@ def parse_delimited(
     if _has_trailing_delimiter(lines, good, len(columns), layout, quoting=quoting, escape=escape):
         columns = [*columns, _TRAILING]
     reader = _Delimited(columns, wanted, layout, quoting, escape)
-    tables: list[pa.Table] = []
-    rows: list[NDArray[np.int64]] = []
-    _halve(lines, good, reader, tables, rows, bad)
+    blocks = _Blocks(lines, reader, bad)
+    bisect_failures(good, blocks.read, blocks.refuse)
+    tables, rows = blocks.tables, blocks.rows
     uneven = [index for index, why in bad.items() if why is Reason.WRONG_FIELD_COUNT]
     mended = _mended(lines, sorted(uneven), reader)
     if mended:
@@ -231,7 +232,7 @@ def _fields(content: bytes, layout: Layout, *, quoting: bool, escape: str) -> li
 def _has_trailing_delimiter(
     lines: Lines, good: NDArray[np.int64], num_columns: int, layout: Layout, *, quoting: bool, escape: str
 ) -> bool:
-    """Whether the first lines all end in a delimiter that the header lacks."""
+    """True where the first lines all end in a delimiter that the header lacks."""
     first = [_fields(lines.at(index), layout, quoting=quoting, escape=escape) for index in good[:8].tolist()]
     return bool(first) and all(len(fields) == num_columns + 1 and fields[-1] == "" for fields in first)
 
@@ -283,6 +284,34 @@ class _Delimited:
         return table, skipped
 
 
+class _Blocks:
+    """Tables of the blocks that parse, and reasons for the lines that do not."""
+
+    def __init__(self, lines: Lines, reader: _Delimited, bad: dict[int, Reason]) -> None:
+        self._lines, self._reader, self._bad = lines, reader, bad
+        self.tables: list[pa.Table] = []
+        self.rows: list[NDArray[np.int64]] = []
+
+    def read(self, indices: NDArray[np.int64]) -> bool:
+        """Parses some lines; False where the rows do not answer to the lines one to one."""
+        try:
+            table, skipped = self._reader.read(self._lines.take(indices))
+        except pa.ArrowInvalid:
+            return False
+        if table.num_rows + len(skipped) != len(indices) or any(row >= len(indices) for row in skipped):
+            return False
+        self._bad.update({int(indices[row]): Reason.WRONG_FIELD_COUNT for row in skipped})
+        self.tables.append(table)
+        self.rows.append(np.delete(indices, skipped))
+        return True
+
+    def refuse(self, indices: NDArray[np.int64]) -> None:
+        """Notes why a line cannot be parsed."""
+        for index in indices.tolist():
+            quoted = self._reader.quoting and b'"' in self._lines.at(index)
+            self._bad[index] = Reason.BROKEN_QUOTING if quoted else Reason.WRONG_FIELD_COUNT
+
+
 class _Collector:
     """Arrow calls it for every row with a wrong number of fields."""
 
@@ -302,35 +331,6 @@ def _parse_options(delimiter: str, quoting: bool, escape: str, handler: Any) -> 
         escape_char=escape or False,
         invalid_row_handler=handler,
     )
-
-
-def _halve(
-    lines: Lines,
-    indices: NDArray[np.int64],
-    reader: _Delimited,
-    tables: list[pa.Table],
-    rows: list[NDArray[np.int64]],
-    bad: dict[int, Reason],
-) -> None:
-    """Parses the lines; where the rows do not answer to the lines one to one, both halves are tried on their own."""
-    if not len(indices):
-        return
-    try:
-        table, skipped = reader.read(lines.take(indices))
-        fits = table.num_rows + len(skipped) == len(indices) and all(row < len(indices) for row in skipped)
-    except pa.ArrowInvalid:
-        fits = False
-    if fits:
-        bad.update({int(indices[row]): Reason.WRONG_FIELD_COUNT for row in skipped})
-        tables.append(table)
-        rows.append(np.delete(indices, skipped))
-    elif len(indices) == 1:
-        quoted = reader.quoting and b'"' in lines.at(int(indices[0]))
-        bad[int(indices[0])] = Reason.BROKEN_QUOTING if quoted else Reason.WRONG_FIELD_COUNT
-    else:
-        middle = len(indices) // 2
-        _halve(lines, indices[:middle], reader, tables, rows, bad)
-        _halve(lines, indices[middle:], reader, tables, rows, bad)
 
 
 def screen(lines: Lines, encoding: str, quoting: bool, escape: str) -> dict[int, Reason]:

@@ -147,7 +147,7 @@ class PreparedData:
 
     @property
     def judged_only(self) -> bool:
-        """Whether there are judged pairs and no log."""
+        """True where there are judged pairs and no log."""
         return not self.meta.num_events and (self.path / "judgments.parquet").is_file()
 
     @cached_property

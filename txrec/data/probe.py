@@ -26,9 +26,9 @@ class FileLayout:
     delimiter: str = ""
     """csv: between columns."""
     is_stream: bool = False
-    """Whether the file can only be read from its beginning: line ends of carriage returns alone, JSON arrays."""
+    """True where the file can only be read from its beginning: line ends of carriage returns alone, JSON arrays."""
     num_folder_columns: int = 0
-    """How many columns at the end come from the names of folders."""
+    """Number of columns at the end that come from the names of folders."""
 
 
 def probe(file: files.File, source: SourceConfig) -> FileLayout:

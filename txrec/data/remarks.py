@@ -15,7 +15,7 @@ _SHOWN_WORDS = 8
 
 @dataclass
 class Remarks:
-    """How often a source's declared columns, words and rules matched, and its unknown words."""
+    """Matches of a source's declared columns, words and rules, and its unknown words."""
 
     matches: dict[str, int] = field(default_factory=dict)
     """Setting = rows that it matched."""

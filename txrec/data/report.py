@@ -50,7 +50,7 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of a preparation went."""
+    """Times of a preparation's steps."""
 
     steps: dict[str, float]
     """Seconds per step, in order."""

@@ -75,7 +75,7 @@ class Plan:
     num_event_bytes: int
     """Guess of the text of all event files, for the number of partitions."""
     has_time: bool
-    """Whether events have times."""
+    """True where events have times."""
     empty_files: tuple[str, ...]
     """Files without a byte, next to others of the same source that have some."""
 

@@ -106,7 +106,7 @@ def _digits(text: str) -> str:
 
 
 def _has_decimal_comma(texts: list[str]) -> bool:
-    """Whether a value of the column can only be read with a decimal comma (`19,90`, `1.299,00`)."""
+    """True where a value of the column can only be read with a decimal comma (`19,90`, `1.299,00`)."""
     bodies = [_digits(text) for text in texts]
     return any(re.search(r"^-?\d+,(\d{1,2}|\d{4,})$|\.\d{3},\d+$", body) for body in bodies)
 
@@ -125,7 +125,7 @@ def _number(text: str, *, comma: bool) -> float | None:
 
 
 def availability(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Whether products can be ordered, and which rows hold a word that says neither.
+    """Availability of products, and marks of rows with a word that says neither.
 
     Feeds (`in_stock`, `preorder`), schema.org addresses (`https://schema.org/InStock`), shop systems (`onbackorder`)
     and stock counts are understood. Unknown words and missing values count as available.

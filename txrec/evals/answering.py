@@ -21,7 +21,7 @@ BATCH = 128
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """What a recommender answered to C cases, in the data set's dense indices, PAD where a list ends."""
+    """Lists of a recommender for C cases, in the data set's dense indices, PAD where a list ends."""
 
     retrieved: NDArray[np.int32]  # (C, K) retrieval order
     ranked: NDArray[np.int32]  # (C, K) final order

@@ -30,7 +30,7 @@ RECENT_DAYS = 3.0
 HEURISTIC_DAYS = 10.0
 """Half-life of the query heuristic's counts."""
 NAME_WEIGHT = 0.1
-"""What the best name match adds to a product's share (0 to 1) of the clicks of like queries."""
+"""Weight of the best name match, added to a product's share (0 to 1) of the clicks of like queries."""
 EASE_PENALTY = 200.0
 EASE_LIMIT = 15_000
 """Largest catalogue that EASE is computed for: it inverts a dense items x items matrix."""

@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """How much better the first of two systems is on the same cases."""
+    """Paired difference of two systems on the same cases."""
 
     difference: Interval
     p_value: float

@@ -103,7 +103,7 @@ class PromotionMetric:
         return float(self.values.mean())
 
     def over(self, other: "PromotionMetric", config: Config) -> bootstrap.Paired:
-        """How far it lies above another bundle's on the same requests."""
+        """Difference from another bundle's on the same requests."""
         return bootstrap.paired(self.values, other.values, self.unit, max(config.evaluate.bootstrap, 1), config.seed)
 
 

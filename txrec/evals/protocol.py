@@ -84,7 +84,7 @@ class EvalRequests:
     now_us: NDArray[np.int64]  # (C,) time of the request, microseconds, 0 = unknown
     truth: GroundTruth
     filter_seen: bool
-    """Whether items of the history are left out of the answers."""
+    """True where items of the history are left out of the answers."""
 
     def __len__(self) -> int:
         return len(self.user)

@@ -30,7 +30,7 @@ class SliceWarning:
 
     @property
     def certain(self) -> bool:
-        """Whether the 95 % interval of the difference lies below zero."""
+        """True where the 95 % interval of the difference lies below zero."""
         return self.over_baseline is not None and self.over_baseline.difference.high < 0
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ Scores = Callable[[int], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class TextQuality:
-    """How well texts alone lead from a query to the product clicked for it, over the whole catalogue."""
+    """Retrieval quality of texts alone: the product clicked for a query, over the whole catalogue."""
 
     num_clicks: int
     mrr: float

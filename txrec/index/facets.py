@@ -125,7 +125,7 @@ class _Field:
 
     @property
     def is_text(self) -> bool:
-        """Whether there are few enough values to count them one by one."""
+        """True where there are few enough values to count them one by one."""
         return len(self.labels) <= MAX_VALUES
 
     @cached_property
@@ -142,7 +142,7 @@ class _Field:
 
     @property
     def has_ranges(self) -> bool:
-        """Whether the field is counted by ranges."""
+        """True where the field is counted by ranges."""
         return len(self.labels) >= MIN_NUMBERS and self.numbers is not None
 
     @cached_property

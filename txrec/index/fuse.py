@@ -49,7 +49,7 @@ class ReservedSlots:
     column: int
     """The source's."""
     count: int
-    """How many of its items."""
+    """Number of its items."""
     within: int
     """Among this many candidates; those that fusion left further behind get the last of these places."""
 

@@ -50,7 +50,7 @@ class IvfScan:
 
     @property
     def is_faster(self) -> bool:
-        """Whether a search without a mask is faster than a scan of all items."""
+        """True where a search without a mask is faster than a scan of all items."""
         return bool(self._cells.nprobe <= MAX_PROBED_FRAC * self._cells.nlist)
 
     def search(self, states: NDArray[np.float32], k: int, mask: Mask) -> list[Scored]:

@@ -187,7 +187,7 @@ class Lexical(Source):
         return np.array(rows, np.float32).reshape(-1, NUM_TERM_MATCH)
 
     def knows(self, token: str) -> bool:
-        """Whether a product holds a token."""
+        """True where a product holds a token."""
         return token in self._index.vocab_dict or token in self._added.postings
 
     def holders(self, token: str) -> NDArray[np.int32]:

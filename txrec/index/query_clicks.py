@@ -111,7 +111,7 @@ class QueryClicks(Source):
         return Hits.stack(rows, k)
 
     def click_counts(self, text: str, ids: NDArray[np.int32]) -> ClickCounts:
-        """What the log says about a text and (K,) items, for the ranker."""
+        """Ranker features of a text and (K,) items from the log of clicks."""
         fitted = self._fitted_click_counts(text, ids)
         if self._live is None:
             return fitted
@@ -129,7 +129,7 @@ class QueryClicks(Source):
         return ClickCounts(own, own_total, own + more, own_total + more_total)
 
     def familiarity(self, text: str) -> tuple[float, float]:
-        """How much is known of a text: clicks after the same query, and the similarity of the nearest other query."""
+        """Ranker features of a text: clicks after the same query, and similarity of the nearest other query."""
         if self._live is not None:
             (own_clicks, near), (live_clicks, live_near) = self._fitted_familiarity(text), self._live.familiarity(text)
             return own_clicks + live_clicks, max(near, live_near)
@@ -195,7 +195,7 @@ class QueryClicks(Source):
         return cls(plain["queries"], plain["trigrams"], load_arrays(path / "query_clicks.safetensors"))
 
     def clicked(self, row: int, item: int) -> bool:
-        """Whether people who typed the query of a row went for an item."""
+        """Marks of items that people who typed the query of a row engaged with."""
         return bool((_dense_row(self.clicks, row)[0] == item).any())
 
     def text(self, row: int) -> str:

@@ -178,7 +178,7 @@ class Source(ABC):
     """
 
     model_derived: ClassVar[bool] = False
-    """Whether scores come from trained vectors, which are too good on the events that they were trained on."""
+    """True where scores come from trained vectors, which are too good on the events that they were trained on."""
     proposal_reason: ClassVar[str] = ""
     """Reason that every item proposed by this source has, empty = none."""
     fallback_reason: ClassVar[str] = ""
@@ -243,7 +243,7 @@ class Source(ABC):
         return None
 
     def knows(self, token: str) -> bool:  # noqa: ARG002
-        """Whether a product holds a token; True where this source reads no texts and cannot tell."""
+        """True where a product holds a token, and where this source reads no texts and cannot tell."""
         return True
 
     def holders(self, token: str) -> NDArray[np.int32] | None:  # noqa: ARG002

@@ -159,6 +159,6 @@ def _starts(text: str) -> list[int]:
 
 
 def _is_unspaced(character: str) -> bool:
-    """Whether a character belongs to a script without spaces: Thai, Lao, Khmer, Myanmar, kana, Han."""
+    """True for a character of a script without spaces: Thai, Lao, Khmer, Myanmar, kana, Han."""
     code = ord(character)
     return 0x0E00 <= code <= 0x0EFF or 0x1000 <= code <= 0x109F or 0x1780 <= code <= 0x17FF or 0x3040 <= code <= 0x9FFF

@@ -39,7 +39,7 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Who takes part in an experiment and what they get.
+    """Assignment of users to an experiment and its variants.
 
     Attributes:
         name: unique.

@@ -33,7 +33,7 @@ LATER_COLUMNS = {
 
 @dataclass(frozen=True)
 class Windows:
-    """How long after a slate an event may still be credited to it.
+    """Attribution windows: time after a slate in which an event may still be credited to it.
 
     Attributes:
         hours: event kind -> hours; other kinds are not credited.

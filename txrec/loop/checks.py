@@ -140,7 +140,7 @@ _SIMPLE = ("users", "events", "item_events", "query_events", *KINDS, *_MARKS, "v
 
 
 def _marks() -> dict[str, pl.Expr]:
-    """What each event counts for."""
+    """Counts of each event, as expressions."""
     day = pl.col("ts") // DAY_US
     item, query = pl.col("item_id"), pl.col("query")
     same_user = pl.col("user_id") == pl.col("user_id").shift(1)

@@ -41,7 +41,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which figures are made of the counts.
+    """Figures made of the counts.
 
     Attributes:
         volumes: counts whose size is a figure.
@@ -105,7 +105,7 @@ class Finding:
 
 
 class Reference:
-    """What days usually look like, and how far a quiet day may be from it.
+    """Reference of usual days, and the distance that a quiet day may have from it.
 
     Args:
         days: the reference, at least MIN_REFERENCE days.

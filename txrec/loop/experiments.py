@@ -50,7 +50,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rules:
-    """How an experiment is decided.
+    """Decision rules of an experiment.
 
     Attributes:
         primary: the figure that decides.

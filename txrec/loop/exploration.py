@@ -23,7 +23,7 @@ _LOWEST, _HIGHEST = -20.0, 3.7  # of log time around the races' own scales; beyo
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far exploration may go.
+    """Limits of exploration.
 
     Attributes:
         share: of the slates that are drawn, 0 to 1; 0 = no exploration.

@@ -19,7 +19,7 @@ OUTCOMES = ("clicks", "revenue")
 
 @dataclass(frozen=True)
 class ExplorationCost:
-    """What exploration lost and gained in served slates.
+    """Costs and gains of exploration in served slates.
 
     Attributes:
         slates: that could be drawn.
@@ -93,7 +93,7 @@ def cost(slates: pl.DataFrame, credits_: pl.DataFrame) -> ExplorationCost | None
 
 
 def _from_below(record: Record) -> list[bool]:
-    """Whether each place of a slate shows a product from below, because the slate was drawn."""
+    """Marks of the places of a slate that show a product from below, because the slate was drawn."""
     return [record.drawn and rank > place for place, rank in enumerate(record.rank)]
 
 

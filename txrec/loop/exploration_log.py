@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Record:
-    """How exploration made a slate.
+    """Exploration record of a slate: its candidates, their utilities and ranks.
 
     Attributes:
         share: of the slates that were drawn.

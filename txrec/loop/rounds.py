@@ -61,7 +61,7 @@ class Round:
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left."""
+        """True where no step is left."""
         return self.step == FINISHED
 
 

@@ -39,7 +39,7 @@ class VariantSettings(Closed):
     exclude_seen: bool | None = None
     """Leave out everything in the user's history."""
     rules: bool | None = None
-    """Whether merchandising rules act."""
+    """True where merchandising rules act."""
 
 
 class ServedVariant(Closed):
@@ -79,7 +79,7 @@ class ExperimentSpec(Closed):
     decision: DecisionConfig = DecisionConfig()
     """Figures and error rates that decide."""
     activate: bool = False
-    """Whether a promoted variant's version goes into production by itself; else the decision waits for a person."""
+    """True where a promoted variant's version goes into production by itself; else the decision waits for a person."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -101,7 +101,7 @@ class ExperimentSpec(Closed):
 
     @property
     def changes_model(self) -> bool:
-        """Whether it decides which version answers."""
+        """True where it decides which version answers."""
         return bool(self.versions)
 
     def timed(self, start_us: int) -> assignment.Experiment:
@@ -118,22 +118,22 @@ class ExperimentSpec(Closed):
 
 
 class Standing(Closed):
-    """How an experiment stands."""
+    """State of an experiment."""
 
     state: State = "running"
     """running, stopped (by a person, a guard or a broken assignment) or decided."""
     started_us: int = 0
-    """When it started, microseconds since 1970 UTC."""
+    """Start, microseconds since 1970 UTC."""
     ended_us: int | None = None
-    """When it ended."""
+    """End, microseconds since 1970 UTC; None while it runs."""
     reason: str = ""
-    """Why it ended."""
+    """Reason of its end."""
     out: dict[str, str] = {}
     """Variants that were taken out, with the decision that did it; their users get what the control gets."""
     decisions: tuple[dict[str, Any], ...] = ()
     """Latest decision of every variant that is not the control, with its inequality."""
     looked_us: int = 0
-    """When it was last looked at."""
+    """Time of the last look, microseconds since 1970 UTC."""
 
 
 class StoredExperiment(Closed):
@@ -189,7 +189,7 @@ class ExperimentBook:
         return tuple(sorted({version for one in self.running for version in one.spec.versions}))
 
     def participation(self, user_id: str | None, now_us: int) -> Participation:
-        """What a user takes part in; nobody anonymous takes part."""
+        """Experiments that a user takes part in; nobody anonymous takes part."""
         if user_id is None or not self._timed:
             return NO_PART
         labels: list[str] = []

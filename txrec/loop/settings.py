@@ -28,7 +28,7 @@ def bounds(config: ExplorationConfig) -> Bounds:
 
 
 def rules(config: DecisionConfig) -> Rules:
-    """What decides an experiment."""
+    """Decision rules of an experiment."""
     return Rules(
         primary=_figure(config.primary),
         guards=tuple(_figure(guard) for guard in config.guards),

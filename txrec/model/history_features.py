@@ -75,7 +75,7 @@ class Positions:
         return np.where(found, self.item_idx[at], PAD), np.where(found, self.start_ts[at], 0)
 
     def tensors(self, device: torch.device | str = "cpu") -> PositionTensors:
-        """What a batch is made of; on the CPU the same memory."""
+        """Tensors of a batch; on the CPU the same memory."""
         columns = (self.item_idx, self.query_idx, self.event, self.start_ts, self.ts)
         return PositionTensors(*(torch.from_numpy(column).to(device) for column in columns))
 
@@ -108,7 +108,7 @@ def to_positions(events: History, offsets: NDArray[np.int64], target_kinds: Sequ
 def _unannounced_search(
     row: NDArray[np.int64], item: NDArray[np.int32], query: NDArray[np.int32], ts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which item events name a query other than the last one of their user, or the same one long after."""
+    """Marks of item events whose query is other than the last one of their user, or the same one long after."""
     named = np.flatnonzero(query != PAD)
     first = np.ones(len(named), bool)
     same = (row[named[1:]] == row[named[:-1]]) & (query[named[1:]] == query[named[:-1]])

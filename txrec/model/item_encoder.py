@@ -22,7 +22,7 @@ CHUNK_ROWS = 2**17
 
 @dataclass(frozen=True, eq=False)
 class ItemFeatures:
-    """What is known of N items, as tensors; row 0 is PAD."""
+    """Features of N items as tensors; row 0 is PAD."""
 
     id_row: Tensor  # (N + 1,) int32 row of the id embedding; the cold row for items without training events
     category: Tensor  # (N + 1,) int32

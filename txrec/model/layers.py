@@ -157,7 +157,7 @@ class PowerLaw(nn.Module):
 
 
 class RelativeBias(nn.Module):
-    """How much an earlier position counts, by the number of positions between and, where times are known, by its age.
+    """Attention bias of an earlier position by the number of positions between and, where times are known, by its age.
 
     Made once per batch and shared by all blocks. Ages run from the event to the time of the request and are in minutes,
     so that sessions and years both lie on the slope of the power law.

@@ -139,7 +139,7 @@ class Ranker(nn.Module):
         self.request_std.copy_(batch.request.std(0).clamp_min(1e-3))
 
     def has_learned(self, has_query: bool) -> bool:
-        """Whether requests with a query, or those without one, were among the examples that scaled its input."""
+        """True where requests with a query, or those without one, were among the examples that scaled its input."""
         share = float(self.request_mean[HAS_QUERY])
         return share > 0 if has_query else share < 1
 

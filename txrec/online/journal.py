@@ -15,7 +15,7 @@ from txrec.recommender.catalogue import ItemChange
 
 @dataclass(frozen=True)
 class Changes:
-    """What came after some number.
+    """Changes of products after some number.
 
     Attributes:
         version: number of the last change.
@@ -45,11 +45,11 @@ class ItemJournal(Protocol):
         ...
 
     def get(self, item_id: str) -> ItemChange | None:
-        """What was said about a product; None = nothing."""
+        """Latest change of a product; None = none."""
         ...
 
     def since(self, version: int) -> Changes:
-        """What was changed after a number, 0 = everything."""
+        """Changes after a number, 0 = all."""
         ...
 
     def close(self) -> None:

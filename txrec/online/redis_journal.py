@@ -49,12 +49,12 @@ class RedisJournal:
         return self._write([item_id], 1, lambda known, first: {item_id: (retired(known.get(item_id), item_id), first)})
 
     def get(self, item_id: str) -> ItemChange | None:
-        """What was said about a product."""
+        """Latest change of a product."""
         with available():
             return self._known(self._redis, [item_id]).get(item_id)
 
     def since(self, version: int) -> Changes:
-        """What was changed after a number."""
+        """Changes after a number."""
         with available():
             with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.get(self._seq)

@@ -50,12 +50,12 @@ class SqliteJournal:
         return version
 
     def get(self, item_id: str) -> ItemChange | None:
-        """What was said about a product."""
+        """Latest change of a product."""
         with self._file.reading() as db:
             return _change_of(db, item_id)
 
     def since(self, version: int) -> Changes:
-        """What was changed after a number."""
+        """Changes after a number."""
         with self._file.reading() as db:
             rows = db.execute(f"{_COLUMNS} WHERE seq > ? ORDER BY seq", (version,)).fetchall()
         return Changes(rows[-1][-1] if rows else version, tuple(_read(row) for row in rows))

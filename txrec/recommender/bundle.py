@@ -57,7 +57,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class RankerDecision:
-    """Whether the ranker is kept, and the inequality that decided."""
+    """Decision about a ranker, with the inequality that decided."""
 
     keep: bool
     metric: str
@@ -72,7 +72,7 @@ class RankerDecision:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What a bundle needs beside model and data: fitted sources, counts, fusion weights and the ranker."""
+    """Parts of a bundle next to model and data: fitted sources, counts, fusion weights and the ranker."""
 
     sources: Mapping[str, Source]
     activity: Activity
@@ -86,7 +86,7 @@ class Ranking:
 
 
 class Manifest(BaseModel):
-    """What a bundle says about itself."""
+    """Manifest of a bundle: version, settings, data, checksums and metrics."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

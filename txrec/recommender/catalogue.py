@@ -118,7 +118,7 @@ class Catalogue:
         return restrict(len(self) + 1, self.filters.available, list(self.retired))
 
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
-        """Which items may be shown; None = all of them. Those that are not available only where the filters say so.
+        """(N + 1,) items that may be shown; None = all of them. Unavailable ones only where the filters say so.
 
         Requests that ask for nothing special get the same array, which sources answer together.
         """

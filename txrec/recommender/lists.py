@@ -31,7 +31,7 @@ MAX_INTERVALS = 3.0
 
 @dataclass(frozen=True)
 class ListRequest:
-    """Which list.
+    """Kind and settings of a list.
 
     Attributes:
         kind: of the list.
@@ -76,7 +76,7 @@ class ListContext:
 
 @dataclass(frozen=True, eq=False)
 class Asker:
-    """Who a list is for.
+    """User that a list is for.
 
     Attributes:
         history: of the user, oldest first.

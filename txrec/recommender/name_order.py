@@ -84,11 +84,11 @@ class NameOrder:
         return np.array(moved, np.int64)
 
     def _is_proven(self, candidate: int, same: NDArray[np.float32], like: NDArray[np.float32], clicks: float) -> bool:
-        """Whether people chose a product for the query, or for like ones that it meets as well as this one."""
+        """True where people chose a product for the query, or for like ones that it meets as well as this one."""
         return bool(same[candidate] > clicks) or (bool(like[candidate] > clicks) and self._has_every_term(candidate))
 
     def _has_every_term(self, candidate: int) -> bool:
-        """Whether a title has all terms of the query, those that no product has as nearly as typing errors allow."""
+        """True where a title has all terms of the query, those that no product has as nearly as typing errors allow."""
         known = self._every_term.get(candidate)
         if known is None:
             known = self._every_term[candidate] = self._meets(int(self._candidates.item_idx[candidate]))

@@ -59,7 +59,7 @@ def encode(following: Following, search: str) -> str:
 
 
 def decode(token: str, search: str) -> Following:
-    """What a token holds.
+    """Contents of a token.
 
     Raises:
         RequestError: it is no token, or one of another search.

@@ -23,7 +23,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What a page is asked for beside its products.
+    """Request of a page: its parts next to the products.
 
     Attributes:
         facets: fields to count; `auto` = those that divide the matching products best.
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page answers beside its products.
+    """Parts of a page next to its products.
 
     Attributes:
         total: matching products that the request allows; with `group_by` also counted one by one.

@@ -67,7 +67,7 @@ class RankingFeatures:
     item_text: NDArray[np.float32] | None  # (N + 1, Dt) of the text encoder
     sources: Mapping[str, Source]
     use_term_match: bool = False
-    """Whether the term-match features are computed; rankers trained on grades read them."""
+    """True where the term-match features are computed; rankers trained on grades read them."""
 
     def warm(self) -> None:
         """Fills the caches before the first request."""

@@ -7,7 +7,6 @@ catalogue gives a new one that shares the rest.
 """
 
 import copy
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +41,7 @@ from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.search_page import PageContext, PagePlan, plan
 from txrec.recommender.slates import Decoration
+from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 from txrec.schema import EventKind
 from txrec.text import normalise
@@ -121,11 +121,11 @@ class Recommender:
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
         """Slates from candidates; `use_ranker=False` keeps retrieval order."""
-        started = time.perf_counter()
+        timer = StageTimer()
         ranked = self.rank_dense(candidates, use_ranker)
-        timings = {"rank": 1e3 * (time.perf_counter() - started)}
+        timer.end("rank")
         decoration = Decoration(self.catalogue, self.retriever, self.num_ranked)
-        return [decoration.slate(one, order, timings) for one, order in zip(candidates, ranked, strict=True)]
+        return [decoration.slate(one, order, timer.timings_ms) for one, order in zip(candidates, ranked, strict=True)]
 
     def search_page(self, request: Request, page: PageRequest) -> Slate:
         """A page of everything that matches a request, with total, facets and the like.
@@ -255,7 +255,7 @@ class Recommender:
         return suggestion_entries.entries(self.catalogue, self.retriever.sources)
 
     def history_length(self, user_id: str) -> int:
-        """How many events `history` has."""
+        """Number of events that `history` has."""
         return self._histories.length(user_id)
 
     def known_users(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ evaluation and serving all retrieve through this one class.
 """
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,6 +24,7 @@ from txrec.model.item_encoder import ItemFeatures
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder
 from txrec.recommender.resumable import Resumable, run_to_completion
+from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Request
 
 NAME_SLOTS = 10
@@ -173,13 +173,13 @@ class Retriever:
         """`retrieve` in steps of a millisecond or two."""
         if not retrieval_queries:
             return []
-        started = time.perf_counter()
+        timer = StageTimer()
         states = self.states(retrieval_queries, batch_vectors or BatchQueryVectors(self.query_encoder))
-        encoded = time.perf_counter()
+        timer.end("encode")
         yield
-        found = yield from self._search(retrieval_queries, states, self.fusion, self.reserved)
-        timings = {"encode": 1e3 * (encoded - started), "search": 1e3 * (time.perf_counter() - encoded)}
-        return [replace(one, timings_ms=timings) for one in found]
+        candidates = yield from self._search(retrieval_queries, states, self.fusion, self.reserved)
+        timer.end("search")
+        return [replace(one, timings_ms=timer.timings_ms) for one in candidates]
 
     @torch.inference_mode()
     def states(
@@ -239,10 +239,10 @@ class Retriever:
         self, retrieval_queries: Sequence[RetrievalQuery], states: NDArray[np.float32], fusion: Fusion
     ) -> list[Candidates]:
         """Candidates for given (B, D) vectors in place of encoded histories."""
-        started = time.perf_counter()
-        found = run_to_completion(self._search(retrieval_queries, states, fusion))
-        timings = {"search": 1e3 * (time.perf_counter() - started)}
-        return [replace(one, timings_ms=timings) for one in found]
+        timer = StageTimer()
+        candidates = run_to_completion(self._search(retrieval_queries, states, fusion))
+        timer.end("search")
+        return [replace(one, timings_ms=timer.timings_ms) for one in candidates]
 
     def _search(
         self,

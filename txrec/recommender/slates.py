@@ -1,6 +1,5 @@
 """Slates from ranked candidates: items with titles, scores, sources and reasons, and the candidates before ranking."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.explanations import Explainer
 from txrec.recommender.ranking import Ranked
 from txrec.recommender.retriever import Retriever
+from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Slate, SlateItem
 
 
@@ -36,17 +36,16 @@ class Decoration:
             ranked: their final order.
             timings: stage = milliseconds so far.
         """
-        started = time.perf_counter()
+        timer = StageTimer()
         explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
         items = self._items(candidates, top, ranked.scores, explain)
         proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
-        decorated = {"decorate": 1e3 * (time.perf_counter() - started)}
         return Slate(
             items=items,
             candidates=proposed,
             fallback=candidates.fallback,
-            timings_ms={**candidates.timings_ms, **timings, **decorated},
+            timings_ms=timer.joined("decorate", {**candidates.timings_ms, **timings}),
             notes=candidates.notes,
         )
 

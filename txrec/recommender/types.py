@@ -1,4 +1,4 @@
-"""What is asked and what is answered: the values that travel between HTTP, batch jobs, evaluation and the library.
+"""Requests, candidates and slates: the values that travel between HTTP, batch jobs, evaluation and the library.
 
 Everything here speaks the shop's own strings (`item_id` is the raw id) except `Candidates`, the picklable half-way
 result between retrieval and ranking, which carries dense indices and arrays.
@@ -131,15 +131,16 @@ class Slate:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What retrieval found for one request; picklable, the input of ranking.
+    """Candidates of one request from retrieval; picklable, the input of ranking.
 
     Attributes:
         request: the question.
-        history: the events that were used, dense indices; `query` holds PAD (texts are in `query`).
+        history: events that were used, in dense indices; `query_idx` holds rows of the data set's queries, for
+            other texts those of the batch's `BatchQueryVectors`.
         query: normalised search text, empty = none.
         query_vector: (Dt,) text vector of the query; zeros without one.
         state: (D,) L2-normalised state of the user after the history and the query.
-        ids: (K,) dense item ids in retrieval order.
+        item_idx: (K,) dense item indices in retrieval order.
         fused: (K,) fused score, descending.
         scores: (K, S) every source's own score, NaN where the source did not propose the item.
         ranks: (K, S) 1-based rank in every source, 0 where it did not propose the item.

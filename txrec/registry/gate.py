@@ -28,15 +28,15 @@ class Decision:
     """The best baseline; empty = there is none."""
     baseline_value: float | None = None
     over_baseline: Paired | None = None
-    """How far the new version lies above it."""
+    """Difference of the new version from it."""
     production: str | None = None
     """Version in production at the time; None = none."""
     production_value: float | None = None
     """Its value on the same requests; None = there is none to compare with."""
     production_problem: str = ""
-    """Why the version in production could not be opened; such a version cannot serve, so it holds nobody back."""
+    """Error that keeps the version in production from opening; such a version cannot serve, so it blocks nothing."""
     over_production: Paired | None = None
-    """How far the new version lies above it."""
+    """Difference of the new version from it."""
     behind_baselines: tuple[SliceWarning, ...] = ()
     """Slices of the test requests in which it is behind a baseline; they decide nothing."""
     data_warnings: tuple[str, ...] = ()
@@ -55,12 +55,12 @@ class Decision:
 
     @property
     def passed(self) -> bool:
-        """What the gate itself says."""
+        """Verdict of the gate itself."""
         return not self.unanswered and (self.required is None or self.value >= self.required)
 
     @property
     def promote(self) -> bool:
-        """Whether the version goes into production."""
+        """True where the version goes into production."""
         return (self.passed or self.force) and not self.hold
 
     @property

@@ -171,7 +171,7 @@ class Registry:
         return self._pointer.moves()
 
     def has(self, version: str) -> bool:
-        """Whether a version is registered and complete."""
+        """True where a version is registered and complete."""
         if self._uri is None:
             return (self.path / version).is_dir()
         return objects.exists(f"{self._uri}/{version}/{bundle.MANIFEST}")
@@ -201,7 +201,7 @@ class Registry:
 
 
 def state_file(folder: Path) -> Path:
-    """Where the events of a bundle's users go: beside it, or beside the registry that it is part of, or is.
+    """Path of the live event store of a bundle: next to it, or next to the registry that it is part of, or is.
 
     Raises:
         StorageError: the bundle lies in object storage, which cannot hold a database.

@@ -31,7 +31,7 @@ _BUSY = "another change of the served models is under way; try again"
 
 
 class RolloutStore(Protocol):
-    """Where one registry keeps its rollout."""
+    """Store of one registry's rollout."""
 
     def read(self) -> dict[str, Any]:
         """Fields of the rollout, production apart; empty before the first change."""

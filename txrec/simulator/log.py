@@ -1,4 +1,4 @@
-"""What users of the generated shop did: their log, drawn from the true preference action by action.
+"""Log of the generated shop's users, drawn from the true preference action by action.
 
 An *action* is one thing that a user sets out to do: look at a product, or search and click. It becomes one or more
 events. All users' first actions are drawn together, then all second ones, so that the loop is as long as the longest

@@ -61,7 +61,7 @@ class Oracle:
         return self.shop.preference.clicks(np.array(indexes), concepts, np.array(seconds) / DAY_S)
 
     def has_search(self, user: str, time_us: int) -> bool:
-        """Whether the log has a search of that user at that time, microseconds UTC."""
+        """True where the log has a search of that user at that time, microseconds UTC."""
         return (self.user_index.get(user, -1), _second(time_us)) in self.concept_of
 
     def window(self, users: Sequence[str], start_us: int) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ ANY = -1
 
 @dataclass(frozen=True, eq=False)
 class Tastes:
-    """What U users like, stable over time."""
+    """Tastes of U users, stable over time."""
 
     type: NDArray[np.float64]  # (U, types) log share of interest
     brand: NDArray[np.float64]  # (U, brands)
@@ -108,7 +108,7 @@ class Preference:
         return _normalised(stationary + 0.3 * self.next_items(users, last, np.zeros(len(users), bool), days))
 
     def match(self, concepts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """How well each item answers a search, (B, N): 1 in all, `NEAR_MATCH` in type only, else 0."""
+        """(B, N) match of each item with a search: 1 in all, `NEAR_MATCH` in type only, else 0."""
         type_, brand, colour, item = (concepts[:, [column]] for column in range(4))
         same_type = self.catalogue.type == type_
         fits = (brand == ANY) | (self.catalogue.brand == brand)
@@ -132,7 +132,7 @@ class Preference:
         return taste
 
     def _flow(self, taste: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where the successors of events distributed as `taste` lie."""
+        """Distribution of the successors of events distributed as `taste`."""
         flow = np.zeros_like(taste)
         known = self.catalogue.successors >= 0
         counts = known.sum(1)

@@ -29,7 +29,7 @@ class RobustQuery:
 
 
 def concepts_of(items: NDArray[np.int64], catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.int64]:
-    """What users ask for who have these items in mind, (B, 4): type, brand, colour, item; `ANY` = not named."""
+    """(B, 4) concepts of searches for these items: type, brand, colour, item; `ANY` = not named."""
     chance = rng.random((len(items), 3))
     concepts = np.full((len(items), 4), ANY)
     concepts[:, 0] = catalogue.type[items]

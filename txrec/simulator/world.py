@@ -23,7 +23,7 @@ NO_ITEM = -1
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How users of the world behave.
+    """Behaviour of the world's users.
 
     Attributes:
         bias: probability of examining position k (from 0) is (1 + k) ** -bias.

@@ -16,7 +16,7 @@ START_US = int(START.timestamp() * 1_000_000)
 
 
 def events(world: World, visits: Visits, items: NDArray[np.int64], responses: Responses, first: int = 0) -> pa.Table:
-    """What happened during visits, as schema.EVENTS in time order: searches, clicks, carts and purchases.
+    """Events of visits, as schema.EVENTS in time order: searches, clicks, carts and purchases.
 
     Args:
         world: whose products and queries.
@@ -56,7 +56,7 @@ def slates(
     version: str = "v1",
     first: int = 0,
 ) -> pa.Table:
-    """What was shown during visits, one row per slate, with the columns of a server's log of impressions."""
+    """Slates of visits, one row per slate, with the columns of a server's log of impressions."""
     ids = np.array([product.item_id for product in world.shop.catalogue.products], dtype=object)
     size, texts = len(visits), world.query_texts(visits)
     return pa.table(

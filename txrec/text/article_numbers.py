@@ -28,7 +28,7 @@ MAX_WORDS = 8
 
 
 class Match(IntEnum):
-    """How a query names an article number, the closest last."""
+    """Kinds of match between a query and an article number, the closest last."""
 
     BEGINNING = 1
     PART = 2

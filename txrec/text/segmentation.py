@@ -103,7 +103,7 @@ def pieces(text: str) -> list[str]:
 
 
 def is_unspaced(word: str) -> bool:
-    """Whether a word holds letters of a script that separates no words."""
+    """True where a word holds letters of a script that separates no words."""
     return not word.isascii() and _UNSPACED.search(word) is not None
 
 
@@ -118,7 +118,7 @@ def clusters(word: str) -> list[str]:
 
 
 def is_syllabic(cluster: str) -> bool:
-    """Whether a cluster says something by itself: ideographs, kana and Hangul syllables, not letters of Thai."""
+    """True for a cluster with a meaning of its own: ideographs, kana and Hangul syllables, not letters of Thai."""
     return _SYLLABLES.match(cluster) is not None
 
 
@@ -131,7 +131,7 @@ def glued_parts(word: str) -> list[str]:
 
 
 def has_digit(word: str) -> bool:
-    """Whether there is a digit in a word."""
+    """True where there is a digit in a word."""
     return _DIGITS.search(word) is not None
 
 

@@ -69,7 +69,7 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """What `write` wrote, on the CPU.
+    """Contents of a checkpoint, on the CPU.
 
     Raises:
         TrainingError: there is no checkpoint.

@@ -23,7 +23,7 @@ from txrec.errors import ConfigError, TrainingError
 from txrec.report.page import markup, render
 
 SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")
-"""What a trial can vary: everything between prepared data and validation."""
+"""Sections that a trial can vary: everything between prepared data and validation."""
 _FIXED = {"text.vocab_size": "the tokenizer is fitted by prepare", "train.validate_every": "every epoch is validated"}
 _KINDS = ("loguniform", "uniform", "randint", "choice", "grid")
 GOOD_FRAC, LEAST_GOOD = 0.1, 3
@@ -38,7 +38,7 @@ class Dimension:
     key: str
     """Dotted path in the configuration."""
     kind: str
-    """How values are drawn: loguniform, uniform, randint (inclusive at both ends), choice, grid."""
+    """Distribution of values: loguniform, uniform, randint (inclusive at both ends), choice, grid."""
     values: tuple[Any, ...]
     """(low, high), or the values of choice and grid."""
 
@@ -57,12 +57,12 @@ class Trial:
     epochs: int = 0
     seconds: float = 0.0
     error: str = ""
-    """Why it failed."""
+    """Error of a failed trial."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search came to."""
+    """Result of a search."""
 
     metric: str
     """Validation metric, larger is better."""
@@ -125,7 +125,7 @@ def _dimension(config: Config, key: str, rule: dict[str, Any]) -> Dimension:
 
 
 def own_values(config: Config, dimensions: Sequence[Dimension]) -> dict[str, Any]:
-    """What the configuration itself says in every dimension; empty if some of it lies outside of the space."""
+    """Values of the configuration itself in every dimension; empty if some of them lie outside of the space."""
     own = {dimension.key: _value(config, dimension.key) for dimension in dimensions}
     return own if all(_is_inside(own[dimension.key], dimension) for dimension in dimensions) else {}
 
@@ -234,7 +234,7 @@ def _column(values: list[Any]) -> list[Any]:
 
 
 def importance(search: Search) -> dict[str, float]:
-    """How much each dimension explains of the score, summing to 1 (PED-ANOVA, Watanabe et al. 2023), most first.
+    """Importance of each dimension for the score, summing to 1 (PED-ANOVA, Watanabe et al. 2023), most first.
 
     Empty with fewer than four scored trials: nothing can be said then.
     """

@@ -47,12 +47,12 @@ class Lineage:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Lineage":
-        """That of a bundle; a bundle without one was trained in full."""
+        """Lineage of a bundle; a bundle without one was trained in full."""
         return cls(**bundle.manifest.lineage)
 
 
 def obstacle(config: Config, data: PreparedData, earlier: Bundle) -> str:
-    """Why training cannot or should not continue from a bundle; empty if it can."""
+    """Obstacle to training that continues from a bundle; empty if there is none."""
     limits, lineage = config.train.warm_start, Lineage.of(earlier)
     for section in ("model", "text"):
         if getattr(config, section) != getattr(earlier.config, section):
@@ -71,7 +71,7 @@ def obstacle(config: Config, data: PreparedData, earlier: Bundle) -> str:
 
 
 def shortfall(config: Config, lineage: Lineage, reached: float | None) -> str:
-    """Why a warm start's validation figure does not do, compared with the last full training's; empty if it does."""
+    """Shortfall of a warm start's validation figure against the last full training's; empty if there is none."""
     tolerance = config.train.warm_start.tolerance
     if reached is None or lineage.reference is None or reached >= lineage.reference * (1 - tolerance):
         return ""

@@ -1002,7 +1002,7 @@ export interface components {
             top_k: number;
             /**
              * User Id
-             * @description Whose taste counts too; absent or unknown = nobody's.
+             * @description User whose taste counts too; absent or unknown = none.
              * @example u00042
              */
             user_id?: string | null;
@@ -1604,7 +1604,7 @@ export interface components {
             item_id: string;
             /**
              * Reasons
-             * @description Why it is here; empty unless `explain`.
+             * @description Reasons of its place in the slate; empty unless `explain`.
              */
             reasons: string[];
             /**
@@ -1948,7 +1948,7 @@ export interface components {
         ModelReply: {
             /**
              * Created
-             * @description When it was made, ISO 8601.
+             * @description Time of creation, ISO 8601.
              */
             created: string | null;
             /**
@@ -2414,7 +2414,7 @@ export interface components {
             item_id: string;
             /**
              * On Sale
-             * @description Whether it may be in a slate.
+             * @description True where it may be in a slate.
              */
             on_sale: boolean;
             /**
@@ -2656,13 +2656,13 @@ export interface components {
             query?: string | null;
             /**
              * Session
-             * @description What the user has done since, oldest first.
+             * @description Events of the user since then, oldest first.
              * @default []
              */
             session: components["schemas"]["SessionEvent"][];
             /**
              * User Id
-             * @description Whose history to use.
+             * @description User whose history is used.
              */
             user_id?: string | null;
         };
@@ -2835,7 +2835,7 @@ export interface components {
             segments: string[];
             /**
              * Session
-             * @description What the user has done since, oldest first; it follows the stored history.
+             * @description Events of the user since then, oldest first; they follow the stored history.
              * @default []
              */
             session: components["schemas"]["SessionEvent"][];
@@ -2864,7 +2864,7 @@ export interface components {
             top_k: number;
             /**
              * User Id
-             * @description Whose history to use; absent or unknown = no history.
+             * @description User whose history is used; absent or unknown = no history.
              * @example u00042
              */
             user_id?: string | null;
@@ -3196,7 +3196,7 @@ export interface components {
             segments: string[];
             /**
              * Session
-             * @description What the user has done since, oldest first; it follows the stored history.
+             * @description Events of the user since then, oldest first; they follow the stored history.
              * @default []
              */
             session: components["schemas"]["SessionEvent"][];
@@ -3225,7 +3225,7 @@ export interface components {
             top_k: number;
             /**
              * User Id
-             * @description Whose history to use; absent or unknown = no history.
+             * @description User whose history is used; absent or unknown = no history.
              * @example u00042
              */
             user_id?: string | null;
@@ -3523,7 +3523,7 @@ export interface components {
         };
         /**
          * StopRequest
-         * @description Why an experiment is stopped.
+         * @description Reason of stopping an experiment.
          */
         StopRequest: {
             /**
@@ -3602,7 +3602,7 @@ export interface components {
         TextPart: {
             /**
              * Match
-             * @description Whether it matches the query.
+             * @description True where it matches the query.
              */
             match: boolean;
             /**
@@ -3667,7 +3667,7 @@ export interface components {
             segments: string[];
             /**
              * Session
-             * @description What the user has done since, oldest first.
+             * @description Events of the user since then, oldest first.
              * @default []
              */
             session: components["schemas"]["SessionEvent"][];
@@ -3679,14 +3679,14 @@ export interface components {
             top_k: number;
             /**
              * User Id
-             * @description Whose history.
+             * @description User whose history is listed.
              * @example u00042
              */
             user_id: string;
         };
         /**
          * UserReply
-         * @description What is known of a user.
+         * @description A user's history and profile.
          */
         UserReply: {
             /**

@@ -69,7 +69,7 @@ def test_a_checkpoint_of_a_sharded_table_goes_on_in_one_process(tiny: PreparedDa
     resumed = alone(tiny, {**SHARED, "max_epochs": 4})
     resumed.restore(tmp_path / "short")
     assert resumed.state.epoch == 2
-    assert resumed.table is not None
-    assert resumed.table.moments()["updates"].sum() > 0
+    assert resumed.train_step.table is not None
+    assert resumed.train_step.table.moments()["updates"].sum() > 0
     resumed.run(nothing)
     assert resumed.state.history[-1]["loss"] < resumed.state.history[1]["loss"]  # type: ignore[operator]

@@ -20,9 +20,9 @@ class Column:
     distinct: float
     """Share of the values that are distinct."""
     is_number: bool
-    """Whether (almost) all values are plain numbers."""
+    """True where (almost) all values are plain numbers."""
     time: TimeFormat | None
-    """How it writes times, if it does."""
+    """Format of its times; None where it holds none."""
 
 
 def profile(sample: Sample) -> dict[str, Column]:
@@ -40,7 +40,7 @@ def profile(sample: Sample) -> dict[str, Column]:
 
 
 def is_id(column: Column, *, whole: bool = True) -> bool:
-    """Whether the values may be ids; `whole` = of numbers only whole ones."""
+    """True where the values may be ids; `whole` = of numbers only whole ones."""
     if column.time is not None and not column.is_number:
         return False
     some = column.texts.head(2_000)

@@ -33,7 +33,7 @@ class Declaration:
     config: Config
     tables: Sequence[Table]
     questions: Sequence[str]
-    """What only the shop can tell; also comments of the text."""
+    """Open questions to the shop; also comments of the text."""
     check: checks.Check | None
     """The first rows, read by the configuration; none where they cannot be read."""
 

@@ -101,7 +101,7 @@ def _ranks() -> dict[str, dict[str, float]]:
 
 
 def fit(role: str, name: str) -> float:
-    """How well a column name fits a canonical column: 1 = its usual name, 0 = nothing in common."""
+    """Fit of a column name to a canonical column: 1 = its usual name, 0 = nothing in common."""
     ranks = _ranks()[role]
     full = plain_name(name)
     if role in ("user_id", "session_id") and full.startswith(_OF_PRODUCTS):
@@ -122,7 +122,7 @@ def fit(role: str, name: str) -> float:
 
 
 def is_known_name(name: str) -> bool:
-    """Whether a word is the usual name of some column."""
+    """True where a word is the usual name of some column."""
     return any(fit(role, name) >= 0.55 for role in _COLUMNS) or plain_name(name) == "id"
 
 

@@ -181,7 +181,7 @@ def _lists_of_rows(trees: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def plain_id(flat: list[dict[str, Any]], name: str) -> bool:
-    """Whether a field holds short texts or whole numbers in most records."""
+    """True where a field holds short texts or whole numbers in most records."""
     values = [one.get(name) for one in flat]
     short = [value for value in values if isinstance(value, int) or (isinstance(value, str) and 0 < len(value) < 65)]
     return len(short) > len(values) / 2

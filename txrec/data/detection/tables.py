@@ -32,9 +32,9 @@ class Table:
     settings: dict[str, Any] = field(default_factory=dict)
     """Other settings of `SourceConfig`."""
     questions: list[str] = field(default_factory=list)
-    """What only the shop can tell."""
+    """Open questions to the shop."""
     notes: list[str] = field(default_factory=list)
-    """What was left out and why."""
+    """Files that were left out, with the reasons."""
     profile: dict[str, Column] = field(default_factory=dict)
     """Columns by name."""
 
@@ -103,7 +103,7 @@ def _remark(score: float, column: Column) -> str:
 
 
 def _is_person(column: Column) -> bool:
-    """Whether the values may name users or sessions; some analytics number them `1234567.7654321`."""
+    """True where the values may name users or sessions; some analytics number them `1234567.7654321`."""
     return is_id(column, whole=False)
 
 

@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a text file is laid out, as settings of `SourceConfig`, with remarks on them."""
+    """Layout of a text file as settings of `SourceConfig`, with remarks on them."""
 
     settings: dict[str, Any]
     """Settings that differ from the defaults, `format` always among them."""
@@ -119,7 +119,7 @@ def _lines(text: str, *, is_whole: bool) -> list[str]:
 
 
 def _is_sequence_text(lines: Sequence[str]) -> bool:
-    """Whether every line is a user and then a number of items that differs from line to line, by blanks."""
+    """True where every line is a user and then a number of items that differs from line to line, by blanks."""
     parts = [line.split() for line in lines[:200]]
     plain = all(re.fullmatch(r"[\w-]+", part) and any(map(str.isdigit, part)) for row in parts for part in row[:20])
     return plain and len({len(row) for row in parts}) > 3 and min(map(len, parts)) >= 2
@@ -252,7 +252,7 @@ def _quoting(lines: Sequence[str], best: _Cut, settings: dict[str, Any], remarks
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: no numbers in it, no empty or repeated words unlike the rows below."""
+    """True where the first row names the columns: no numbers, no empty or repeated words, unlike the rows below."""
     first, rest = rows[0], rows[1:200]
     words = [cell.strip() for cell in first]
     if sum(map(is_known_name, words)) >= min(2, len(words)):

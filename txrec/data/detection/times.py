@@ -23,13 +23,13 @@ _DAY_FIRST = {"%d/%m": "%m/%d", "%d-%m": "%m-%d"}
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """How a column writes times."""
+    """Format of a column's times."""
 
     format: str
     remark: str
-    """How sure it is, and why."""
+    """Certainty of the detection, with its reason."""
     question: str = ""
-    """What only the shop can tell."""
+    """Open questions to the shop."""
 
 
 def time_format(column: pl.Series) -> TimeFormat | None:
@@ -113,5 +113,5 @@ def _order(column: pl.Series, pattern: str) -> tuple[float, float]:
 
 
 def is_clock(column: pl.Series) -> bool:
-    """Whether the texts are times of day (`14:05`, `14:05:09`)."""
+    """True where the texts are times of day (`14:05`, `14:05:09`)."""
     return bool(len(column)) and _mean(column.str.contains(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?$")) > 0.95

@@ -53,7 +53,7 @@ def check(new: Sequence[Rule], existing: Iterable[Rule], now: datetime) -> None:
 
 
 def contradiction(one: Rule, other: Rule) -> str | None:
-    """Why two rules cannot both act; None where they can, or where their priorities decide."""
+    """Contradiction of two rules; None where both can act, or where their priorities decide."""
     if one.rule_id == other.rule_id or not overlap(one.when, other.when):
         return None
     effects = one.effect, other.effect
@@ -91,7 +91,7 @@ def _same_kind(one: Rule, other: Rule) -> str | None:
 
 
 def overlap(one: Conditions, other: Conditions) -> bool:
-    """Whether a request may fulfil both; patterns overlap with everything except texts that they do not match."""
+    """True where a request may fulfil both; patterns overlap with everything except texts that they do not match."""
     for name in ("category", "placement", "segment"):
         first, second = ({normalise(value) for value in getattr(when, name)} for when in (one, other))
         if first and second and name != "segment" and not first & second:

@@ -53,7 +53,7 @@ class Group:
         return {}
 
     def holds(self, context: RuleContext) -> bool:
-        """Whether the conditions other than the query hold."""
+        """True where the conditions other than the query hold."""
         when = self.conditions
         return (
             (not when.placement or context.placement in when.placement)

@@ -83,7 +83,7 @@ class Period(Closed):
         return self
 
     def holds(self, now_us: int) -> bool:
-        """Whether an instant, microseconds since 1970 UTC, lies in the period."""
+        """True where an instant, microseconds since 1970 UTC, lies in the period."""
         now_s = now_us / 1e6
         return (not self.start or self.start.timestamp() <= now_s) and (not self.end or now_s < self.end.timestamp())
 

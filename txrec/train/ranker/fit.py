@@ -298,7 +298,7 @@ class _Attempts:
 
     @cached_property
     def hides_items(self) -> bool:
-        """Whether too few searches are for new products, so that training simulates cold ones."""
+        """True where too few searches are for new products, so that training simulates cold ones."""
         windows = [(self.validation.data, self.validation.requests), *self.earlier]
         return self.validation.data.meta.num_queries > 0 and (
             sum(searches_for_new(*window) for window in windows) < MIN_EXAMPLES

@@ -47,7 +47,7 @@ class Examples:
     model: ModelConfig
     train: TrainConfig
     device: torch.device | str = "cpu"
-    """Where the positions lie and batches are made."""
+    """Device of the positions and batches."""
 
     @classmethod
     def of(

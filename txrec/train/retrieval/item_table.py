@@ -112,7 +112,7 @@ class ItemTable:
         return weights if self.shard is None else {**weights, WEIGHT: self.shard.part(weights[WEIGHT])}
 
     def moments(self) -> dict[str, Tensor]:
-        """What the optimiser remembers of all rows, as `whole`."""
+        """Optimiser moments of all rows, as `whole`."""
         held = self.optimizer.state[self.weight]
         return {name: value if self.shard is None else self.shard.whole(value) for name, value in held.items()}
 

@@ -14,33 +14,30 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from txrec.config import TrainConfig
 from txrec.errors import TrainingError
 from txrec.evals.protocol import EvalRequests
 from txrec.model.batch import Batch
 from txrec.progress import Progress, silent
-from txrec.torch_compat import exclude_from_ddp
-from txrec.train import checkpoint, optimizer
+from txrec.train import checkpoint
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval import validation
-from txrec.train.retrieval.cuda_graphs import StepGraphs
 from txrec.train.retrieval.examples import Step
-from txrec.train.retrieval.item_table import WEIGHT, ItemTable
 from txrec.train.retrieval.objective import NextItem
-from txrec.train.seeds import step_seed
+from txrec.train.retrieval.train_step import TrainStep
 
 ACCELERATOR_READ_STEPS = 32
 """Steps between two readings of loss and gradient norm on an accelerator; a CPU is read at every step."""
 
 
 class Source(Protocol):
-    """Where steps come from: examples in memory, or those that stream."""
+    """Source of training steps: examples in memory, or those that stream."""
 
     @property
     def query_vectors(self) -> Tensor | None:
-        """What the batches' queries point into."""
+        """Table of query vectors that the batches index."""
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Step]:
         """The steps of one worker in an epoch."""
@@ -48,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch came to."""
+    """Result of one epoch."""
 
     epoch: int
     """Epochs done."""
@@ -66,7 +63,7 @@ class EpochReport:
 
 @dataclass
 class TrainState:
-    """How far training is; everything that a checkpoint holds beside weights and moments."""
+    """Progress of training; everything that a checkpoint holds next to weights and moments."""
 
     epoch: int = 0
     step: int = 0
@@ -89,26 +86,16 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         self.world = DistributedContext.current()
-        self.objective = objective.to(device)
-        objective.fixed_shapes = torch.device(device).type == "cuda"
-        self.table = ItemTable.of(objective, cfg, self.world)
-        if cfg.compile:
-            for block in objective.model.decoder.blocks:  # all blocks share what is compiled for the first
-                block.compile(dynamic=True)
-        self.module = self._distributed() if self.world.size > 1 else objective
+        self.device = torch.device(device)
+        self.train_step = TrainStep(objective, cfg, seed, self.world, self.device)
+        self.objective = objective
         self.examples = examples
         self.cases = cases.select(np.arange(self.world.rank, len(cases), self.world.size))
         self.most_cases = -(-len(cases) // self.world.size)
         self.cfg = cfg
-        self.seed = seed
-        self.device = torch.device(device)
-        self.optimizer = optimizer.adamw(objective.modules(), cfg, None if self.table is None else self.table.weight)
         self.state = TrainState()
         self._keep_best()
         self.last_checkpoint = "none yet"
-        self._broken = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)  # first bad step and its norm
-        self._now = torch.zeros((), dtype=torch.float64, device=device)  # the step
-        self._graphs = StepGraphs(lambda batch: self._compute(batch, True)) if self._can_record() else None
 
     @property
     def finished(self) -> bool:
@@ -140,9 +127,15 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Writes a checkpoint that `restore` takes up with any number of processes; each calls this, one writes."""
         model, best = self.objective.model.state_dict(), self.best_weights
-        content = {"model": model, "best": best, "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
-        if self.table is not None:
-            content |= {"model": self.table.whole(model), "best": self.table.whole(best), "table": self.table.moments()}
+        content = {
+            "model": model,
+            "best": best,
+            "optimizer": self.train_step.optimizer.state_dict(),
+            "state": vars(self.state),
+        }
+        table = self.train_step.table
+        if table is not None:
+            content |= {"model": table.whole(model), "best": table.whole(best), "table": table.moments()}
         if self.world.rank == 0:
             checkpoint.write(path, content)
         self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
@@ -150,27 +143,19 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Takes up the state that `save` wrote."""
         content = checkpoint.load(path)
-        if self.table is not None:
-            content |= {name: self.table.part(content[name]) for name in ("model", "best")}
-            self.table.load_moments(content.get("table", {}))
-        checkpoint.take(path, content, self.objective.model, self.optimizer)
+        table = self.train_step.table
+        if table is not None:
+            content |= {name: table.part(content[name]) for name in ("model", "best")}
+            table.load_moments(content.get("table", {}))
+        checkpoint.take(path, content, self.objective.model, self.train_step.optimizer)
         self.best_weights, self.state = content["best"], TrainState(**content["state"])
         self.last_checkpoint = f"epoch {self.state.epoch} in {path}"
 
-    def _distributed(self) -> nn.Module:
-        parallel = nn.parallel.DistributedDataParallel
-        if self.table is not None:  # its gradients are few rows of many; `ItemTable` brings them together
-            exclude_from_ddp(self.objective, [f"model.{WEIGHT}"])
-        # a batch without a query leaves the query encoder out; the buffers are the catalogue's features, the same
-        # everywhere and too many to be sent at every step
-        has_queries = self.objective.model.decoder.query is not None
-        return parallel(self.objective, find_unused_parameters=has_queries, broadcast_buffers=False)
-
     def _epoch(self, progress: Progress) -> tuple[float, float]:
-        self.module.train()
+        self.train_step.module.train()
         total = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, targets, tokens
         started = time.monotonic()
-        for step in self.examples.steps(self.seed, self.state.epoch, self.world.rank, self.world.size):
+        for step in self.examples.steps(self.train_step.seed, self.state.epoch, self.world.rank, self.world.size):
             update = (step.place + 1) % self.cfg.accumulate == 0 or step.last
             total += self.step(step.batch, step.place / step.of, update)
             if step.last or self.device.type == "cpu" or self.state.step % ACCELERATOR_READ_STEPS == 0:
@@ -190,60 +175,16 @@ class Trainer:
         Returns:
             (3,) sum of the losses, number of targets, number of tokens.
         """
-        torch.manual_seed(step_seed(self.seed, self.state.step, self.world.rank))
-        self._now.fill_(self.state.step)
-        self._schedule((self.state.epoch + epoch_frac) / self.cfg.max_epochs)
-        batch = batch.to(self.device)
-        result = self._compute(batch, update) if self._graphs is None else self._graphs(batch)
+        done_frac = (self.state.epoch + epoch_frac) / self.cfg.max_epochs
+        result = self.train_step(batch, self.state.step, done_frac, update)
         self.state.step += 1
         return result
 
-    def _can_record(self) -> bool:
-        sharded = self.table is not None and self.table.shard is not None
-        return self.device.type == "cuda" and self.world.size == 1 and self.cfg.accumulate == 1 and not sharded
-
-    def _compute(self, batch: Batch, update: bool) -> Tensor:
-        """The part of a step that is on the device."""
-        mine = (batch.target != 0).sum()
-        targets = self.world.sum(mine.clone())
-        loss = self.module(batch)
-        (loss * (self.world.size / targets / self.cfg.accumulate)).backward()
-        if update:
-            self._update()
-        return torch.stack([loss.detach(), mine, batch.length.sum()]).double()
-
-    def _clip(self) -> Tensor:
-        """Scales the gradients down to the greatest norm allowed and returns the norm that they had."""
-        if self.table is None:
-            return nn.utils.clip_grad_norm_(self.objective.parameters(), self.cfg.clip_norm)
-        rows = self.table.take_gradient()
-        dense = [p.grad for p in self.objective.parameters() if p.grad is not None and p is not self.table.weight]
-        norm = (nn.utils.get_total_norm(dense).square() + self.table.square_norm(rows)).sqrt()
-        torch._foreach_mul_([*dense, rows], (self.cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
-        return norm
-
-    def _update(self) -> None:
-        norm = self._clip()
-        known = torch.isfinite(norm) | (self._broken[0] >= 0)
-        self._broken.copy_(torch.where(known, self._broken, torch.stack([self._now, norm.double()])))
-        if self.device.type == "cpu" and not torch.isfinite(norm):
-            return
-        for part in self._optimizers():
-            part.step()
-            part.zero_grad(set_to_none=True)
-
-    def _schedule(self, done_frac: float) -> None:
-        for part in self._optimizers():
-            optimizer.set_lr(part, optimizer.lr_at(self.cfg, done_frac))
-
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self.optimizer] if self.table is None else [self.optimizer, self.table.optimizer]
-
     def _read(self, step: Step, total: Tensor, seconds: float, progress: Progress) -> None:
-        broken_step, norm = self._broken.tolist()
-        if broken_step >= 0:
+        broken = self.train_step.broken()
+        if broken is not None:
             raise TrainingError(
-                f"step {broken_step:.0f}: the gradient's norm is {norm}; "
+                f"step {broken.step}: the gradient's norm is {broken.norm}; "
                 f"last good checkpoint: {self.last_checkpoint}; "
                 f"lower train.lr (now {self.cfg.lr}) or raise model.temperature, then run again to resume"
             )

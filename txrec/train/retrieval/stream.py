@@ -61,7 +61,7 @@ def memory_bytes(cfg: TrainConfig) -> int:
 
 
 def streams(cfg: TrainConfig, data: PreparedData) -> bool:
-    """Whether training reads this data set in loads."""
+    """True where training reads this data set in loads."""
     if cfg.ingest != "auto":
         return cfg.ingest == "stream"
     return data.meta.num_events * BYTES_PER_EVENT > memory_bytes(cfg)

@@ -44,7 +44,7 @@ class Corpus:
 
     @cached_property
     def anchors(self) -> list[str]:
-        """What a pair starts from: the queries, then the products."""
+        """Anchors of the pairs: the queries, then the products."""
         return [*self.queries, *self.products]
 
     @cached_property
@@ -58,7 +58,7 @@ class Corpus:
         return np.bincount(self.pairs[:, 1], minlength=len(self.products)) / max(1, len(self.pairs))
 
     def is_pair(self, anchors: NDArray[np.int64], products: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether anchors (B, 1) and products (1, C), broadcast, are known pairs, or one product twice: (B, C)."""
+        """(B, C) marks of anchors (B, 1) and products (1, C), broadcast, that are known pairs, or one product twice."""
         keys = anchors * len(self.products) + products
         found = np.searchsorted(self.positive_keys, keys).clip(max=max(0, len(self.positive_keys) - 1))
         known = self.positive_keys[found] == keys if len(self.positive_keys) else np.zeros(keys.shape, np.bool_)

@@ -232,7 +232,7 @@ class Pretrainer:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to train."""
+        """True where nothing is left to train."""
         return self.phase >= len(self.phases)
 
     def run(

@@ -26,10 +26,10 @@ def test_a_recorded_step_is_the_step_that_was_recorded(tiny: PreparedData, loss:
     for recorded in (False, True):
         run = on_gpu(tiny, train)
         if not recorded:
-            run._graphs = None
+            run.train_step.graphs = None
         steps = [step for epoch in range(4) for step in run.examples.steps(0, epoch)]
-        run.module.train()
+        run.train_step.module.train()
         losses.append(torch.stack([run.step(step.batch, step.place / step.of, True).clone() for step in steps]))
-        assert recorded == (run._graphs is not None and any(run._graphs._recorded.values()))
+        assert recorded == (run.train_step.graphs is not None and any(run.train_step.graphs._recorded.values()))
     torch.testing.assert_close(losses[0], losses[1], rtol=2e-3, atol=1e-3)
     assert losses[1][-1, 0] < losses[1][0, 0]

@@ -72,8 +72,8 @@ def test_gradients_and_their_norm_equal_those_of_dense_training(tiny: PreparedDa
         run = trainer(tiny, train=SAMPLED.model_copy(update={"item_optimizer": choice, "clip_norm": 0.01}))
         step = next(iter(run.examples.steps(0, 0)))
         torch.manual_seed(5)
-        run.module(step.batch).backward()
-        norm = run._clip()
+        run.train_step.module(step.batch).backward()
+        norm = run.train_step.clip()
         table = run.objective.model.encoder.ids.weight
         assert table.grad.is_sparse == (choice == "rowwise")
         found.append((norm, table.grad.to_dense(), run.objective.model.decoder.norm.weight.grad))
@@ -106,10 +106,10 @@ def test_it_is_chosen_for_large_catalogues_with_a_sampled_loss_only(
     tiny: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     automatic = {"item_optimizer": "auto"}
-    assert trainer(tiny, train=SAMPLED.model_copy(update=automatic)).table is None
+    assert trainer(tiny, train=SAMPLED.model_copy(update=automatic)).train_step.table is None
     monkeypatch.setattr("txrec.train.retrieval.item_table.ROWWISE_ROWS", 50)
-    assert trainer(tiny, train=SAMPLED.model_copy(update=automatic)).table is not None
-    assert trainer(tiny, train=SAMPLED.model_copy(update={**automatic, "loss": "full"})).table is None
+    assert trainer(tiny, train=SAMPLED.model_copy(update=automatic)).train_step.table is not None
+    assert trainer(tiny, train=SAMPLED.model_copy(update={**automatic, "loss": "full"})).train_step.table is None
 
 
 @pytest.mark.parametrize("asked", [{"item_optimizer": "rowwise"}, {"shard_items": True}])

@@ -103,7 +103,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tiny: Prepared
 
 def test_the_same_seed_gives_the_same_model_and_another_one_does_not(tiny: PreparedData) -> None:
     runs = [trainer(tiny), trainer(tiny), trainer(tiny)]
-    runs[2].seed = 2
+    runs[2].train_step.seed = 2
     for run in runs:
         run.run(nothing)
     vectors = [run.objective.model.item_vectors() for run in runs]
@@ -174,17 +174,17 @@ def test_positions_without_a_target_may_stay_or_be_dropped(tiny: PreparedData, l
     found = []
     for run.objective.fixed_shapes in (False, True):
         torch.manual_seed(0)
-        run.module(batch).backward()
+        run.train_step.module(batch).backward()
         found.append([parameter.grad for parameter in run.objective.parameters() if parameter.grad is not None])
-        run.optimizer.zero_grad(set_to_none=True)
+        run.train_step.optimizer.zero_grad(set_to_none=True)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
 def test_accumulated_batches_make_one_step(tiny: PreparedData) -> None:
     run = trainer(tiny, train=TRAIN.model_copy(update={"accumulate": 2, "max_epochs": 1}))
     updates = []
-    step = run.optimizer.step
-    run.optimizer.step = lambda *a, **k: updates.append(step(*a, **k))  # type: ignore[method-assign]
+    step = run.train_step.optimizer.step
+    run.train_step.optimizer.step = lambda *a, **k: updates.append(step(*a, **k))  # type: ignore[method-assign]
     run.run(nothing)
     assert len(updates) == -(-run.state.step // 2)
 

@@ -1,0 +1,112 @@
+"""Commands around a served shop: published versions, exports of the server's log, monitor, and the retraining loop."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines import runs
+from pipelines.command_parts import ConfigPath, Overrides, load_run, ready_cluster
+from txrec import object_storage
+from txrec.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def models(
+    config: ConfigPath,
+    action: Annotated[str, typer.Argument(metavar="[list|activate|rollback]", help="What to do.")] = "list",
+    version: Annotated[str, typer.Argument(help="For activate and rollback, e.g. v3.")] = "",
+) -> None:
+    """List the published versions, put one into production, or go back to the one before."""
+    from pipelines import registry
+
+    cfg, console = load_run(config, parts=runs.NONE), Console(highlight=False)
+    if action == "list":
+        console.print(registry.models(cfg))
+    elif action == "activate" and version:
+        console.print(registry.activate(cfg, version))
+    elif action == "rollback":
+        console.print(registry.rollback(cfg, version))
+    else:
+        raise ConfigError(
+            f"models {action} {version}".rstrip() + ": expected list, activate VERSION, rollback [VERSION]"
+        )
+
+
+@app.command()
+def export_events(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[
+        str,
+        typer.Option(help="Parquet file for the events; a source of `txrec prepare`; local or s3://, gs://, az://."),
+    ] = "events.parquet",
+    impressions: Annotated[str | None, typer.Option(help="Parquet file for the slates that were shown.")] = None,
+) -> None:
+    """Write what users did over HTTP since the server keeps it, for the next training."""
+    cfg = load_run(config, overrides or [], runs.NONE)
+    from pipelines import export
+
+    Console(highlight=False).print(export.run(cfg, object_storage.local_path(out), _place(impressions)).headline())
+
+
+@app.command()
+def export_judgments(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Parquet file; a judgments source of `txrec prepare`.")] = Path(
+        "judgments.parquet"
+    ),
+) -> None:
+    """Write the grades that people gave to query-product pairs over HTTP or in the console."""
+    cfg = load_run(config, overrides or [])
+    from pipelines import export
+
+    Console(highlight=False).print(export.run_judgments(cfg, out).headline())
+
+
+@app.command()
+def monitor(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    impressions: Annotated[
+        str | None, typer.Option(help="Exported slates (Parquet file or folder); default: the server's store.")
+    ] = None,
+    events: Annotated[str | None, typer.Option(help="Exported events; belongs to --impressions.")] = None,
+) -> None:
+    """Join served slates with the events that followed; write monitor.html and monitor.json, decide experiments."""
+    from pipelines import monitor as job
+    from pipelines.display import Display
+    from pipelines.runner import show
+
+    cfg = load_run(config, overrides or [], runs.MONITORED)
+    show("monitor", Display(), lambda progress: job.run(cfg, _place(impressions), _place(events), progress))
+
+
+@app.command()
+def loop(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and return, for cron.")] = False,
+) -> None:
+    """Retrain a served shop when it is due: export, prepare, train, evaluate, publish, canary, decide."""
+    from pipelines import loop as job
+    from pipelines.display import Display
+    from pipelines.runner import run_through
+
+    cfg, display = load_run(config, overrides or []), Display()
+    with ready_cluster(cfg):
+        tools = job.tools(
+            cfg,
+            lambda settings, stage: run_through(settings, stage, display),
+            lambda entry: display.console.print(f"round {entry.round}, {entry.step}: {entry.text}"),
+        )
+        job.run(cfg, tools, once)
+
+
+def _place(named: str | None) -> Path | None:
+    """Path of a local file or folder, or of the working copy of one in object storage; None for None."""
+    return object_storage.local_path(named) if named else None
