@@ -85,13 +85,13 @@ class OnRayData:
             return InProcess(self.progress).baselines(data, split, requests, k)
         self._connect()
         settings = (object_storage.place_of(data.path), int(split), ray.put(requests), k)
-        found = {name: np.zeros((len(requests), k), np.int32) for name in baselines.names(data)}
-        parts = [{"name": name, **part} for name in found for part in _parts(len(requests), BASELINE_PARTS * PART)]
+        lists = {name: np.zeros((len(requests), k), np.int32) for name in baselines.names(data)}
+        parts = [{"name": name, **part} for name in lists for part in _parts(len(requests), BASELINE_PARTS * PART)]
         for rows, table in self._answered("baselines", BaselinesActor, settings, parts):
             by, ids = np.asarray(table["name"].to_pylist()), _matrix(table["ids"], k)
             for name in np.unique(by):
-                found[str(name)][rows[by == name]] = ids[by == name]
-        return found
+                lists[str(name)][rows[by == name]] = ids[by == name]
+        return lists
 
     def _connect(self) -> None:
         if not self._connected:

@@ -21,8 +21,8 @@ def answer(config: Config, url: str, display: Display) -> None:
     started = time.perf_counter()
     slate = _post(url + path, body)
     elapsed_ms = (time.perf_counter() - started) * 1000
-    asked = f"query {body['query']!r}" if "query" in body else f"user {body['user_id']}"
-    display.title(f"POST {path}  {asked}")
+    subject = f"query {body['query']!r}" if "query" in body else f"user {body['user_id']}"
+    display.title(f"POST {path}  {subject}")
     display.console.print(_slate_table(slate))
     model, fallback = slate["model_version"], slate["fallback"]
     display.console.print(f"[dim]model {model}, {elapsed_ms:.0f} ms{f', fallback: {fallback}' if fallback else ''}")

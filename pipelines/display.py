@@ -129,7 +129,7 @@ class _Clock:
     def __init__(self) -> None:
         self._phase, self._began, self._first = "", 0.0, 0
         self._whole: float | None = None  # seconds of the phase, once they can be told
-        self._told: set[str] = set()
+        self._printed_phases: set[str] = set()
 
     def left(self, phase: str, step: int, total: int | None) -> str:
         now = time.monotonic()
@@ -145,9 +145,9 @@ class _Clock:
 
     def forecast(self) -> str:
         """The whole time of the phase under way, once for each phase that is worth it; otherwise nothing."""
-        if self._whole is None or self._phase in self._told:
+        if self._whole is None or self._phase in self._printed_phases:
             return ""
-        self._told.add(self._phase)
+        self._printed_phases.add(self._phase)
         if self._whole < _WORTH_A_FORECAST_S:
             return ""
         return f"{self._phase}: about {_clock(self._whole)} in all, at most"

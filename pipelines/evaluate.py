@@ -76,8 +76,8 @@ class EvaluateSummary:
 
     def _behind(self) -> list[str]:
         """A warning for every slice that is behind a baseline; those that may be chance are dim."""
-        found = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
-        lines = [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in found]
+        warnings = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
+        lines = [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in warnings]
         return [*lines, ""] if lines else []
 
     def _exposure(self) -> list[str]:
@@ -88,8 +88,8 @@ class EvaluateSummary:
 
     def _systems(self) -> Table:
         columns = tuple(dict.fromkeys([self.metric, *(name for name in COLUMNS if name in self.figures["test"])]))
-        asked = self.figures["requests"]
-        table = Table(f"{asked['num_cases']:,} requests", *columns, **_PLAIN)
+        requests = self.figures["requests"]
+        table = Table(f"{requests['num_cases']:,} requests", *columns, **_PLAIN)
         rows = {"txrec": self.figures["test"], "  retrieval only": self.figures["retrieval"]}
         if "production" in self.figures:
             rows[f"in production ({self.figures['production']['bundle']})"] = self.figures["production"]
@@ -101,22 +101,22 @@ class EvaluateSummary:
         return table
 
     def _judged(self) -> list[RenderableType]:
-        found = self.figures.get("judged")
-        if not found:
+        figures = self.figures.get("judged")
+        if not figures:
             return []
-        heading = f"{found['num_pairs']:,} judged pairs of {found['num_queries']:,} queries"
+        heading = f"{figures['num_pairs']:,} judged pairs of {figures['num_queries']:,} queries"
         table = Table(heading, *HEAD, **_PLAIN)
-        for name, cells in lines(found).items():
+        for name, cells in lines(figures).items():
             table.add_row(label(name), *cells)
         return [table, "[dim]above, in the whole catalogue, a product that nobody judged counts as wrong", ""]
 
     def _robust(self) -> list[RenderableType]:
-        found = self.figures.get("robust")
-        if not found:
+        figures = self.figures.get("robust")
+        if not figures:
             return []
         table = Table("spelling, hits among ten", "txrec", "bm25", **_PLAIN)
-        for kind, rate in found["txrec"].items():
-            table.add_row(kind, f"{rate:.2f}", f"{found['bm25'][kind]:.2f}" if "bm25" in found else "-")
+        for kind, rate in figures["txrec"].items():
+            table.add_row(kind, f"{rate:.2f}", f"{figures['bm25'][kind]:.2f}" if "bm25" in figures else "-")
         return [table, ""]
 
     def _slices(self) -> Table:
@@ -140,19 +140,19 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     recommender = _candidate(config)
     production, note = _production(config)
     with OnRayData(progress) as answering:
-        found = evaluate(config, data, recommender, Split.TEST, production, answering)
-    if config.data.shop is not None and "ndcg@10" in found.per_case["test"]:
-        found.figures["oracle"] = ceiling(
-            config.data.shop, data, found.cases, found.per_case["test"]["ndcg@10"], progress
+        evaluation = evaluate(config, data, recommender, Split.TEST, production, answering)
+    if config.data.shop is not None and "ndcg@10" in evaluation.per_case["test"]:
+        evaluation.figures["oracle"] = ceiling(
+            config.data.shop, data, evaluation.cases, evaluation.per_case["test"]["ndcg@10"], progress
         )
-    found.figures.update(_special(config, data, recommender, production, progress))
+    evaluation.figures.update(_special(config, data, recommender, production, progress))
     config.reports_dir.mkdir(parents=True, exist_ok=True)
-    _write_cases(config.reports_dir / "cases.parquet", found)
+    _write_cases(config.reports_dir / "cases.parquet", evaluation)
     page = config.reports_dir / "report.html"
     progress("report", 0, None)
-    page.write_text(report.page(config, found), encoding="utf-8")
-    write_text(config.reports_dir / "metrics.json", json.dumps(found.figures, indent=2))  # last: it marks the end
-    return EvaluateSummary(found.metric, found.figures, page, note)
+    page.write_text(report.page(config, evaluation), encoding="utf-8")
+    write_text(config.reports_dir / "metrics.json", json.dumps(evaluation.figures, indent=2))  # last: it marks the end
+    return EvaluateSummary(evaluation.metric, evaluation.figures, page, note)
 
 
 def _special(
@@ -244,22 +244,24 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
         means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
         return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
-    asked = eval_requests(data, Split.TEST, config.evaluate)
+    requests = eval_requests(data, Split.TEST, config.evaluate)
     with OnRayData(progress) as answering:
-        lists = [answering.lists(bundle, data, asked, max(config.evaluate.ks)) for bundle in bundles]
-    own, other = (metrics.per_case(found.ranked, asked.truth, config.evaluate.ks) for found in lists)
+        lists = [answering.lists(bundle, data, requests, max(config.evaluate.ks)) for bundle in bundles]
+    own, other = (metrics.per_case(answers.ranked, requests.truth, config.evaluate.ks) for answers in lists)
     metric = config.publish.metric
     check_metric(metric, own)
     resamples = max(config.evaluate.bootstrap, 1)
-    tested = bootstrap.paired(own[metric], other[metric], units(asked), resamples, config.seed)
-    parts = tuple(_in_slice(part, lists[0], lists[1], asked, config) for part in slices(data, asked))
-    return CompareSummary(metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(asked), parts)
+    tested = bootstrap.paired(own[metric], other[metric], units(requests), resamples, config.seed)
+    parts = tuple(_in_slice(part, lists[0], lists[1], requests, config) for part in slices(data, requests))
+    return CompareSummary(
+        metric, first, second, (metrics.means(own), metrics.means(other)), tested, len(requests), parts
+    )
 
 
-def _in_slice(part: Slice, first: Lists, second: Lists, asked: EvalRequests, config: Config) -> SliceComparison:
+def _in_slice(part: Slice, first: Lists, second: Lists, requests: EvalRequests, config: Config) -> SliceComparison:
     metric, ks = config.publish.metric, config.evaluate.ks
     own, other = (metrics.per_case(lists.ranked[part.rows], part.truth, ks)[metric] for lists in (first, second))
-    unit = units(asked)[part.rows]
+    unit = units(requests)[part.rows]
     tested = bootstrap.paired(own, other, unit, max(config.evaluate.bootstrap, 1), config.seed)
     return SliceComparison(part.name, len(part.rows), float(own.mean()), float(other.mean()), tested.p_value)
 
@@ -282,14 +284,14 @@ def _candidate(config: Config) -> Recommender:
     return Recommender.open(config.candidate_dir)
 
 
-def _write_cases(file: Path, found: Evaluation) -> None:
+def _write_cases(file: Path, evaluation: Evaluation) -> None:
     """One row a test request: who, when, what was asked, and the recommender's figures."""
-    asked, users, texts = found.cases, found.data.sequences.user_id, query_texts(found.data)
+    requests, users, texts = evaluation.cases, evaluation.data.sequences.user_id, query_texts(evaluation.data)
     columns: dict[str, Any] = {
-        "user_id": pa.array([str(users[user]) if user >= 0 else None for user in asked.user], pa.string()),
-        "query": pa.array([texts[query] or None for query in asked.query_idx], pa.string()),
-        "ts": pa.array(asked.now_us, pa.int64()),
-        "num_right": asked.truth.counts,
-        **found.per_case["test"],
+        "user_id": pa.array([str(users[user]) if user >= 0 else None for user in requests.user], pa.string()),
+        "query": pa.array([texts[query] or None for query in requests.query_idx], pa.string()),
+        "ts": pa.array(requests.now_us, pa.int64()),
+        "num_right": requests.truth.counts,
+        **evaluation.per_case["test"],
     }
     pq.write_table(pa.table(columns), file)

@@ -54,8 +54,8 @@ def require_ready(config: Config) -> None:
     with ExitStack() as stack:
         settings = _shared(config, stack)
         uri = object_storage.uri_of(config.run_dir)
-        asked = {node["NodeManagerHostname"]: _ask(node["NodeID"], tuple(settings), uri) for node in nodes}
-        for name, answer in asked.items():
+        tasks = {node["NodeManagerHostname"]: _ask(node["NodeID"], tuple(settings), uri) for node in nodes}
+        for name, answer in tasks.items():
             require(config, name, _answer(name, answer), settings)
 
 

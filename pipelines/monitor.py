@@ -160,11 +160,11 @@ def deal(batch: pa.Table, slates: bool, parts: int) -> pa.Table:
 def attribute_parts(batch: pa.Table, attribute: Attribute) -> pa.Table:
     """Sums of whole parts."""
     rows = pl.DataFrame(pl.from_arrow(batch))
-    found = [
+    parts = [
         attribute(one.filter("is_slate").select(*_SLATES), one.filter(~pl.col("is_slate")).select(*_EVENTS))
         for one in rows.partition_by("part")
     ]
-    return (add(found) if found else pl.DataFrame(schema=TABLE)).to_arrow()
+    return (add(parts) if parts else pl.DataFrame(schema=TABLE)).to_arrow()
 
 
 def _shaped(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
@@ -245,8 +245,8 @@ def _exposure(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> di
     table = ids.join(seen, on="item_id", how="left", maintain_order="left").join(
         clicks, on="item_id", how="left", maintain_order="left"
     )
-    found = table.select(pl.col("weight", "clicks").cast(pl.Float64).fill_null(0.0)).collect()
-    shares = groups.shares(found["weight"].to_numpy(), found["clicks"].to_numpy())
+    figures = table.select(pl.col("weight", "clicks").cast(pl.Float64).fill_null(0.0)).collect()
+    shares = groups.shares(figures["weight"].to_numpy(), figures["clicks"].to_numpy())
     return {
         "exposure": tuple(report_rows(shares, config.exposure)),
         "exposure_alarms": tuple(alarms(shares, config.exposure)),

@@ -130,8 +130,8 @@ def _order(recommender: Recommender, slate: LoggedSlate, histories: dict[str, li
 
 def _histories(happened: pl.DataFrame) -> dict[str, list[Event]]:
     """Live events by user, oldest first."""
-    found: dict[str, list[Event]] = {}
+    histories: dict[str, list[Event]] = {}
     columns = ("user_id", "event", "item_id", "query", "ts", "value")
     for user, *fields in happened.sort("ts").select(columns).iter_rows():
-        found.setdefault(user, []).append(Event(*fields))
-    return found
+        histories.setdefault(user, []).append(Event(*fields))
+    return histories

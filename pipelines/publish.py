@@ -157,23 +157,23 @@ def _data_warnings(config: Config) -> tuple[str, ...]:
 
 def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:
     """The evaluation of the figure that `deciding` measures, as fields of a `Decision`."""
-    found, metric, count = figures, config.publish.metric, figures["requests"]["num_cases"]
+    values, metric, count = figures, config.publish.metric, figures["requests"]["num_cases"]
     if data.judged_only:
-        found, metric = figures["judged"], f"ndcg@{judged.K}"
-        if not found:
+        values, metric = figures["judged"], f"ndcg@{judged.K}"
+        if not values:
             raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
-        count = found["num_queries"]
+        count = values["num_queries"]
     else:
         check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
-    best = best_of(found["baselines"], metric)
-    interval, over = found["intervals"].get("test", {}).get(metric), found["comparisons"].get(best)
+    best = best_of(values["baselines"], metric)
+    interval, over = values["intervals"].get("test", {}).get(metric), values["comparisons"].get(best)
     return {
         "metric": judged.METRIC if data.judged_only else metric,
-        "value": found["test"][metric],
+        "value": values["test"][metric],
         "num_cases": count,
         "interval": Interval(**interval) if interval else None,
         "baseline": best,
-        "baseline_value": found["baselines"][best][metric],
+        "baseline_value": values["baselines"][best][metric],
         "behind_baselines": tuple(SliceWarning.of(one) for one in figures.get("behind_baselines", ())),
         "over_baseline": Paired.of(over) if over and over["metric"] == metric else None,
     }

@@ -60,10 +60,10 @@ class MlflowRecord:
         self._client = client
         known = client.get_experiment_by_name(experiment)
         place = known.experiment_id if known else client.create_experiment(experiment)
-        found = client.search_runs([place], f"tags.`{_KEY}` = '{key}'", max_results=1)
-        run = found[0] if found else client.create_run(place, tags={_KEY: key}, run_name=key)
+        runs = client.search_runs([place], f"tags.`{_KEY}` = '{key}'", max_results=1)
+        run = runs[0] if runs else client.create_run(place, tags={_KEY: key}, run_name=key)
         self._run: str = run.info.run_id
-        for name, value in {} if found else settings.items():
+        for name, value in {} if runs else settings.items():
             client.log_param(self._run, name, value)
 
     def add(self, figures: Mapping[str, float], epoch: int) -> None:
@@ -95,16 +95,16 @@ class Records:
         Raises:
             TrainingError: MLflow is asked for and not installed, or does not answer.
         """
-        found: list[Record] = [TensorBoardRecord(tensorboard)]
+        records: list[Record] = [TensorBoardRecord(tensorboard)]
         if config.train.mlflow_uri:
             settings = {f"{name}.{key}": value for name in ("model", "train") for key, value in getattr(config, name)}
             try:
-                found.append(MlflowRecord(_client(config.train.mlflow_uri), config.name, key, settings))
+                records.append(MlflowRecord(_client(config.train.mlflow_uri), config.name, key, settings))
             except TrainingError:
                 raise
             except Exception as error:
                 raise TrainingError(f"train.mlflow_uri = {config.train.mlflow_uri!r}: {error}") from error
-        return cls(found)
+        return cls(records)
 
     def add(self, figures: Mapping[str, float], epoch: int) -> None:
         """Writes the figures of an epoch to all of them."""

@@ -66,8 +66,8 @@ class Keys:
         """The known key, None = unknown. Takes the same time for every key."""
         if not self.known:
             return ANYBODY
-        given = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        matching = [one for one in self.known if hmac.compare_digest(one.sha256, given)]
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        matching = [one for one in self.known if hmac.compare_digest(one.sha256, digest)]
         return max(matching, key=lambda one: _ROLES.index(one.role), default=None)
 
 
@@ -78,17 +78,17 @@ def _from_file(path: str) -> tuple[Key, ...]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ConfigError(f"serve.keys_file = {path!r}: {error.strerror}") from None
-    found = _parsed(lines, f"{path}, line")
-    if not found:
+    keys = _parsed(lines, f"{path}, line")
+    if not keys:
         raise ConfigError(f"serve.keys_file = {path!r}: holds no key; leave the setting empty to need none")
-    return found
+    return keys
 
 
 def _from_variable(value: str) -> tuple[Key, ...]:
-    found = _parsed(value.split(","), f"{VARIABLE}, entry")
-    if value and not found:
+    keys = _parsed(value.split(","), f"{VARIABLE}, entry")
+    if value and not keys:
         raise ConfigError(f"{VARIABLE}: holds no key; unset it to need none")
-    return found
+    return keys
 
 
 def _parsed(lines: Iterable[str], place: str) -> tuple[Key, ...]:

@@ -88,7 +88,7 @@ def _add_tools(server: MCPServer[Any], app: FastAPI) -> None:
         """Finds products of the shop for a search text, best first."""
         fields = _fields(top_k, where, user_id)
         async with _client(app, context) as shop:
-            return _found(await _answer(shop.search(query, **fields)))
+            return _products_of(await _answer(shop.search(query, **fields)))
 
     @server.tool(title="Recommend products", annotations=_READS)
     async def recommend_products(
@@ -103,7 +103,7 @@ def _add_tools(server: MCPServer[Any], app: FastAPI) -> None:
         session = [{"event": "view", "item_id": item_id} for item_id in seen or ()]
         fields = _fields(top_k, where, user_id) | {"session": session, "items": cart or []}
         async with _client(app, context) as shop:
-            return _found(await _answer(shop.recommend(**fields)))
+            return _products_of(await _answer(shop.recommend(**fields)))
 
     @server.tool(title="Similar products", annotations=_READS)
     async def similar_products(
@@ -111,7 +111,7 @@ def _add_tools(server: MCPServer[Any], app: FastAPI) -> None:
     ) -> FoundProducts:
         """Finds alternatives to a product."""
         async with _client(app, context) as shop:
-            return _found(await _answer(shop.similar(item_id, **_fields(top_k, where, None))))
+            return _products_of(await _answer(shop.similar(item_id, **_fields(top_k, where, None))))
 
     @server.tool(title="Get a product", annotations=_READS)
     async def get_product(item_id: ItemId, context: Context[Any]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ async def _answer(call: Any) -> Json:
     return reply
 
 
-def _found(reply: Json) -> FoundProducts:
+def _products_of(reply: Json) -> FoundProducts:
     return FoundProducts(
         request_id=reply["request_id"],
         fallback=reply["fallback"],

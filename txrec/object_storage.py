@@ -169,9 +169,9 @@ def _is_marker(key: str) -> bool:
 
 def _entries(uri: str) -> dict[str, objects.Entry]:
     """Visible objects below a place by key, or the object itself under the empty key."""
-    found = {entry.key: entry for entry in objects.listed(uri) if not Path(entry.key).name.startswith(".")}
-    alone = None if found else objects.stat(uri)
-    return found if alone is None else {"": alone}
+    entries = {entry.key: entry for entry in objects.listed(uri) if not Path(entry.key).name.startswith(".")}
+    alone = None if entries else objects.stat(uri)
+    return entries if alone is None else {"": alone}
 
 
 def _files(path: Path) -> list[Path]:
@@ -195,13 +195,13 @@ def _is_current(file: Path, entry: objects.Entry) -> bool:
     if not (state.is_file() and file.is_file()):
         return False
     known = _State(**json.loads(state.read_text(encoding="utf-8")))
-    found = file.stat()
-    return (known.version, known.size, known.mtime_ns) == (entry.version, found.st_size, found.st_mtime_ns)
+    status = file.stat()
+    return (known.version, known.size, known.mtime_ns) == (entry.version, status.st_size, status.st_mtime_ns)
 
 
 def _remember(file: Path, version: str) -> None:
-    found = file.stat()
-    write_text(_state_file(file), json.dumps(asdict(_State(version, found.st_size, found.st_mtime_ns))))
+    status = file.stat()
+    write_text(_state_file(file), json.dumps(asdict(_State(version, status.st_size, status.st_mtime_ns))))
 
 
 def _download(file: Path, entry: objects.Entry) -> None:

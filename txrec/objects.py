@@ -128,9 +128,9 @@ def listed(uri: str) -> list[Entry]:
     store, key = _store(uri)
     prefix = f"{key}/" if key else ""
     with _explained(uri):
-        found = [meta for batch in obstore.list(store, prefix=prefix or None) for meta in batch]
+        metas = [meta for batch in obstore.list(store, prefix=prefix or None) for meta in batch]
     entries = (
-        Entry(meta["path"].removeprefix(prefix), meta["size"], _version(meta), meta["last_modified"]) for meta in found
+        Entry(meta["path"].removeprefix(prefix), meta["size"], _version(meta), meta["last_modified"]) for meta in metas
     )
     return sorted(entries, key=lambda entry: entry.key)
 
@@ -142,8 +142,8 @@ def folders(uri: str) -> list[str]:
     store, key = _store(uri)
     prefix = f"{key}/" if key else ""
     with _explained(uri):
-        found = obstore.list_with_delimiter(store, prefix=prefix or None)["common_prefixes"]
-    return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+        prefixes = obstore.list_with_delimiter(store, prefix=prefix or None)["common_prefixes"]
+    return sorted(name.rstrip("/").rpartition("/")[2] for name in prefixes)
 
 
 def download(uri: str, target: Path) -> None:

@@ -27,10 +27,10 @@ async def placements(live: PlacementsDep) -> PlacementsReply:
 @router.get("/placements/{name:id}", summary="A placement", responses=UNKNOWN_PLACEMENT)
 async def placement(name: Name, live: PlacementsDep) -> Placement:
     """Its defaults."""
-    found = await live.find(name)
-    if found is None:
+    stored = await live.find(name)
+    if stored is None:
         raise HTTPException(404, f"there is no placement {name!r}", {"X-Field": "name"})
-    return found
+    return stored
 
 
 @router.put("/placements/{name:id}", summary="Add or replace a placement", responses=UNKNOWN_PLACEMENT)

@@ -229,8 +229,8 @@ def _kinds(raw: pl.DataFrame, name: str, values: Mapping[str, str]) -> pl.Series
     codes.update({word: EVENT_CODES[label] for word, label in values.items() if label in EVENT_CODES})
     words = _text(raw, name)
     lower = {word.lower(): code for word, code in codes.items()}
-    found = {word: codes.get(word, lower.get(word.lower())) for word in words.unique().drop_nulls()}
-    return words.replace_strict(found, default=None, return_dtype=pl.Int8)
+    code_of = {word: codes.get(word, lower.get(word.lower())) for word in words.unique().drop_nulls()}
+    return words.replace_strict(code_of, default=None, return_dtype=pl.Int8)
 
 
 def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:

@@ -163,13 +163,13 @@ def _matches(system: pafs.FileSystem, inner: str) -> list[pafs.FileInfo]:
 def _inside(system: pafs.FileSystem, folder: str, pattern: str) -> list[pafs.FileInfo]:
     selector = pafs.FileSelector(folder, recursive="/" in pattern or "**" in pattern, allow_not_found=True)
     depth = None if "**" in pattern else pattern.count("/")
-    found = []
+    members = []
     for info in system.get_file_info(selector):
         name = info.path[len(folder) :].lstrip("/")
         fits = fnmatch.fnmatch(name, pattern.replace("**/", "*")) and (depth is None or name.count("/") == depth)
         if info.type == pafs.FileType.File and fits and not info.base_name.startswith(_HIDDEN):
-            found.append(info)
-    return sorted(found, key=lambda info: str(info.path))
+            members.append(info)
+    return sorted(members, key=lambda info: str(info.path))
 
 
 def _nothing_there(system: pafs.FileSystem, full: str, inner: str) -> str:

@@ -176,14 +176,19 @@ def _is_record(content: bytes, num_columns: int, layout: Layout, escape: str) ->
 
 
 def parse_delimited(
-    lines: Lines, columns: Sequence[str], wanted: Sequence[str], layout: Layout, quoting: bool = True, escape: str = ""
+    lines: Lines,
+    columns: Sequence[str],
+    selected: Sequence[str],
+    layout: Layout,
+    quoting: bool = True,
+    escape: str = "",
 ) -> Parsed:
     """CSV, TSV and relatives. Empty fields become null, everything else stays a string.
 
     Args:
         lines: the block, header not among them.
         columns: all columns of the file, in order.
-        wanted: the columns to read.
+        selected: the columns to read.
         layout: delimiter and encoding.
         quoting: whether `"` quotes fields.
         escape: character that escapes a quote; empty = a doubled quote.
@@ -196,7 +201,7 @@ def parse_delimited(
     good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
     if _has_trailing_delimiter(lines, good, len(columns), layout, quoting=quoting, escape=escape):
         columns = [*columns, _TRAILING]
-    reader = _Delimited(columns, wanted, layout, quoting, escape)
+    reader = _Delimited(columns, selected, layout, quoting, escape)
     blocks = _Blocks(lines, reader, bad)
     bisect_failures(good, blocks.read, blocks.refuse)
     tables, rows = blocks.tables, blocks.rows
@@ -204,11 +209,11 @@ def parse_delimited(
     mended = _mended(lines, sorted(uneven), reader)
     if mended:
         tables.append(pa.table([pa.array(column, pa.string()) for column in zip(*mended.values(), strict=True)],
-                               names=list(wanted)))  # fmt: skip
+                               names=list(selected)))  # fmt: skip
         rows.append(np.fromiter(mended, np.int64, len(mended)))
         bad = {index: why for index, why in bad.items() if index not in mended}
-    table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in wanted})
-    frame, line = pl.DataFrame(pl.from_arrow(table.select(list(wanted)))), np.concatenate([_NO_LINES, *rows])
+    table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in selected})
+    frame, line = pl.DataFrame(pl.from_arrow(table.select(list(selected)))), np.concatenate([_NO_LINES, *rows])
     if mended:
         order = np.argsort(line, kind="stable")
         frame, line = frame[order], line[order]
@@ -238,7 +243,7 @@ def _has_trailing_delimiter(
 
 
 def _mended(lines: Lines, uneven: Sequence[int], reader: "_Delimited") -> dict[int, list[str | None]]:
-    """The wanted fields of lines with empty fields too many, or, in ragged files, too few fields."""
+    """The selected fields of lines with empty fields too many, or, in ragged files, too few fields."""
     mended: dict[int, list[str | None]] = {}
     num_columns = len(reader.columns)
     trailing = reader.columns[-1] == _TRAILING
@@ -247,14 +252,14 @@ def _mended(lines: Lines, uneven: Sequence[int], reader: "_Delimited") -> dict[i
         short = len(fields) < num_columns and (reader.layout.ragged or (trailing and len(fields) == num_columns - 1))
         if (not any(fields[num_columns:]) and len(fields) > num_columns) or (short and any(fields)):
             named = dict(zip(reader.columns, fields, strict=False))
-            mended[index] = [named.get(name) or None for name in reader.wanted]
+            mended[index] = [named.get(name) or None for name in reader.selected]
     return mended
 
 
 @dataclass(frozen=True)
 class _Delimited:
     columns: Sequence[str]
-    wanted: Sequence[str]
+    selected: Sequence[str]
     layout: Layout
     quoting: bool
     escape: str
@@ -275,7 +280,7 @@ class _Delimited:
             _parse_options(delimiter, self.quoting, self.escape, handler),
             pacsv.ConvertOptions(
                 column_types=dict.fromkeys(self.columns, pa.string()),
-                include_columns=list(dict.fromkeys(self.wanted)),
+                include_columns=list(dict.fromkeys(self.selected)),
                 strings_can_be_null=True,
                 null_values=[""],
                 check_utf8=False,
@@ -355,13 +360,13 @@ def single(encoding: str) -> str:
 
 
 def _undecodable(lines: Lines, encoding: str) -> list[int]:
-    found = []
+    indices = []
     for index in range(len(lines)):  # only in a block that holds such a line
         try:
             lines.at(index).decode(single(encoding))
         except UnicodeDecodeError:
-            found.append(index)
-    return found
+            indices.append(index)
+    return indices
 
 
 def _odd_quotes(lines: Lines, escape: str) -> list[int]:

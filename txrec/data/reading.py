@@ -81,32 +81,32 @@ def event_rows(job: Job, chunk: Chunk) -> Iterator[pa.Table]:
     Raises:
         DataError: a damaged file.
     """
-    wanted, counted = event_schema(job), ChunkFigures(chunk.number)
+    schema, counted = event_schema(job), ChunkFigures(chunk.number)
     for number, (block, done) in enumerate(_blocks(job, chunk)):
         counted.add(block, done)
         if done.frame.height:
-            yield _events(done.frame, wanted)
+            yield _events(done.frame, schema)
         if done.rejected.num_rows:
             codes = pc.add(pc.index_in(done.rejected["reason"], value_set=pa.array(REASONS)), 1)
-            yield _others(wanted, f"\0{chunk.number}-{number}", codes, done.rejected["raw"], done.rejected["origin"])
+            yield _others(schema, f"\0{chunk.number}-{number}", codes, done.rejected["raw"], done.rejected["origin"])
     text = json.dumps(asdict(counted))
-    yield _others(wanted, f"\0{chunk.number}", pa.array([FIGURES]), pa.array([text]), pa.array([0], pa.int64()))
+    yield _others(schema, f"\0{chunk.number}", pa.array([FIGURES]), pa.array([text]), pa.array([0], pa.int64()))
 
 
-def _events(frame: pl.DataFrame, wanted: pa.Schema) -> pa.Table:
-    names = [name for name in wanted.names if name != "reason"]
+def _events(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    names = [name for name in schema.names if name != "reason"]
     table = frame.select(names).to_arrow(compat_level=pl.CompatLevel.oldest())
     reason = pa.array(np.full(frame.height, EVENT, np.int8))
-    return table.append_column("reason", reason).cast(wanted)
+    return table.append_column("reason", reason).cast(schema)
 
 
-def _others(wanted: pa.Schema, user: str, reason: pa.Array, text: pa.Array, origin: pa.Array) -> pa.Table:
+def _others(schema: pa.Schema, user: str, reason: pa.Array, text: pa.Array, origin: pa.Array) -> pa.Table:
     filled = {"user_id": pa.repeat(user, len(text)), "reason": reason, "query": text, "origin": origin}
     columns = [
         filled[column.name].cast(column.type) if column.name in filled else pa.nulls(len(text), column.type)
-        for column in wanted
+        for column in schema
     ]
-    return pa.table(columns, schema=wanted)
+    return pa.table(columns, schema=schema)
 
 
 def other_parcels(job: Job, chunk: Chunk) -> Iterator[pa.Table]:

@@ -143,20 +143,20 @@ class Report:
 
     def warnings(self) -> list[str]:
         """Settings that match nothing, unknown words, and parts of the split too small to measure anything by."""
-        found = list(self.remarks)
+        warnings = list(self.remarks)
         events, users = self.statistics.by_split, self.statistics.num_test_users
         if self.statistics.num_events and users < LEAST_TEST_USERS:
-            found.append(
+            warnings.append(
                 f"the test part holds events of {users:,} users; figures over fewer than {LEAST_TEST_USERS} say "
                 "little: use a longer log, or a longer prepare.split.test_days"
             )
         validation = events.get("validation", 0)
         if self.statistics.num_events and validation < LEAST_TEST_USERS:
-            found.append(
+            warnings.append(
                 f"the validation part holds {validation:,} events; early stopping needs some hundreds: "
                 "set a longer prepare.split.validation_days"
             )
-        return found
+        return warnings
 
     def timing_rows(self) -> list[tuple[str, str, str]]:
         """(step, seconds, share of all) of every step of the preparation."""

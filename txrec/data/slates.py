@@ -43,5 +43,5 @@ def read(folder: Path) -> pl.DataFrame | None:
     file = folder / FILE
     if not file.is_file():
         return None
-    found = pl.read_parquet(file)
-    return found if found.height else None
+    slates = pl.read_parquet(file)
+    return slates if slates.height else None

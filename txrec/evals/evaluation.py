@@ -74,7 +74,7 @@ def evaluate(
     figures: dict[str, Any] = {
         "test": list_figures(lists, requests, data, recommender, per_case["test"], ks),
         "retrieval": metrics.means(per_case["retrieval"]),
-        "baselines": {name: metrics.means(found) for name, found in per_case.items() if name not in OWN_SYSTEMS},
+        "baselines": {name: metrics.means(values) for name, values in per_case.items() if name not in OWN_SYSTEMS},
         "slices": _slice_figures(data, requests, systems, ks),
         "behind_baselines": [one.plain() for one in behind_baselines(config, data, requests, systems)],
         "exposure": exposure_figures(config, data, requests, lists.ranked, units(requests)),
@@ -122,9 +122,9 @@ def deciding(
         return PromotionMetric(judged.METRIC, ndcg, np.arange(len(ndcg)))
     metric, ks = config.publish.metric, config.evaluate.ks
     requests = eval_requests(data, Split.TEST, config.evaluate)
-    found = metrics.per_case(ask(recommender, data, requests, max(ks), progress).ranked, requests.truth, ks)
-    check_metric(metric, found)
-    return PromotionMetric(metric, found[metric], units(requests))
+    values = metrics.per_case(ask(recommender, data, requests, max(ks), progress).ranked, requests.truth, ks)
+    check_metric(metric, values)
+    return PromotionMetric(metric, values[metric], units(requests))
 
 
 def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
@@ -150,18 +150,18 @@ def list_figures(
     num_items, ranked = data.meta.num_items, lists.ranked
     train_count = np.append(0, np.asarray(data.items.column("train_count")))
     vectors = _vectors(recommender, data)
-    found = metrics.means(per_case)
+    means = metrics.means(per_case)
     for k in ks:
-        found[f"coverage@{k}"] = metrics.coverage(ranked, num_items, k)
-        found[f"gini@{k}"] = metrics.gini(ranked, num_items, k)
-        found[f"novelty@{k}"] = metrics.novelty(ranked, train_count, k)
-        found[f"popularity_bias@{k}"] = metrics.popularity_bias(ranked, train_count, requests.truth, k)
+        means[f"coverage@{k}"] = metrics.coverage(ranked, num_items, k)
+        means[f"gini@{k}"] = metrics.gini(ranked, num_items, k)
+        means[f"novelty@{k}"] = metrics.novelty(ranked, train_count, k)
+        means[f"popularity_bias@{k}"] = metrics.popularity_bias(ranked, train_count, requests.truth, k)
         if k > 1:
-            found[f"intra_list_diversity@{k}"] = metrics.intra_list_diversity(ranked, vectors, k)
-    found["auc"] = metrics.global_auc(lists.scores, ranked, requests.truth, num_items)
+            means[f"intra_list_diversity@{k}"] = metrics.intra_list_diversity(ranked, vectors, k)
+    means["auc"] = metrics.global_auc(lists.scores, ranked, requests.truth, num_items)
     auc_per_case = metrics.catalogue_auc(ranked, requests.truth, num_items)
-    found["auc_per_user"] = float(metrics.by_user(auc_per_case, units(requests)).mean()) if len(requests) else 0.0
-    return found | _probability_figures(lists, requests.truth)
+    means["auc_per_user"] = float(metrics.by_user(auc_per_case, units(requests)).mean()) if len(requests) else 0.0
+    return means | _probability_figures(lists, requests.truth)
 
 
 def scored_pairs(lists: Lists, truth: GroundTruth) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -193,18 +193,18 @@ def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32
 def _slice_figures(
     data: PreparedData, requests: EvalRequests, systems: Mapping[str, NDArray[np.int32]], ks: Sequence[int]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for part in slices(data, requests):
         by_system = {
             name: metrics.means(metrics.per_case(ids[part.rows], part.truth, ks)) for name, ids in systems.items()
         }
         others = {name: values for name, values in by_system.items() if name not in OWN_SYSTEMS}
-        found[part.name] = {
+        figures[part.name] = {
             "num_cases": len(part.rows),
             **{name: by_system[name] for name in OWN_SYSTEMS if name in by_system},
             "baselines": others,
         }
-    return found
+    return figures
 
 
 def behind_baselines(
@@ -212,7 +212,7 @@ def behind_baselines(
 ) -> list[SliceWarning]:
     """Slices in which a baseline is above the recommender, by the deciding figure."""
     names = [name for name in systems if name not in OWN_SYSTEMS]
-    metric, unit, found = config.publish.metric, units(requests), []
+    metric, unit, warnings = config.publish.metric, units(requests), []
     for part in slices(data, requests):
         per_case = {
             name: metrics.per_case(systems[name][part.rows], part.truth, config.evaluate.ks)[metric]
@@ -221,8 +221,8 @@ def behind_baselines(
         resamples = config.evaluate.bootstrap
         warning = compared(part.name, metric, per_case, names, Resampling(unit[part.rows], resamples, config.seed))
         if warning is not None:
-            found.append(warning)
-    return in_order(found)
+            warnings.append(warning)
+    return in_order(warnings)
 
 
 def _description(
@@ -260,12 +260,12 @@ def _certainty(
         return {"intervals": {}, "comparisons": {}}
     progress("bootstrap", 0, 2)
     own = bootstrap.intervals(per_case["test"], unit, resamples, config.seed)
-    deciding = {name: found[metric] for name, found in per_case.items()}
+    deciding = {name: values[metric] for name, values in per_case.items()}
     everybody = bootstrap.intervals(deciding, unit, resamples, config.seed)
     progress("bootstrap", 1, 2)
     compared = {
-        name: bootstrap.paired(per_case["test"][metric], found[metric], unit, resamples, config.seed)
-        for name, found in per_case.items()
+        name: bootstrap.paired(per_case["test"][metric], values[metric], unit, resamples, config.seed)
+        for name, values in per_case.items()
         if name != "test"
     }
     return {
@@ -273,5 +273,5 @@ def _certainty(
             "test": {name: vars(interval) for name, interval in own.items()},
             metric: {name: vars(interval) for name, interval in everybody.items()},
         },
-        "comparisons": {name: {"metric": metric, **found.plain()} for name, found in compared.items()},
+        "comparisons": {name: {"metric": metric, **values.plain()} for name, values in compared.items()},
     }

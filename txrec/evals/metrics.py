@@ -53,8 +53,8 @@ def average_precision(hit: NDArray[np.bool_], num_right: NDArray[np.int64], k: i
     """(C,) mean over the right items of the precision at their places, 0 for those not among the first k."""
     top = hit[:, :k]
     at_place = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
-    found: Floats = (at_place * top).sum(axis=1) / np.maximum(num_right, 1)
-    return found
+    precision: Floats = (at_place * top).sum(axis=1) / np.maximum(num_right, 1)
+    return precision
 
 
 def per_case(ids: NDArray[np.int32], truth: GroundTruth, ks: Sequence[int]) -> dict[str, Floats]:
@@ -66,17 +66,17 @@ def per_case(ids: NDArray[np.int32], truth: GroundTruth, ks: Sequence[int]) -> d
         ks: cut-offs.
     """
     hit, num_right = hits(ids, truth), truth.counts
-    found: dict[str, Floats] = {}
+    values: dict[str, Floats] = {}
     for k in ks:
-        found[f"hit_rate@{k}"] = hit_rate(hit, k)
-        found[f"precision@{k}"] = precision(hit, k)
-        found[f"recall@{k}"] = recall(hit, num_right, k)
-        found[f"ndcg@{k}"] = ndcg(hit, num_right, k)
-        found[f"mrr@{k}"] = reciprocal_rank(hit, k)
-        found[f"map@{k}"] = average_precision(hit, num_right, k)
-    found["mrr"] = reciprocal_rank(hit, ids.shape[1])
-    found["map"] = average_precision(hit, num_right, ids.shape[1])
-    return found
+        values[f"hit_rate@{k}"] = hit_rate(hit, k)
+        values[f"precision@{k}"] = precision(hit, k)
+        values[f"recall@{k}"] = recall(hit, num_right, k)
+        values[f"ndcg@{k}"] = ndcg(hit, num_right, k)
+        values[f"mrr@{k}"] = reciprocal_rank(hit, k)
+        values[f"map@{k}"] = average_precision(hit, num_right, k)
+    values["mrr"] = reciprocal_rank(hit, ids.shape[1])
+    values["map"] = average_precision(hit, num_right, ids.shape[1])
+    return values
 
 
 def means(figures: Mapping[str, Floats]) -> dict[str, float]:
@@ -140,10 +140,10 @@ def catalogue_auc(ids: NDArray[np.int32], truth: GroundTruth, num_items: int) ->
     hit = hits(ids, truth)
     listed, right = (ids != PAD).sum(axis=1), truth.counts
     wrong_before = np.where(hit, np.cumsum((ids != PAD) & ~hit, axis=1), 0).sum(axis=1)
-    found = hit.sum(axis=1)
+    num_hits = hit.sum(axis=1)
     wrong = num_items - right
-    unlisted_wrong = wrong - (listed - found)
-    beaten = found * wrong - wrong_before + (right - found) * unlisted_wrong / 2
+    unlisted_wrong = wrong - (listed - num_hits)
+    beaten = num_hits * wrong - wrong_before + (right - num_hits) * unlisted_wrong / 2
     pairs = (right * wrong).astype(np.float64)
     return np.asarray(np.divide(beaten, pairs, out=np.full(len(ids), 0.5), where=pairs > 0))
 
@@ -151,8 +151,8 @@ def catalogue_auc(ids: NDArray[np.int32], truth: GroundTruth, num_items: int) ->
 def by_user(values: Floats, user: NDArray[np.int64]) -> Floats:
     """(U,) means over each user's cases, users in order of their number."""
     _, place = np.unique(user, return_inverse=True)
-    found: Floats = np.bincount(place, values) / np.bincount(place)
-    return found
+    means: Floats = np.bincount(place, values) / np.bincount(place)
+    return means
 
 
 def auc(scores: NDArray[Any], right: NDArray[np.bool_], weight: NDArray[Any] | None = None) -> float:

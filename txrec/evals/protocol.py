@@ -111,8 +111,8 @@ class EvalRequests:
         """(C,) how many items `items` has."""
         engaged = (self.events.item_idx != PAD) & is_engagement(self.events.event)
         before = np.append(0, np.cumsum(engaged))
-        found: NDArray[np.int64] = before[self.end] - before[self.start]
-        return found
+        lengths: NDArray[np.int64] = before[self.end] - before[self.start]
+        return lengths
 
     def select(self, rows: NDArray[np.int64]) -> "EvalRequests":
         """Some of the cases, in the order of `rows`."""
@@ -205,7 +205,7 @@ def _global_time(
     )
     query, now = sequences.query_idx[searches], sequences.ts[searches]
     users = user[np.concatenate([searches, browsers, folds])]
-    found = EvalRequests(
+    requests = EvalRequests(
         events=_events(sequences),
         user=users,
         start=sequences.offsets[users],
@@ -215,7 +215,7 @@ def _global_time(
         truth=truth,
         filter_seen=cfg.filter_seen,
     )
-    return found.select(np.lexsort((found.now_us, found.user)))
+    return requests.select(np.lexsort((requests.now_us, requests.user)))
 
 
 _Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -229,8 +229,8 @@ def _after_searches(
     beginnings = np.flatnonzero(begins)
     at = np.flatnonzero(target)
     search = np.cumsum(begins)[at] - 1  # an event that names a query belongs to the search last begun
-    found, case = np.unique(search, return_inverse=True)
-    return (at, case), beginnings[found]
+    searches, case = np.unique(search, return_inverse=True)
+    return (at, case), beginnings[searches]
 
 
 def _clicks(sequences: Sequences, searched: _Pairs) -> tuple[_Pairs, NDArray[np.int64]]:

@@ -31,17 +31,17 @@ def robustness(cfg: ShopConfig, recommender: Recommender, progress: Progress = s
     requests = simulator.robust_queries(cfg, NUM_QUERIES)
 
     def search(texts: Sequence[str]) -> list[list[str]]:
-        found = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)
-        ranked = recommender.rank_dense(found)
+        candidates = recommender.retrieve_dense([NO_HISTORY] * len(texts), [normalise(text) for text in texts], top_k=K)
+        ranked = recommender.rank_dense(candidates)
         keys = recommender.catalogue.item_ids
-        return [[str(keys[i]) for i in one.item_idx[to.order[:K]]] for one, to in zip(found, ranked, strict=True)]
+        return [[str(keys[i]) for i in one.item_idx[to.order[:K]]] for one, to in zip(candidates, ranked, strict=True)]
 
-    found: dict[str, Any] = {"txrec": hit_rates(requests, search, progress)}
+    rates: dict[str, Any] = {"txrec": hit_rates(requests, search, progress)}
     if "lexical" in recommender.retriever.sources:
-        found["bm25"] = hit_rates(requests, _by_words(recommender), progress)
+        rates["bm25"] = hit_rates(requests, _by_words(recommender), progress)
     endless = (requests[0].query + " ") * (LONG // (len(requests[0].query) + 1) + 1)
     extremes = search(["", endless[:LONG]])
-    return found | {"answered": {"empty": len(extremes[0]), f"{LONG:,} characters": len(extremes[1])}}
+    return rates | {"answered": {"empty": len(extremes[0]), f"{LONG:,} characters": len(extremes[1])}}
 
 
 def hit_rates(requests: Sequence[RobustQuery], search: Search, progress: Progress = silent) -> dict[str, float]:
@@ -54,7 +54,7 @@ def hit_rates(requests: Sequence[RobustQuery], search: Search, progress: Progres
             hits.setdefault(case.corruption, []).append(hit)
             hits.setdefault("all", []).append(hit)
         progress("robustness", min(start + BATCH, len(requests)), len(requests))
-    return {kind: sum(found) / len(found) for kind, found in hits.items()}
+    return {kind: sum(outcomes) / len(outcomes) for kind, outcomes in hits.items()}
 
 
 def _by_words(recommender: Recommender) -> Search:

@@ -40,10 +40,10 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
     if not len(query):
         return TextQuality(0, 0.0, 0.0)
     ranks = np.empty(len(query))
-    for asked in np.unique(query):
-        rows = np.flatnonzero(query == asked)
-        found = scores(int(asked))
-        ranks[rows] = [_rank(found, item[row] - 1) for row in rows]
+    for query_idx in np.unique(query):
+        rows = np.flatnonzero(query == query_idx)
+        similarities = scores(int(query_idx))
+        ranks[rows] = [_rank(similarities, item[row] - 1) for row in rows]
     gains = np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)  # DCG of one relevant product; tied ranks are halves
     return TextQuality(len(ranks), float((1 / ranks).mean()), float(gains.mean()))
 

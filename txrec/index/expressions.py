@@ -221,17 +221,17 @@ class _Parser:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "", len(self._text))
 
     def _take(self, kind: str, text: str) -> bool:
-        found = self._peek()[:2] == (kind, text)
-        self._next += found
-        return found
+        matches = self._peek()[:2] == (kind, text)
+        self._next += matches
+        return matches
 
     def _take_word(self, word: str) -> bool:
         kind, text, _ = self._peek()
-        found = kind == "word" and text.upper() == word
-        self._next += found
-        return found
+        matches = kind == "word" and text.upper() == word
+        self._next += matches
+        return matches
 
     def _error(self, expected: str) -> ValueError:
         _, text, place = self._peek()
-        found = f"at character {place + 1}: found {text!r}, " if text else "ends early; "
-        return ValueError(f"{found}expected {expected}")
+        place_text = f"at character {place + 1}: found {text!r}, " if text else "ends early; "
+        return ValueError(f"{place_text}expected {expected}")

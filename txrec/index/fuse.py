@@ -98,7 +98,7 @@ class _Proposals:
     @classmethod
     def of(cls, hits: Sequence[Hits], row: int) -> "_Proposals":
         """Proposals in row `row` of every source's hits."""
-        counts = [found.counts[row] for found in hits]
+        counts = [source_hits.counts[row] for source_hits in hits]
         item_idx = np.concatenate([one.item_idx[row, :count] for one, count in zip(hits, counts, strict=True)])
         scores = np.concatenate([one.scores[row, :count] for one, count in zip(hits, counts, strict=True)])
         ranks = np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts])

@@ -193,13 +193,13 @@ class Lexical(Source):
     def holders(self, token: str) -> NDArray[np.int32]:
         """Items that hold a token, texts that changed since the index was built included."""
         column = self._index.vocab_dict.get(token)
-        found, _ = self._added.postings.get(token, NO_POSTING)
+        posting, _ = self._added.postings.get(token, NO_POSTING)
         if column is None or column >= len(self._df):  # bm25s gives the empty token a number without a column
-            return found
+            return posting
         rows = self._indices[self._indptr[column] : self._indptr[column + 1]]
         if len(self._outdated):
             rows = rows[~np.isin(rows, self._outdated)]
-        return np.concatenate([rows.astype(np.int32) + 1, found])
+        return np.concatenate([rows.astype(np.int32) + 1, posting])
 
     def _rarity(self, token: str) -> float:
         """Inverse document frequency."""
@@ -299,12 +299,12 @@ class Lexical(Source):
 
         A number that is only a part of the query counts like one more rare word.
         """
-        found = np.zeros(self._num_items, np.float32) if scores is None else scores
-        top, rare = float(found.max(initial=0.0)), self._rarity(PLACEHOLDER)
+        with_names = np.zeros(self._num_items, np.float32) if scores is None else scores
+        top, rare = float(with_names.max(initial=0.0)), self._rarity(PLACEHOLDER)
         for item_idx, match in named.items():
-            own = found[item_idx - 1]
-            found[item_idx - 1] = own + rare if match is Match.PART else top + match * rare + own / (1.0 + own)
-        return found
+            own = with_names[item_idx - 1]
+            with_names[item_idx - 1] = own + rare if match is Match.PART else top + match * rare + own / (1.0 + own)
+        return with_names
 
 
 def documents(items: pa.Table, analyser: Analyser) -> list[list[str]]:

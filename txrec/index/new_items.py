@@ -145,5 +145,5 @@ def reserved_slots(config: Config, names: Sequence[str]) -> ReservedSlots | None
 
 def _of(ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(A + 1, D) vectors of some items, row 0 that of PAD."""
-    found: NDArray[np.float32] = vectors[np.append(0, ids)]
-    return found
+    rows: NDArray[np.float32] = vectors[np.append(0, ids)]
+    return rows

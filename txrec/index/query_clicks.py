@@ -203,11 +203,11 @@ class QueryClicks(Source):
         return self._texts[row]
 
     def _search_one(self, text: str, k: int, mask: Mask) -> Scored:
-        found = self._all_votes(text)
+        votes = self._all_votes(text)
         if self._live is not None:
-            found = _summed(found, self._live._all_votes(text))
-        total = found.scores.sum()
-        return best(found.item_idx, found.scores / total, k, mask) if total > 0 else NO_ITEMS
+            votes = _summed(votes, self._live._all_votes(text))
+        total = votes.scores.sum()
+        return best(votes.item_idx, votes.scores / total, k, mask) if total > 0 else NO_ITEMS
 
     def _all_votes(self, text: str) -> Scored:
         """Clicks of the same query and of similar ones, weighted by their similarity."""

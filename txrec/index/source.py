@@ -86,8 +86,8 @@ class Hits:
     @cached_property
     def counts(self) -> list[int]:
         """(B,) items proposed for each request."""
-        found: list[int] = np.count_nonzero(self.item_idx != schema.PAD, axis=1).tolist()
-        return found
+        counts: list[int] = np.count_nonzero(self.item_idx != schema.PAD, axis=1).tolist()
+        return counts
 
     @classmethod
     def stack(cls, rows: Sequence[Scored], k: int) -> "Hits":

@@ -94,8 +94,8 @@ def unit_hash(salt: str, user_id: str) -> float:
 
 def assign(experiments: tuple[Experiment, ...], user_id: str, now_us: int) -> dict[str, Variant]:
     """The variants of all experiments that a user takes part in, by experiment name."""
-    found = ((experiment.name, experiment.variant(user_id, now_us)) for experiment in experiments)
-    return {name: variant for name, variant in found if variant is not None}
+    variants = ((experiment.name, experiment.variant(user_id, now_us)) for experiment in experiments)
+    return {name: variant for name, variant in variants if variant is not None}
 
 
 def check(experiments: tuple[Experiment, ...]) -> None:

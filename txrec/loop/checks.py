@@ -203,12 +203,12 @@ def check(days: Days, last: Mapping[str, Any] | None, alpha: float = ALPHA, tole
     if len(before) < MIN_REFERENCE:
         return CheckDecision("break" if missing else "pass", (), missing, 0)
     reference = Reference(days.take(before), LAYOUT, alpha)
-    found = tuple(
+    findings = tuple(
         (_text(int(days.days[day])), finding) for day in fresh for finding in reference.findings(days.totals[day])
     )
-    broken = bool(missing) or any(finding.figure not in DRIFTS for _, finding in found)
-    outcome: Outcome = "break" if broken else "drift" if found else "pass"
-    return CheckDecision(outcome, found, missing, len(fresh))
+    broken = bool(missing) or any(finding.figure not in DRIFTS for _, finding in findings)
+    outcome: Outcome = "break" if broken else "drift" if findings else "pass"
+    return CheckDecision(outcome, findings, missing, len(fresh))
 
 
 def profile(days: Days, settings: str = "") -> dict[str, Any]:
@@ -239,13 +239,13 @@ def _missing(days: Days, known: Mapping[int, list[float]], tolerance: float) -> 
     both = [row for row, day in enumerate(days.days.tolist()) if day in known]
     if not known or not both:
         return ("none of the days of the last preparation is there any more",) if known else ()
-    found = []
+    findings = []
     for column, name in enumerate(LAYOUT.volumes):
         before = sum(known[int(days.days[row])][column] for row in both[:-1] or both)
         now = float(days.totals[both[:-1] or both, days.names.index(name)].sum())
         if abs(now - before) > tolerance * max(before, 1.0):
-            found.append(f"volume of {name} on known days {now:,.0f}, {before:,.0f} in the last preparation")
-    return tuple(found)
+            findings.append(f"volume of {name} on known days {now:,.0f}, {before:,.0f} in the last preparation")
+    return tuple(findings)
 
 
 def _text(day: int) -> str:

@@ -129,13 +129,13 @@ class Reference:
         deviation, usual = self._figures.deviations(totals[None], self._totals)
         unusual = np.flatnonzero(deviation[0] > self.thresholds)
         labels = self._figures.labels
-        found = [
+        findings = [
             Finding(
                 labels[one], *(float(x) for x in (shown[0, one], usual[one], deviation[0, one], self.thresholds[one]))
             )
             for one in unusual.tolist()
         ]
-        return tuple(sorted(found, key=lambda finding: -finding.deviation))
+        return tuple(sorted(findings, key=lambda finding: -finding.deviation))
 
     def _calibrated(self, days: Days, alpha: float, seed: int) -> Floats:
         """(figures,) thresholds."""

@@ -98,13 +98,13 @@ class ProductGroups:
         """
         columns = np.stack([exposure, self.on_sale.astype(np.float64), self.sales, relevance])
         totals = np.maximum(columns.sum(axis=1, keepdims=True), 1e-12)
-        found = []
+        shares = []
         for group, values in self.parts.items():
             names, code = np.unique(values.astype(str), return_inverse=True)
             sums = np.stack([np.bincount(code, column, len(names)) for column in columns]) / totals
             order = np.argsort(-sums[0], kind="stable")
-            found += [Share(group, str(names[at]), *(float(value) for value in sums[:, at])) for at in order]
-        return found
+            shares += [Share(group, str(names[at]), *(float(value) for value in sums[:, at])) for at in order]
+        return shares
 
     def marked(self, limit: ExposureLimit) -> NDArray[np.bool_]:
         """(N,) products that a limit is about."""

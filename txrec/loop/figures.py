@@ -250,12 +250,12 @@ def add(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 def rates(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Rate]]]:
     """The figures of a table of sums: slice -> part -> figure -> `Rate`."""
-    found: dict[str, dict[str, dict[str, Rate]]] = {}
+    by_slice: dict[str, dict[str, dict[str, Rate]]] = {}
     for slice_, part, figure, *values in (
         table.select("slice", "part", "figure", *SUMS).sort("slice", "part").iter_rows()
     ):
-        found.setdefault(slice_, {}).setdefault(part, {})[figure] = rate(*values)
-    return found
+        by_slice.setdefault(slice_, {}).setdefault(part, {})[figure] = rate(*values)
+    return by_slice
 
 
 def rate(users: float, n: float, y: float, nn: float, ny: float, yy: float) -> Rate:

@@ -114,7 +114,7 @@ def evaluate(
     earned = _rewards(slates, credits_, reward, depth)
     target = [_columns(slate, rank(slate)) for slate in slates]
     plain = [np.arange(slate.record.bounds.depth) for slate in slates]
-    log, served = (_slate_log(slates, wanted, earned, depth) for wanted in (target, plain))
+    log, served = (_slate_log(slates, probabilities, earned, depth) for probabilities in (target, plain))
     drawn = [slate.record for slate in slates if slate.record.drawn]
     below = [rank_ >= record.bounds.depth for record in drawn for rank_ in record.rank[: record.bounds.depth]]
     return Evaluation(
@@ -149,15 +149,15 @@ def _slate_log(
         bounds = slates[rows[0]].record.bounds
         utility = np.array([[-np.inf if one is None else one for one in slates[row].record.utility] for row in rows])
         shown = np.array([slates[row].record.rank[: bounds.depth] for row in rows])
-        wanted = np.stack([target[row] for row in rows])
+        probabilities = np.stack([target[row] for row in rows])
         block = np.ix_(rows, range(bounds.depth))
         prefix[block] = prefix_probability(utility, shown, bounds)
         marginal[block] = marginal_probability(utility, shown, bounds)
-        same[block] = shown == wanted
-        support[rows] = (marginal_probability(utility, wanted, bounds) > 0).mean(axis=1)
+        same[block] = shown == probabilities
+        support[rows] = (marginal_probability(utility, probabilities, bounds) > 0).mean(axis=1)
         scores = np.array([slates[row].scores for row in rows])
         score[block] = np.take_along_axis(scores, shown, axis=1)
-        target_score[block] = np.take_along_axis(scores, wanted, axis=1)
+        target_score[block] = np.take_along_axis(scores, probabilities, axis=1)
     _, user = np.unique([slate.user_id or f"request {slate.request_id}" for slate in slates], return_inverse=True)
     predicted, direct = crossfit(score, target_score, reward, user)
     chained = np.asarray(np.cumprod(same, axis=1), np.float64)

@@ -46,9 +46,9 @@ def experiments(config: ExperimentsConfig) -> tuple[Experiment, ...]:
     Raises:
         ConfigError: segments of one layer overlap, a name is there twice, or a beginning is no instant.
     """
-    found = tuple(_experiment(one) for one in config.running)
-    check(found)
-    return found
+    parsed = tuple(_experiment(one) for one in config.running)
+    check(parsed)
+    return parsed
 
 
 def _experiment(config: ExperimentConfig) -> Experiment:

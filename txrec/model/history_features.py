@@ -70,9 +70,9 @@ class Positions:
         place = np.where(self.is_target, np.arange(count), count)
         following = np.minimum.accumulate(np.append(place[1:], count)[::-1])[::-1] if count else place
         end = np.repeat(self.offsets[1:], self.lengths)
-        found = following < end
-        at = np.where(found, following, 0)
-        return np.where(found, self.item_idx[at], PAD), np.where(found, self.start_ts[at], 0)
+        exists = following < end
+        at = np.where(exists, following, 0)
+        return np.where(exists, self.item_idx[at], PAD), np.where(exists, self.start_ts[at], 0)
 
     def tensors(self, device: torch.device | str = "cpu") -> PositionTensors:
         """Tensors of a batch; on the CPU the same memory."""
@@ -113,10 +113,10 @@ def _unannounced_search(
     first = np.ones(len(named), bool)
     same = (row[named[1:]] == row[named[:-1]]) & (query[named[1:]] == query[named[:-1]])
     first[1:] = ~(same & (ts[named[1:]] - ts[named[:-1]] <= NEW_SEARCH_US))
-    found = np.zeros(len(query), bool)
-    found[named[first]] = True
-    found &= item != PAD
-    return found
+    marks = np.zeros(len(query), bool)
+    marks[named[first]] = True
+    marks &= item != PAD
+    return marks
 
 
 def _collapse_runs(num_users: int, row: NDArray[np.int64], flat: Positions) -> Positions:
@@ -154,8 +154,8 @@ def collate(
         now_us: time of the request, microseconds UTC, for all or for each; 0 = unknown.
     """
     now = np.broadcast_to(np.asarray(now_us, np.int64), (len(histories),))
-    asked = np.zeros(len(histories), np.int32) if request_query is None else request_query
-    parts = [_with_request(h, int(q), int(t)) for h, q, t in zip(histories, asked, now, strict=True)]
+    queries = np.zeros(len(histories), np.int32) if request_query is None else request_query
+    parts = [_with_request(h, int(q), int(t)) for h, q, t in zip(histories, queries, now, strict=True)]
     offsets = np.append(0, np.cumsum([len(h.item_idx) for h in parts])).astype(np.int64)
     positions = to_positions(_concatenate(parts), offsets)
     ends = positions.offsets[1:]

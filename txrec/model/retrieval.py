@@ -64,8 +64,8 @@ class RetrievalModel(nn.Module):
         """(B, D) L2-normalised state after the last position; zeros for an empty history. Arguments as of `states`."""
         vectors = self.encoder(batch.item_idx) if items is None else nn.functional.embedding(batch.item_idx, items)
         last = (batch.length - 1).clamp_min(0)
-        found: Tensor = normalise(self.decoder(batch, vectors, last))[:, 0]
-        return found * (batch.length > 0).unsqueeze(-1)
+        state: Tensor = normalise(self.decoder(batch, vectors, last))[:, 0]
+        return state * (batch.length > 0).unsqueeze(-1)
 
     def item_vectors(self) -> Tensor:
         """(N + 1, D) L2-normalised, row 0 zeros."""
@@ -85,8 +85,8 @@ class RetrievalModel(nn.Module):
             items: n rows with category_idx, brand_idx and price_bucket as in schema.PREPARED_ITEMS.
             text: (n, Dt) text vectors; None only for a model without text.
         """
-        given = text if self.encoder.use_text else np.zeros((items.num_rows, self.sizes.text_dim), np.float32)
-        features = ItemFeatures.from_table(items, given, self.sizes.num_trained_items, all_cold=True)
+        text_vectors = text if self.encoder.use_text else np.zeros((items.num_rows, self.sizes.text_dim), np.float32)
+        features = ItemFeatures.from_table(items, text_vectors, self.sizes.num_trained_items, all_cold=True)
         device = self.encoder.id_row.device
         moved = ItemFeatures(*(getattr(features, f.name).to(device) for f in dataclasses.fields(features)))
         return normalise(self.encoder.encode(moved))[1:]

@@ -29,14 +29,14 @@ class ShardedTable(nn.Module):
         distinct, place = torch.unique(ids.long().flatten(), return_inverse=True)
         owner = distinct % self.size
         order = owner.argsort(stable=True)
-        asked = torch.bincount(owner, minlength=self.size)
-        wanted = self._exchange(torch.ones_like(asked), torch.ones_like(asked), asked)
-        rows = self._exchange(asked, wanted, distinct[order] // self.size)
+        num_requested = torch.bincount(owner, minlength=self.size)
+        num_owed = self._exchange(torch.ones_like(num_requested), torch.ones_like(num_requested), num_requested)
+        rows = self._exchange(num_requested, num_owed, distinct[order] // self.size)
         mine = F.embedding(rows, self.weight, sparse=True)
-        found = _Exchange.apply(mine, wanted, asked, self.group)  # type: ignore[no-untyped-call]
+        received = _Exchange.apply(mine, num_owed, num_requested, self.group)  # type: ignore[no-untyped-call]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
-        vectors: Tensor = found[back][place].unflatten(0, ids.shape)
+        vectors: Tensor = received[back][place].unflatten(0, ids.shape)
         return vectors
 
     def part(self, whole: Tensor) -> Tensor:
@@ -47,19 +47,19 @@ class ShardedTable(nn.Module):
 
     def whole(self, part: Tensor) -> Tensor:
         """The whole table on the CPU, in the first process; empty in the others, which call this as well."""
-        found = torch.empty(len(part) if self.rank == 0 else 0, self.size, *part.shape[1:], dtype=part.dtype)
+        gathered = torch.empty(len(part) if self.rank == 0 else 0, self.size, *part.shape[1:], dtype=part.dtype)
         for start in range(0, len(part), _ROWS_AT_ONCE):
             piece = part[start : start + _ROWS_AT_ONCE].contiguous()
             pieces = [torch.empty_like(piece) for _ in range(self.size)] if self.rank == 0 else None
             if self.size > 1:
                 dist.gather(piece, pieces, group=self.group)
             if pieces is not None:
-                found[start : start + len(piece)] = torch.stack(pieces if self.size > 1 else [piece], dim=1)
-        return found.flatten(0, 1)[: self.rows]
+                gathered[start : start + len(piece)] = torch.stack(pieces if self.size > 1 else [piece], dim=1)
+        return gathered.flatten(0, 1)[: self.rows]
 
     def _exchange(self, counts: Tensor, counts_back: Tensor, values: Tensor) -> Tensor:
-        found: Tensor = _Exchange.apply(values, counts, counts_back, self.group)  # type: ignore[no-untyped-call]
-        return found
+        exchanged: Tensor = _Exchange.apply(values, counts, counts_back, self.group)  # type: ignore[no-untyped-call]
+        return exchanged
 
 
 class _Exchange(torch.autograd.Function):
@@ -80,6 +80,6 @@ class _Exchange(torch.autograd.Function):
 def _all_to_all(values: Tensor, sent: list[int], received: list[int], group: Any) -> Tensor:
     if group is None:
         return values
-    found = values.new_empty(sum(received), *values.shape[1:])
-    dist.all_to_all_single(found, values, received, sent, group=group)
-    return found
+    output = values.new_empty(sum(received), *values.shape[1:])
+    dist.all_to_all_single(output, values, received, sent, group=group)
+    return output

@@ -163,10 +163,10 @@ class Bundle:
                 raise BundleError(
                     f"{file}: missing, but the manifest lists it; copy the bundle again or publish it anew"
                 )
-            found = sha256(file)
-            if found != expected:
+            checksum = sha256(file)
+            if checksum != expected:
                 raise BundleError(
-                    f"{file}: damaged, sha256 is {found[:12]}..., the manifest has {expected[:12]}...;"
+                    f"{file}: damaged, sha256 is {checksum[:12]}..., the manifest has {expected[:12]}...;"
                     " copy the bundle again or publish it anew"
                 )
 

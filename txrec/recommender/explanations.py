@@ -46,12 +46,12 @@ class Explainer:
 
     def _by_clicks(self, item: int) -> list[str]:
         query = self._candidates.query
-        found = (source.query_reason(query, item) for source in self._retriever.sources.values()) if query else ()
-        return [reason for reason in found if reason]
+        reasons = (source.query_reason(query, item) for source in self._retriever.sources.values()) if query else ()
+        return [reason for reason in reasons if reason]
 
     def _by_history(self, item: int) -> list[str]:
-        found = [source.history_reason(self._past, item, self._name) for source in self._retriever.sources.values()]
-        reasons = [reason for reason in found if reason]
+        by_source = [source.history_reason(self._past, item, self._name) for source in self._retriever.sources.values()]
+        reasons = [reason for reason in by_source if reason]
         if reasons:
             return reasons
         past = [other for other in self._past if other != item]

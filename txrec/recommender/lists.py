@@ -157,10 +157,10 @@ def _complements(context: ListContext, spec: ListRequest, asker: Asker) -> list[
     for item_id in spec.item_ids:
         if item_id not in idx_of:
             raise RequestError("items", f"{item_id!r} is not in the catalogue; expected item_ids that it holds")
-    given = [idx_of[item_id] for item_id in spec.item_ids]
+    bases = [idx_of[item_id] for item_id in spec.item_ids]
     scores = np.zeros(len(context.vectors), np.float64)
     reasons: dict[int, str] = {}
-    for idx in given:
+    for idx in bases:
         own, counts = context.co_purchases.together(idx, MIN_STRICT if spec.strict else MIN_RELAXED)
         scores[own.item_idx] += own.scores
         title = context.catalogue.titles[idx] or context.catalogue.item_ids[idx]
@@ -171,7 +171,7 @@ def _complements(context: ListContext, spec: ListRequest, asker: Asker) -> list[
             scores[more.item_idx] += NEIGHBOUR_WEIGHT / NUM_NEIGHBOURS * more.scores
             for other in more.item_idx.tolist():
                 reasons.setdefault(other, f"bought together with products like {title}")
-    scores[given] = 0.0
+    scores[bases] = 0.0
     order = np.flatnonzero(scores)
     order = order[np.argsort(-scores[order], kind="stable")]
     if asker.state is not None and len(order):
@@ -186,8 +186,8 @@ def _nearest(vectors: NDArray[np.float32], idx: int) -> list[int]:
     near = vectors @ vectors[idx]
     near[[0, idx]] = -np.inf
     count = min(NUM_NEIGHBOURS, len(near) - 1)
-    found: list[int] = np.argpartition(-near, count)[:count].tolist()
-    return found
+    nearest: list[int] = np.argpartition(-near, count)[:count].tolist()
+    return nearest
 
 
 def _recently_viewed(asker: Asker) -> list[Listed]:

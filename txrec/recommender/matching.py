@@ -135,9 +135,9 @@ class Matcher:
         held = np.zeros(self._size, np.bool_)
         for source in self._sources.values():
             for token, _ in term:
-                found = source.holders(token)
-                if found is not None:
-                    held[found] = True
+                holders = source.holders(token)
+                if holders is not None:
+                    held[holders] = True
         return held
 
     def _has_any(self, word: str, mask: NDArray[np.bool_]) -> bool:
@@ -210,13 +210,13 @@ class Highlighter:
 
     def parts(self, title: str) -> tuple[tuple[str, bool], ...]:
         """The title in parts, each with whether it matches; joined they are the title."""
-        found: list[tuple[str, bool]] = []
+        parts: list[tuple[str, bool]] = []
         for text, matches in self._pieces(title):
-            if found and found[-1][1] == matches:
-                found[-1] = (found[-1][0] + text, matches)
+            if parts and parts[-1][1] == matches:
+                parts[-1] = (parts[-1][0] + text, matches)
             else:
-                found.append((text, matches))
-        return tuple(found)
+                parts.append((text, matches))
+        return tuple(parts)
 
     def _pieces(self, title: str) -> Iterator[tuple[str, bool]]:
         end = 0

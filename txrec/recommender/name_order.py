@@ -54,8 +54,10 @@ class NameOrder:
 
         Nothing that the ranker was trained on says anything about such a query; the latest clicks do.
         """
-        found = [source.live_clicks(self._candidates.query, self._candidates.item_idx) for source in self._sources]
-        clicks = next((one for one in found if one is not None), None)
+        clicks_by_source = [
+            source.live_clicks(self._candidates.query, self._candidates.item_idx) for source in self._sources
+        ]
+        clicks = next((one for one in clicks_by_source if one is not None), None)
         if clicks is None or any(not grams for _, grams in self._terms):
             return order
         counted = np.where(clicks >= MIN_LIVE_CLICKS, clicks, 0)[order]
@@ -108,12 +110,12 @@ class NameOrder:
     @cached_property
     def _terms(self) -> list[tuple[frozenset[str], frozenset[str]]]:
         """Alternative tokens of each term, and the trigrams of those that no product has."""
-        lexical, found = self._lexical, []
+        lexical, terms = self._lexical, []
         for term in self._features.catalogue.analyser.terms(self._candidates.query):
             tokens = frozenset(token for token, _ in term)
             unknown = lexical is not None and not any(lexical.knows(token) for token in tokens)
-            found.append((tokens, frozenset(word_trigrams(term[0][0])) if unknown else frozenset()))
-        return found
+            terms.append((tokens, frozenset(word_trigrams(term[0][0])) if unknown else frozenset()))
+        return terms
 
     def _clicks(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(K,) clicks of each candidate after the query, and (K,) after it and like ones."""

@@ -110,8 +110,8 @@ def by_name(ranked: Ranked, candidates: Candidates, ranking_features: RankingFea
     """
     if not candidates.query:
         return ranked
-    found = NameOrder(ranking_features, candidates)
-    order = found.named_first(found.learned_first(found.rare_by_lexical_rank(ranked.order)))
+    name_order = NameOrder(ranking_features, candidates)
+    order = name_order.named_first(name_order.learned_first(name_order.rare_by_lexical_rank(ranked.order)))
     if order is ranked.order:
         return ranked
     place = np.empty(len(order), np.int64)

@@ -232,8 +232,8 @@ class Recommender:
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """The last events of a user of the data set, oldest first; empty for anybody else."""
-        found = self._histories.of(user_id)
-        if found is None:
+        history = self._histories.of(user_id)
+        if history is None:
             return ()
         texts = self.retriever.query_encoder.names
         return tuple(
@@ -243,7 +243,9 @@ class Recommender:
                 query=texts[query] if query else None,
                 ts=int(ts) or None,
             )
-            for item, query, kind, ts in zip(found.item_idx, found.query_idx, found.event, found.ts, strict=True)
+            for item, query, kind, ts in zip(
+                history.item_idx, history.query_idx, history.event, history.ts, strict=True
+            )
         )
 
     def profile(self, user_id: str | None) -> StoredProfile | None:

@@ -59,8 +59,8 @@ class QueryEncoder:
         if row is not None:
             known: NDArray[np.float32] = self.vectors[row]
             return known
-        found: NDArray[np.float32] = self._encoded(text)
-        return found
+        vector: NDArray[np.float32] = self._encoded(text)
+        return vector
 
     @property
     def num_encoded(self) -> int:
@@ -197,8 +197,8 @@ class Retriever:
             now_us=np.array([q.now_us for q in retrieval_queries], np.int64),
         )
         states = self.model.last_state(batch.to(self._inputs.device), self._inputs)
-        found: NDArray[np.float32] = states.float().cpu().numpy()
-        return found
+        array: NDArray[np.float32] = states.float().cpu().numpy()
+        return array
 
     @torch.no_grad()
     def with_items(self, changed: ChangedItems, item_text: NDArray[np.float32] | None) -> "Retriever":
@@ -264,14 +264,14 @@ class Retriever:
         for row, retrieval_query in enumerate(retrieval_queries):
             _keep_sources(hits, row, self.names, retrieval_query.request.sources)
         weights = {has_query: fusion.weights(self.names, has_query) for has_query in (True, False)}
-        found = []
+        candidates = []
         for row, retrieval_query in enumerate(retrieval_queries):
             slots = self._name_slots(reserved) if retrieval_query.query else [reserved] if reserved else []
             fused = fuse(hits, row, weights[bool(retrieval_query.query)], k, *slots)
-            found.append(self._candidates(retrieval_query, states[row], fused))
-            if len(found) % FUSED_IN_A_STEP == 0:
+            candidates.append(self._candidates(retrieval_query, states[row], fused))
+            if len(candidates) % FUSED_IN_A_STEP == 0:
                 yield
-        return found
+        return candidates
 
     def _name_slots(self, reserved: ReservedSlots | None) -> list[ReservedSlots]:
         """Slots of a search: those of one source, and of the best names however little lexical ranks weigh."""
@@ -299,10 +299,10 @@ class Retriever:
 
 def _keep_sources(hits: Sequence[Hits], row: int, names: Sequence[str], kept: Sequence[str]) -> None:
     """Takes out a request's proposals of other sources than those that it names; none named = all stay."""
-    for name, found in zip(names, hits, strict=True):
+    for name, source_hits in zip(names, hits, strict=True):
         if kept and name not in kept:
-            found.item_idx[row] = schema.PAD
-            found.scores[row] = 0.0
+            source_hits.item_idx[row] = schema.PAD
+            source_hits.scores[row] = 0.0
 
 
 def _with_rows(table: torch.Tensor, at: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -65,7 +65,7 @@ class PagePlan:
 
     request: Request | None
     _context: PageContext
-    _asked: Request
+    _request: Request
     _page: PageRequest
     _match: Match
     _allowed: Callable[[Filters | None], Mask]
@@ -79,7 +79,7 @@ class PagePlan:
             slate: answer to `request`, rules applied; None where nothing had to be ranked.
         """
         page, head = self._page, slate or Slate(())
-        mask = self._mask(self._asked.filters)
+        mask = self._mask(self._request.filters)
         known = {item.item_id: item for item in head.items}
         listed = [self._context.catalogue.idx_of[item.item_id] for item in head.items]
         if self._match.mask is None and self._match.kind == "nearest":
@@ -89,7 +89,7 @@ class PagePlan:
         groups = self._groups()
         order, scores = self._one_per_group(order, scores, groups)
         skipped = 0 if self._following else page.offset
-        places = self._within_quotas(order[skipped:], self._asked.top_k) + skipped
+        places = self._within_quotas(order[skipped:], self._request.top_k) + skipped
         rest = np.setdiff1d(np.arange(skipped, len(order)), places)
         items = [self._item(int(order[place]), float(scores[place]), known) for place in places]
         items = self._decorated(items, groups, mask)
@@ -132,7 +132,7 @@ class PagePlan:
             kept = [(idx, score) for idx, score in pairs if on_sale is None or on_sale[idx]]
             order = np.array([idx for idx, _ in kept], np.int64)
             return order, np.array([score for _, score in kept], np.float64), self._following.offset
-        needed = page.offset + MAX_FOLLOWING + self._asked.top_k
+        needed = page.offset + MAX_FOLLOWING + self._request.top_k
         needed = max(needed, MAX_GROUPED) if page.group_by else needed
         if page.sort != "relevance":
             order = self._sorted(mask, needed)
@@ -247,8 +247,8 @@ class PagePlan:
         return tuple(counted)
 
     def _facet(self, field: str, mask: NDArray[np.bool_]) -> Facet:
-        wider = without(self._asked.filters, field)
-        if wider is not self._asked.filters:
+        wider = without(self._request.filters, field)
+        if wider is not self._request.filters:
             mask = self._mask(wider)
         return self._context.catalogue.facets.count(field, mask, self._page.facet_values)
 

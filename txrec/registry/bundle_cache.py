@@ -62,10 +62,10 @@ def _fetch_blob(uri: str, blob: Path, checksum: str) -> None:
     try:
         with replace_file(blob) as fresh:
             objects.download(uri, fresh)
-            found = sha256(fresh)
-            if found != checksum:
+            actual = sha256(fresh)
+            if actual != checksum:
                 raise BundleError(
-                    f"{uri}: damaged, sha256 is {found[:12]}..., the manifest has {checksum[:12]}...; publish it anew"
+                    f"{uri}: damaged, sha256 is {actual[:12]}..., the manifest has {checksum[:12]}...; publish it anew"
                 )
     except StorageError as error:
         raise BundleError(f"{uri}: listed in the manifest, but cannot be fetched: {error}") from None

@@ -111,8 +111,8 @@ class ObjectPointer:
         raise StorageError(f"{self.uri}: changed by others {_TRIES} times in a row; try again")
 
     def _read(self) -> tuple[list[dict[str, Any]], str | None]:
-        found = objects.read(self.uri)
-        return (json.loads(found[0]), found[1]) if found else ([], None)
+        stored = objects.read(self.uri)
+        return (json.loads(stored[0]), stored[1]) if stored else ([], None)
 
 
 def _record(before: str | None, to: str, why: str, kind: MoveKind) -> dict[str, Any]:

@@ -180,12 +180,12 @@ class Registry:
         """Names of all complete versions, oldest first."""
         if self._uri is not None:
             below = objects.folders(self._uri)
-            found = [name for name in below if _VERSION.fullmatch(name) and self.has(name)]
+            names = [name for name in below if _VERSION.fullmatch(name) and self.has(name)]
         elif self.path.is_dir():
-            found = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
+            names = [entry.name for entry in self.path.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()]
         else:
-            found = []
-        return sorted(found, key=lambda name: int(name[1:]))
+            names = []
+        return sorted(names, key=lambda name: int(name[1:]))
 
     @property
     def _place(self) -> str:

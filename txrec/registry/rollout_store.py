@@ -120,8 +120,8 @@ class ObjectStore:
 
     def read(self) -> dict[str, Any]:
         """Implements `RolloutStore`."""
-        found = objects.read(f"{self._uri}/{FILE}")
-        fields: dict[str, Any] = json.loads(found[0]) if found else {}
+        stored = objects.read(f"{self._uri}/{FILE}")
+        fields: dict[str, Any] = json.loads(stored[0]) if stored else {}
         return fields
 
     def write(self, fields: dict[str, Any]) -> None:
@@ -141,8 +141,8 @@ class ObjectStore:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Implements `RolloutStore`: notes the version of serving.json that writes are to replace."""
-        found = objects.read(f"{self._uri}/{FILE}")
-        self._version = found[1] if found else None
+        stored = objects.read(f"{self._uri}/{FILE}")
+        self._version = stored[1] if stored else None
         yield
 
     def report(self, serial: int, replica: str, content: dict[str, Any]) -> None:
@@ -155,16 +155,16 @@ class ObjectStore:
         entry = objects.stat(uri)
         if entry is None or self._age(entry.changed) < OBJECT_HEARTBEAT_S:
             return
-        found = objects.read(uri)
-        if found is not None:
-            objects.write(uri, found[0])
+        stored = objects.read(uri)
+        if stored is not None:
+            objects.write(uri, stored[0])
 
     def reports(self, serial: int) -> list[dict[str, Any]]:
         """Implements `RolloutStore`."""
         folder = f"{self._uri}/{REPORTS}/{serial}"
         alive = [entry for entry in objects.listed(folder) if self._age(entry.changed) <= OBJECT_TTL_S]
         contents = (objects.read(f"{folder}/{entry.key}") for entry in alive)
-        return [json.loads(found[0]) for found in contents if found is not None]
+        return [json.loads(stored[0]) for stored in contents if stored is not None]
 
     def _report_uri(self, serial: int, replica: str) -> str:
         return f"{self._uri}/{REPORTS}/{serial}/{replica}.json"

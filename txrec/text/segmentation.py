@@ -69,15 +69,15 @@ def runs(text: str) -> list[Run]:
         text = text.replace("_", "-")
     ascii_only = text.isascii()
     pattern, word = (_ASCII_RUN, _ASCII_WORD) if ascii_only else (_RUN, WORD)
-    found = []
+    result = []
     for match in pattern.finditer(text):
         run, start = match.group(), match.start()
         if word.fullmatch(run):
-            found.append(Run((Word(run, start, match.end()),), ()))
+            result.append(Run((Word(run, start, match.end()),), ()))
             continue
         parts = [Word(m.group(), start + m.start(), start + m.end()) for m in word.finditer(run)]
-        found.append(Run(_without_possessive(parts, text), _joined(run, [part.surface for part in parts])))
-    return found
+        result.append(Run(_without_possessive(parts, text), _joined(run, [part.surface for part in parts])))
+    return result
 
 
 def words(text: str) -> list[str]:
@@ -86,13 +86,13 @@ def words(text: str) -> list[str]:
     >>> words("थैला and t-shirt")
     ['थैला', 'and', 't', 'shirt']
     """
-    found: list[str] = []
+    surfaces: list[str] = []
     for piece in pieces(text):
         if piece.isalnum():
-            found.append(piece)
+            surfaces.append(piece)
         else:
-            found += [word.surface for run in runs(piece) for word in run.words]
-    return found
+            surfaces += [word.surface for run in runs(piece) for word in run.words]
+    return surfaces
 
 
 def pieces(text: str) -> list[str]:

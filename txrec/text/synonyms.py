@@ -35,14 +35,14 @@ class Synonyms:
             groups: phrases of which each finds all others.
             one_way: a phrase, and those that it also finds.
         """
-        found: dict[str, list[str]] = {}
+        synonyms: dict[str, list[str]] = {}
         pairs = [(one, other) for group in groups for one in group for other in group]
         pairs += [(one, other) for one, others in one_way for other in others]
         for one, other in pairs:
             phrase, beside = normalise(one), normalise(other)
-            if phrase and beside and phrase != beside and beside not in found.setdefault(phrase, []):
-                found[phrase].append(beside)
-        return cls({phrase: tuple(beside) for phrase, beside in found.items() if beside})
+            if phrase and beside and phrase != beside and beside not in synonyms.setdefault(phrase, []):
+                synonyms[phrase].append(beside)
+        return cls({phrase: tuple(beside) for phrase, beside in synonyms.items() if beside})
 
     @classmethod
     def read(cls, path: Path) -> "Synonyms":

@@ -189,11 +189,11 @@ def write_best(search: Search, config: Config, file: Path) -> None:
     tree |= {"runs_root": _portable(config.runs_root)} if "runs_root" in tree else {}
     if "root" in tree.get("data", {}):
         tree["data"]["root"] = _portable(config.data.root)
-    found = ", ".join(f"{key} = {json.dumps(value)}" for key, value in best.params.items())
+    settings = ", ".join(f"{key} = {json.dumps(value)}" for key, value in best.params.items())
     own = search.as_configured
     before = f"; as configured {own.score:.4f}" if own is not None and own.score is not None else ""
     comment = (
-        f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {found}{before}\n"
+        f"# Best of {len(search.trials)} trials: validation {search.metric} {best.score:.4f} with {settings}{before}\n"
     )
     file.write_text(comment + tomli_w.dumps(_without_none(tree)), encoding="utf-8")
 

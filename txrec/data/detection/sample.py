@@ -73,9 +73,9 @@ def sample(root: str, path: str) -> Sample:
     Raises:
         DataError: the file is missing, is no table, or holds no row.
     """
-    found = files.find(root, path)
-    made = _first_rows(found[0], path)
-    folders = [files.folder_columns(file.path) for file in found]
+    paths = files.find(root, path)
+    made = _first_rows(paths[0], path)
+    folders = [files.folder_columns(file.path) for file in paths]
     for name in folders[0]:
         if name not in made.columns:
             words = list(dict.fromkeys(one.get(name) or None for one in folders))
@@ -100,16 +100,16 @@ def _first_rows(file: files.File, path: str) -> Sample:
     if not settings.get("header", True):
         settings["names"] = tuple(f"column_{place}" for place in range(1, layout.num_columns + 1))
     source = SourceConfig(path=path, **settings)
-    found = probe(file, source)
+    probed = probe(file, source)
     block = next(files.lines(file.path, source.encoding, 0, None, SAMPLE_BYTES))[1]
-    lines = Lines.of(block).part(found.num_skipped)
+    lines = Lines.of(block).part(probed.num_skipped)
     if source.comment:
         lines = lines.without(source.comment.encode())
     if source.multiline:
-        lines = join_lines(lines, len(found.columns), source, source.escape)[0]
-    if found.delimiter:
-        source = source.model_copy(update={"delimiter": found.delimiter})
-    parsed = parse_delimited(lines, found.columns, found.columns, source, source.quoting, source.escape)
+        lines = join_lines(lines, len(probed.columns), source, source.escape)[0]
+    if probed.delimiter:
+        source = source.model_copy(update={"delimiter": probed.delimiter})
+    parsed = parse_delimited(lines, probed.columns, probed.columns, source, source.quoting, source.escape)
     return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
 
 

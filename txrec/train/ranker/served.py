@@ -67,7 +67,7 @@ class ClickWeights:
 
     def at(self, user: int, item_idx: NDArray[np.int32], now_us: int) -> NDArray[np.float64]:
         """(k,) weights of a user's events on products after a time; 1 for products that no slate led to."""
-        found = np.ones(len(item_idx))
+        weights = np.ones(len(item_idx))
         for number, item in enumerate(item_idx.tolist()):
             places = self._places.get((user, item))
             if places is None:
@@ -75,8 +75,8 @@ class ClickWeights:
             ts, place = places
             first = int(np.searchsorted(ts, now_us))
             if first < len(ts):
-                found[number] = min(1 / max(float(self.bias.at(place[first])), 1e-9), MAX_WEIGHT)
-        return found
+                weights[number] = min(1 / max(float(self.bias.at(place[first])), 1e-9), MAX_WEIGHT)
+        return weights
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:

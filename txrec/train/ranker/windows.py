@@ -46,14 +46,14 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
 
 def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, EvalRequests]]:
     """The windows before the validation part with what was asked in them, latest first, at most `limit` in all."""
-    found: list[tuple[PreparedData, EvalRequests]] = []
+    windows: list[tuple[PreparedData, EvalRequests]] = []
     for window in earlier_windows(data, NUM_WINDOWS):
-        left = limit - sum(len(asked) for _, asked in found)
-        asked = eval_requests(window, Split.VALIDATION, config.evaluate)
-        if left <= 0 or not len(asked):
+        left = limit - sum(len(requests) for _, requests in windows)
+        requests = eval_requests(window, Split.VALIDATION, config.evaluate)
+        if left <= 0 or not len(requests):
             break
-        found.append((window, asked.sample(left, config.seed)))
-    return found
+        windows.append((window, requests.sample(left, config.seed)))
+    return windows
 
 
 def known_vectors(
@@ -82,10 +82,10 @@ def known_vectors(
     return known
 
 
-def searches_for_new(data: PreparedData, asked: EvalRequests) -> int:
+def searches_for_new(data: PreparedData, requests: EvalRequests) -> int:
     """Right answers of searches that had no event before the validation part."""
     new = np.bincount(EventLog.before(data, Split.VALIDATION).item_idx, minlength=data.meta.num_items + 1) == 0
-    return int((new[asked.truth.items] & (asked.query_idx != PAD)[asked.truth.case]).sum())
+    return int((new[requests.truth.items] & (requests.query_idx != PAD)[requests.truth.case]).sum())
 
 
 def simulated_cold_items(data: PreparedData, seed: int) -> NDArray[np.bool_]:

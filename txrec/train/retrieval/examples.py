@@ -65,12 +65,12 @@ class Examples:
         """
         events, offsets = training_part(sequences)
         positions = history_features.to_positions(events, offsets, [EVENT_CODES[kind] for kind in train.target_events])
-        target, asked = positions.next_targets()
+        target, query = positions.next_targets()
         ends = _after_last(target != 0, positions.offsets)
         if not (ends > 0).any():
             raise TrainingError(NOTHING_TO_LEARN)
         vectors = None if query_vectors is None else query_vectors.to(device)
-        return cls(positions, target, asked, ends, vectors, model, train, device)
+        return cls(positions, target, query, ends, vectors, model, train, device)
 
     def windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(W,) starts and ends of one epoch's windows in the flat positions; they cover every target once."""

@@ -73,15 +73,15 @@ class ItemTable:
             TrainingError: the configuration asks for what needs a sampled loss, and the loss is a full softmax.
         """
         rows = len(objective.negatives.log_expected)
-        wanted = cfg.shard_items or cfg.item_optimizer == "rowwise"
-        if wanted and objective.loss == "full":
+        is_requested = cfg.shard_items or cfg.item_optimizer == "rowwise"
+        if is_requested and objective.loss == "full":
             key = "train.shard_items = true" if cfg.shard_items else 'train.item_optimizer = "rowwise"'
             raise TrainingError(
                 f"{key} needs a loss that uses few items a step, found a full softmax over {rows:,}; "
                 'set train.loss = "sampled" or "gbce"'
             )
         automatic = cfg.item_optimizer == "auto" and objective.loss != "full" and rows >= ROWWISE_ROWS
-        if objective.model.encoder.ids is None or not (wanted or automatic):
+        if objective.model.encoder.ids is None or not (is_requested or automatic):
             return None
         return cls(objective, cfg, world)
 

@@ -66,10 +66,10 @@ class NextItem(nn.Module):
 
     def _with_targets(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """(M, D) states, (M,) targets, and (M,) which of them count where all positions are kept."""
-        wanted = target != 0
+        has_target = target != 0
         if not self.fixed_shapes:
-            return states[wanted], target[wanted], None
-        return states.flatten(0, 1), target.flatten(), wanted.flatten()
+            return states[has_target], target[has_target], None
+        return states.flatten(0, 1), target.flatten(), has_target.flatten()
 
 
 def product_dtype(precision: str, device: torch.device | str) -> torch.dtype:

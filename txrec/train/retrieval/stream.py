@@ -42,12 +42,12 @@ class Piece:
 
 def pieces_of(data: PreparedData) -> list[Piece]:
     """All pieces of a data set, in the order of its files; nothing but their footers is read."""
-    found = []
+    pieces = []
     for file in sorted((data.path / "sequences").glob("*.parquet")):
         footer = pq.read_metadata(file)
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-        found += [Piece(file, number, _num_events(group)) for number, group in enumerate(groups)]
-    return found
+        pieces += [Piece(file, number, _num_events(group)) for number, group in enumerate(groups)]
+    return pieces
 
 
 def _num_events(group: pq.RowGroupMetaData) -> int:
@@ -162,11 +162,11 @@ def sampled_cases(
     kept: EvalRequests | None = None
     keys = np.empty(0)
     for number, load in enumerate(_filled(np.arange(len(pieces)), [piece.num_events for piece in pieces], most)):
-        found = eval_requests(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
-        drawn = np.random.default_rng([seed, number]).random(len(found))
+        requests = eval_requests(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
+        drawn = np.random.default_rng([seed, number]).random(len(requests))
         few = np.sort(np.argsort(drawn, kind="stable")[:num])
-        found, drawn = _compact(found.select(few)), drawn[few]
-        kept, keys = (found, drawn) if kept is None else (_joined(kept, found), np.append(keys, drawn))
+        requests, drawn = _compact(requests.select(few)), drawn[few]
+        kept, keys = (requests, drawn) if kept is None else (_joined(kept, requests), np.append(keys, drawn))
         few = np.sort(np.argsort(keys, kind="stable")[:num])
         kept, keys = _compact(kept.select(few)), keys[few]
     if kept is None:
@@ -174,14 +174,14 @@ def sampled_cases(
     return kept
 
 
-def _compact(asked: EvalRequests) -> EvalRequests:
+def _compact(requests: EvalRequests) -> EvalRequests:
     """The same cases over their own events alone; whose they are is no longer known."""
-    lengths = asked.end - asked.start
+    lengths = requests.end - requests.start
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
-    at = ragged_gather(asked.start, lengths)
-    events = asked.events
+    at = ragged_gather(requests.start, lengths)
+    events = requests.events
     few = History(events.item_idx[at], events.query_idx[at], events.event[at], events.ts[at])
-    return replace(asked, events=few, user=np.full(len(asked), -1), start=offsets[:-1], end=offsets[1:])
+    return replace(requests, events=few, user=np.full(len(requests), -1), start=offsets[:-1], end=offsets[1:])
 
 
 def _joined(one: EvalRequests, other: EvalRequests) -> EvalRequests:

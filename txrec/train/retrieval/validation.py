@@ -44,15 +44,15 @@ def measure(
     was_training = model.training
     model.eval()
     order = np.argsort(cases.end - cases.start, kind="stable")
-    asked = [
+    queries = [
         _ask(model, cases.select(order[start : start + BATCH]), query_vectors)
         for start in range(0, max(len(order), least_cases), BATCH)
     ]
     for first, vectors in model.item_vectors_in_parts():
-        for questions in asked:
+        for questions in queries:
             questions.see(first, vectors, k)
     totals = torch.zeros(3, dtype=torch.float64)
-    for questions in asked:
+    for questions in queries:
         totals += torch.tensor([*_gains(questions.best.cpu().numpy(), questions.cases, k), len(questions.cases)])
     model.train(was_training)
     return totals

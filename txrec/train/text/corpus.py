@@ -60,8 +60,8 @@ class Corpus:
     def is_pair(self, anchors: NDArray[np.int64], products: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(B, C) marks of anchors (B, 1) and products (1, C), broadcast, that are known pairs, or one product twice."""
         keys = anchors * len(self.products) + products
-        found = np.searchsorted(self.positive_keys, keys).clip(max=max(0, len(self.positive_keys) - 1))
-        known = self.positive_keys[found] == keys if len(self.positive_keys) else np.zeros(keys.shape, np.bool_)
+        places = np.searchsorted(self.positive_keys, keys).clip(max=max(0, len(self.positive_keys) - 1))
+        known = self.positive_keys[places] == keys if len(self.positive_keys) else np.zeros(keys.shape, np.bool_)
         return np.asarray(known | (anchors == products + len(self.queries)))
 
     def draw_hard(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -75,19 +75,19 @@ def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
     trained = np.flatnonzero(np.asarray(data.items["train_count"]) > 0)
     if not len(data.sequences.item_idx):
         trained = np.arange(data.meta.num_items)  # a catalogue alone has nothing to be held out
-    asked = np.flatnonzero(np.asarray(data.queries["train_count"]) > 0)
-    product_row, query_row = _rows(data.meta.num_items, trained), _rows(data.meta.num_queries, asked)
+    query_idx = np.flatnonzero(np.asarray(data.queries["train_count"]) > 0)
+    product_row, query_row = _rows(data.meta.num_items, trained), _rows(data.meta.num_queries, query_idx)
     query, item = clicks(data, Split.TRAIN)
     searched, num_clicks = _distinct(query_row[query], product_row[item])
     first, second = _neighbours(data)
     walked, visits = _distinct(product_row[first], product_row[second])
     chosen = np.argsort(-visits, kind="stable")[: _num_product_pairs(len(searched), len(trained), cfg)]
-    queries = data.queries["query"].take(asked).to_pylist()
-    offsets, hard = _csr(_mined(data, queries, product_row, searched, cfg), len(asked) + len(trained))
+    queries = data.queries["query"].take(query_idx).to_pylist()
+    offsets, hard = _csr(_mined(data, queries, product_row, searched, cfg), len(query_idx) + len(trained))
     return Corpus(
         products=data.items["text"].take(trained).to_pylist(),
         queries=queries,
-        pairs=np.concatenate([searched, walked[chosen] + [len(asked), 0]]),
+        pairs=np.concatenate([searched, walked[chosen] + [len(query_idx), 0]]),
         weights=1.0 + np.log(np.concatenate([num_clicks, visits[chosen]])),
         hard_offsets=offsets,
         hard=hard,
@@ -97,14 +97,14 @@ def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
 def _of_judgments(data: PreparedData, cfg: PretrainConfig) -> Corpus:
     """Pairs weigh by their grade; no product is held out, only judgments are."""
     judged = Judgments.of(data, Split.TRAIN)
-    asked = np.unique(judged.query)
-    pairs = np.stack([np.searchsorted(asked, judged.query), judged.item.astype(np.int64) - 1], axis=1)
+    query_idx = np.unique(judged.query)
+    pairs = np.stack([np.searchsorted(query_idx, judged.query), judged.item.astype(np.int64) - 1], axis=1)
     right = judged.share > RELEVANT_GRADE_FRAC
     bad = pairs[~right] if cfg.hard_negatives else np.empty((0, 2), np.int64)
-    offsets, hard = _csr(bad, len(asked) + data.meta.num_items)
+    offsets, hard = _csr(bad, len(query_idx) + data.meta.num_items)
     return Corpus(
         products=data.items["text"].to_pylist(),
-        queries=data.queries["query"].take(asked - 1).to_pylist(),
+        queries=data.queries["query"].take(query_idx - 1).to_pylist(),
         pairs=pairs[right],
         weights=judged.share[right],
         hard_offsets=offsets,
@@ -122,13 +122,13 @@ def _mined(
     """(M, 2) rows of a query and of a product that BM25 ranks among the first for it, but nobody clicked."""
     if not (cfg.hard_negatives and len(searched)):
         return np.empty((0, 2), np.int64)
-    lexical, found = Lexical.fit(data.items, data.analyser), []
+    lexical, negatives = Lexical.fit(data.items, data.analyser), []
     for start in range(0, len(queries), _SEARCH_BATCH):
         texts = queries[start : start + _SEARCH_BATCH]
         ids = lexical.first(texts, MINED)
         rows = np.repeat(np.arange(start, start + len(texts)), ids.shape[1])
-        found.append(np.stack([rows, product_row[ids.ravel()]], axis=1)[ids.ravel() != PAD])
-    pairs = np.concatenate(found)
+        negatives.append(np.stack([rows, product_row[ids.ravel()]], axis=1)[ids.ravel() != PAD])
+    pairs = np.concatenate(negatives)
     num_products = int(product_row.max(initial=-1)) + 1
     known = np.isin(pairs @ [num_products, 1], searched @ [num_products, 1])
     return np.asarray(pairs[~known & (pairs[:, 1] >= 0)])

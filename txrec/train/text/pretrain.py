@@ -180,9 +180,9 @@ class Contrastive:
         if not len(has):
             return scores
         products, place = np.unique(drawn[has], return_inverse=True)
-        found = self.encoder.embed([self.corpus.products[row] for row in products])
+        embedded = self.encoder.embed([self.corpus.products[row] for row in products])
         chosen = torch.from_numpy(has).to(scores.device)
-        cosine = (queries[chosen] * found[torch.from_numpy(place).to(scores.device)]).sum(-1, keepdim=True)
+        cosine = (queries[chosen] * embedded[torch.from_numpy(place).to(scores.device)]).sum(-1, keepdim=True)
         return scores.index_copy(0, chosen, cosine / self.cfg.temperature)
 
     def _texts(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
