@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.served_log import state_of
 from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import StageError
 from txrec.loop import judging
 from txrec.online.stores import open_documents, open_history
-from txrec.registry.registry import state_file
 from txrec.storage import replace_file
 
 
@@ -26,8 +26,8 @@ class ExportSummary:
 
     def headline(self) -> str:
         """One line."""
-        shown = f", {self.num_impressions:,} impressions to {self.impressions}" if self.impressions else ""
-        return f"{self.num_events:,} events to {self.out}{shown}"
+        impressions = f", {self.num_impressions:,} impressions to {self.impressions}" if self.impressions else ""
+        return f"{self.num_events:,} events to {self.out}{impressions}"
 
 
 def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSummary:
@@ -36,13 +36,13 @@ def run(config: Config, out: Path, impressions: Path | None = None) -> ExportSum
     Raises:
         StageError: no server of this configuration has kept any state yet.
     """
-    store = open_history(_state(config))
+    store = open_history(state_of(config))
     try:
-        events = _write(store.export(), out)
-        shown = _write(store.impressions(), impressions) if impressions else 0
+        num_events = _write(store.export(), out)
+        num_impressions = _write(store.impressions(), impressions) if impressions else 0
     finally:
         store.close()
-    return ExportSummary(out, events, impressions, shown)
+    return ExportSummary(out, num_events, impressions, num_impressions)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_judgments(config: Config, out: Path) -> JudgmentsSummary:
     Raises:
         StageError: no server of this configuration has kept any state yet, or nobody has graded anything.
     """
-    store = open_documents(_state(config), judging.JUDGMENTS_KIND)
+    store = open_documents(state_of(config), judging.JUDGMENTS_KIND)
     try:
         documents = store.all().by_name.values()
     finally:
@@ -78,14 +78,6 @@ def run_judgments(config: Config, out: Path) -> JudgmentsSummary:
     _write(table, out)
     judges = {one.judge for one in judgments}
     return JudgmentsSummary(out, table.num_rows, len(judges), judging.agreement(judgments))
-
-
-def _state(config: Config) -> str:
-    """The server's state, which must exist."""
-    state = config.serve.state or str(state_file(config.registry_dir))
-    if "://" not in state and not Path(state).is_file():
-        raise StageError(f"{state}: nothing is kept here; run `txrec serve CONFIG` and use it first")
-    return state
 
 
 def _write(table: pa.Table, path: Path) -> int:

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipelines import off_policy, publish
-from pipelines.monitor import served_log
+from pipelines.served_log import served_log
 from txrec import object_storage
 from txrec.client import Client
 from txrec.config import Config, SourceConfig

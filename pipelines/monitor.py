@@ -16,21 +16,21 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines import cluster
+from pipelines.served_log import ServedLog, served_log
 from txrec import object_storage
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
-from txrec.errors import DataError, StageError
 from txrec.loop import settings
 from txrec.loop.attribution import credit, events_of, slates_of
 from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exploration_cost import ExplorationCost, cost
 from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
-from txrec.loop.figures import add, rates
+from txrec.loop.figures import add, place_discount, rates
 from txrec.loop.live import TABLE, table_of
 from txrec.loop.monitor import Monitor
 from txrec.loop.served import KIND, StoredExperiment, read_all
-from txrec.online.stores import open_documents, open_history
+from txrec.online.stores import open_documents
 from txrec.progress import Progress, silent
 from txrec.registry.registry import state_file
 from txrec.registry.rollout import FILE
@@ -87,28 +87,28 @@ def run(
         DataError: a file is missing or is not an export.
     """
     progress("reading slates and events", 0, None)
-    shown, happened = served_log(config, impressions, events)
-    heads = _head_queries(shown, config.serve.monitor.head_share)
+    log = served_log(config, impressions, events)
+    heads = _head_queries(log.slates, config.serve.monitor.head_share)
     attribute = partial(
         table_of, windows=settings.windows(config.serve.monitor), items=_items(config), head_queries=heads
     )
-    rows = sum(int(frame.select(pl.len()).collect().item()) for frame in (shown, happened))
+    rows = sum(int(frame.select(pl.len()).collect().item()) for frame in log)
     progress("attributing events to slates", 0, None)
     if rows <= LOCAL_ROWS or impressions is None or events is None:
-        table = attribute(shown.collect(), happened.collect())
+        table = attribute(log.slates.collect(), log.events.collect())
     else:
         parts = config.serve.monitor.partitions or math.ceil(rows / ROWS_PER_PARTITION)
         table = on_ray(impressions, events, parts, attribute)
-    span = shown.select(first=pl.col("ts").min(), last=pl.col("ts").max()).collect().row(0)
+    span = log.slates.select(first=pl.col("ts").min(), last=pl.col("ts").max()).collect().row(0)
     monitor = Monitor(
         name=config.name,
         figures=rates(table),
-        decisions=_decisions(config, shown, happened, round(clock() * 1e6)),
+        decisions=_decisions(config, log, round(clock() * 1e6)),
         since_us=int(span[0] or 0),
         until_us=int(span[1] or 0),
         folder=config.reports_dir,
-        **_exposure(config, shown, happened),
-        exploration=_exploration(config, shown, happened),
+        **_exposure(config, log),
+        exploration=_exploration(config, log),
     )
     monitor.write()
     object_storage.share(config.reports_dir)
@@ -177,47 +177,11 @@ def _shaped(frame: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def served_log(config: Config, impressions: Path | None, events: Path | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """Slates and events of exported files, or of the server's store without any; times as microseconds.
-
-    Raises:
-        StageError: no server of this configuration has kept any state yet.
-        DataError: a file is missing, or only one of them is named.
-    """
-    if (impressions is None) != (events is None):
-        raise DataError("txrec monitor: --impressions and --events belong together; name both or none")
-    if impressions is not None and events is not None:
-        return _in_micros(_scan(object_storage.fetch(impressions))), _in_micros(_scan(object_storage.fetch(events)))
-    state = config.serve.state or str(state_file(config.registry_dir))
-    if "://" not in state and not Path(state).is_file():
-        raise StageError(f"{state}: no slates are kept here; run `txrec serve CONFIG` and send requests to it")
-    store = open_history(state)
-    try:
-        shown, happened = (pl.DataFrame(pl.from_arrow(table)) for table in (store.impressions(), store.export()))
-    finally:
-        store.close()
-    return _in_micros(shown.lazy()), _in_micros(happened.lazy())
-
-
-def _scan(path: Path) -> pl.LazyFrame:
-    if not path.exists():
-        raise DataError(
-            f"{object_storage.place_of(path)}: no such file; `txrec export-events CONFIG --impressions FILE` writes it"
-        )
-    return pl.scan_parquet(path)
-
-
-def _in_micros(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Times as microseconds since 1970 UTC."""
-    integer = frame.collect_schema()["ts"].is_integer()
-    return frame if integer else frame.with_columns(pl.col("ts").dt.epoch("us"))
-
-
-def _head_queries(shown: pl.LazyFrame, share: float) -> tuple[str, ...]:
+def _head_queries(slates: pl.LazyFrame, share: float) -> tuple[str, ...]:
     """The most frequent share of the distinct queries, as the figures compare them."""
     text = pl.col("query").str.strip_chars().str.to_lowercase()
     counts = (
-        shown.select(query=text).filter(pl.col("query") != "").group_by("query").len().sort("len", "query").collect()
+        slates.select(query=text).filter(pl.col("query") != "").group_by("query").len().sort("len", "query").collect()
     )
     return tuple(counts["query"].reverse().head(math.ceil(share * counts.height)))
 
@@ -231,17 +195,16 @@ def _items(config: Config) -> pl.DataFrame | None:
     return pl.read_parquet(file, columns=["item_id", "category", "brand"]).with_columns(category=leaf)
 
 
-def _exposure(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> dict[str, Any]:
+def _exposure(config: Config, log: ServedLog) -> dict[str, Any]:
     """Exposure of product groups in served slates beside their clicks; nothing before the first preparation."""
     if not (config.data_dir / "items.parquet").is_file():
         return {}
     groups = ProductGroups.of(PreparedData.open(config.data_dir), config.exposure.attributes)
     ids = pl.LazyFrame({"item_id": groups.item_ids}, schema={"item_id": pl.String})
-    place = pl.int_ranges(1, pl.col("item_ids").list.len() + 1)
-    places = shown.select(item_id="item_ids", place=place).explode("item_id", "place", empty_as_null=False)
-    weight = 1.0 / (pl.col("place") + 1).cast(pl.Float64).log(2)
-    seen = places.filter(pl.col("place") <= DEPTH).group_by("item_id").agg(weight=weight.sum())
-    clicks = happened.filter(pl.col("event") == "click").group_by("item_id").agg(clicks=pl.len())
+    place = pl.int_ranges(pl.col("item_ids").list.len())
+    places = log.slates.select(item_id="item_ids", place=place).explode("item_id", "place", empty_as_null=False)
+    seen = places.filter(pl.col("place") < DEPTH).group_by("item_id").agg(weight=place_discount(pl.col("place")).sum())
+    clicks = log.events.filter(pl.col("event") == "click").group_by("item_id").agg(clicks=pl.len())
     table = ids.join(seen, on="item_id", how="left", maintain_order="left").join(
         clicks, on="item_id", how="left", maintain_order="left"
     )
@@ -253,9 +216,7 @@ def _exposure(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> di
     }
 
 
-def _decisions(
-    config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame, now_us: int
-) -> tuple[ExperimentDecision, ...]:
+def _decisions(config: Config, log: ServedLog, now_us: int) -> tuple[ExperimentDecision, ...]:
     """Decisions of experiments and of the canary; nothing is read where there are none."""
     trials = object_storage.fetch(config.registry_dir / FILE)
     canary = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else {}
@@ -263,17 +224,17 @@ def _decisions(
     served = [one for one in _served(config) if one.standing.state == "running"]
     if not config.experiments.running and not share and not served:
         return ()
-    log = slates_of(shown.collect()), events_of(happened.collect())
-    return decisions(config.experiments, log, now_us, share or None, served)
+    frames = slates_of(log.slates.collect()), events_of(log.events.collect())
+    return decisions(config.experiments, frames, now_us, share or None, served)
 
 
-def _exploration(config: Config, shown: pl.LazyFrame, happened: pl.LazyFrame) -> ExplorationCost | None:
+def _exploration(config: Config, log: ServedLog) -> ExplorationCost | None:
     """Costs and gains of exploration; nothing is read where no slate could be drawn."""
-    if "exploration" not in shown.collect_schema().names():
+    if "exploration" not in log.slates.collect_schema().names():
         return None
-    if not shown.select(pl.col("exploration").is_not_null().any()).collect().item():
+    if not log.slates.select(pl.col("exploration").is_not_null().any()).collect().item():
         return None
-    slates, events = slates_of(shown.collect()), events_of(happened.collect())
+    slates, events = slates_of(log.slates.collect()), events_of(log.events.collect())
     return cost(slates, credit(slates, events, settings.windows(config.serve.monitor)))
 
 

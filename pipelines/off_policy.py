@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from pipelines.evaluate import bundle_folder
-from pipelines.monitor import served_log
+from pipelines.served_log import served_log
 from txrec import object_storage
 from txrec.config import Config
 from txrec.loop import settings
@@ -95,12 +95,12 @@ def run(
         StageError: no server of this configuration has kept any state yet.
         DataError: no slate was explored.
     """
-    shown, happened = (frame.collect() for frame in served_log(config, None, None))
-    slates, events = slates_of(shown), events_of(happened)
+    slates, events = (frame.collect() for frame in served_log(config, None, None))
+    slates, events = slates_of(slates), events_of(events)
     explored = slates.filter(pl.col("exploration").is_not_null()).sort("ts").tail(limit)
     logged = logged_slates(explored)
     recommender = Recommender.open(bundle_folder(config, bundle))
-    histories = _histories(happened)
+    histories = _histories(events)
     progress("ranking logged slates", 0, len(logged))
     orders: dict[str, tuple[str, ...]] = {}
     for number, slate in enumerate(logged):

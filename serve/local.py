@@ -74,40 +74,44 @@ class LocalService:
 
     async def similar(self, item_id: str, request: ServingRequest) -> Answer:
         """Items similar to one."""
-        slate = await self._run(lambda known: rules.similar(self._rules.current, request, item_id, known))
+        slate = await self._run(lambda recommender: rules.similar(self._rules.current, request, item_id, recommender))
         return Answer(slate, self._model.version)
 
     async def product_list(self, spec: ListRequest, request: ServingRequest) -> Answer:
         """A list such as trending products."""
         slate = await self._run(
-            lambda known: rules.product_list(self._rules.current, request, with_history(known, request), spec, known)
+            lambda recommender: rules.product_list(
+                self._rules.current, request, with_history(recommender, request), spec, recommender
+            )
         )
         return Answer(slate, self._model.version)
 
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
         """Orders the caller's own items."""
-        slate = await self._run(lambda known: known.rank_items(item_ids, with_history(known, request)))
+        slate = await self._run(
+            lambda recommender: recommender.rank_items(item_ids, with_history(recommender, request))
+        )
         return Answer(slate, self._model.version)
 
     async def history(self, user_id: str | None, live: Sequence[Event]) -> tuple[HistoryItem, ...]:
         """Stored and live events of a user."""
-        return await self._run(lambda known: history_items(known, user_id, live))
+        return await self._run(lambda recommender: history_items(recommender, user_id, live))
 
     async def profile(self, user_id: str) -> StoredProfile | None:
         """A user's profile in the users table."""
-        return await self._run(lambda known: known.profile(user_id))
+        return await self._run(lambda recommender: recommender.profile(user_id))
 
     async def item(self, item_id: str) -> Product | None:
         """A product."""
-        return await self._run(lambda known: product(known, item_id))
+        return await self._run(lambda recommender: product(recommender, item_id))
 
     async def suggestions(self) -> list[Suggestion]:
         """Queries, categories and products, for completion."""
-        return await self._run(lambda known: known.suggestions())
+        return await self._run(lambda recommender: recommender.suggestions())
 
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""
-        return await self._run(lambda known: rules.check_products(known, selections))
+        return await self._run(lambda recommender: rules.check_products(recommender, selections))
 
     async def model(self) -> Model:
         """The bundle that answers."""

@@ -1,6 +1,6 @@
 """Array helpers shared by all layers: ragged gather, index lookup, and discounted cumulative gain."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,18 @@ def ragged_gather(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDAr
     return indices
 
 
-def sorted_index(keys: NDArray[Any], queries: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(n,) index of each query in the keys, of which there is one at least, and (n,) whether it is among them."""
+class SortedIndex(NamedTuple):
+    """(n,) indices of queries in keys, and (n,) marks of the queries that are among them."""
+
+    index: NDArray[np.int64]
+    exists: NDArray[np.bool_]
+
+
+def sorted_index(keys: NDArray[Any], queries: NDArray[Any]) -> SortedIndex:
+    """Index of each of n queries in the keys, of which there is one at least."""
     order = np.argsort(keys)
     index = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(order) - 1)]
-    return index, keys[index] == queries
+    return SortedIndex(index, keys[index] == queries)
 
 
 def dcg_discounts(k: int) -> NDArray[np.float64]:

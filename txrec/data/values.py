@@ -5,6 +5,7 @@ Functions of whole columns. The plain form of a value costs one vectorised check
 
 import html
 import re
+from typing import NamedTuple
 
 import polars as pl
 
@@ -68,8 +69,15 @@ def without(column: pl.Series, words: tuple[str, ...]) -> pl.Series:
     return column.set(hit.fill_null(value=False), None) if hit.any() else column
 
 
-def numbers(column: pl.Series, decimal: str = "") -> tuple[pl.Series, pl.Series]:
-    """A column as float32, and which rows hold something that is no number; words for nothing and NaN are null.
+class Numbers(NamedTuple):
+    """Float32 values of a column, and marks of rows with something that is no number."""
+
+    values: pl.Series
+    bad: pl.Series
+
+
+def numbers(column: pl.Series, decimal: str = "") -> Numbers:
+    """A column as numbers; words for nothing and NaN are null.
 
     Args:
         column: strings or numbers.
@@ -77,7 +85,7 @@ def numbers(column: pl.Series, decimal: str = "") -> tuple[pl.Series, pl.Series]
     """
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         number = column.cast(pl.Float32, strict=False)
-        return number.fill_nan(None), number.is_null() & column.is_not_null()
+        return Numbers(number.fill_nan(None), number.is_null() & column.is_not_null())
     column = as_text(column)
     number = column.cast(pl.Float32, strict=False)
     comma = decimal == ","
@@ -90,7 +98,7 @@ def numbers(column: pl.Series, decimal: str = "") -> tuple[pl.Series, pl.Series]
         again = column.replace_strict(read, default=None, return_dtype=pl.Float32)
         number = again if comma else number.fill_null(again)
     bad = number.is_null() & without(column, NOTHING).is_not_null()
-    return number.fill_nan(None), bad
+    return Numbers(number.fill_nan(None), bad)
 
 
 def _digits(text: str) -> str:
@@ -124,8 +132,15 @@ def _number(text: str, *, comma: bool) -> float | None:
     return float(plain.replace(point, ".")) if plain.count(point) <= 1 else float(plain.replace(point, ""))
 
 
-def availability(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Availability of products, and marks of rows with a word that says neither.
+class Availability(NamedTuple):
+    """Marks of products that can be ordered, and marks of rows with a word that says neither."""
+
+    available: pl.Series
+    unknown: pl.Series
+
+
+def availability(column: pl.Series) -> Availability:
+    """Availability of products.
 
     Feeds (`in_stock`, `preorder`), schema.org addresses (`https://schema.org/InStock`), shop systems (`onbackorder`)
     and stock counts are understood. Unknown words and missing values count as available.
@@ -133,9 +148,10 @@ def availability(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     words = {text: _is_available(text) for text in column.drop_nulls().unique().to_list()}
     known = column.replace_strict(words, default=None, return_dtype=pl.Boolean) if words else None
     if known is None:
-        return pl.Series(values=[True], dtype=pl.Boolean).new_from_index(0, len(column)), column.is_not_null()
+        everywhere = pl.Series(values=[True], dtype=pl.Boolean).new_from_index(0, len(column))
+        return Availability(everywhere, column.is_not_null())
     unknown = known.is_null() & without(column, NOTHING).is_not_null()
-    return known.fill_null(value=True), unknown
+    return Availability(known.fill_null(value=True), unknown)
 
 
 def _is_available(text: str) -> bool | None:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -155,15 +155,22 @@ def _is_listed(
     return np.asarray((ids[case, :k] == items[:, None]).any(axis=1), np.float64)
 
 
-def _sorted_counts(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+class _PairCounts(NamedTuple):
     """Right and wrong pairs listed above falling scores, at most MAX_POINTS of each, and all right pairs."""
+
+    right: NDArray[np.float64]
+    wrong: NDArray[np.float64]
+    total_right: int
+
+
+def _sorted_counts(evaluation: Evaluation) -> _PairCounts:
     listed = evaluation.lists.ranked != PAD
     hit = metrics.hits(evaluation.lists.ranked, evaluation.cases.truth)[listed]
     order = np.argsort(-evaluation.lists.scores[listed], kind="stable")
     right = np.append(0, np.cumsum(hit[order])).astype(np.float64)
     wrong = np.append(0, np.cumsum(~hit[order])).astype(np.float64)
-    kept = np.unique(np.geomspace(1, len(right), MAX_POINTS).astype(np.int64)) - 1
-    return right[kept], wrong[kept], max(len(evaluation.cases.truth.items), 1)
+    points = np.unique(np.geomspace(1, len(right), MAX_POINTS).astype(np.int64)) - 1
+    return _PairCounts(right[points], wrong[points], max(len(evaluation.cases.truth.items), 1))
 
 
 def _auc(evaluation: Evaluation) -> float:

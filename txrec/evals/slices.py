@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.data.head import head_of
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, GroundTruth
 from txrec.schema import PAD
 
-HEAD_FRAC = 0.2
-"""The head is this share of the trained items, the most popular ones."""
 LENGTHS: tuple[tuple[str, int, int], ...] = (
     ("history_1_5", 1, 5),
     ("history_6_20", 6, 20),
@@ -61,9 +60,7 @@ def _by_item(data: PreparedData) -> list[tuple[str, NDArray[np.bool_]]]:
     """(name, (N + 1,) mark) of each kind of item."""
     count = np.append(0, np.asarray(data.items.column("train_count")))
     trained = count > 0
-    num_head = int(np.ceil(HEAD_FRAC * trained.sum()))
-    head = np.zeros(len(count), bool)
-    head[np.argsort(-count, kind="stable")[:num_head]] = True
+    head = head_of(count)
     cold = ~trained
     cold[PAD] = False
     return [("head_item", head & trained), ("tail_item", trained & ~head), ("cold_item", cold)]

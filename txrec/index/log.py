@@ -1,6 +1,7 @@
 """Event log of the count-based sources: flat arrays, cut off before the events that are to be predicted."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +70,15 @@ def engaged(data: PreparedData, split: Split) -> NDArray[np.bool_]:
     return np.asarray((events.item_idx != PAD) & schema.is_engagement(events.event) & (events.split == int(split)))
 
 
-def clicks(data: PreparedData, split: Split) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Dense (query, item) of a split's events in which a user engaged with a product that a search had led to."""
+class QueryClickPairs(NamedTuple):
+    """Queries and the items that users engaged with after them, in dense indices."""
+
+    query_idx: NDArray[np.int32]
+    item_idx: NDArray[np.int32]
+
+
+def clicks(data: PreparedData, split: Split) -> QueryClickPairs:
+    """Queries and items of a split's events in which a user engaged with a product that a search had led to."""
     events = data.sequences
-    chosen = engaged(data, split) & (events.query_idx != PAD)
-    return events.query_idx[chosen], events.item_idx[chosen]
+    after_search = engaged(data, split) & (events.query_idx != PAD)
+    return QueryClickPairs(events.query_idx[after_search], events.item_idx[after_search])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from txrec.index.source import (
     NO_ITEMS,
     CatalogueUpdate,
     ClickCounts,
+    Familiarity,
     FitContext,
     Hits,
     Mask,
@@ -128,20 +129,21 @@ class QueryClicks(Source):
         more, more_total = self._counts(similar.rows[others], weights[others], ids)
         return ClickCounts(own, own_total, own + more, own_total + more_total)
 
-    def familiarity(self, text: str) -> tuple[float, float]:
+    def familiarity(self, text: str) -> Familiarity:
         """Ranker features of a text: clicks after the same query, and similarity of the nearest other query."""
         if self._live is not None:
-            (own_clicks, near), (live_clicks, live_near) = self._fitted_familiarity(text), self._live.familiarity(text)
-            return own_clicks + live_clicks, max(near, live_near)
+            fitted, live = self._fitted_familiarity(text), self._live.familiarity(text)
+            return Familiarity(fitted.clicks + live.clicks, max(fitted.similarity, live.similarity))
         return self._fitted_familiarity(text)
 
-    def _fitted_familiarity(self, text: str) -> tuple[float, float]:
+    def _fitted_familiarity(self, text: str) -> Familiarity:
         if not text or not self._texts:
-            return 0.0, 0.0
+            return Familiarity()
         similar = self.similar(text)
         others = similar.similarity[similar.rows != similar.exact]
         own = slice(*self.clicks.indptr[similar.exact : similar.exact + 2]) if similar.exact >= 0 else slice(0)
-        return float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum()), float(others[0]) if len(others) else 0.0
+        clicks = float(self._counts_by_decay[own, NUM_TIME_DECAYS - 1].sum())
+        return Familiarity(clicks, float(others[0]) if len(others) else 0.0)
 
     def clicked_items(self, text: str) -> Scored:
         """Items with their clicks, not decayed, after exactly this normalised query."""
@@ -272,8 +274,15 @@ def _summed(one: Scored, other: Scored) -> Scored:
     return Scored(ids.astype(np.int32), scores.astype(np.float32))
 
 
-def _trigram_index(texts: list[str]) -> tuple[list[str], sp.csr_array, NDArray[np.float32]]:
+class _TrigramIndex(NamedTuple):
     """Vocabulary, (V, Q) normalised TF-IDF by trigram, and (V,) inverse document frequencies."""
+
+    grams: list[str]
+    weights: sp.csr_array
+    idf: NDArray[np.float32]
+
+
+def _trigram_index(texts: list[str]) -> _TrigramIndex:
     vocabulary: dict[str, int] = {}
     grams = [[vocabulary.setdefault(gram, len(vocabulary)) for gram in trigrams(text)] for text in texts]
     lengths = np.array([len(row) for row in grams], dtype=np.int64)
@@ -286,7 +295,7 @@ def _trigram_index(texts: list[str]) -> tuple[list[str], sp.csr_array, NDArray[n
     weighted = sp.csr_array(sp.diags_array(idf) @ counts)
     norms = np.sqrt(np.asarray(weighted.power(2).sum(axis=0)).ravel())
     index = sp.csr_array(weighted @ sp.diags_array(1.0 / np.maximum(norms, 1e-9)))
-    return list(vocabulary), index.astype(np.float32), idf
+    return _TrigramIndex(list(vocabulary), index.astype(np.float32), idf)
 
 
 def _dense_row(matrix: sp.csr_array, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

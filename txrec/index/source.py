@@ -51,6 +51,13 @@ class SourceQuery:
         return len(self.texts)
 
 
+class Familiarity(NamedTuple):
+    """Ranker features of a query: clicks after it, and the similarity in [0, 1] of the nearest other clicked query."""
+
+    clicks: float = 0.0
+    similarity: float = 0.0
+
+
 class Title(NamedTuple):
     """Title of a product, analysed like queries."""
 
@@ -234,9 +241,9 @@ class Source(ABC):
         """Clicks after a normalised query, for K items; None where this source counts none."""
         return None
 
-    def familiarity(self, text: str) -> tuple[float, float]:  # noqa: ARG002
+    def familiarity(self, text: str) -> Familiarity:  # noqa: ARG002
         """Clicks after the same query, and the similarity in [0, 1] of the nearest other query that was clicked on."""
-        return 0.0, 0.0
+        return Familiarity()
 
     def term_match(self, text: str, titles: Sequence[Title]) -> NDArray[np.float32] | None:  # noqa: ARG002
         """(K, NUM_TERM_MATCH) how K titles match the terms of a query; None where this source reads no titles."""

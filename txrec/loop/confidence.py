@@ -10,6 +10,7 @@ once, with probability 1 - alpha: an experiment may be looked at after every use
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +63,13 @@ class Moments:
         return np.asarray(self.y / np.maximum(self.n, 1))
 
 
+class Interval(NamedTuple):
+    """Ends of a confidence sequence."""
+
+    low: Floats
+    high: Floats
+
+
 @dataclass(frozen=True)
 class Difference:
     """Estimated difference of two means, variant minus control, with the variance of that estimate."""
@@ -71,12 +79,12 @@ class Difference:
     n: Floats
     """Users of both."""
 
-    def interval(self, alpha: float, tuned_for: float) -> tuple[Floats, Floats]:
-        """Lower and upper end of the confidence sequence at level 1 - alpha; infinite without two users per variant."""
+    def interval(self, alpha: float, tuned_for: float) -> Interval:
+        """Ends of the confidence sequence at level 1 - alpha; infinite without two users per variant."""
         with np.errstate(invalid="ignore"):
             spread = self.variance * self.n
         width = radius(self.n, spread, alpha, tuned_for)
-        return self.value - width, self.value + width
+        return Interval(self.value - width, self.value + width)
 
 
 def radius(n: ArrayLike, variance: ArrayLike, alpha: float, tuned_for: float) -> Floats:

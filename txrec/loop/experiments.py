@@ -14,7 +14,7 @@ The error rate `alpha` is divided by the number of variants that are compared wi
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -153,6 +153,14 @@ def conclude(action_low: float, action_high: float, margin: float, finished: boo
     return "keep_control" if finished else "continue"
 
 
+class _Estimate(NamedTuple):
+    """Difference of a variant from its control, with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class _Comparison:
     experiment: str
@@ -162,21 +170,21 @@ class _Comparison:
 
     def invalid(self, p_value: float, alpha: float) -> ExperimentDecision:
         text = f"sample_ratio p {p_value:.2g} < {alpha:g}"
-        return self._decision("invalid", "sample_ratio", (p_value, p_value, p_value), alpha, text)
+        return self._decision("invalid", "sample_ratio", _Estimate(p_value, p_value, p_value), alpha, text)
 
     def guard(self, figure: Figure, rules: Rules, moments: Mapping[str, Moments]) -> ExperimentDecision | None:
         """The stop of a guard figure that is surely worse than allowed; None while it is not."""
-        ends = self._ends(moments, rules.guard_alpha, rules)
-        loss = -ends[2] if figure.higher_is_better else ends[1]  # least loss that is still possible
+        estimate = self._estimate(moments, rules.guard_alpha, rules)
+        loss = -estimate.high if figure.higher_is_better else estimate.low  # least loss that is still possible
         if loss <= figure.margin:
             return None
-        text = f"{_range(figure, ends)}: loss of at least {loss:.4g} > {figure.margin:g}"
-        return self._decision("roll_back", figure.name, ends, figure.margin, text)
+        text = f"{_range(figure, estimate)}: loss of at least {loss:.4g} > {figure.margin:g}"
+        return self._decision("roll_back", figure.name, estimate, figure.margin, text)
 
     def primary(self, rules: Rules, moments: Mapping[str, Moments], num_variants: int) -> ExperimentDecision:
         figure = rules.primary
-        ends = self._ends(moments, rules.alpha / num_variants, rules)
-        low, high = (ends[1], ends[2]) if figure.higher_is_better else (-ends[2], -ends[1])
+        estimate = self._estimate(moments, rules.alpha / num_variants, rules)
+        low, high = estimate[1:] if figure.higher_is_better else (-estimate.high, -estimate.low)
         counted = sum(float(moments[name].n) for name in (self.control, self.variant))
         action = conclude(low, high, figure.margin, 0 < rules.max_users <= counted)
         reasons = {
@@ -185,22 +193,23 @@ class _Comparison:
             "continue": f"gain between {low:.4g} and {high:.4g}, promoted above {figure.margin:g}",
             "keep_control": f"gain of at least {low:.4g} <= {figure.margin:g} at {rules.max_users:,} users",
         }
-        return self._decision(action, figure.name, ends, figure.margin, f"{_range(figure, ends)}: {reasons[action]}")
+        text = f"{_range(figure, estimate)}: {reasons[action]}"
+        return self._decision(action, figure.name, estimate, figure.margin, text)
 
-    def _ends(self, moments: Mapping[str, Moments], alpha: float, rules: Rules) -> tuple[float, float, float]:
-        """Difference, low and high; infinite ends while a variant has too few users."""
+    def _estimate(self, moments: Mapping[str, Moments], alpha: float, rules: Rules) -> _Estimate:
+        """Difference with its interval; infinite ends while a variant has too few users."""
         control, variant = moments[self.control], moments[self.variant]
         value = watched(control, variant, rules)
         low, high = value.interval(alpha, rules.expected_users)
         enough = min(float(control.n), float(variant.n)) >= rules.min_users
         center = float(value.value) if np.isfinite(value.value) else 0.0
-        return center, float(low) if enough else -np.inf, float(high) if enough else np.inf
+        return _Estimate(center, float(low) if enough else -np.inf, float(high) if enough else np.inf)
 
     def _decision(
-        self, action: Action, figure: str, ends: tuple[float, float, float], threshold: float, text: str
+        self, action: Action, figure: str, estimate: _Estimate, threshold: float, text: str
     ) -> ExperimentDecision:
         names = (self.experiment, self.variant, self.control)
-        return ExperimentDecision(*names, action, figure, *ends, threshold, text, self.users)
+        return ExperimentDecision(*names, action, figure, *estimate, threshold, text, self.users)
 
 
 def watched(control: Moments, variant: Moments, rules: Rules) -> Difference:
@@ -218,5 +227,5 @@ def watched(control: Moments, variant: Moments, rules: Rules) -> Difference:
     return Difference(value.value, np.where(early, np.inf, variance), value.n)
 
 
-def _range(figure: Figure, ends: tuple[float, float, float]) -> str:
-    return f"{figure.name} {ends[0]:+.4g} ({ends[1]:+.4g} to {ends[2]:+.4g})"
+def _range(figure: Figure, estimate: _Estimate) -> str:
+    return f"{figure.name} {estimate.value:+.4g} ({estimate.low:+.4g} to {estimate.high:+.4g})"

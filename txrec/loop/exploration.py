@@ -10,6 +10,7 @@ few views get a bonus, so that new products have their first views.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,18 +118,22 @@ def draw(utility: Floats, bounds: Bounds, rng: np.random.Generator, marginals: b
     return Draws(place, drawn, prefix, marginal)
 
 
-def propensities(utility: Floats, place: Ints, bounds: Bounds) -> tuple[Floats, Floats]:
+class Propensities(NamedTuple):
+    """Probabilities of slates under exploration, each (B, D), as in `Draws`."""
+
+    prefix: Floats
+    marginal: Floats
+
+
+def propensities(utility: Floats, place: Ints, bounds: Bounds) -> Propensities:
     """Probabilities of any slates under exploration.
 
     Args:
         utility: (B, C) log odds, -inf = not eligible.
         place: (B, D) column of the product in each place.
         bounds: of the exploration.
-
-    Returns:
-        `prefix` and `marginal`, each (B, D), as in `Draws`.
     """
-    return prefix_probability(utility, place, bounds), marginal_probability(utility, place, bounds)
+    return Propensities(prefix_probability(utility, place, bounds), marginal_probability(utility, place, bounds))
 
 
 def prefix_probability(utility: Floats, place: Ints, bounds: Bounds) -> Floats:

@@ -7,7 +7,7 @@ configuration names, e.g. the seller. Limits bound the share of a group; a share
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from txrec.arrays import dcg_discounts
 from txrec.config import ExposureConfig, ExposureLimit
+from txrec.data.head import head_of
 from txrec.data.prepared import PreparedData
 from txrec.schema import DAY_US, PAD, EventKind, Split
 
@@ -24,7 +25,6 @@ SHOWN_PARTS = 20
 """Parts of a group in reports, by exposure; the limited ones always."""
 AGES_DAYS = ((7, "up to a week"), (30, "up to a month"), (180, "up to half a year"))
 OLDER, NEVER_SEEN, NO_VALUE = "older", "not in the log", "(none)"
-HEAD_FRAC = 0.2
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,16 @@ def exposure_table(rows: Sequence[Mapping[str, Any]]) -> ExposureTable:
     )
 
 
-def _training_events(
-    data: PreparedData, num_items: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], int]:
-    """(N,) events, (N,) purchases and (N,) first time of each product in training, and the last time of all."""
+class _TrainingEvents(NamedTuple):
+    """(N,) events, purchases and first time of each product in training, and the last time of all."""
+
+    events: NDArray[np.int64]
+    purchases: NDArray[np.float64]
+    first_us: NDArray[np.int64]
+    last_us: int
+
+
+def _training_events(data: PreparedData, num_items: int) -> _TrainingEvents:
     sequences = data.sequences
     item, event, ts = (np.asarray(getattr(sequences, name)) for name in ("item_idx", "event", "ts"))
     split = np.asarray(sequences.split)
@@ -227,7 +233,7 @@ def _training_events(
     np.minimum.at(first, item, ts)
     events = np.bincount(item, minlength=num_items + 1)[1:]
     purchases = np.bincount(item[event == EventKind.PURCHASE], minlength=num_items + 1)[1:].astype(np.float64)
-    return events, purchases, first[1:], int(ts.max(initial=0))
+    return _TrainingEvents(events, purchases, first[1:], int(ts.max(initial=0)))
 
 
 def _text(values: pl.Series) -> NDArray[np.object_]:
@@ -258,9 +264,6 @@ def _ages(first_us: NDArray[np.int64], last_us: int) -> NDArray[np.object_]:
 
 def _popularity(events: NDArray[np.int64]) -> NDArray[np.object_]:
     """Head: the most popular fifth of the products with events; tail: the others; cold: none."""
-    order = np.argsort(-events, kind="stable")
-    trained = int((events > 0).sum())
-    names = np.full(len(events), "tail", object)
-    names[order[: int(np.ceil(HEAD_FRAC * trained))]] = "head"
+    names = np.where(head_of(events), "head", "tail").astype(object)
     names[events == 0] = "cold"
     return names

@@ -116,6 +116,11 @@ def place_outcomes(slates: pl.DataFrame, credits_: pl.DataFrame, items: pl.DataF
     return joined.join(items.select("item_id", "category", "brand"), on="item_id", how="left")
 
 
+def place_discount(place: pl.Expr) -> pl.Expr:
+    """Discount of places that count from 0, as in NDCG: 1 / log2(place + 2)."""
+    return 1.0 / (place + 2).cast(pl.Float64).log(2)
+
+
 def slate_outcomes(
     slates: pl.DataFrame, places: pl.DataFrame, windows: Windows, head_queries: Iterable[str] = ()
 ) -> pl.DataFrame:
@@ -127,14 +132,13 @@ def slate_outcomes(
         windows: for reformulations.
         head_queries: normalised queries that count as `head`, the others as `tail`.
     """
-    discount = 1.0 / (pl.col("place") + 2).cast(pl.Float64).log(2)
     outcome = places.group_by("request_id").agg(
         clicks=pl.col("clicked").sum(),
         carted=(pl.col("carted").sum() > 0).cast(pl.Float64),
         converted=(pl.col("purchases").sum() > 0).cast(pl.Float64),
         purchases=pl.col("purchases").sum(),
         revenue=pl.col("revenue").sum(),
-        gain=(pl.col("clicked") * discount).sum(),
+        gain=(pl.col("clicked") * place_discount(pl.col("place"))).sum(),
         first=pl.col("place").filter(pl.col("clicked") > 0).min(),
     )
     frame = slates.join(outcome, on="request_id", how="left").with_columns(

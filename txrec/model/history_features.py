@@ -64,15 +64,15 @@ class Positions:
         """(U,) positions of each user."""
         return np.diff(self.offsets)
 
-    def next_targets(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """(P,) item of the first target strictly after each position in the same user, and when it was; PAD if none."""
+    def next_targets(self) -> "NextTargets":
+        """First target strictly after each of P positions in the same user; PAD if none."""
         count = len(self.item_idx)
         place = np.where(self.is_target, np.arange(count), count)
         following = np.minimum.accumulate(np.append(place[1:], count)[::-1])[::-1] if count else place
         end = np.repeat(self.offsets[1:], self.lengths)
         exists = following < end
         at = np.where(exists, following, 0)
-        return np.where(exists, self.item_idx[at], PAD), np.where(exists, self.start_ts[at], 0)
+        return NextTargets(np.where(exists, self.item_idx[at], PAD), np.where(exists, self.start_ts[at], 0))
 
     def tensors(self, device: torch.device | str = "cpu") -> PositionTensors:
         """Tensors of a batch; on the CPU the same memory."""
@@ -184,6 +184,13 @@ def _concatenate(parts: Sequence[History]) -> History:
         event=np.concatenate([h.event for h in parts]),
         ts=np.concatenate([h.ts for h in parts]),
     )
+
+
+class NextTargets(NamedTuple):
+    """(P,) items and times of the targets that follow P positions."""
+
+    item_idx: NDArray[np.int32]
+    ts: NDArray[np.int64]
 
 
 class Windows(NamedTuple):

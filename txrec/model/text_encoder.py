@@ -15,7 +15,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -89,6 +89,13 @@ class TextEncoder(nn.Module, ABC):
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
 
 
+class TextVectors(NamedTuple):
+    """Text vectors of a data set, float32."""
+
+    items: NDArray[np.float32]
+    queries: NDArray[np.float32]
+
+
 def save_vectors(folder: Path, items: NDArray[np.float32], queries: NDArray[np.float32]) -> None:
     """Writes `vectors.safetensors` from the vectors of items 1..N and queries 1..Q; adds row 0, zeros."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +103,7 @@ def save_vectors(folder: Path, items: NDArray[np.float32], queries: NDArray[np.f
     save_file(tensors, folder / _VECTORS)
 
 
-def load_vectors(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def load_vectors(folder: Path) -> TextVectors:
     """Text vectors by item_idx: items (N + 1, Dt) and queries (Q + 1, Dt), float32, row 0 zeros.
 
     Raises:
@@ -106,7 +113,7 @@ def load_vectors(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]
     if not file.is_file():
         raise BundleError(f"{file}: no text vectors here; run `txrec pretrain CONFIG`")
     tensors = load_file(file)
-    return tensors["items"].numpy(), tensors["queries"].numpy()
+    return TextVectors(tensors["items"].numpy(), tensors["queries"].numpy())
 
 
 def _with_padding(vectors: NDArray[np.float32]) -> Tensor:

@@ -9,6 +9,7 @@ lexical score, then by popularity. Any other order than relevance needs no ranki
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,14 @@ BEST_FIRST = frozenset({"popularity", "newness", "rating"})
 """Orders that begin with the greatest value; all others begin with the least."""
 FALLBACKS = {"corrected": "corrected_query", "partial": "partial_match", "nearest": "nearest_match"}
 """Fallback that a slate names by the kind of its match."""
+
+
+class _PageOrder(NamedTuple):
+    """Products of a page and those after it, best first, with their scores, and the place of the first."""
+
+    item_idx: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    offset: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +126,8 @@ class PagePlan:
         mask[0] = False
         return mask if matching is None else mask & matching
 
-    def _order(
-        self, listed: Sequence[int], mask: NDArray[np.bool_], known: Mapping[str, SlateItem]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
-        """Products with their scores, best first, from the first page on or from the token on; and the offset."""
+    def _order(self, listed: Sequence[int], mask: NDArray[np.bool_], known: Mapping[str, SlateItem]) -> "_PageOrder":
+        """Products with their scores, from the first page on or from the token on."""
         catalogue, page = self._context.catalogue, self._page
         if self._following is not None:
             pairs = [
@@ -131,15 +138,17 @@ class PagePlan:
             on_sale = self._allowed(None)  # a product that has changed is still one of the search, if it is on sale
             kept = [(idx, score) for idx, score in pairs if on_sale is None or on_sale[idx]]
             order = np.array([idx for idx, _ in kept], np.int64)
-            return order, np.array([score for _, score in kept], np.float64), self._following.offset
+            scores = np.array([score for _, score in kept], np.float64)
+            return _PageOrder(order, scores, self._following.offset)
         needed = page.offset + MAX_FOLLOWING + self._request.top_k
         needed = max(needed, MAX_GROUPED) if page.group_by else needed
         if page.sort != "relevance":
             order = self._sorted(mask, needed)
-            return order, np.zeros(len(order)), page.offset
+            return _PageOrder(order, np.zeros(len(order)), page.offset)
         order = self._by_relevance(listed, mask, needed)
         values = {catalogue.idx_of[item_id]: item.score for item_id, item in known.items()}
-        return order, np.array([values.get(int(idx), 0.0) for idx in order], np.float64), page.offset
+        scores = np.array([values.get(int(idx), 0.0) for idx in order], np.float64)
+        return _PageOrder(order, scores, page.offset)
 
     def _by_relevance(self, listed: Sequence[int], mask: NDArray[np.bool_], needed: int) -> NDArray[np.int64]:
         rest = mask.copy()

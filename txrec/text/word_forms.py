@@ -23,9 +23,9 @@ class WordForms:
         """Takes the shop's languages (ISO 639-1) and words."""
         self.vocabulary = vocabulary
         self.compounding = not COMPOUNDING.isdisjoint(languages)
-        """Whether a language writes compounds as one word."""
+        """True where a language writes compounds as one word."""
         self.head_last = not HEAD_LAST.isdisjoint(languages)
-        """Whether a language puts the head of a phrase last."""
+        """True where a language puts the head of a phrase last."""
         self._stems = Stems(languages)
         self.forms = lru_cache(maxsize=1 << 17)(self._forms)
         self.document_forms = lru_cache(maxsize=1 << 17)(self._document_forms)

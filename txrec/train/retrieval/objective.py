@@ -5,6 +5,8 @@ where most of the arithmetic is; on an accelerator, where counting them would ma
 0. Only trained items compete: a cold item that never could have been the target must not be pushed away.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,14 @@ from txrec.model.retrieval import RetrievalModel
 
 MAX_FULL_ITEMS = 50_000
 """loss = "auto" takes the full softmax up to this many items."""
+
+
+class _TargetStates(NamedTuple):
+    """(M, D) states, their (M,) targets, and (M,) marks of those that count; None where all do."""
+
+    states: Tensor
+    target: Tensor
+    counts: Tensor | None = None
 
 
 class NextItem(nn.Module):
@@ -64,12 +74,11 @@ class NextItem(nn.Module):
             return sampled_softmax(logits, self.negatives.log_expected[drawn])
         return generalised_bce(logits, self.model.sizes.num_competing, self.cfg.gbce_calibration)
 
-    def _with_targets(self, states: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(M, D) states, (M,) targets, and (M,) which of them count where all positions are kept."""
+    def _with_targets(self, states: Tensor, target: Tensor) -> "_TargetStates":
         has_target = target != 0
         if not self.fixed_shapes:
-            return states[has_target], target[has_target], None
-        return states.flatten(0, 1), target.flatten(), has_target.flatten()
+            return _TargetStates(states[has_target], target[has_target])
+        return _TargetStates(states.flatten(0, 1), target.flatten(), has_target.flatten())
 
 
 def product_dtype(precision: str, device: torch.device | str) -> torch.dtype:

@@ -28,7 +28,7 @@ from txrec.data.prepared import PreparedData
 from txrec.errors import TrainingError
 from txrec.model.hf_encoder import HuggingFaceEncoder
 from txrec.model.subword_encoder import SubwordEncoder
-from txrec.model.text_encoder import TextEncoder, save_vectors
+from txrec.model.text_encoder import TextEncoder, TextVectors, save_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.progress import Progress, silent
 from txrec.storage import replace_folder
@@ -342,9 +342,10 @@ def write(encoder: TextEncoder, data: PreparedData, folder: Path) -> None:
         save_vectors(fresh, *encode_prepared(encoder, data))
 
 
-def encode_prepared(encoder: TextEncoder, data: PreparedData) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def encode_prepared(encoder: TextEncoder, data: PreparedData) -> TextVectors:
     """Vectors of all products (N, Dt) and all queries (Q, Dt) of a prepared data set, cold and test ones included."""
-    return encoder.encode(data.items["text"].to_pylist()), encoder.encode(data.queries["query"].to_pylist())
+    items, queries = data.items["text"].to_pylist(), data.queries["query"].to_pylist()
+    return TextVectors(encoder.encode(items), encoder.encode(queries))
 
 
 def _limit(steps: int, most: int) -> int:
