@@ -143,7 +143,7 @@ def best_s(answer: Callable[[Sequence[Request]], object], requests: Sequence[Req
 def _by_model(recommender: Recommender, requests: Sequence[Request]) -> list[list[str]]:
     """Raw ids of the items most alike to each user's state, without those of his history."""
     batch_vectors = BatchQueryVectors(recommender.retriever.query_encoder)
-    retrieval_queries = [recommender._retrieval_query(request, batch_vectors) for request in requests]
+    retrieval_queries = [recommender.request_encoder.retrieval_query(request, batch_vectors) for request in requests]
     states = recommender.retriever.states(retrieval_queries, batch_vectors)
     masks = [question.mask for question in retrieval_queries]
     hits = recommender.retriever.dense.nearest(states, requests[0].top_k, masks)

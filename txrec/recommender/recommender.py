@@ -16,14 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from txrec import schema
 from txrec.data.profiles import StoredProfile
-from txrec.errors import RequestError, UnknownItemError
+from txrec.errors import UnknownItemError
 from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
 from txrec.index.live import LiveEvent
-from txrec.index.source import ChangedItems, Mask
+from txrec.index.source import ChangedItems
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender import lists, live_counts, suggestion_entries
@@ -37,6 +36,7 @@ from txrec.recommender.page_types import PageRequest
 from txrec.recommender.purchases import Purchases
 from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
+from txrec.recommender.request_encoding import RequestEncoder
 from txrec.recommender.resumable import Resumable, run_to_completion
 from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
 from txrec.recommender.search_page import PageContext, PagePlan, plan
@@ -44,7 +44,6 @@ from txrec.recommender.slates import Decoration
 from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 from txrec.schema import EventKind
-from txrec.text import normalise
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
 
@@ -116,7 +115,7 @@ class Recommender:
     def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:
         """`retrieve` in steps, for a server that has other things to do between them."""
         batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
-        retrieval_queries = [self._retrieval_query(request, batch_vectors) for request in requests]
+        retrieval_queries = [self.request_encoder.retrieval_query(request, batch_vectors) for request in requests]
         return (yield from self.retriever.retrieve_in_steps(retrieval_queries, batch_vectors))
 
     def rank(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Slate]:
@@ -138,7 +137,8 @@ class Recommender:
 
     def plan_page(self, request: Request, page: PageRequest) -> PagePlan:
         """The part of `search_page` before retrieval, for a server that retrieves and ranks in batches."""
-        excluded = self._retrieval_query(request, BatchQueryVectors(self.retriever.query_encoder)).excluded
+        encoder = self.request_encoder
+        excluded = encoder.retrieval_query(request, BatchQueryVectors(self.retriever.query_encoder)).excluded
         context = PageContext(
             self.catalogue,
             self.retriever.sources,
@@ -146,7 +146,9 @@ class Recommender:
             Matcher(self.retriever.sources, self.catalogue.analyser, len(self.catalogue), self._speller),
             self.num_ranked,
         )
-        return plan(context, request, page, lambda filters: self._allowed(replace(request, filters=filters), excluded))
+        return plan(
+            context, request, page, lambda filters: encoder.allowed(replace(request, filters=filters), excluded)
+        )
 
     def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
         """Candidates without those that can be in no slate, because neither ranker nor diversification looks so far.
@@ -225,7 +227,9 @@ class Recommender:
         known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
         missing = [key for key in item_ids if key not in known]
         batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
-        retrieval_query = self._retrieval_query(replace(request, top_k=max(len(known), 1)), batch_vectors)
+        retrieval_query = self.request_encoder.retrieval_query(
+            replace(request, top_k=max(len(known), 1)), batch_vectors
+        )
         notes = (*retrieval_query.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
         retrieval_query = replace(retrieval_query, mask=self.catalogue.only(known.values()), notes=notes)
         return self.rank(self.retriever.retrieve([retrieval_query], batch_vectors))[0]
@@ -301,7 +305,7 @@ class Recommender:
             RequestError: a request that cannot be answered as asked; names the field.
         """
         vectors = BatchQueryVectors(self.retriever.query_encoder)
-        retrieval_query = self._retrieval_query(request, vectors)
+        retrieval_query = self.request_encoder.retrieval_query(request, vectors)
         named = request.user_id is not None and len(retrieval_query.history.item_idx) > 0
         context = ListContext(
             self.catalogue,
@@ -359,40 +363,10 @@ class Recommender:
             grown[changed.item_idx[changed.text_changed]] = encoder.encode(texts)
         return grown
 
-    def _retrieval_query(self, request: Request, batch_vectors: BatchQueryVectors) -> RetrievalQuery:
-        """A request in dense indices: history, query, mask, and what had to be ignored."""
-        _check(request)
-        unknown = sorted(set(request.sources) - set(self.retriever.names))
-        if unknown:
-            names = ", ".join(self.retriever.names)
-            raise RequestError("sources", f"the model has no candidate source {unknown[0]!r}; expected some of {names}")
-        query = normalise(request.query or "")
-        history, notes = self._histories.of_request(request, self.catalogue, batch_vectors)
-        excluded = [
-            self.catalogue.idx_of[key] for key in (*request.cart, *request.exclude) if key in self.catalogue.idx_of
-        ]
-        if request.exclude_seen:
-            excluded.extend(int(item) for item in np.unique(history.item_idx) if item != schema.PAD)
-        nothing = not query and not len(history.item_idx)
-        return RetrievalQuery(
-            history=history,
-            query=query,
-            now_us=request.now_us or max(self._end_us, int(history.ts[-1]) if len(history.ts) else 0),
-            mask=self._allowed(request, excluded),
-            request=replace(request, blocked=None),
-            fallback="unknown_user" if nothing else None,
-            notes=notes,
-            excluded=excluded,
-        )
-
-    def _allowed(self, request: Request, excluded: Sequence[int]) -> Mask:
-        """(N + 1,) products that may be shown; None = all."""
-        mask = self.catalogue.mask(request.filters, excluded)
-        if request.blocked is None:
-            return mask
-        allowed = ~request.blocked[: len(self.catalogue) + 1]
-        allowed = np.append(allowed, np.ones(len(self.catalogue) + 1 - len(allowed), np.bool_))
-        return allowed if mask is None else mask & allowed
+    @property
+    def request_encoder(self) -> RequestEncoder:
+        """Encoder of requests for the present catalogue."""
+        return RequestEncoder(self.catalogue, self._histories, self.retriever.names, self._end_us)
 
     @property
     def num_ranked(self) -> int:
@@ -408,10 +382,3 @@ class Recommender:
         if key not in self.catalogue.idx_of:
             raise UnknownItemError(field, f"{key} is not in the catalogue; expected an item_id that it holds")
         return self.catalogue.idx_of[key]
-
-
-def _check(request: Request) -> None:
-    if request.top_k < 1:
-        raise RequestError("top_k", f"top_k is {request.top_k}; expected at least 1")
-    if not 0.0 <= request.diversity <= 1.0:
-        raise RequestError("diversity", f"diversity is {request.diversity}; expected 0 to 1")
