@@ -4,7 +4,7 @@
 
 Prepares the catalogue where that has not been done, fits the analyser on it, analyses every text once, and searches
 with three random words of a product each time; with `--small` over 2,000 products of the generated shop instead. Words
-of scripts without blanks: n-grams of letters beside BudouX, where it is installed. Prints one JSON object at the end.
+of scripts without blanks: n-grams of letters next to BudouX, where it is installed. Prints one JSON object at the end.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Speed of attribution: exported slates joined with the events that followed, on Ray, beside one process.
+"""Speed of attribution: exported slates joined with the events that followed, on Ray, next to one process.
 
     python bench/attribution.py [--slates 1000000] [--users 200000] [--compare 1]
 

@@ -3,7 +3,7 @@
     python bench/cold_start.py [configs/online-retail.toml] [dotted.key=value ...]
 
 Needs the trained candidate of the configuration (`txrec train CONFIG`), which has seen no event of these products. A
-case is a user who bought some of them in the window; his history before it is the question. Three tables:
+case is a user who bought some of them in the window; their history before it is the question. Three tables:
 
 - the whole catalogue is the answer's range. Chance, BM25 over the titles with the titles of the user's last products as
   the query, and the vectors know nothing but texts; new_items, candidates (before the ranker) and the recommender also
@@ -146,7 +146,7 @@ def show(title: str, found: dict[str, dict[str, float]]) -> None:
 
 
 def added(recommender: Recommender) -> dict[str, float]:
-    """Milliseconds to add a product, and its place for a search by its title and beside a product of like name."""
+    """Milliseconds to add a product, and its places for a search by its title and in slates of a like-named one."""
     title = "ZANZIBAR PAPER LANTERN"
     started = time.perf_counter()
     grown = recommender.with_items([{"item_id": "new-lantern", "title": title, "price": 2.5}])

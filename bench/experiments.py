@@ -170,7 +170,7 @@ def power(pool: Pool, runs: int, users: int) -> dict[str, float]:
 
 
 def interleaving(pool: Pool, runs: int, ab: dict[str, float]) -> dict[str, float]:
-    """Users until interleaving decides for the variant, beside the A/B test."""
+    """Users until interleaving decides for the variant, next to the A/B test."""
     rng = np.random.default_rng(2)
     times, wrong = [], 0
     for _ in range(runs):

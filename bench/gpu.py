@@ -3,7 +3,7 @@
     python bench/gpu.py [--device cuda] [--prepared DIR] [--target 0.18] [--compile] [--small] [dotted.key=value ...]
 
 1. Step time at width 256, 8 blocks, 200 positions: full softmax over 10,000 items and sampled softmax over a million
-   (row-wise optimiser), beside a plain PyTorch SASRec of the same size (`nn.TransformerEncoder`, whole logits).
+   (row-wise optimiser), next to a plain PyTorch SASRec of the same size (`nn.TransformerEncoder`, whole logits).
 2. With `--prepared` (the `data` folder of a MovieLens-1M run): seconds until `configs/movielens-1m.toml` reaches the
    target on validation, validation, recording and compiling included.
 
@@ -201,7 +201,7 @@ def _report(name: str, size: Size, device: str, peak: float | None, step: Callab
 
 
 def _time(step: Callable[[], Tensor], device: str) -> tuple[float, float]:
-    """Seconds a step, median of five runs of several steps, and the most memory held."""
+    """Seconds per step, median of five runs of several steps, and the most memory held."""
     steps = 20 if device == "cuda" else 2
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -224,7 +224,7 @@ def _wait(device: str) -> None:
 
 
 def arithmetic(size: Size) -> float:
-    """Floating point operations a token of a training step: forward, and twice that backward."""
+    """Floating point operations per token of a training step: forward, and twice that backward."""
     d, layers, length = size.model.dim, size.model.num_layers, size.model.max_length
     weights = layers * (5 * d * d + 7 * d * d)  # query, key, value, gate, output; SwiGLU of width 2 d with its gate
     attention = layers * 2 * length * d  # scores and mixing, causal half

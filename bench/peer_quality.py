@@ -8,7 +8,7 @@ and answers the same cases under the same rule for items seen before. It chooses
 part, trained before it as txrec's history model is; with `--refit` it is also trained anew on everything before the
 test part, as the baselines are. Histories at the time of the test include validation in both. Users that it does not
 know get the popular items, as with every baseline. A trained bundle (`txrec train CONFIG`), where there is one, stands
-beside it. Requests with queries are beyond the peer. Prints NDCG@10 and recall@10 with 95 % bootstrap intervals over
+next to it. Requests with queries are beyond the peer. Prints NDCG@10 and recall@10 with 95 % bootstrap intervals over
 users, and one JSON object as its last line.
 """
 
@@ -104,7 +104,7 @@ def peer_lists(asked: EvalRequests, path: Path, popular: NDArray[np.int32]) -> L
     """The peer's lists, one for each way of training, in the order of the cases.
 
     Args:
-        asked: C cases, one a user.
+        asked: C cases, one per user.
         path: CSV of trained, user_id, item_id, rank.
         popular: (C, K) what fills lists that are short or missing.
     """

@@ -1,4 +1,4 @@
-"""Position bias on the generated shop as a live world: the estimate beside the truth, and rankers with and without it.
+"""Position bias on the generated shop as a live world: the estimate next to the truth, and rankers with and without it.
 
     python bench/position_bias.py [--visits 20000] [--seeds 0,1,2] [--small]
 

@@ -34,7 +34,7 @@ EVENTS_PER_USER = 25
 NUM_ITEMS, NUM_QUERIES = 50_000, 100_000
 DAYS = 60
 START_MS = 1_740_787_200_000  # 2025-03-01
-KINDS = np.array(["view", "search", "click", "cart", "purchase", "heartbeat"])  # the last one is nobody's event
+KINDS = np.array(["view", "search", "click", "cart", "purchase", "heartbeat"])  # the last one is no event of a user
 SHARES = (0.5, 0.2, 0.2, 0.06, 0.038, 0.002)
 WORDS = (
     "red", "blue", "steel", "Wireless", "lamp", "tent", "shoe", "cable", "phone",
@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="200,000 rows: a quick look")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that either side may use")
     parser.add_argument("--skip-peer", action="store_true", help="measure txrec only")
-    parser.add_argument("--folder", help="where the temporary folder goes; it needs about 60 bytes a row")
+    parser.add_argument("--folder", help="where the temporary folder goes; it needs about 60 bytes per row")
     parser.add_argument("--stats", action="store_true", help="print Ray Data's statistics of its operators")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -4,7 +4,7 @@
                               [--skip-peer] [--peer-python PATH] [--small]
 
 Needs the prepared data of the configuration and a trained bundle (`txrec train CONFIG`); `--small` makes both itself
-from a small generated shop and leaves the peer out. Every user of the data set is answered with what he has not had.
+from a small generated shop and leaves the peer out. Every user of the data set gets products that they have not had.
 
 The rows: the whole job (Ray Data actors that answer with every candidate source and the ranker, and write Parquet),
 with and without its start; the same code in this process; and the history model alone (encode the history, the exact
@@ -141,7 +141,7 @@ def best_s(answer: Callable[[Sequence[Request]], object], requests: Sequence[Req
 
 
 def _by_model(recommender: Recommender, requests: Sequence[Request]) -> list[list[str]]:
-    """Raw ids of the items most alike to each user's state, without those of his history."""
+    """Raw ids of the items most alike to each user's state, without those of their history."""
     batch_vectors = BatchQueryVectors(recommender.retriever.query_encoder)
     retrieval_queries = [recommender.request_encoder.retrieval_query(request, batch_vectors) for request in requests]
     states = recommender.retriever.states(retrieval_queries, batch_vectors)

@@ -5,7 +5,7 @@
 Vectors have the structure of learned ones: a Zipf-sized cluster per category on a sphere, brands as shared offsets,
 a spectrum of noise that decays over the dimensions, all rotated at random; queries are noisy items of popular clusters.
 Everything is compared with the exact fp32 scan over the same vectors, on the same number of threads. `--graphs` adds
-HNSW graphs (faiss, and usearch where it is installed), which take minutes to build; tantivy stands beside BM25 where
+HNSW graphs (faiss, and usearch where it is installed), which take minutes to build; tantivy stands next to BM25 where
 it is installed.
 """
 
@@ -310,7 +310,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
 
 
 def bare_flops() -> float:
-    """fp32 operations a second of a large matrix product."""
+    """fp32 operations per second of a large matrix product."""
     a = torch.randn(1_024, 1_024)
     return 2 * 1_024**3 / (1e-3 * float(np.median(timed(lambda: a @ a, 10))))
 

@@ -90,7 +90,7 @@ def prepared(config: Config) -> PreparedData:
 
 
 def made(config: Config, data: PreparedData) -> Path:
-    """The bundle of a seed; text encoder and history model are kept beside it and reused."""
+    """The bundle of a seed; text encoder and history model are kept next to it and reused."""
     text = config.checkpoints_dir / f"text{config.seed}" if config.text.encoder != "none" else None
     if text is not None and not text.is_dir():
         pretrain.fit(config, data, text)

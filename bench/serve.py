@@ -1,11 +1,11 @@
-"""Requests a second and latency of the served application, beside what the machine and Ray Serve allow at most.
+"""Requests per second and latency of the served application, next to what the machine and Ray Serve allow at most.
 
 Three things answer the same requests (user with 50 events, 500 candidates retrieved, 100 ranked, 25 returned) for the
 same closed-loop client on the same cores, in one run:
 
 - served: ingress, retriever and ranker as `txrec serve` starts them;
 - noop: the same composition with bodies that return a ready slate, i.e. the price of Ray Serve and HTTP alone;
-- in process: `Recommender.recommend()` without any server, one request a call and 16 a call.
+- in process: `Recommender.recommend()` without any server, one request per call and 16 per call.
 
 The bundle is generated and trained for a minute or two, so that its vectors lie in clusters as those of a shop do.
 
@@ -13,8 +13,8 @@ The bundle is generated and trained for a minute or two, so that its vectors lie
     python bench/serve.py --small    5,000 products, seconds
 
 The `ms_` figures say where the milliseconds of a lone request go, as the means that `/metrics` tells. The `live_` ones
-say after how many seconds a product that is put is in an answer, beside none and beside 1,000 others. It is asked for
-by its brand: after random clicks the fitted weights trust popularity alone, and no search finds a product by its name.
+say after how many seconds a product that is put is in an answer, alone and after 1,000 others. Searches name its brand:
+after random clicks the fitted weights trust popularity alone, and no search finds a product by its name.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python bench/text.py configs/demo.toml --spelling
 
 Prepares the data where that has not been done, measures on the validation clicks, for all queries and for those that
-training never saw, and prints one JSON object as its last line. BM25 and TF-IDF of character trigrams stand beside it.
+training never saw, and prints one JSON object as its last line. BM25 and TF-IDF of character trigrams are compared.
 
 With `--spelling`, instead, how often the search of the trained candidate (`txrec train CONFIG`) and its BM25 alone
 understand a query by how it is spelled; the generated shop only.

@@ -4,7 +4,7 @@
 
 The test part of the generated shop's log is the live stream, the training part the usual. In the middle of the stream
 some products begin to get further users, as many per hour as the table's first column says. Every ten minutes for six
-hours the list of trending products is made. Recall is the share of the rising products that were listed so long after
+hours the list of trending products is made. Recall is the share of the rising products that were listed that long after
 their rise began, precision the share of rising ones among all listed, minutes the median until a found one was
 first listed. Prints a table, and one JSON object as its last line.
 """

@@ -97,7 +97,7 @@ class Way:
 
 
 def race(ways: Mapping[str, Way], rounds: int, turn_s: float) -> dict[str, NDArray[np.float64]]:
-    """(rounds,) work done a second by each of the ways; every other round goes through them backwards.
+    """(rounds,) work done per second by each of the ways; every other round goes through them backwards.
 
     NaN is a turn without two reports, where somebody else held the work up.
 
@@ -121,7 +121,7 @@ def race(ways: Mapping[str, Way], rounds: int, turn_s: float) -> dict[str, NDArr
 
 
 def _rate(seen: list[tuple[float, int]]) -> float:
-    """Amount a second from the first to the last of (time, amount); NaN where there are not two."""
+    """Amount per second from the first to the last of (time, amount); NaN where there are not two."""
     if len(seen) < 2:
         return float("nan")
     (started, before), (ended, after) = seen[0], seen[-1]

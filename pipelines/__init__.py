@@ -1,4 +1,4 @@
-"""Ray jobs, one file a stage, glue only: the work itself is in `txrec`.
+"""Ray jobs, one file per stage, glue only: the work itself is in `txrec`.
 
 Every stage module has `run(config, progress) -> Summary`; `pipelines.__main__` is the command line.
 """

@@ -152,7 +152,7 @@ def evaluate(
     ] = "click",
     again: Again = False,
 ) -> None:
-    """Measure the trained bundle on the test part, beside baselines; write metrics.json and report.html."""
+    """Measure the trained bundle on the test part, next to baselines; write metrics.json and report.html."""
     cfg = load_run(config, overrides or [])
     if off_policy:
         _off_policy(cfg, off_policy, reward)

@@ -13,7 +13,7 @@ from txrec.errors import ClusterError
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # 1.6 times the requests a second of the default
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # 1.6 times the requests per second of the default
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # a second port that nobody uses, and 30 s of draining it at the end
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "20000",  # by default 1 s: every step would start its workers anew

@@ -14,7 +14,7 @@ from txrec.progress import Progress as ProgressCallback
 
 _PLAIN_EVERY_S = 10.0
 _FORECAST_AFTER_S = 3.0
-"""A phase runs so long before its whole time is told."""
+"""Seconds that a phase runs before its whole time is estimated."""
 _WORTH_A_FORECAST_S = 15.0
 """Shorter phases are not forecast."""
 _PLAIN_WIDTH = 120  # of output that goes to a file or pipe

@@ -1,6 +1,6 @@
-"""`txrec evaluate`: the candidate on all test requests, beside the baselines and the bundle in production.
+"""`txrec evaluate`: the candidate on all test requests, next to the baselines and the bundle in production.
 
-Leaves metrics.json, cases.parquet (a row a request) and report.html.
+Leaves metrics.json, cases.parquet (a row per request) and report.html.
 """
 
 import json
@@ -69,7 +69,7 @@ class EvaluateSummary:
         return f"{line}, {oracle['share']:.0%} of what can be known" if oracle else line
 
     def render(self) -> RenderableType:
-        """The recommender beside the baselines, and the slices."""
+        """The recommender next to the baselines, and the slices."""
         extra = [*self._judged(), *self._robust()]
         notes = [*self._behind(), *self._exposure(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")

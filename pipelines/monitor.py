@@ -196,7 +196,7 @@ def _items(config: Config) -> pl.DataFrame | None:
 
 
 def _exposure(config: Config, log: ServedLog) -> dict[str, Any]:
-    """Exposure of product groups in served slates beside their clicks; nothing before the first preparation."""
+    """Exposure of product groups in served slates next to their clicks; nothing before the first preparation."""
     if not (config.data_dir / "items.parquet").is_file():
         return {}
     groups = ProductGroups.of(PreparedData.open(config.data_dir), config.exposure.attributes)

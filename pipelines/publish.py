@@ -164,7 +164,7 @@ def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -
             raise StageError(f"{data.path}: no judged pair lies in the test part; nothing to decide by")
         count = values["num_queries"]
     else:
-        check_metric(metric, figures["retrieval"])  # those with a figure a request, which a paired test needs
+        check_metric(metric, figures["retrieval"])  # those with a figure per request, which a paired test needs
     best = best_of(values["baselines"], metric)
     interval, over = values["intervals"].get("test", {}).get(metric), values["comparisons"].get(best)
     return {

@@ -255,7 +255,7 @@ def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
     if described.is_file() and json.loads(described.read_text(encoding="utf-8")) != job:
         raise ConfigError(f"{out}: holds the parts of another job, see {described}; give another --out or remove it")
     if not described.is_file() and any(out.glob("part-*.parquet")):
-        raise ConfigError(f"{out}: holds parts without {described.name} beside them; give another --out or remove it")
+        raise ConfigError(f"{out}: holds parts without {described.name} next to them; give another --out or remove it")
     out.mkdir(parents=True, exist_ok=True)
     if not described.is_file():
         schema = pa.schema([RECOMMENDATIONS.field("user_id")])

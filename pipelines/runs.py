@@ -7,7 +7,7 @@ from txrec.config import Config
 
 STAGES_FILE = "stages.json"
 ALL = ("data", "checkpoints/text", "checkpoints/history", "checkpoints/tensorboard", "candidate", "reports")
-"""Parts of a run beside its registry, whose bundles are fetched when they are opened."""
+"""Parts of a run next to its registry, whose bundles are fetched when they are opened."""
 MONITORED = ("data", "reports")
 """Parts that the monitoring report reads or adds to."""
 NONE = ()

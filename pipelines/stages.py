@@ -72,7 +72,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            "measure the candidate beside baselines",
+            "measure the candidate next to baselines",
             "train",
             lambda c: (c.reports_dir / "metrics.json").is_file(),
         ),

@@ -73,6 +73,6 @@ def continues(text_dir: Path | None, start: Start) -> bool:
 
 
 def mark(text_dir: Path, start: Start) -> None:
-    """Notes beside a text encoder which version it continues."""
+    """Notes next to a text encoder which version it continues."""
     if start.earlier is not None:
         (text_dir / _ORIGIN).write_text(json.dumps(start.version), encoding="utf-8")

@@ -280,7 +280,7 @@ class SupportsRecommend(Protocol):
         ...
 
     def with_live(self, events: Sequence[LiveEvent]) -> "SupportsRecommend":
-        """A recommender whose counts include live events, in place of earlier ones."""
+        """A recommender whose counts include live events, instead of earlier ones."""
         ...
 
     def with_changes(self, changes: Sequence[ItemChange]) -> "SupportsRecommend":

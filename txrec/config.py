@@ -383,7 +383,7 @@ class PretrainConfig(OptimizerConfig):
     contrastive_epochs: int = Field(6, ge=0)
     """Passes over (query, clicked product) pairs of the training part."""
     batch_size: int = Field(128, ge=2)
-    """Texts a step."""
+    """Texts per step."""
     mask_frac: float = Field(0.15, gt=0, lt=1)
     """Share of tokens masked."""
     temperature: float = Field(0.05, gt=0)
@@ -441,7 +441,7 @@ class TrainConfig(OptimizerConfig):
     lr: float = Field(2e-3, gt=0, le=1)
     """Peak learning rate."""
     batch_size: int = Field(64, ge=1)
-    """Sequences a step, shared by the workers; batches are cut by tokens, so that this many of mean length fit."""
+    """Sequences per step, shared by the workers; batches are cut by tokens, so that this many of mean length fit."""
     patience: int = Field(5, ge=1)
     """Early stopping: validations without improvement."""
     validate_every: int = Field(1, ge=1)
@@ -460,8 +460,8 @@ class TrainConfig(OptimizerConfig):
     target_events: tuple[str, ...] = ()
     """Event kinds that count as targets; empty = every kind that has an item."""
     item_optimizer: Literal["auto", "adamw", "rowwise"] = "auto"
-    """For the item table. adamw: two moments a number, all rows at every step. rowwise: Adam with one moment a row, for
-    the rows that a batch used; needs the loss sampled or gbce. auto: rowwise from 50,000 trained items on."""
+    """For the item table. adamw: two moments per number, all rows at every step. rowwise: Adam with one moment per row,
+    for the rows that a batch used; needs the loss sampled or gbce. auto: rowwise from 50,000 trained items on."""
     shard_items: bool = False
     """Spreads the rows of the item table over the workers; needs the loss sampled or gbce."""
     ingest: Literal["auto", "memory", "stream"] = "auto"
@@ -643,7 +643,7 @@ class ServeConfig(Section):
     """TCP port."""
     proxy: bool = False
     """Puts Ray Serve's proxy before the ingress replicas. It spreads requests over machines and holds them while a
-    replica restarts, and takes about ten milliseconds a request on two cores."""
+    replica restarts, and takes about ten milliseconds per request on two cores."""
     max_batch_size: int = Field(16, ge=1)
     """Requests per batch; a batch holds the requests that arrived while others ran, and none is delayed to fill one."""
     state: str = ""
@@ -675,8 +675,8 @@ class ServeConfig(Section):
     """Events that arrived over HTTP are kept this many days; 0 = until their user is forgotten. Export
     them for the next training before they are removed."""
     live_count_days: float = Field(28.0, ge=0)
-    """Live events of so many days are counted beside the training log, days: popularity, clicks after queries, products
-    of one user. 0 = none. At most the last 200,000 events count."""
+    """Days whose live events are counted in addition to the training log: popularity, clicks after queries, products of
+    one user. 0 = none. At most the last 200,000 events count."""
     max_top_k: int = Field(1_000, ge=1)
     """Largest slate a caller may ask for."""
     max_query_chars: int = Field(512, ge=1)
@@ -687,7 +687,7 @@ class ServeConfig(Section):
     """File of API keys, a line `role:sha256` each, roles read, events and admin; the environment variable
     TXREC_API_KEYS holds more of them. Without any, no key is needed."""
     rate_limit_per_s: float = Field(0.0, ge=0)
-    """Requests a second that a key may make (without keys: a network address) in each ingress replica, with bursts of
+    """Requests per second that a key may make (without keys: a network address) in each ingress replica, with bursts of
     one second's worth; more is answered 429 with Retry-After. 0 = as many as it likes."""
     body_timeout_s: float = Field(10.0, gt=0)
     """A request whose body takes longer to arrive is answered 408."""
@@ -743,7 +743,7 @@ class DataConfig(Section):
     items: tuple[SourceConfig, ...] = ()
     """Catalogue sources."""
     users: tuple[SourceConfig, ...] = ()
-    """Sources of users: properties and segments that the shop knows beside the log."""
+    """Sources of users: properties and segments that the shop knows next to the log."""
     items_from_events: dict[str, str] = {}
     """Canonical item column = source column of the event or judgment rows, where the log carries product fields.
     An item gets the value most frequent in training."""

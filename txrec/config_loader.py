@@ -138,6 +138,6 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _no_such_file(file: Path) -> str:
-    beside = sorted(path.name for path in file.parent.glob("*.toml")) if file.parent.is_dir() else []
-    hint = f"; {file.parent} has {', '.join(beside)}" if beside else ""
+    siblings = sorted(path.name for path in file.parent.glob("*.toml")) if file.parent.is_dir() else []
+    hint = f"; {file.parent} has {', '.join(siblings)}" if siblings else ""
     return f"{file}: no such configuration file{hint}"

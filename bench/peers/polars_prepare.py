@@ -1,7 +1,7 @@
 """The same preparation as `pipelines.prepare`, written by hand in polars for one process: the yardstick of the bench.
 
 Reads the log and the catalogue, quarantines bad rows with their reason, drops exact duplicates, normalises queries,
-splits by time, numbers items and queries from the training part, and writes one row a user with his events in order.
+splits by time, numbers items and queries from the training part, and writes one row per user, events in order.
 """
 
 import json

@@ -5,7 +5,7 @@
 EVENTS.csv has user, item, place (order within the user), split (0 train, 1 validation, 2 test). The number of epochs is
 that with the best validation NDCG@10 (RecTools' own measure). Lists for the test part see all that lies before it and
 come from the model trained before validation at its best epoch; with `refit` also from one trained anew on everything
-before the test part for as many epochs. Settings that are not given are RecTools' defaults, but for the loss: full
+before the test part for as many epochs. Settings that are not given are RecTools' defaults, except for the loss: full
 softmax.
 """
 

@@ -3,7 +3,7 @@
     python rectools_sasrec.py EVENTS.csv RESULT.json '{"epochs": 2, "factors": 64, ...}'
 
 EVENTS.csv has user, item, place (order within the user), split (0 train, 1 validation, 2 test). Training sees split 0,
-recommendations for validation see split 0. Its settings are its own defaults (full softmax) but for width, depth,
+recommendations for validation see split 0. Its settings are its own defaults (full softmax) except for width, depth,
 heads, length, dropout and batch size, which are set equal.
 """
 

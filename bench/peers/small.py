@@ -1,4 +1,4 @@
-"""A small generated shop, on which scripts that set a peer beside txrec are tried in seconds."""
+"""A small generated shop, on which scripts that set a peer next to txrec are tried in seconds."""
 
 import shutil
 from collections.abc import Sequence

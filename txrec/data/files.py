@@ -126,7 +126,7 @@ def find(root: str, path: str) -> list[File]:
     """All files that a path, directory or glob names, in the order of their names.
 
     Raises:
-        DataError: nothing is there; says where it looked and what lies beside it.
+        DataError: nothing is there; says where it looked and what lies next to it.
     """
     full, member = _archive_of(resolve(root, path))
     try:
@@ -174,8 +174,8 @@ def _inside(system: pafs.FileSystem, folder: str, pattern: str) -> list[pafs.Fil
 
 def _nothing_there(system: pafs.FileSystem, full: str, inner: str) -> str:
     folder = inner.rstrip("/").rpartition("/")[0]
-    beside = system.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-    names = sorted(info.base_name for info in beside)[:12]
+    siblings = system.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    names = sorted(info.base_name for info in siblings)[:12]
     hint = f"{folder} holds {', '.join(names)}" if names else f"{folder} is empty or not there"
     return f"{full}: no such file; {hint}; check data.root and the source's path"
 

@@ -381,7 +381,7 @@ def _odd_quotes(lines: Lines, escape: str) -> list[int]:
 
 
 def parse_sequence_text(lines: Lines) -> Parsed:
-    """A line is a user and then his items in order, by blanks; it becomes one row an item (`user_id`, `item_id`)."""
+    """A line is a user and then their items in order, by blanks; it becomes one row per item (`user_id`, `item_id`)."""
     bad = screen(lines, "utf-8", quoting=False, escape="")
     good = np.setdiff1d(np.arange(len(lines)), np.fromiter(bad, np.int64, len(bad)), assume_unique=True)
     text = pl.Series("line", lines.take(good).decode().split("\n"))[: len(good)]

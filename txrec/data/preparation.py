@@ -300,7 +300,7 @@ class _Preparation:
         indices = writing.Indices.of(data_dir)
         write = partial(_written, self._job, indices, self._rejected_writer())
         step = self._clock("writing sequences and fitting texts")
-        texts = self._engine.read(fit_texts, [self._job])  # one long task beside many short ones
+        texts = self._engine.read(fit_texts, [self._job])  # one long task next to many short ones
         return texts.union(partitions.map(write)).collect(step)
 
     def _check_sums(self, written: pa.Table, statistics: EventStatistics, sizes: DatasetSizes) -> None:

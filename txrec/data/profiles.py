@@ -1,4 +1,4 @@
-"""User profiles: properties and segments that a shop knows of its users beside their events, as a table and live."""
+"""User profiles: properties and segments that a shop knows of its users next to their events, as a table and live."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

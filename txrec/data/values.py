@@ -94,8 +94,8 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
         distinct = column.filter(column.is_not_null() if comma else odd).unique().to_list()
         comma = comma or (not decimal and _has_decimal_comma(distinct))
         texts = column.drop_nulls().unique().to_list() if comma else distinct
-        read = {text: _number(text, comma=comma) for text in texts}
-        again = column.replace_strict(read, default=None, return_dtype=pl.Float32)
+        number_of = {text: _number(text, comma=comma) for text in texts}
+        again = column.replace_strict(number_of, default=None, return_dtype=pl.Float32)
         number = again if comma else number.fill_null(again)
     bad = number.is_null() & without(column, NOTHING).is_not_null()
     return Numbers(number.fill_nan(None), bad)
@@ -146,12 +146,12 @@ def availability(column: pl.Series) -> Availability:
     and stock counts are understood. Unknown words and missing values count as available.
     """
     words = {text: _is_available(text) for text in column.drop_nulls().unique().to_list()}
-    known = column.replace_strict(words, default=None, return_dtype=pl.Boolean) if words else None
-    if known is None:
+    available = column.replace_strict(words, default=None, return_dtype=pl.Boolean) if words else None
+    if available is None:
         everywhere = pl.Series(values=[True], dtype=pl.Boolean).new_from_index(0, len(column))
         return Availability(everywhere, column.is_not_null())
-    unknown = known.is_null() & without(column, NOTHING).is_not_null()
-    return Availability(known.fill_null(value=True), unknown)
+    unknown = available.is_null() & without(column, NOTHING).is_not_null()
+    return Availability(available.fill_null(value=True), unknown)
 
 
 def _is_available(text: str) -> bool | None:

@@ -86,10 +86,12 @@ def build_items(
     items = items.with_columns(train_count=pl.col("train").fill_null(0).cast(pl.Int64))
     items = _fill_fields(items, fields).sort("train_count", "item_id", descending=[True, False])
     items = items.with_columns(pl.col("available").fill_null(value=True))
-    known = (items["train_count"] > 0) if (items["train_count"] > 0).any() else pl.repeat(True, len(items), eager=True)
+    is_trained = items["train_count"] > 0
+    if not is_trained.any():
+        is_trained = pl.repeat(True, len(items), eager=True)
     path = items["category"].list.join(" > ")
-    category, num_categories = _codes(path.set(path == "", None), known, items["train_count"])
-    brand, num_brands = _codes(items["brand"], known, items["train_count"])
+    category, num_categories = _codes(path.set(path == "", None), is_trained, items["train_count"])
+    brand, num_brands = _codes(items["brand"], is_trained, items["train_count"])
     table = items.select(
         pl.col("item_id").alias("item_id"),
         *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", "attributes")],
@@ -98,7 +100,7 @@ def build_items(
     table = table.append_column("attributes", as_map(items["attributes"]))
     table = table.append_column("text", _encoder_text(items))
     table = table.append_column("category_idx", category).append_column("brand_idx", brand)
-    table = table.append_column("price_bucket", _price_buckets(items["price"], known, num_price_buckets))
+    table = table.append_column("price_bucket", _price_buckets(items["price"], is_trained, num_price_buckets))
     num_trained = int((items["train_count"] > 0).sum())
     table = table.select(schema.PREPARED_ITEMS.names).cast(schema.PREPARED_ITEMS)
     return ItemVocabulary(table, num_trained, num_categories, num_brands)
@@ -129,13 +131,13 @@ def _fill_fields(items: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
     return items
 
 
-def _codes(values: pl.Series, known: pl.Series, weight: pl.Series) -> tuple[pa.Array, int]:
+def _codes(values: pl.Series, is_trained: pl.Series, weight: pl.Series) -> tuple[pa.Array, int]:
     """Ids 1.. of the values that training saw, most frequent first; PAD for the others."""
     frame = pl.DataFrame({"value": values, "weight": weight})
-    seen = frame.filter(known & values.is_not_null()).group_by("value").agg(pl.col("weight").sum())
-    seen = seen.sort("weight", "value", descending=[True, False])
-    rank = pc.index_in(_strings(values), value_set=_strings(seen["value"]))
-    return pc.fill_null(pc.add(rank, pa.scalar(1, pa.int32())), schema.PAD), len(seen)
+    weights = frame.filter(is_trained & values.is_not_null()).group_by("value").agg(pl.col("weight").sum())
+    weights = weights.sort("weight", "value", descending=[True, False])
+    rank = pc.index_in(_strings(values), value_set=_strings(weights["value"]))
+    return pc.fill_null(pc.add(rank, pa.scalar(1, pa.int32())), schema.PAD), len(weights)
 
 
 def _strings(column: pl.Series) -> pa.Array:
@@ -143,9 +145,9 @@ def _strings(column: pl.Series) -> pa.Array:
     return array.cast(pa.string())
 
 
-def _price_buckets(prices: pl.Series, known: pl.Series, num_buckets: int) -> pa.Array:
+def _price_buckets(prices: pl.Series, is_trained: pl.Series, num_buckets: int) -> pa.Array:
     price = prices.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    fitted = price[known.to_numpy() & np.isfinite(price)]
+    fitted = price[is_trained.to_numpy() & np.isfinite(price)]
     if not len(fitted):
         return pa.array(np.zeros(len(price), np.int32))
     edges = np.unique(np.quantile(fitted, np.linspace(0, 1, num_buckets + 1)[1:-1]))

@@ -52,8 +52,8 @@ def intervals(
     """
     names = list(figures)
     sums, counts = _by_unit(np.stack([figures[name] for name in names], axis=1), unit)
-    drawn = _means(sums, counts, resamples, seed)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    samples = _means(sums, counts, resamples, seed)
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     center = sums.sum(axis=0) / max(counts.sum(), 1)
     return {name: Interval(float(center[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
 
@@ -63,10 +63,10 @@ def paired(
 ) -> Paired:
     """Compares two systems on the same cases by the bootstrap of their difference, shifted to none for the p-value."""
     sums, counts = _by_unit((first - second)[:, None], unit)
-    drawn = _means(sums, counts, resamples, seed)[:, 0]
+    samples = _means(sums, counts, resamples, seed)[:, 0]
     observed = float(sums.sum() / max(counts.sum(), 1))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    extreme = int((np.abs(drawn - observed) >= abs(observed) - 1e-15).sum())
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    extreme = int((np.abs(samples - observed) >= abs(observed) - 1e-15).sum())
     return Paired(Interval(observed, float(low), float(high)), (extreme + 1) / (resamples + 1))
 
 
@@ -81,8 +81,8 @@ def _by_unit(values: NDArray[np.float64], unit: NDArray[np.int64]) -> tuple[NDAr
 def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """(resamples, M) means of resampled units."""
     rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, sums.shape[1]))
+    samples = np.empty((resamples, sums.shape[1]))
     for row in range(resamples):
         times = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)))
-        drawn[row] = times @ sums / max(float(times @ counts), 1.0)
-    return drawn
+        samples[row] = times @ sums / max(float(times @ counts), 1.0)
+    return samples

@@ -132,10 +132,10 @@ def best_of(systems: Mapping[str, Mapping[str, float]], metric: str) -> str:
     return max(systems, key=lambda name: systems[name][metric])
 
 
-def check_metric(metric: str, known: Mapping[str, object]) -> None:
+def check_metric(metric: str, figures: Mapping[str, object]) -> None:
     """Raises ConfigError if the deciding metric is not among those measured."""
-    if metric not in known:
-        raise ConfigError(f"publish.metric = {metric!r}: not measured; expected one of {', '.join(known)}")
+    if metric not in figures:
+        raise ConfigError(f"publish.metric = {metric!r}: not measured; expected one of {', '.join(figures)}")
 
 
 def list_figures(

@@ -33,11 +33,11 @@ def exposure_figures(
     before = metrics.per_case(ranked, requests.truth, ks)[metric]
     prices = []
     for limit in config.exposure.limits:
-        kept = limited(ranked, groups, limit)
-        after = metrics.per_case(kept, requests.truth, ks)[metric]
+        within_limits = limited(ranked, groups, limit)
+        after = metrics.per_case(within_limits, requests.truth, ks)[metric]
         paired = bootstrap.paired(after, before, unit, max(config.evaluate.bootstrap, 1), config.seed)
         share = next(
-            (one.exposure for one in groups.shares(attention(kept, num_items), relevance)
+            (one.exposure for one in groups.shares(attention(within_limits, num_items), relevance)
              if (one.group, one.part) == (limit.group, limit.part)),
             0.0,
         )  # fmt: skip

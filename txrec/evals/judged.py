@@ -128,15 +128,15 @@ def by_recommender(
     The bundle may have been made from other data; products that it does not know score lowest.
     """
     dense = np.array([PAD, *(recommender.catalogue.idx_of.get(key, PAD) for key in data.items["item_id"].to_pylist())])
-    known = np.flatnonzero(dense[judgments.item] != PAD)
-    own = judgments.select(known)
+    in_catalogue = np.flatnonzero(dense[judgments.item] != PAD)
+    own = judgments.select(in_catalogue)
     own = replace(own, item=dense[own.item].astype(np.int32))
     scores, done = np.full(len(judgments), -np.inf, np.float32), 0
     for part, retrieval_queries in judged_requests(own, data, recommender.catalogue):
         candidates = recommender.retriever.retrieve(retrieval_queries)
         for rows, one, order in zip(part, candidates, recommender.rank_dense(candidates), strict=True):
             score = dict(zip(one.item_idx[order.order].tolist(), order.scores.tolist(), strict=True))
-            scores[known[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
+            scores[in_catalogue[rows]] = [score.get(int(item), -np.inf) for item in own.item[rows]]
             done += len(rows)
         progress("judged pairs", done, len(judgments))
     return scores

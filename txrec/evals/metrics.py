@@ -91,11 +91,11 @@ def coverage(ids: NDArray[np.int32], num_items: int, k: int) -> float:
 
 def gini(ids: NDArray[np.int32], num_items: int, k: int) -> float:
     """Inequality of the exposure of items (Gini): 0 = all equally often, towards 1 = always the same few."""
-    shown = np.sort(np.bincount(_listed(ids, k), minlength=num_items + 1)[1:].astype(np.float64))
-    if not shown.sum():
+    counts = np.sort(np.bincount(_listed(ids, k), minlength=num_items + 1)[1:].astype(np.float64))
+    if not counts.sum():
         return 0.0
     place = np.arange(1, num_items + 1)
-    return float((2 * place - num_items - 1) @ shown / (num_items * shown.sum()))
+    return float((2 * place - num_items - 1) @ counts / (num_items * counts.sum()))
 
 
 def novelty(ids: NDArray[np.int32], train_count: NDArray[np.int64], k: int) -> float:

@@ -34,8 +34,8 @@ def ceiling(
     """
     oracle = Oracle.of(Shop.generate(shop))
     users = data.sequences.user_id
-    known = np.array([_is_known(oracle, requests, users, case) for case in range(len(requests))], bool)
-    rows = np.flatnonzero(known)
+    has_search = np.array([_is_known(oracle, requests, users, case) for case in range(len(requests))], bool)
+    rows = np.flatnonzero(has_search)
     best = ndcg(_hits(oracle, data, requests, rows, progress), requests.truth.counts[rows], K)
     searched = requests.query_idx[rows] != PAD
     whole = np.ones(len(rows), bool)

@@ -84,10 +84,10 @@ def _lead(evaluation: Evaluation) -> str:
     requests = evaluation.figures["requests"]
     rule = evaluation.data.meta.split_kind.replace("_", " ")
     sampled = " (a sample)" if requests["sampled"] else ""
-    seen = "; products of the history are left out" if requests["filter_seen"] else ""
+    note = "; products of the history are left out" if requests["filter_seen"] else ""
     return (
         f"Bundle {requests['bundle']} on {requests['num_cases']:,} test requests{sampled} of"
-        f" {requests['num_users']:,} users, {requests['with_query']:,} of them searches; split: {rule}{seen}."
+        f" {requests['num_users']:,} users, {requests['with_query']:,} of them searches; split: {rule}{note}."
         f" {evaluation.data.meta.num_items:,} products, {'with' if requests['ranker'] else 'without'} ranker."
     )
 

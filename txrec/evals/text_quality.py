@@ -35,8 +35,8 @@ def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = Fal
     """
     query, item = clicks(data, split)
     if unseen:
-        known = np.asarray(data.queries["train_count"])[query - 1] > 0
-        query, item = query[~known], item[~known]
+        is_trained = np.asarray(data.queries["train_count"])[query - 1] > 0
+        query, item = query[~is_trained], item[~is_trained]
     if not len(query):
         return TextQuality(0, 0.0, 0.0)
     ranks = np.empty(len(query))

@@ -19,7 +19,7 @@ POPULARITY_EXPONENT = 0.5
 """0 ranks by the number of common baskets, 1 by lift; between them, rare chance pairs and universal best-sellers both
 stay back."""
 PRIOR_BASKETS = 2.0
-"""Baskets that a product is taken to have been in beside those counted."""
+"""Baskets that a product is taken to have been in, in addition to those counted."""
 MIN_STRICT, MIN_RELAXED = 2, 1
 """Common baskets from which on a product goes with another one."""
 
@@ -77,7 +77,7 @@ class CoPurchases:
         self.num_baskets = np.bincount(baskets.item_idx, minlength=size).astype(np.float32)
 
     def with_live(self, live: "CoPurchases") -> "CoPurchases":
-        """The counts with those of live baskets, of a catalogue at least as large, beside them."""
+        """The counts with those of live baskets, of a catalogue at least as large, next to them."""
         joined = copy.copy(self)
         joined._live = live
         return joined

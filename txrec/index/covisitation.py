@@ -97,7 +97,7 @@ class Covisitation(Source):
         return self
 
     def with_live(self, live: LiveLog) -> "Covisitation":
-        """The source with live pairs beside the fitted ones, both scaled by all events of the items."""
+        """The source with live pairs next to the fitted ones, both scaled by all events of the items."""
         pairs, counts = _pairs(live.log, live.num_items, live.half_life_days)
         source = copy.copy(self)
         source._live = _narrow(_keep_best(_scaled(pairs, counts + live.popularity), MAX_NEIGHBOURS))

@@ -299,13 +299,13 @@ class FacetIndex:
 
 def _ranges(field: str, values: NDArray[np.float64]) -> Facet:
     """A numeric facet: ranges between round numbers that hold about as many values each."""
-    known = values[~np.isnan(values)]
-    missing = len(values) - len(known)
-    if not len(known):
+    numbers = values[~np.isnan(values)]
+    missing = len(values) - len(numbers)
+    if not len(numbers):
         return Facet(field, "number", (), 0, missing)
-    low, high = float(known.min()), float(known.max())
-    edges = round_edges(known[:: max(1, len(known) // MAX_SAMPLE)])
-    counts = np.bincount(np.searchsorted(edges, known, side="right"), minlength=len(edges) + 1).tolist()
+    low, high = float(numbers.min()), float(numbers.max())
+    edges = round_edges(numbers[:: max(1, len(numbers) // MAX_SAMPLE)])
+    counts = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1).tolist()
     bounds = [None, *edges, None]
     ranges = tuple(
         FacetValue(_range_text(bounds[place], bounds[place + 1]), count, bounds[place], bounds[place + 1])

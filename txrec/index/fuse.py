@@ -28,8 +28,8 @@ class Fusion:
 
     def weights(self, names: Sequence[str], has_query: bool) -> NDArray[np.float32]:
         """(S,) weights in the order of `names`."""
-        chosen = self.with_query if has_query else self.without_query
-        return np.array([chosen.get(name, 1.0) for name in names], dtype=np.float32)
+        configured = self.with_query if has_query else self.without_query
+        return np.array([configured.get(name, 1.0) for name in names], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

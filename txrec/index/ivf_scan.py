@@ -84,9 +84,9 @@ class IvfScan:
             vectors: (N' + 1, D) of all items.
         """
         cells = faiss.clone_index(self._cells)
-        known = ids[ids < len(self.vectors)].astype(np.int64)
-        if len(known):
-            cells.remove_ids(faiss.IDSelectorBatch(known))
+        existing = ids[ids < len(self.vectors)].astype(np.int64)
+        if len(existing):
+            cells.remove_ids(faiss.IDSelectorBatch(existing))
         cells.add_with_ids(vectors[ids], ids.astype(np.int64))
         return IvfScan(vectors, cells)
 

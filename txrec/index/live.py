@@ -76,25 +76,25 @@ class LiveLog:
             half_life_days: of the slow decay.
             popularity: (N + 1,) fitted event counts.
         """
-        kept = [event for event in events if event.ts > end_us and event.item_id in idx_of]
-        if not kept:
+        new_events = [event for event in events if event.ts > end_us and event.item_id in idx_of]
+        if not new_events:
             return None
-        clicks = Counter(event.query for event in kept if event.query)
-        latest = {event.query: event.ts for event in sorted(kept, key=lambda event: event.ts)}
-        chosen = sorted(clicks, key=lambda text: (-clicks[text], -latest[text], text))[:MAX_LIVE_QUERIES]
-        query_idx = {text: place for place, text in enumerate(sorted(chosen), start=1)}
-        users = {user: place for place, user in enumerate(sorted({event.user_id for event in kept}))}
+        clicks = Counter(event.query for event in new_events if event.query)
+        latest = {event.query: event.ts for event in sorted(new_events, key=lambda event: event.ts)}
+        texts = sorted(clicks, key=lambda text: (-clicks[text], -latest[text], text))[:MAX_LIVE_QUERIES]
+        query_idx = {text: place for place, text in enumerate(sorted(texts), start=1)}
+        users = {user: place for place, user in enumerate(sorted({event.user_id for event in new_events}))}
         columns: list[NDArray[Any]] = [
-            np.array([users[event.user_id] for event in kept], np.int32),
-            np.array([idx_of[event.item_id] for event in kept], np.int32),
-            np.array([query_idx.get(event.query, schema.PAD) for event in kept], np.int32),
-            np.array([event.kind for event in kept], np.int8),
-            np.array([event.ts for event in kept], np.int64),
+            np.array([users[event.user_id] for event in new_events], np.int32),
+            np.array([idx_of[event.item_id] for event in new_events], np.int32),
+            np.array([query_idx.get(event.query, schema.PAD) for event in new_events], np.int32),
+            np.array([event.kind for event in new_events], np.int8),
+            np.array([event.ts for event in new_events], np.int64),
         ]
         order = np.lexsort((columns[1], columns[4], columns[0]))
         user, item, query, kind, ts = (column[order] for column in columns)
         log = EventLog(user, item, query, kind, ts, int(ts.min()))
-        table = pa.table({"query": pa.array(sorted(chosen), pa.string())})
+        table = pa.table({"query": pa.array(sorted(texts), pa.string())})
         return cls(log, table, len(popularity) - 1, half_life_days, popularity)
 
 

@@ -102,8 +102,8 @@ class NewItems(Source):
         ):
             ids, cosine = self._rows[near[near > 0]], scores[near > 0]
             if not text and len(history) and len(ids):
-                known = [self._vectors] if self._texts is None else [self._vectors, self._texts]
-                nearest = [(of[ids] @ of[history[-HISTORY:]].T).max(axis=1) for of in known]
+                tables = [self._vectors] if self._texts is None else [self._vectors, self._texts]
+                nearest = [(of[ids] @ of[history[-HISTORY:]].T).max(axis=1) for of in tables]
                 cosine = np.mean([cosine, *nearest], axis=0)
             rows.append(best(ids, cosine, k, None))
         return Hits.stack(rows, k)

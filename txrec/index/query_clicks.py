@@ -81,9 +81,9 @@ class QueryClicks(Source):
     def fit(cls, log: EventLog, queries: pa.Table, num_items: int, half_life_days: float) -> "QueryClicks":
         """Counts clicks per query of schema.PREPARED_QUERIES."""
         searched = log.query_idx != schema.PAD
-        known, row = np.unique(log.query_idx[searched], return_inverse=True)
+        query_idx, row = np.unique(log.query_idx[searched], return_inverse=True)
         column = queries.column("query")
-        texts = column.take(pa.array(known - 1, pa.int64())).to_pylist()
+        texts = column.take(pa.array(query_idx - 1, pa.int64())).to_pylist()
         shape, place = (len(texts), num_items + 1), (row, log.item_idx[searched])
         arrays: dict[str, NDArray[Any]] = {}
         for name, half_life in (
@@ -179,7 +179,7 @@ class QueryClicks(Source):
         return self
 
     def with_live(self, live: LiveLog) -> "QueryClicks":
-        """The source with live clicks, and the queries that they followed, beside the fitted ones."""
+        """The source with live clicks, and the queries that they followed, next to the fitted ones."""
         source = copy.copy(self)
         source._live = QueryClicks.fit(live.log, live.queries, live.num_items, live.half_life_days)
         return source

@@ -15,7 +15,7 @@ MIN_USERS = 3
 MIN_SURPRISE = 2.0
 """Standard deviations above the usual number of users."""
 PRIOR_EVENTS = 0.5
-"""Usual events that every product is taken to have beside those counted."""
+"""Usual events that every product is taken to have next to those counted."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ class Record:
 
     @property
     def bounds(self) -> Bounds:
-        """The bounds that probabilities follow from, `utility` in place of scores."""
+        """The bounds that probabilities follow from, `utility` instead of scores."""
         return Bounds(share=self.share, first_place=self.first_place, num_places=self.num_places, pool=len(self.rank))
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Exposure of product groups: their share of attention in slates beside their share of catalogue, sales and relevance.
+"""Exposure of product groups: their share of attention in slates next to their share of catalogue, sales and relevance.
 
 A place earns the attention 1 / log2(1 + rank), the discount of NDCG, as in fairness of exposure (Singh and Joachims,
 2018). Groups are brands, broadest categories, price bands, ages, popularity bands, and attributes that the

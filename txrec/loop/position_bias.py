@@ -4,7 +4,7 @@ The position-based click model says P(click) = examination(place) x attraction(p
 the same within a *group* of impressions that stood at different places: impressions of the same logged score (in
 twentieths, with and without a query apart), or without scores those of the same query and product. Examination and the
 groups' attractions are the maximum of the likelihood, found by expectation maximisation on counts (Wang et al. 2018,
-"Position bias estimation for unbiased learning to rank in personal search"; groups in place of a regression; the
+"Position bias estimation for unbiased learning to rank in personal search"; groups instead of a regression; the
 harvesting of natural interventions by query and product is Agarwal et al. 2019). Scores should be calibrated: a product
 of the same score must be as attractive at every place.
 

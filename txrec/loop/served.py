@@ -56,7 +56,7 @@ class ServedVariant(Closed):
     placement: str = ""
     """Placement whose defaults are used instead of those of the placement that a request names; empty = no other."""
     segments: tuple[Name, ...] = ()
-    """Segments that its users belong to beside their own, so that merchandising rules with these act on them alone."""
+    """Segments that its users belong to next to their own, so that merchandising rules with these act on them alone."""
 
 
 class ExperimentSpec(Closed):
@@ -228,7 +228,7 @@ def read_all(by_name: Mapping[str, Mapping[str, Any]]) -> list[StoredExperiment]
 
 
 def check_beside(spec: ExperimentSpec, stored: Sequence[StoredExperiment]) -> None:
-    """Refuses an experiment that cannot run beside the others.
+    """Refuses an experiment that cannot run next to the others.
 
     Raises:
         ConflictError: its name is taken, its segment overlaps another one's, or two layers would change the model.

@@ -131,7 +131,7 @@ class GatedBlock(nn.Module):
         self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, bias: Tensor, place: Tensor | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D), or (B, 1, D) for one place a row; `bias` and `place` as in `CausalAttention`."""
+        """(B, L, D) -> (B, L, D), or (B, 1, D) for one place per row; `bias` and `place` as in `CausalAttention`."""
         mixed = self.attention(x, bias, place)
         x = (x if place is None else _at(x, place)) + self.dropout(mixed)
         out: Tensor = x + self.dropout(self.feed_forward(x))
@@ -141,7 +141,7 @@ class GatedBlock(nn.Module):
 class PowerLaw(nn.Module):
     """a·(1 + distance)^-b per head: a learned decay of the weight of distant positions.
 
-    Two numbers a head instead of a table of buckets (as FuXi-γ does for time, https://arxiv.org/abs/2512.12740):
+    Two numbers per head instead of a table of buckets (as FuXi-γ does for time, https://arxiv.org/abs/2512.12740):
     nothing to overfit, and it holds at distances that training never saw.
     """
 

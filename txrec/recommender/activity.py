@@ -71,9 +71,9 @@ class Activity:
             now_us: (P,) time per item; 0 = end of the log.
         """
         now = np.where(now_us > 0, now_us, self.end_us)
-        known = self.last_ts[ids] > 0
-        since_last = np.where(known, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
-        since_first = np.where(known, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
+        has_events = self.last_ts[ids] > 0
+        since_last = np.where(has_events, np.maximum(now - self.last_ts[ids], 0) / DAY_US, 365.0)
+        since_first = np.where(has_events, np.maximum(now - self.first_ts[ids], 0) / DAY_US, 0.0)
         return [*self._popularity[ids].T, np.log1p(since_last), np.log1p(since_first)]
 
     def warm(self) -> None:

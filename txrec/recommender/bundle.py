@@ -14,7 +14,7 @@
     ├── activity/          counts that features are made from
     └── ranker/            absent where retrieval order is kept
 
-It is written beside its place and renamed into it, so that a half-written bundle is never seen.
+It is written next to its place and renamed into it, so that a half-written bundle is never seen.
 """
 
 import hashlib
@@ -213,9 +213,9 @@ class Bundle:
     @cached_property
     def queries(self) -> QueryEncoder:
         """Text vectors by query."""
-        known = pq.read_table(self.path / "queries.parquet").column("query").to_pylist()
+        texts = pq.read_table(self.path / "queries.parquet").column("query").to_pylist()
         vectors = load_vectors(self.path / "text")[1] if self.text_encoder is not None else None
-        return QueryEncoder(known, vectors, self.text_encoder)
+        return QueryEncoder(texts, vectors, self.text_encoder)
 
     @cached_property
     def sources(self) -> dict[str, Source]:

@@ -156,10 +156,10 @@ class Catalogue:
         table = self._prepare(latest.values())
         following = iter(range(len(self) + 1, len(self) + 1 + len(latest)))
         ids = np.array([self.idx_of.get(key) or next(following) for key in latest], dtype=np.int32)
-        known = ids <= len(self)
+        is_old = ids <= len(self)
         source = np.arange(len(self), dtype=np.int64)
-        source[ids[known] - 1] = len(self) + np.flatnonzero(known)
-        source = np.append(source, len(self) + np.flatnonzero(~known))
+        source[ids[is_old] - 1] = len(self) + np.flatnonzero(is_old)
+        source = np.append(source, len(self) + np.flatnonzero(~is_old))
         items = pa.concat_tables([self.items, table]).take(pa.array(source)).combine_chunks()
         catalogue = Catalogue(items, self.retired - set(ids.tolist()), self.base, self.analyser)
         if "facets" in self.__dict__:
@@ -189,10 +189,10 @@ class Catalogue:
     def _differs(self, item_idx: NDArray[np.int32], items: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) which rows are new or differ from the known ones in one of the columns."""
         differs = item_idx > len(self)
-        known = np.flatnonzero(~differs)
-        old = self.items.select(columns).take(item_idx[known] - 1).to_pylist()
-        new = items.select(columns).take(known).to_pylist()
-        differs[known] = [one != other for one, other in zip(old, new, strict=True)]
+        unchanged = np.flatnonzero(~differs)
+        old = self.items.select(columns).take(item_idx[unchanged] - 1).to_pylist()
+        new = items.select(columns).take(unchanged).to_pylist()
+        differs[unchanged] = [one != other for one, other in zip(old, new, strict=True)]
         return differs
 
     def _prepare(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -21,13 +21,13 @@ def fatigued_items(history: History, max_showings: int) -> NDArray[np.int32]:
     Returns:
         (n,) dense indices, ascending.
     """
-    known = history.item_idx != PAD
-    items, shown = history.item_idx[known], history.event[known] == EventKind.IMPRESSION
+    has_item = history.item_idx != PAD
+    items, is_impression = history.item_idx[has_item], history.event[has_item] == EventKind.IMPRESSION
     unique, place = np.unique(items, return_inverse=True)
     engaged = np.full(len(unique), -1)
     rows = np.arange(len(items))
-    np.maximum.at(engaged, place[~shown], rows[~shown])
-    showings = np.bincount(place[shown & (rows > engaged[place])], minlength=len(unique))
+    np.maximum.at(engaged, place[~is_impression], rows[~is_impression])
+    showings = np.bincount(place[is_impression & (rows > engaged[place])], minlength=len(unique))
     return np.asarray(unique[showings >= max_showings], np.int32)
 
 

@@ -34,8 +34,8 @@ def resolve_history(stored: Sequence[Event], live: Sequence[Event], session: Seq
     An event that is both stored and live (the model was trained on an export of the live ones) counts once. Events
     without a time keep their place after all stored ones.
     """
-    known = {(event.ts, event.event, event.item_id) for event in stored if event.ts}
-    fresh = [event for event in (*live, *session) if (event.ts, event.event, event.item_id) not in known]
+    stored_keys = {(event.ts, event.event, event.item_id) for event in stored if event.ts}
+    fresh = [event for event in (*live, *session) if (event.ts, event.event, event.item_id) not in stored_keys]
     if not all(event.ts for event in stored):
         return (*stored, *fresh)
     return tuple(sorted((*stored, *fresh), key=lambda event: event.ts or math.inf))

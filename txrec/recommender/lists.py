@@ -21,7 +21,7 @@ ListKind = Literal["trending", "popular", "new", "complements", "recently-viewed
 NUM_NEIGHBOURS, NEIGHBOUR_WEIGHT = 10, 0.3
 """Products most like a given one whose co-purchases also count where complements are relaxed, and their weight."""
 PERSONAL_WEIGHT = 0.5
-"""Weight of the user's taste beside common baskets, both as reciprocal ranks."""
+"""Weight of the user's taste next to common baskets, both as reciprocal ranks."""
 RANK_OFFSET = 10.0
 DUE = 0.7
 """Share of its interval after which a product is due to be bought again."""

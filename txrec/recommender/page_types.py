@@ -1,4 +1,4 @@
-"""Search page values: what a page is asked for beside its products, and what it answers."""
+"""Search page values: what a page is asked for next to its products, and what it answers."""
 
 from dataclasses import dataclass, field
 from typing import Literal

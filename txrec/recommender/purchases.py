@@ -46,7 +46,7 @@ class Purchases:
         self._live: LiveLog | None = None
 
     def with_live(self, live: LiveLog) -> "Purchases":
-        """The same with these live events in place of earlier ones."""
+        """The same with these live events instead of earlier ones."""
         changed = copy.copy(self)
         changed.__dict__.pop("together", None)
         changed.__dict__.pop("trends", None)

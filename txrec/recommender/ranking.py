@@ -34,7 +34,7 @@ def batch(candidates: Sequence[Candidates], ranking_features: RankingFeatures, n
     Args:
         candidates: of B requests, none empty.
         ranking_features: what features are made from.
-        num_candidates: candidates a request that take part, at least its `top_k`.
+        num_candidates: candidates per request that take part, at least its `top_k`.
     """
     counts = [min(len(c), max(num_candidates, c.request.top_k)) for c in candidates]
     width = max(counts)
@@ -133,16 +133,16 @@ def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, co
     pool = min(len(ranked.order), _pool(count))
     relevance = 1.0 - np.arange(pool) / pool  # by place: probabilities of a slate span orders of magnitude
     nearest = np.full(pool, -1.0)
-    left = np.ones(pool, dtype=np.bool_)
-    chosen: list[int] = []
+    remaining = np.ones(pool, dtype=np.bool_)
+    picks: list[int] = []
     for _ in range(min(count, pool)):
-        gain = (1.0 - diversity) * relevance - (diversity * nearest if chosen else 0.0)
-        best = int(np.where(left, gain, -np.inf).argmax())
-        chosen.append(best)
-        left[best] = False
+        gain = (1.0 - diversity) * relevance - (diversity * nearest if picks else 0.0)
+        best = int(np.where(remaining, gain, -np.inf).argmax())
+        picks.append(best)
+        remaining[best] = False
         nearest = np.maximum(nearest, vectors[:pool] @ vectors[best])
-    rest = np.setdiff1d(np.arange(len(ranked.order)), chosen)
-    place = np.append(np.array(chosen, dtype=np.int64), rest)
+    rest = np.setdiff1d(np.arange(len(ranked.order)), picks)
+    place = np.append(np.array(picks, dtype=np.int64), rest)
     return Ranked(ranked.order[place], ranked.scores[place], ranked.by_ranker)
 
 

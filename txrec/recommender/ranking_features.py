@@ -143,9 +143,10 @@ class RankingFeatures:
     def request_features(self, candidates: Candidates) -> NDArray[np.float32]:
         """(NUM_REQUEST_FEATURES,) of the request as a whole, named by `REQUEST_FEATURES`."""
         history = candidates.history
-        known = [source.familiarity(candidates.query) for source in self.sources.values()] if candidates.query else []
-        same = np.log1p(max((clicks for clicks, _ in known), default=0.0))
-        near = max((similarity for _, similarity in known), default=0.0)
+        sources = self.sources.values() if candidates.query else ()
+        by_source = [source.familiarity(candidates.query) for source in sources]
+        same = np.log1p(max((one.clicks for one in by_source), default=0.0))
+        near = max((one.similarity for one in by_source), default=0.0)
         idle = 0.0
         if len(history.ts) and history.ts[-1] > 0 and candidates.now_us:
             idle = np.log1p(max(candidates.now_us - int(history.ts[-1]), 0) / DAY_US)
@@ -197,13 +198,13 @@ class RankingFeatures:
     def _clicks(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """(K, 4 NUM_TIME_DECAYS) clicks of the items after the query, of all items, and both after similar queries."""
         counts = (source.click_counts(candidates.query, ids) for source in self.sources.values())
-        known = next((one for one in counts if one is not None), None)
-        if known is None:
+        clicks = next((one for one in counts if one is not None), None)
+        if clicks is None:
             return np.zeros((len(ids), 4 * NUM_TIME_DECAYS), np.float32)
         own_total, votes_total = (
-            np.broadcast_to(all_, known.own.shape) for all_ in (known.own_total, known.votes_total)
+            np.broadcast_to(all_, clicks.own.shape) for all_ in (clicks.own_total, clicks.votes_total)
         )
-        return np.concatenate([known.own, own_total, known.votes, votes_total], axis=1)
+        return np.concatenate([clicks.own, own_total, clicks.votes, votes_total], axis=1)
 
     def _name_match(self, candidates: Candidates, ids: NDArray[np.int32]) -> NDArray[Any]:
         """(K, 1) scores of the lexical source, divided by its greatest."""
@@ -215,8 +216,8 @@ class RankingFeatures:
 
     def _prices(self, sets: CandidateSets) -> list[NDArray[Any]]:
         price = self.catalogue.prices[sets.item_idx]
-        known = ~np.isnan(price)
-        return [np.log1p(np.where(known, price, 0.0)), known]
+        has_price = ~np.isnan(price)
+        return [np.log1p(np.where(has_price, price, 0.0)), has_price]
 
     def _text(self, sets: CandidateSets) -> list[NDArray[Any]]:
         return [*sets.of_searches(4, self._text_of).T]
@@ -286,13 +287,13 @@ class RankingFeatures:
         last_ts = np.zeros(len(sets), np.int64)
         back[candidate], last_ts[candidate] = history.back[event], history.ts[event]  # the last of several stays
         bought[candidate[history.bought[event]]] = True
-        seen = back >= 0
+        exists = back >= 0
         days = np.where(sets.now_us > 0, np.maximum(sets.now_us - last_ts, 0) / DAY_US, 0.0)
         category = self.catalogue.categories[history.last][sets.row]
         return [
             np.log1p(np.bincount(candidate, minlength=len(sets))),
-            np.where(seen, 1.0 / (1 + np.maximum(back, 0)), 0.0),
-            np.where(seen, 1.0 / (1.0 + days), 0.0),
+            np.where(exists, 1.0 / (1 + np.maximum(back, 0)), 0.0),
+            np.where(exists, 1.0 / (1.0 + days), 0.0),
             bought,
             np.concatenate([self._affinity(int(history.last[row]), sets.item_idx[part]) for row, _, part in sets]),
             self._cosines(sets, self.item_vectors[history.last]),
@@ -301,5 +302,5 @@ class RankingFeatures:
 
     def _affinity(self, item: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """(K,) greatest affinity of any source between an item and K candidates."""
-        known = [source.affinities(item, ids) for source in self.sources.values()]
-        return np.max(known, axis=0) if known else np.zeros(len(ids), np.float32)
+        by_source = [source.affinities(item, ids) for source in self.sources.values()]
+        return np.max(by_source, axis=0) if by_source else np.zeros(len(ids), np.float32)

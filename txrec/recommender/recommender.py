@@ -109,7 +109,7 @@ class Recommender:
         return self.rank(self.retrieve(requests))
 
     def retrieve(self, requests: Sequence[Request]) -> list[Candidates]:
-        """Candidates for a batch of requests: one encoding, one search a source."""
+        """Candidates for a batch of requests: one encoding, one search per source."""
         return run_to_completion(self.retrieve_in_steps(requests))
 
     def retrieve_in_steps(self, requests: Sequence[Request]) -> Resumable[list[Candidates]]:

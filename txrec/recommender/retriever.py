@@ -164,7 +164,7 @@ class Retriever:
     def retrieve(
         self, retrieval_queries: Sequence[RetrievalQuery], batch_vectors: BatchQueryVectors | None = None
     ) -> list[Candidates]:
-        """Candidates of every retrieval_query, best first; one encoding and one search a source for the whole batch."""
+        """Candidates of every query, best first; one encoding and one search per source for the whole batch."""
         return run_to_completion(self.retrieve_in_steps(retrieval_queries, batch_vectors))
 
     def retrieve_in_steps(
@@ -238,7 +238,7 @@ class Retriever:
     def by_vectors(
         self, retrieval_queries: Sequence[RetrievalQuery], states: NDArray[np.float32], fusion: Fusion
     ) -> list[Candidates]:
-        """Candidates for given (B, D) vectors in place of encoded histories."""
+        """Candidates for given (B, D) vectors instead of encoded histories."""
         timer = StageTimer()
         candidates = run_to_completion(self._search(retrieval_queries, states, fusion))
         timer.end("search")
@@ -297,10 +297,10 @@ class Retriever:
         )
 
 
-def _keep_sources(hits: Sequence[Hits], row: int, names: Sequence[str], kept: Sequence[str]) -> None:
+def _keep_sources(hits: Sequence[Hits], row: int, names: Sequence[str], allowed: Sequence[str]) -> None:
     """Takes out a request's proposals of other sources than those that it names; none named = all stay."""
     for name, source_hits in zip(names, hits, strict=True):
-        if kept and name not in kept:
+        if allowed and name not in allowed:
             source_hits.item_idx[row] = schema.PAD
             source_hits.scores[row] = 0.0
 

@@ -89,18 +89,18 @@ class PagePlan:
         """
         page, head = self._page, slate or Slate(())
         mask = self._mask(self._request.filters)
-        known = {item.item_id: item for item in head.items}
+        items_by_id = {item.item_id: item for item in head.items}
         listed = [self._context.catalogue.idx_of[item.item_id] for item in head.items]
         if self._match.mask is None and self._match.kind == "nearest":
             mask = np.zeros_like(mask)
         mask[listed] = True
-        order, scores, offset = self._order(listed, mask, known)
+        order, scores, offset = self._order(listed, mask, items_by_id)
         groups = self._groups()
         order, scores = self._one_per_group(order, scores, groups)
         skipped = 0 if self._following else page.offset
         places = self._within_quotas(order[skipped:], self._request.top_k) + skipped
         rest = np.setdiff1d(np.arange(skipped, len(order)), places)
-        items = [self._item(int(order[place]), float(scores[place]), known) for place in places]
+        items = [self._item(int(order[place]), float(scores[place]), items_by_id) for place in places]
         items = self._decorated(items, groups, mask)
         return replace(
             head,
@@ -126,7 +126,9 @@ class PagePlan:
         mask[0] = False
         return mask if matching is None else mask & matching
 
-    def _order(self, listed: Sequence[int], mask: NDArray[np.bool_], known: Mapping[str, SlateItem]) -> "_PageOrder":
+    def _order(
+        self, listed: Sequence[int], mask: NDArray[np.bool_], items_by_id: Mapping[str, SlateItem]
+    ) -> "_PageOrder":
         """Products with their scores, from the first page on or from the token on."""
         catalogue, page = self._context.catalogue, self._page
         if self._following is not None:
@@ -146,7 +148,7 @@ class PagePlan:
             order = self._sorted(mask, needed)
             return _PageOrder(order, np.zeros(len(order)), page.offset)
         order = self._by_relevance(listed, mask, needed)
-        values = {catalogue.idx_of[item_id]: item.score for item_id, item in known.items()}
+        values = {catalogue.idx_of[item_id]: item.score for item_id, item in items_by_id.items()}
         scores = np.array([values.get(int(idx), 0.0) for idx in order], np.float64)
         return _PageOrder(order, scores, page.offset)
 
@@ -211,10 +213,10 @@ class PagePlan:
                     count[code] += 1
         return np.array(places, np.int64)
 
-    def _item(self, item_idx: int, score: float, known: Mapping[str, SlateItem]) -> SlateItem:
+    def _item(self, item_idx: int, score: float, items_by_id: Mapping[str, SlateItem]) -> SlateItem:
         catalogue = self._context.catalogue
         item_id = str(catalogue.item_ids[item_idx])
-        return known.get(item_id) or SlateItem(item_id, score, catalogue.titles[item_idx], "match")
+        return items_by_id.get(item_id) or SlateItem(item_id, score, catalogue.titles[item_idx], "match")
 
     def _decorated(
         self, items: Sequence[SlateItem], groups: NDArray[np.int32] | None, mask: NDArray[np.bool_]
@@ -277,7 +279,7 @@ def plan(
     Args:
         context: the recommender's parts.
         request: with history; its query is not normalised.
-        page: what is asked for beside the products.
+        page: what is asked for next to the products.
         allowed: (N + 1,) products that may be shown under filters; None = all.
 
     Raises:

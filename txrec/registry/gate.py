@@ -12,7 +12,7 @@ class Decision:
     """The gate's verdict on a version: what was measured, and the inequality that follows from it.
 
     A version is promoted if every smoke query is answered and its metric is at most `margin` (a share) below that of
-    the version in production on the same requests. The best baseline on these requests is told beside it and decides
+    the version in production on the same requests. The best baseline on these requests is told next to it and decides
     nothing: there is no bundle of it that could serve instead.
     """
 

@@ -193,8 +193,8 @@ class Registry:
 
     def _claimed(self) -> str:
         """The next name, reserved by an object that only one publisher can create; names are never used twice."""
-        taken = [int(name[1:]) for name in objects.folders(self._place) if _VERSION.fullmatch(name)]
-        number = max(taken, default=0) + 1
+        numbers = [int(name[1:]) for name in objects.folders(self._place) if _VERSION.fullmatch(name)]
+        number = max(numbers, default=0) + 1
         while objects.replace(f"{self._place}/v{number}/{_CLAIM}", b"", None) is None:
             number += 1
         return f"v{number}"

@@ -134,10 +134,10 @@ class Preference:
     def _flow(self, taste: NDArray[np.float32]) -> NDArray[np.float32]:
         """Distribution of the successors of events distributed as `taste`."""
         flow = np.zeros_like(taste)
-        known = self.catalogue.successors >= 0
-        counts = known.sum(1)
-        for column in range(known.shape[1]):
-            items = np.flatnonzero(known[:, column])
+        has_successor = self.catalogue.successors >= 0
+        counts = has_successor.sum(1)
+        for column in range(has_successor.shape[1]):
+            items = np.flatnonzero(has_successor[:, column])
             np.add.at(flow.T, self.catalogue.successors[items, column], (taste[:, items] / counts[items]).T)
         return flow
 
@@ -162,7 +162,7 @@ def _normalised(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def draw(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-    """One index a row, (B,), with probabilities in proportion to the weights (B, N).
+    """One index per row, (B,), with probabilities in proportion to the weights (B, N).
 
     First a run of about sqrt(N) items is drawn, then an item within it: much less to add up one by one.
     """

@@ -39,10 +39,10 @@ class Synonyms:
         pairs = [(one, other) for group in groups for one in group for other in group]
         pairs += [(one, other) for one, others in one_way for other in others]
         for one, other in pairs:
-            phrase, beside = normalise(one), normalise(other)
-            if phrase and beside and phrase != beside and beside not in synonyms.setdefault(phrase, []):
-                synonyms[phrase].append(beside)
-        return cls({phrase: tuple(beside) for phrase, beside in synonyms.items() if beside})
+            phrase, synonym = normalise(one), normalise(other)
+            if phrase and synonym and phrase != synonym and synonym not in synonyms.setdefault(phrase, []):
+                synonyms[phrase].append(synonym)
+        return cls({phrase: tuple(others) for phrase, others in synonyms.items() if others})
 
     @classmethod
     def read(cls, path: Path) -> "Synonyms":
@@ -60,9 +60,9 @@ class Synonyms:
         groups, one_way = [], []
         for number, line in _lines(text):
             left, arrow, right = line.partition(ARROW)
-            phrases, beside = _phrases(left), _phrases(right)
-            if arrow and phrases and beside:
-                one_way += [(phrase, beside) for phrase in phrases]
+            phrases, targets = _phrases(left), _phrases(right)
+            if arrow and phrases and targets:
+                one_way += [(phrase, targets) for phrase in phrases]
             elif not arrow and len(phrases) > 1:
                 groups.append(phrases)
             else:

@@ -1,7 +1,7 @@
 """Training checkpoints: weights, best weights, optimiser moments and counters in one file.
 
 Only tensors and plain values are stored, and only those are accepted when reading (`weights_only`). A file is written
-beside its final name and renamed, so that a crash leaves the old one or the new one, never half of one.
+next to its final name and renamed, so that a crash leaves the old one or the new one, never half of one.
 """
 
 from pathlib import Path

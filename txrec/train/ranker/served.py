@@ -101,18 +101,18 @@ def _events(data: PreparedData) -> pl.DataFrame:
     """Engagements of the prepared log by the shop's ids, with the rows and indices of the data set."""
     log = data.sequences
     user = np.repeat(np.arange(len(log)), np.diff(log.offsets))
-    chosen = np.flatnonzero((log.item_idx != PAD) & is_engagement(log.event))
+    engaged = np.flatnonzero((log.item_idx != PAD) & is_engagement(log.event))
     names = {int(kind): kind.label for kind in EventKind}
     item_ids = np.array([None, *data.items["item_id"].to_pylist()], dtype=object)
     return pl.DataFrame(
         {
-            "user_id": log.user_id[user[chosen]].tolist(),
-            "ts": log.ts[chosen],
-            "event": [names[int(code)] for code in log.event[chosen]],
-            "item_id": item_ids[log.item_idx[chosen]].tolist(),
-            "request_id": pl.Series([None] * len(chosen), dtype=pl.String),
-            "value": log.value[chosen],
-            "user": user[chosen],
-            "item_idx": log.item_idx[chosen],
+            "user_id": log.user_id[user[engaged]].tolist(),
+            "ts": log.ts[engaged],
+            "event": [names[int(code)] for code in log.event[engaged]],
+            "item_id": item_ids[log.item_idx[engaged]].tolist(),
+            "request_id": pl.Series([None] * len(engaged), dtype=pl.String),
+            "value": log.value[engaged],
+            "user": user[engaged],
+            "item_idx": log.item_idx[engaged],
         }
     ).unique(["user_id", "item_id", "ts", "event"], keep="first", maintain_order=True)

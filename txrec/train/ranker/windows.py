@@ -76,10 +76,10 @@ def known_vectors(
     later = np.flatnonzero(count[1 : data.meta.num_trained_items + 1] == 0) + 1
     if not len(log) or not len(later):
         return vectors
-    known = vectors.copy()
+    vectors_before = vectors.copy()
     text = None if item_text is None else item_text[later]
-    known[later] = model.encode_items(data.items.take(pa.array(later - 1)), text).numpy()
-    return known
+    vectors_before[later] = model.encode_items(data.items.take(pa.array(later - 1)), text).numpy()
+    return vectors_before
 
 
 def searches_for_new(data: PreparedData, requests: EvalRequests) -> int:

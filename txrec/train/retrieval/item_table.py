@@ -23,7 +23,7 @@ WEIGHT = "encoder.ids.weight"
 
 
 class RowwiseAdam(torch.optim.Optimizer):
-    """Adam without a first moment and with one second moment a row, for sparse gradients.
+    """Adam without a first moment and with one second moment per row, for sparse gradients.
 
     Every row counts its own updates, so that a rare item's first step is as long as a frequent one's; steps are of
     AdamW's length and share its learning rate.
@@ -77,7 +77,7 @@ class ItemTable:
         if is_requested and objective.loss == "full":
             key = "train.shard_items = true" if cfg.shard_items else 'train.item_optimizer = "rowwise"'
             raise TrainingError(
-                f"{key} needs a loss that uses few items a step, found a full softmax over {rows:,}; "
+                f"{key} needs a loss that uses few items per step, found a full softmax over {rows:,}; "
                 'set train.loss = "sampled" or "gbce"'
             )
         automatic = cfg.item_optimizer == "auto" and objective.loss != "full" and rows >= ROWWISE_ROWS
@@ -113,8 +113,8 @@ class ItemTable:
 
     def moments(self) -> dict[str, Tensor]:
         """Optimiser moments of all rows, as `whole`."""
-        held = self.optimizer.state[self.weight]
-        return {name: value if self.shard is None else self.shard.whole(value) for name, value in held.items()}
+        moments = self.optimizer.state[self.weight]
+        return {name: value if self.shard is None else self.shard.whole(value) for name, value in moments.items()}
 
     def load_moments(self, moments: dict[str, Tensor]) -> None:
         """Takes up what `moments` gave."""

@@ -50,11 +50,11 @@ class EpochReport:
     epoch: int
     """Epochs done."""
     loss: float
-    """Mean training loss, nats a target."""
+    """Mean training loss, nats per target."""
     figures: dict[str, float]
     """Validation figures; empty if this epoch was not validated."""
     tokens_per_s: float
-    """Positions trained on a second, validation not counted."""
+    """Positions trained on per second, validation not counted."""
     seconds: float
     """Since the beginning of training, validation and earlier runs included."""
     improved: bool
@@ -220,5 +220,5 @@ class Trainer:
     def _keep_best(self) -> None:
         model = self.objective.model
         fixed = {name for name, _ in model.named_buffers()}  # the catalogue's features: large, and never another
-        held = model.state_dict()
-        self.best_weights = {name: value if name in fixed else value.clone() for name, value in held.items()}
+        state = model.state_dict()
+        self.best_weights = {name: value if name in fixed else value.clone() for name, value in state.items()}

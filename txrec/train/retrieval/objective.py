@@ -65,13 +65,13 @@ class NextItem(nn.Module):
 
     def _sampled(self, batch: Batch) -> Tensor:
         states, target, counts = self._with_targets(self.model.states(batch), batch.target)
-        drawn = self.negatives()
+        negatives = self.negatives()
         positive = normalise(self.model.encoder(target))
-        negative = normalise(self.model.encoder(drawn + 1))
-        hit = drawn + 1 == target[:, None]
+        negative = normalise(self.model.encoder(negatives + 1))
+        hit = negatives + 1 == target[:, None]
         logits = SampledLogits.of(states, positive, negative, hit, self.model.cfg.temperature, counts)
         if self.loss == "sampled":
-            return sampled_softmax(logits, self.negatives.log_expected[drawn])
+            return sampled_softmax(logits, self.negatives.log_expected[negatives])
         return generalised_bce(logits, self.model.sizes.num_competing, self.cfg.gbce_calibration)
 
     def _with_targets(self, states: Tensor, target: Tensor) -> "_TargetStates":

@@ -45,8 +45,8 @@ def trainer_for(
     counts = torch.from_numpy(data.items["train_count"].to_numpy()[: model.sizes.num_competing].copy())
     objective = NextItem(model, config.train, counts, product_dtype(config.train.precision, device))
     ingest = _streamed if streams(config.train, data) else _in_memory
-    examples, shown = ingest(config, data, query_vectors, device)
-    return Trainer(objective, examples, shown, config.train, config.seed, device)
+    examples, cases = ingest(config, data, query_vectors, device)
+    return Trainer(objective, examples, cases, config.train, config.seed, device)
 
 
 def _in_memory(
@@ -62,8 +62,8 @@ def _streamed(
 ) -> tuple[Source, EvalRequests]:
     vectors = None if query_vectors is None else query_vectors.to(device)
     examples = StreamedExamples(pieces_of(data), vectors, config.model, config.train, device)
-    shown = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)
-    return examples, shown
+    cases = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)
+    return examples, cases
 
 
 def text_vectors(text_dir: Path | None) -> tuple[NDArray[np.float32] | None, Tensor | None]:

@@ -67,8 +67,8 @@ class Corpus:
     def draw_hard(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """(B,) one hard negative of every anchor, -1 where it has none."""
         first, count = self.hard_offsets[anchors], np.diff(self.hard_offsets)[anchors]
-        drawn = first + (rng.random(len(anchors)) * count).astype(np.int64)
-        return np.where(count > 0, np.append(self.hard, -1)[np.where(count > 0, drawn, -1)], -1)
+        places = first + (rng.random(len(anchors)) * count).astype(np.int64)
+        return np.where(count > 0, np.append(self.hard, -1)[np.where(count > 0, places, -1)], -1)
 
 
 def _of_log(data: PreparedData, cfg: PretrainConfig) -> Corpus:
@@ -130,8 +130,8 @@ def _mined(
         negatives.append(np.stack([rows, product_row[ids.ravel()]], axis=1)[ids.ravel() != PAD])
     pairs = np.concatenate(negatives)
     num_products = int(product_row.max(initial=-1)) + 1
-    known = np.isin(pairs @ [num_products, 1], searched @ [num_products, 1])
-    return np.asarray(pairs[~known & (pairs[:, 1] >= 0)])
+    is_positive = np.isin(pairs @ [num_products, 1], searched @ [num_products, 1])
+    return np.asarray(pairs[~is_positive & (pairs[:, 1] >= 0)])
 
 
 def _csr(pairs: NDArray[np.int64], num_anchors: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -166,9 +166,9 @@ def _num_product_pairs(num_searched: int, num_products: int, cfg: PretrainConfig
 def _neighbours(data: PreparedData) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Dense (item, next other item) of the same user in the training part, in both directions."""
     events = data.sequences
-    chosen = engaged(data, Split.TRAIN)
-    item = events.item_idx[chosen]
-    user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[chosen]
-    beside = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
-    first, second = item[:-1][beside], item[1:][beside]
+    is_engaged = engaged(data, Split.TRAIN)
+    item = events.item_idx[is_engaged]
+    user = np.repeat(np.arange(len(events)), np.diff(events.offsets))[is_engaged]
+    adjacent = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
+    first, second = item[:-1][adjacent], item[1:][adjacent]
     return np.concatenate([first, second]), np.concatenate([second, first])

@@ -90,9 +90,9 @@ class MaskedTokens:
         tokens = self.encoder.tokens([self.texts[row] for row in rows])
         rng = np.random.default_rng([self.seed, 1, step])
         table = self.encoder.token.weight
-        hidden, targets = mask_tokens(tokens, self.cfg.mask_frac, len(table), rng)
+        masked_tokens, targets = mask_tokens(tokens, self.cfg.mask_frac, len(table), rng)
         guessed = targets != PAD_TOKEN
-        states = self.encoder.hidden(hidden)[guessed[tokens != PAD_TOKEN]]
+        states = self.encoder.hidden(masked_tokens)[guessed[tokens != PAD_TOKEN]]
         return F.cross_entropy(self.head(states, table), targets[guessed])
 
     def _order(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -128,15 +128,15 @@ def mask_tokens(tokens: Tensor, mask_frac: float, vocab_size: int, rng: np.rando
         (n, T) int64 token ids to read; (n, T) int64 tokens to guess, PAD where none.
     """
     words = (tokens >= len(SPECIAL_TOKENS)).cpu().numpy()
-    chosen = words & (rng.random(words.shape) < mask_frac)
-    if not chosen.any() and words.any():
-        chosen[tuple(rng.choice(np.argwhere(words)))] = True
+    to_predict = words & (rng.random(words.shape) < mask_frac)
+    if not to_predict.any() and words.any():
+        to_predict[tuple(rng.choice(np.argwhere(words)))] = True
     fate = rng.random(words.shape)
     randoms = torch.from_numpy(rng.integers(len(SPECIAL_TOKENS), vocab_size, words.shape)).to(tokens)
-    masked = torch.from_numpy(chosen & (fate < 0.8)).to(tokens.device)
-    swapped = torch.from_numpy(chosen & (fate >= 0.9)).to(tokens.device)
+    masked = torch.from_numpy(to_predict & (fate < 0.8)).to(tokens.device)
+    swapped = torch.from_numpy(to_predict & (fate >= 0.9)).to(tokens.device)
     hidden = torch.where(masked, MASK_TOKEN, torch.where(swapped, randoms, tokens))
-    return hidden, torch.where(torch.from_numpy(chosen).to(tokens.device), tokens, PAD_TOKEN)
+    return hidden, torch.where(torch.from_numpy(to_predict).to(tokens.device), tokens, PAD_TOKEN)
 
 
 class Contrastive:
@@ -163,9 +163,9 @@ class Contrastive:
         scores = queries @ candidates.T / self.cfg.temperature  # (B, C)
         often = len(rows) * self.corpus.product_share[products]  # expected places of each product in a batch
         scores = scores - torch.from_numpy(np.log(often)).to(scores)
-        known = self.corpus.is_pair(anchors[:, None], products[None, :])
-        known[np.arange(len(rows)), target] = False
-        scores = scores.masked_fill(torch.from_numpy(known).to(scores.device), -torch.inf)
+        is_pair = self.corpus.is_pair(anchors[:, None], products[None, :])
+        is_pair[np.arange(len(rows)), target] = False
+        scores = scores.masked_fill(torch.from_numpy(is_pair).to(scores.device), -torch.inf)
         hard = [self._hard(anchors, queries, rng) for _ in range(self.cfg.hard_negatives)]
         scores = torch.cat([scores, *hard], dim=1)
         losses = F.cross_entropy(scores, torch.from_numpy(target).to(scores.device), reduction="none")
