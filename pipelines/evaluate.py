@@ -25,7 +25,7 @@ from txrec.evals.answering import Lists, query_texts
 from txrec.evals.evaluation import Evaluation, best_of, check_metric, deciding, evaluate, units
 from txrec.evals.exposure_figures import price_line
 from txrec.evals.judged import HEAD, judged, lines
-from txrec.evals.oracle_bound import ceiling
+from txrec.evals.oracle_bound import oracle_bound
 from txrec.evals.plots import label
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.evals.query_robustness import robustness
@@ -142,7 +142,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     with OnRayData(progress) as answering:
         evaluation = evaluate(config, data, recommender, Split.TEST, production, answering)
     if config.data.shop is not None and "ndcg@10" in evaluation.per_case["test"]:
-        evaluation.figures["oracle"] = ceiling(
+        evaluation.figures["oracle"] = oracle_bound(
             config.data.shop, data, evaluation.cases, evaluation.per_case["test"]["ndcg@10"], progress
         )
     evaluation.figures.update(_special(config, data, recommender, production, progress))

@@ -151,12 +151,12 @@ def _fit(config: Config, search: Search, work: Path, key: str, progress: Progres
     }
     trainable = tune.with_resources(tune.with_parameters(run_trial, **settings), {"CPU": _TRIAL_CPUS})
     total = _num_trials(config, search.dimensions)
-    _audiences[key] = _Audience(config, search, total, progress, watch)
+    _subscribers[key] = _Subscribers(config, search, total, progress, watch)
     try:
         with _quietly():
             results = _tuner(trainable, config, search, at_once, work, key).fit()
     finally:
-        del _audiences[key]
+        del _subscribers[key]
     progress("trials", total, total)
     return results
 
@@ -291,7 +291,7 @@ def _reason(error: Exception | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Audience:
+class _Subscribers:
     """Subscribers to the reports of a running search."""
 
     config: Config
@@ -302,7 +302,7 @@ class _Audience:
     watch: Watch
 
 
-_audiences: dict[str, _Audience] = {}
+_subscribers: dict[str, _Subscribers] = {}
 """Searches under way in this process; a watcher that Tune unpickled after a restart finds its display here."""
 
 
@@ -314,7 +314,7 @@ class _Watcher(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial begins."""
-        self._tell(trials, trial)
+        self._notify(trials, trial)
 
     def on_trial_result(
         self,
@@ -325,34 +325,34 @@ class _Watcher(tune.Callback):
         **_: Any,
     ) -> None:
         """A trial has validated."""
-        self._tell(trials, trial, result, now=result.get(SCORE, 0.0), epoch=result.get("epoch", 0))
+        self._notify(trials, trial, result, now=result.get(SCORE, 0.0), epoch=result.get("epoch", 0))
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial has ended or was stopped."""
-        self._tell(trials, trial)
+        self._notify(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
         """A trial has failed."""
-        self._tell(trials, trial)
+        self._notify(trials, trial)
 
-    def _tell(
+    def _notify(
         self, trials: list[RayTrial], trial: RayTrial, latest: Mapping[str, Any] | None = None, **figures: float
     ) -> None:
         """`latest` is what the trial has just reported, which it does not know itself yet."""
-        audience = _audiences.get(self._key)
-        if audience is None:
+        subscribers = _subscribers.get(self._key)
+        if subscribers is None:
             return
         begun = [other for other in trials if other.status != RayTrial.PENDING]
         known = [(latest if other is trial else None) or other.last_result or {} for other in begun]
-        rows = (_under_way(other, last, audience.config) for other, last in zip(begun, known, strict=True))
-        search = replace(audience.search, trials=tuple(rows))
+        rows = (_under_way(other, last, subscribers.config) for other, last in zip(begun, known, strict=True))
+        search = replace(subscribers.search, trials=tuple(rows))
         failed, running = search.count("failed"), search.count("running")
         scores = [other.score for other in search.trials if other.score is not None]
         best = {f"best_{search.metric}": max(scores)} if scores else {}
         failures = {"failed": failed} if failed else {}
         done = len(begun) - running
-        audience.progress(f"trial {_settings(trial.config)}", done, audience.total, **figures, **best, **failures)
-        audience.watch(table(search))
+        subscribers.progress(f"trial {_settings(trial.config)}", done, subscribers.total, **figures, **best, **failures)
+        subscribers.watch(table(search))
 
 
 def _under_way(trial: RayTrial, last: Mapping[str, Any], config: Config) -> Trial:

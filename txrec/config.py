@@ -934,7 +934,7 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _tune_a_checkpoint_finely(cls, tree: Any) -> Any:
+    def _default_finetuning_lr(cls, tree: Any) -> Any:
         text, pretrain = (tree.get(name, {}) for name in ("text", "pretrain"))
         if not (isinstance(text, Mapping) and isinstance(pretrain, Mapping)):
             return tree

@@ -80,7 +80,7 @@ def test_a_slice_behind_a_baseline_is_on_the_terminal_in_the_report_and_in_the_g
     config: Config, summary: EvaluateSummary, tmp_path: Path
 ) -> None:
     behind = SliceWarning("tail_item", "ndcg@10", 50, 0.1, "bm25", 0.3, Paired(Interval(-0.2, -0.3, -0.1), 0.001))
-    figures = {**summary.figures, "behind_baselines": [behind.plain()]}
+    figures = {**summary.figures, "behind_baselines": [behind.to_dict()]}
     assert "warning: tail item: ndcg@10 0.1000 behind bm25 0.3000" in shown(replace(summary, figures=figures).render())
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     measured = evaluation.evaluate(config, data, recommender)

@@ -88,7 +88,7 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     missing = [check for check in checks if _is_missing(check)]  # they are named before configured rules
     checks = [*missing, *rules, *(check for check in checks if not _is_missing(check))]
     frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
-    return _divide(frame, checks, chunk, block, remarks)
+    return _split_valid_rejected(frame, checks, chunk, block, remarks)
 
 
 CATEGORY_JOINT = "\x1f"
@@ -315,7 +315,9 @@ def _rules(raw: pl.DataFrame, rules: Sequence[RuleConfig]) -> list[_Check]:
     return checks
 
 
-def _divide(frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: Block, remarks: Remarks) -> Canonical:
+def _split_valid_rejected(
+    frame: pl.DataFrame, checks: Sequence[_Check], chunk: Chunk, block: Block, remarks: Remarks
+) -> Canonical:
     """Kept rows, and a quarantine entry for every other one."""
     code = pl.Series([None], dtype=pl.Int8).new_from_index(0, frame.height)
     for reason, hit in reversed(checks):  # the first that applies is written last

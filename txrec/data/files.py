@@ -1,4 +1,4 @@
-"""Files as they lie, local or in object storage: finding them, opening whatever packs them, reading whole lines.
+"""Files and archives, local or in object storage: search, decompression, blocks of whole lines.
 
 A plain text file is cut into byte ranges that are read independently of each other; a packed one (.gz .bz2 .xz .zst
 .zip .tgz) is one stream. A range owns the lines that begin inside it. Blocks are tens of megabytes, so memory stays

@@ -29,7 +29,7 @@ class Paired:
     p_value: float
     """Two-sided: how often a difference this large would come about if there were none."""
 
-    def plain(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """As metrics.json holds it."""
         return {**vars(self.difference), "p_value": self.p_value}
 

@@ -76,7 +76,7 @@ def evaluate(
         "retrieval": metrics.means(per_case["retrieval"]),
         "baselines": {name: metrics.means(values) for name, values in per_case.items() if name not in OWN_SYSTEMS},
         "slices": _slice_figures(data, requests, systems, ks),
-        "behind_baselines": [one.plain() for one in behind_baselines(config, data, requests, systems)],
+        "behind_baselines": [one.to_dict() for one in behind_baselines(config, data, requests, systems)],
         "exposure": exposure_figures(config, data, requests, lists.ranked, units(requests)),
         "requests": _description(config, requests, split, recommender, lists),
     }
@@ -273,5 +273,5 @@ def _certainty(
             "test": {name: vars(interval) for name, interval in own.items()},
             metric: {name: vars(interval) for name, interval in everybody.items()},
         },
-        "comparisons": {name: {"metric": metric, **values.plain()} for name, values in compared.items()},
+        "comparisons": {name: {"metric": metric, **values.to_dict()} for name, values in compared.items()},
     }

@@ -41,7 +41,7 @@ def exposure_figures(
              if (one.group, one.part) == (limit.group, limit.part)),
             0.0,
         )  # fmt: skip
-        prices.append({**limit.model_dump(), "metric": metric, "exposure": share, "difference": paired.plain()})
+        prices.append({**limit.model_dump(), "metric": metric, "exposure": share, "difference": paired.to_dict()})
     return {
         "shares": report_rows(shares, config.exposure),
         "alarms": alarms(shares, config.exposure),

@@ -85,7 +85,7 @@ def _certainty(ndcg: Mapping[str, Floats], resamples: int, seed: int) -> dict[st
     compared = {name: bootstrap.paired(ndcg["test"], other, unit, resamples, seed) for name, other in others.items()}
     return {
         "intervals": {name: {metric: vars(interval)} for name, interval in intervals.items()},
-        "comparisons": {name: {"metric": metric, **paired.plain()} for name, paired in compared.items()},
+        "comparisons": {name: {"metric": metric, **paired.to_dict()} for name, paired in compared.items()},
     }
 
 

@@ -20,7 +20,7 @@ K = 10
 BATCH = 512
 
 
-def ceiling(
+def oracle_bound(
     shop: ShopConfig, data: PreparedData, requests: EvalRequests, reached: Floats, progress: Progress = silent
 ) -> dict[str, Any]:
     """NDCG@10 of the true ranking on the same cases, and the share of it that was reached.

@@ -45,7 +45,7 @@ class SliceWarning:
             f" {self.baseline_value:.4f} ({change}{chance}; {self.num_cases:,} requests)"
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As metrics.json and a manifest hold it."""
         return {**asdict(self), "certain": self.certain, "warning": str(self)}
 

@@ -45,7 +45,7 @@ class IvfScan:
         cells.train(vectors[sample])
         cells.add_with_ids(vectors[1:], np.arange(1, num + 1))
         scan = cls(vectors, cells)
-        cells.nprobe = scan._enough_cells(rng)
+        cells.nprobe = scan._enough_ivf_lists(rng)
         return scan
 
     @property
@@ -110,7 +110,7 @@ class IvfScan:
             rows.append(best(ids, self.vectors[ids] @ state, k, None))
         return rows
 
-    def _enough_cells(self, rng: np.random.Generator) -> int:
+    def _enough_ivf_lists(self, rng: np.random.Generator) -> int:
         """The least number of cells, in steps of a quarter, whose items hold MIN_RECALL of the nearest ones."""
         pairs = self.vectors[rng.integers(1, len(self.vectors), (RECALL_QUERIES, 2))]
         states = pairs[:, 0] + rng.uniform(0.0, 0.7, (RECALL_QUERIES, 1)).astype(np.float32) * pairs[:, 1]

@@ -99,7 +99,7 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it."""
         derived = ("required", "passed", "promote", "forced")
-        behind = [one.plain() for one in self.behind_baselines]
+        behind = [one.to_dict() for one in self.behind_baselines]
         fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}
         fields["data_warnings"] = list(self.data_warnings)
         return {**fields, **{name: getattr(self, name) for name in derived}, "decision": str(self)}

@@ -8,7 +8,7 @@ import pytest
 
 from txrec.config import EvaluateConfig, ShopConfig
 from txrec.data.prepared import Sequences
-from txrec.evals.oracle_bound import ceiling
+from txrec.evals.oracle_bound import oracle_bound
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.schema import EVENT_CODES, Split
 from txrec.simulator import Shop
@@ -57,7 +57,7 @@ def asked(data: _Data) -> EvalRequests:
 
 
 def test_the_truth_is_known_for_every_request_of_a_clean_log(data: _Data, asked: EvalRequests) -> None:
-    found = ceiling(SHOP, data, asked, np.zeros(len(asked)))  # type: ignore[arg-type]
+    found = oracle_bound(SHOP, data, asked, np.zeros(len(asked)))  # type: ignore[arg-type]
     assert found["num_cases"] == len(asked)
     assert {"all", "with_query", "without_query"} <= set(found)
 
@@ -68,7 +68,7 @@ def test_the_truth_answers_searches_far_better_than_popularity(data: _Data, aske
     counts = np.bincount(data.sequences.item_idx[data.sequences.split == Split.TRAIN], minlength=121)
     top = (np.argsort(-counts[1:], kind="stable")[:10] + 1).astype(np.int32)[None, :].repeat(len(asked), axis=0)
     reached = metrics.per_case(top, asked.truth, (10,))["ndcg@10"]
-    found = ceiling(SHOP, data, asked, reached)  # type: ignore[arg-type]
+    found = oracle_bound(SHOP, data, asked, reached)  # type: ignore[arg-type]
     assert found["with_query"]["share"] < 0.5
     assert 0 < found["all"]["share"] < 1
     assert found["all"]["ndcg@10"] > 0.3
@@ -80,5 +80,5 @@ def test_users_that_the_shop_does_not_know_are_left_out(data: _Data, asked: Eval
     other = object.__new__(_Data)
     other.__dict__.update(data.__dict__)
     other.sequences = Sequences(**{**vars(data.sequences), "user_id": renamed})
-    found = ceiling(SHOP, other, asked, np.zeros(len(asked)))  # type: ignore[arg-type]
+    found = oracle_bound(SHOP, other, asked, np.zeros(len(asked)))  # type: ignore[arg-type]
     assert found["num_cases"] == int((asked.user == asked.user[0]).sum())

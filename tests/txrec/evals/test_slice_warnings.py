@@ -56,7 +56,7 @@ def test_without_a_bootstrap_the_difference_stands_alone() -> None:
 def test_a_warning_survives_the_way_through_json() -> None:
     for found in (warning(0.5, 0.7), warning(0.5, 0.7, resamples=0)):
         assert found is not None
-        assert SliceWarning.of(found.plain()) == found
+        assert SliceWarning.of(found.to_dict()) == found
 
 
 def test_certain_warnings_come_first_then_the_largest() -> None:

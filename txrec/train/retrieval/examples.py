@@ -41,7 +41,7 @@ class Examples:
 
     positions: Positions
     target: NDArray[np.int32]  # (P,) PAD = no target
-    asked_ts: NDArray[np.int64]  # (P,) when the target was asked for, microseconds, 0 = unknown
+    request_ts: NDArray[np.int64]  # (P,) time of the request for the target, microseconds, 0 = unknown
     ends: NDArray[np.int64]  # (U,) one past each user's last position that has a target
     query_vectors: Tensor | None
     model: ModelConfig
@@ -88,10 +88,10 @@ class Examples:
         return np.maximum(starts, first), ends
 
     def batches(
-        self, seed: int, epoch: int, world_size: int = 1, load: int = 0
+        self, seed: int, epoch: int, world_size: int = 1, buffer: int = 0
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """(starts, ends) of every step of an epoch (of its `load`-th part), for all workers together, in order."""
-        rng = np.random.default_rng([seed, epoch, load])  # a zero at the end changes nothing
+        """(starts, ends) of every step of an epoch (of its `buffer`-th part), for all workers together, in order."""
+        rng = np.random.default_rng([seed, epoch, buffer])  # a zero at the end changes nothing
         starts, ends = self.windows(rng)
         order = rng.permutation(len(starts))
         starts, ends = starts[order], ends[order]
@@ -107,14 +107,14 @@ class Examples:
     def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64], rank: int = 0, world_size: int = 1) -> Batch:
         """Model input of one worker's share of a step's windows."""
         starts, ends = starts[rank::world_size], ends[rank::world_size]
-        columns, target, asked_ts = self._resident
+        columns, target, request_ts = self._resident
         width = int(self._width(ends - starts).max())
         if self._few_shapes:
             empty = max(-(-(self._budget // width) // world_size) - len(starts), 0)
             starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
         return history_features.pack(
-            columns, Windows(first, last, width), self.query_vectors, asked_ts[last - 1], target
+            columns, Windows(first, last, width), self.query_vectors, request_ts[last - 1], target
         )
 
     @property
@@ -123,7 +123,7 @@ class Examples:
 
     @cached_property
     def _budget(self) -> int:
-        """Tokens of a step: the same in every epoch, and of few kinds where sequences come in loads."""
+        """Tokens of a step: the same in every epoch, and of few kinds where sequences come in buffers."""
         starts, ends = self.windows(np.random.default_rng(0))
         mean = np.ceil((ends - starts).mean(keepdims=True)).astype(np.int64)
         return self.train.batch_size * int(self._width(mean)[0])
@@ -134,8 +134,8 @@ class Examples:
 
     @cached_property
     def _resident(self) -> tuple[PositionTensors, Tensor, Tensor]:
-        target, asked_ts = (torch.from_numpy(column).to(self.device) for column in (self.target, self.asked_ts))
-        return self.positions.tensors(self.device), target, asked_ts
+        target, request_ts = (torch.from_numpy(column).to(self.device) for column in (self.target, self.request_ts))
+        return self.positions.tensors(self.device), target, request_ts
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator["Step"]:
         """The steps of one worker in an epoch."""

@@ -18,7 +18,7 @@ from txrec.schema import Split
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Source, Trainer
 from txrec.train.retrieval.objective import NextItem, product_dtype
-from txrec.train.retrieval.stream import StreamedExamples, pieces_of, sampled_cases, streams
+from txrec.train.retrieval.stream import StreamedExamples, sampled_cases, shards_of, streams
 from txrec.train.warm_start import take_weights
 
 MAX_VALIDATION_CASES = 6_500
@@ -61,7 +61,7 @@ def _streamed(
     config: Config, data: PreparedData, query_vectors: Tensor | None, device: str
 ) -> tuple[Source, EvalRequests]:
     vectors = None if query_vectors is None else query_vectors.to(device)
-    examples = StreamedExamples(pieces_of(data), vectors, config.model, config.train, device)
+    examples = StreamedExamples(shards_of(data), vectors, config.model, config.train, device)
     cases = sampled_cases(data, Split.VALIDATION, config.evaluate, config.train, MAX_VALIDATION_CASES, config.seed)
     return examples, cases
 

@@ -1,8 +1,8 @@
 """Streaming training examples: shuffle buffers of row groups, for sequences larger than memory.
 
-Pieces are the row groups of the prepared Parquet files. Every epoch goes through them in another order and takes as
-many at a time as memory allows: a load, within which windows are mixed as if it were all there is. Where one load holds
-everything, training is that of `Examples` to the bit. Of the validation cases only a sample is kept.
+Shards are the row groups of the prepared Parquet files. Every epoch goes through them in another order and takes as
+many at a time as memory allows: a buffer, within which windows are mixed as if it were all there is. Where one buffer
+holds everything, training is that of `Examples` to the bit. Of the validation cases only a sample is kept.
 """
 
 from collections.abc import Iterator
@@ -28,26 +28,26 @@ from txrec.schema import Split
 from txrec.train.retrieval.examples import NOTHING_TO_LEARN, Examples, Step
 
 BYTES_PER_EVENT = 160
-"""Most memory that an event takes while a load is built: the table, flat arrays, positions and what lies between."""
+"""Most memory that an event takes while a buffer is built: the table, flat arrays, positions and what lies between."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Users that are read together."""
+class Shard:
+    """Row group of a file: users that are read together."""
 
     file: Path
     row_group: int
     num_events: int
 
 
-def pieces_of(data: PreparedData) -> list[Piece]:
-    """All pieces of a data set, in the order of its files; nothing but their footers is read."""
-    pieces = []
+def shards_of(data: PreparedData) -> list[Shard]:
+    """All shards of a data set, in the order of its files; nothing but their footers is read."""
+    shards = []
     for file in sorted((data.path / "sequences").glob("*.parquet")):
         footer = pq.read_metadata(file)
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-        pieces += [Piece(file, number, _num_events(group)) for number, group in enumerate(groups)]
-    return pieces
+        shards += [Shard(file, number, _num_events(group)) for number, group in enumerate(groups)]
+    return shards
 
 
 def _num_events(group: pq.RowGroupMetaData) -> int:
@@ -61,7 +61,7 @@ def memory_bytes(cfg: TrainConfig) -> int:
 
 
 def streams(cfg: TrainConfig, data: PreparedData) -> bool:
-    """True where training reads this data set in loads."""
+    """True where training reads this data set in buffers."""
     if cfg.ingest != "auto":
         return cfg.ingest == "stream"
     return data.meta.num_events * BYTES_PER_EVENT > memory_bytes(cfg)
@@ -71,18 +71,20 @@ def streams(cfg: TrainConfig, data: PreparedData) -> bool:
 class StreamedExamples:
     """As `Examples`, but never all of them at once."""
 
-    pieces: list[Piece]
+    shards: list[Shard]
     query_vectors: Tensor | None
     model: ModelConfig
     train: TrainConfig
     device: torch.device | str = "cpu"
 
-    def loads(self, seed: int, epoch: int) -> list[list[Piece]]:
-        """The pieces of an epoch, in the order in which they are read together."""
-        order = np.random.default_rng([seed, epoch, len(self.pieces)]).permutation(len(self.pieces))
+    def buffers(self, seed: int, epoch: int) -> list[list[Shard]]:
+        """The shards of an epoch, in the order in which they are read together."""
+        order = np.random.default_rng([seed, epoch, len(self.shards)]).permutation(len(self.shards))
         return [
-            [self.pieces[i] for i in sorted(load)]
-            for load in _filled(order, [p.num_events for p in self.pieces], memory_bytes(self.train) // BYTES_PER_EVENT)
+            [self.shards[i] for i in sorted(buffer)]
+            for buffer in _filled(
+                order, [p.num_events for p in self.shards], memory_bytes(self.train) // BYTES_PER_EVENT
+            )
         ]
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Step]:
@@ -101,11 +103,11 @@ class StreamedExamples:
         yield replace(before, last=True)
 
     def _steps(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[Step]:
-        num_events = sum(piece.num_events for piece in self.pieces)
+        num_events = sum(shard.num_events for shard in self.shards)
         place = seen = 0
-        for number, load in enumerate(self.loads(seed, epoch)):
-            seen += sum(piece.num_events for piece in load)
-            examples = self._examples(read(load))
+        for number, buffer in enumerate(self.buffers(seed, epoch)):
+            seen += sum(shard.num_events for shard in buffer)
+            examples = self._examples(read(buffer))
             if examples is None:
                 continue
             batches = examples.batches(seed, epoch, world_size, number)
@@ -117,28 +119,28 @@ class StreamedExamples:
     def _examples(self, sequences: Sequences) -> Examples | None:
         try:
             return Examples.of(sequences, self.query_vectors, self.model, self.train, self.device)
-        except TrainingError:  # a load without two training events in a row says nothing about the others
+        except TrainingError:  # a buffer without two training events in a row says nothing about the others
             return None
 
 
-def read(load: list[Piece]) -> Sequences:
-    """The users of some pieces."""
+def read(buffer: list[Shard]) -> Sequences:
+    """The users of some shards."""
     columns = schema.SEQUENCES.names
-    tables = [pq.ParquetFile(piece.file).read_row_group(piece.row_group, columns=columns) for piece in load]
+    tables = [pq.ParquetFile(shard.file).read_row_group(shard.row_group, columns=columns) for shard in buffer]
     return Sequences.from_table(pa.concat_tables(tables).cast(schema.SEQUENCES))
 
 
 def _filled(order: NDArray[np.int64], sizes: list[int], most: int) -> list[list[int]]:
-    """Cuts an order of pieces into loads of at most `most` events, at least one piece each."""
-    loads: list[list[int]] = [[]]
+    """Cuts an order of shards into buffers of at most `most` events, at least one shard each."""
+    buffers: list[list[int]] = [[]]
     size = 0
-    for piece in order.tolist():
-        if loads[-1] and size + sizes[piece] > most:
-            loads.append([])
+    for shard in order.tolist():
+        if buffers[-1] and size + sizes[shard] > most:
+            buffers.append([])
             size = 0
-        loads[-1].append(piece)
-        size += sizes[piece]
-    return loads
+        buffers[-1].append(shard)
+        size += sizes[shard]
+    return buffers
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +158,13 @@ class _Loaded(PreparedData):
 def sampled_cases(
     data: PreparedData, split: Split, cfg: EvaluateConfig, train: TrainConfig, num: int, seed: int
 ) -> EvalRequests:
-    """A seeded sample of at most `num` cases of a split; holds their histories alone and one load at a time."""
-    pieces = pieces_of(data)
+    """A seeded sample of at most `num` cases of a split; holds their histories alone and one buffer at a time."""
+    shards = shards_of(data)
     most = memory_bytes(train) // BYTES_PER_EVENT
     kept: EvalRequests | None = None
     keys = np.empty(0)
-    for number, load in enumerate(_filled(np.arange(len(pieces)), [piece.num_events for piece in pieces], most)):
-        requests = eval_requests(_Loaded(data.path, data.meta, read([pieces[i] for i in load])), split, cfg)
+    for number, buffer in enumerate(_filled(np.arange(len(shards)), [shard.num_events for shard in shards], most)):
+        requests = eval_requests(_Loaded(data.path, data.meta, read([shards[i] for i in buffer])), split, cfg)
         drawn = np.random.default_rng([seed, number]).random(len(requests))
         few = np.sort(np.argsort(drawn, kind="stable")[:num])
         requests, drawn = _compact(requests.select(few)), drawn[few]
