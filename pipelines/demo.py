@@ -1,8 +1,6 @@
 """The demonstration's example request: sent to the running server, its slate printed."""
 
-import json
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,20 @@ import polars as pl
 from rich.table import Table
 
 from pipelines.display import Display
+from txrec.client import Client
 from txrec.config import Config, SampleConfig
 from txrec.schema import Split
+
+REQUEST_TIMEOUT_S = 60.0
 
 
 def answer(config: Config, url: str, display: Display) -> None:
     """Sends the configured example request to a running server and prints the slate."""
     body = sample_request(config.sample, config.data_dir)
-    path = "/v1/search" if "query" in body else "/v1/recommend"
-    started = time.perf_counter()
-    slate = _post(url + path, body)
+    with Client(url, timeout_s=REQUEST_TIMEOUT_S) as shop:
+        path, send = ("/v1/search", shop.search) if "query" in body else ("/v1/recommend", shop.recommend)
+        started = time.perf_counter()
+        slate = send(**body)
     elapsed_ms = (time.perf_counter() - started) * 1000
     subject = f"query {body['query']!r}" if "query" in body else f"user {body['user_id']}"
     display.title(f"POST {path}  {subject}")
@@ -44,15 +46,6 @@ def _busiest_test_user(data_dir: Path) -> str:
     )
     busiest = users.sort("tested", "events", "user_id", descending=[True, True, False]).head(1).collect()
     return str(busiest["user_id"].item())
-
-
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310 - the address is this process's own server
-        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-        answer: dict[str, Any] = json.load(response)
-    return answer
 
 
 def _slate_table(slate: dict[str, Any]) -> Table:

@@ -3,6 +3,8 @@
 `tests/txrec/test_torch_compat.py` compares each with a public equivalent: a failure there says what an upgrade changed.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -31,3 +33,13 @@ def exclude_from_ddp(module: nn.Module, names: list[str]) -> None:
     """Makes DistributedDataParallel neither broadcast nor reduce some parameters; call it before wrapping `module`."""
     exclude = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
     exclude(module, names)  # type: ignore[no-untyped-call]
+
+
+def scale(tensors: Sequence[Tensor], factor: Tensor) -> None:
+    """Multiplies tensors in place by a scalar tensor, in one kernel where the device has one."""
+    torch._foreach_mul_(tensors, factor)
+
+
+def multiplies_bfloat16() -> bool:
+    """True where this processor multiplies bfloat16 matrices natively."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

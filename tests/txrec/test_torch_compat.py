@@ -1,5 +1,7 @@
 """Private functions of torch do what their public equivalents do."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -35,3 +37,14 @@ def test_excluded_parameters_are_not_reduced_by_ddp() -> None:
     module = nn.Linear(2, 2)
     torch_compat.exclude_from_ddp(module, ["bias"])
     assert module._ddp_params_and_buffers_to_ignore == ["bias"]
+
+
+def test_scaling_multiplies_every_tensor_in_place() -> None:
+    tensors = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
+    torch_compat.scale(tensors, torch.tensor(0.5))
+    assert [tensor.flatten().tolist() for tensor in tensors] == [[0.5, 1.0], [1.5]]
+
+
+def test_native_bfloat16_is_what_the_processor_says() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert torch_compat.multiplies_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16", "amx_tile"})

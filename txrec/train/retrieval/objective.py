@@ -15,6 +15,7 @@ from txrec.model.batch import Batch
 from txrec.model.item_encoder import normalise
 from txrec.model.losses import FullSoftmax, Negatives, SampledLogits, generalised_bce, sampled_softmax
 from txrec.model.retrieval import RetrievalModel
+from txrec.torch_compat import multiplies_bfloat16
 
 MAX_FULL_ITEMS = 50_000
 """loss = "auto" takes the full softmax up to this many items."""
@@ -87,5 +88,4 @@ def product_dtype(precision: str, device: torch.device | str) -> torch.dtype:
         return torch.bfloat16 if precision == "bf16" else torch.float32
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16() else torch.float32

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from txrec.config import TrainConfig
 from txrec.model.batch import Batch
-from txrec.torch_compat import exclude_from_ddp
+from txrec.torch_compat import exclude_from_ddp, scale
 from txrec.train import optimizer
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval.cuda_graphs import StepGraphs
@@ -87,7 +87,7 @@ class TrainStep:
         rows = self.table.take_gradient()
         dense = [p.grad for p in self.objective.parameters() if p.grad is not None and p is not self.table.weight]
         norm = (nn.utils.get_total_norm(dense).square() + self.table.square_norm(rows)).sqrt()
-        torch._foreach_mul_([*dense, rows], (self._cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
+        scale([*dense, rows], (self._cfg.clip_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
 
     def _distributed(self) -> nn.Module:
