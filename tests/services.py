@@ -53,7 +53,7 @@ def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "--host", host, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for_port(host, port, server)
+        wait_for_port(host, port, server)
         yield f"http://{host}:{port}"
     finally:
         server.terminate()
@@ -132,7 +132,7 @@ def redis(folder: Path | None = None, port: int = 0, cluster: bool = False, host
         command = [str(program), "--port", str(port), *options]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait_for_port(host, port, server)
+            wait_for_port(host, port, server)
             if cluster:
                 _assign_all_slots(port)
             yield f"redis://{host}:{port}/0"
@@ -214,7 +214,8 @@ def _wait_for_dashboard(head: Head, process: "subprocess.Popen[bytes]", log: Pat
             time.sleep(0.5)
 
 
-def _wait_for_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
+def wait_for_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Waits until a server that was just started takes connections."""
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -45,6 +45,13 @@ def test_rays_dashboard_listens_on_loopback_and_every_call_carries_a_token_that_
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
+@pytest.mark.parametrize("file", CLUSTERS, ids=lambda file: file.name)
+def test_ray_serves_proxy_may_run_on_every_machine(file: Path) -> None:
+    config = _read(file)
+    for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        assert "RAY_SERVE_ENABLE_DIRECT_INGRESS=0" in " ".join(start)  # else the first setting makes it the head only
+
+
 def test_rays_own_schema_and_the_application_accept_the_serve_file() -> None:
     from ray.serve.schema import ServeDeploySchema
 

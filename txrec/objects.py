@@ -20,6 +20,9 @@ from txrec.storage import replace_file
 
 SCHEMES = ("s3", "gs", "az")
 _PART_BYTES = 16 << 20
+_ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+"""Variables that name another server than the provider's own."""
+_ENDPOINT_OPTIONS = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role of the machine; AWS_REGION; AWS_ENDPOINT_URL",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or a service account of the machine",
@@ -36,7 +39,7 @@ class Entry:
     size: int
     """Bytes."""
     version: str
-    """Changes with the content; condition of `replace`."""
+    """Changes with the content; the same in listings and after an upload."""
     changed: datetime
     """By the store's clock."""
 
@@ -47,14 +50,14 @@ def is_uri(place: str | Path) -> bool:
 
 
 def read(uri: str) -> tuple[bytes, str] | None:
-    """Content and version of an object; None if there is none."""
+    """Content of an object and the version that `replace` takes; None if there is none."""
     import obstore
 
     store, key = _store(uri)
     try:
         with _explained(uri):
             result = obstore.get(store, key)
-            return bytes(result.bytes()), _version(result.meta)
+            return bytes(result.bytes()), _condition(uri, result.meta)
     except FileNotFoundError:
         return None
 
@@ -78,12 +81,12 @@ def exists(uri: str) -> bool:
 
 
 def write(uri: str, content: bytes) -> str:
-    """Writes an object; returns its version."""
+    """Writes an object; returns the version that `replace` takes."""
     import obstore
 
     store, key = _store(uri)
     with _explained(uri):
-        return _version(obstore.put(store, key, content))
+        return _condition(uri, obstore.put(store, key, content))
 
 
 def replace(uri: str, content: bytes, version: str | None) -> str | None:
@@ -103,8 +106,8 @@ def replace(uri: str, content: bytes, version: str | None) -> str | None:
     store, key = _store(uri)
     try:
         with _explained(uri):
-            condition: Any = "create" if version is None else {"e_tag": version}
-            return _version(obstore.put(store, key, content, mode=condition))
+            condition: Any = "create" if version is None else {_condition_field(uri): version}
+            return _condition(uri, obstore.put(store, key, content, mode=condition))
     except (AlreadyExistsError, PreconditionError, FileNotFoundError):
         return None
 
@@ -164,7 +167,7 @@ def download(uri: str, target: Path) -> None:
 
 
 def upload(file: Path, uri: str) -> str:
-    """Writes a file as an object, large ones in parts; returns its version. Nothing is there before all parts are."""
+    """Writes a file as an object, large ones in parts, all or nothing; returns `Entry.version`."""
     import obstore
 
     store, key = _store(uri)
@@ -182,7 +185,7 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """
     plain, _, options = uri.partition("?")
     scheme, _, inner = plain.partition("://")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    endpoint = os.environ.get(_ENDPOINTS[scheme], "")
     if scheme == "s3" and endpoint and not options:
         protocol, _, host = endpoint.rstrip("/").partition("://")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -191,20 +194,45 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
         if not account:
             raise StorageError(f"{plain}: no credentials; set {_CREDENTIALS['az']}")
-        return pafs.AzureFileSystem(account, os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")), inner
+        return _azure_filesystem(account, endpoint), inner
     bucket = inner.partition("/")[0]  # from_uri must not see the glob characters of the rest
     system, _ = pafs.FileSystem.from_uri(f"{scheme}://{bucket}" + (f"?{options}" if options else ""))
     return system, inner
 
 
+def _azure_filesystem(account: str, endpoint: str) -> pafs.FileSystem:
+    """Arrow's file system of an Azure account; the endpoint of another cloud begins with the account's name."""
+    options = {}
+    if endpoint:
+        protocol, _, rest = endpoint.partition("://")
+        host = rest.partition("/")[0].removeprefix(account)
+        options = {
+            "blob_storage_authority": host,
+            "dfs_storage_authority": host.replace(".blob.", ".dfs."),
+            "blob_storage_scheme": protocol,
+            "dfs_storage_scheme": protocol,
+        }
+    return pafs.AzureFileSystem(account, account_key=os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"), **options)
+
+
 def _version(meta: Any) -> str:
-    return str(meta["e_tag"] or meta["version"] or "")
+    """Azure's listings leave out the quotes of the entity tag."""
+    return str(meta["e_tag"] or meta["version"] or "").strip('"')
+
+
+def _condition(uri: str, meta: Any) -> str:
+    return str(meta[_condition_field(uri)] or "")
+
+
+def _condition_field(uri: str) -> str:
+    """Google replaces by generation, the others by entity tag."""
+    return "version" if uri.startswith("gs://") else "e_tag"
 
 
 def _store(uri: str) -> tuple[Any, str]:
     scheme, _, inner = uri.partition("://")
     bucket, _, key = inner.partition("/")
-    return _opened(scheme, bucket, os.environ.get("AWS_ENDPOINT_URL", "")), key
+    return _opened(scheme, bucket, os.environ.get(_ENDPOINTS[scheme], "")), key
 
 
 @lru_cache(maxsize=32)
@@ -215,7 +243,7 @@ def _opened(scheme: str, bucket: str, endpoint: str) -> Any:
         extra = {"s3": "s3", "gs": "gcs", "az": "azure"}[scheme]
         raise StorageError(f"{scheme}://{bucket}: pip install 'txrec[{extra}]' to use object storage") from None
     options: Any = {"allow_http": True} if endpoint.startswith("http://") else {}
-    settings: dict[str, Any] = {"endpoint": endpoint} if endpoint and scheme == "s3" else {}
+    settings: dict[str, Any] = {_ENDPOINT_OPTIONS[scheme]: endpoint} if endpoint else {}
     retries: Any = {"max_retries": 3}
     return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=retries, **settings)
 
@@ -248,7 +276,7 @@ def _explained(uri: str) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """First line of a store's error without the addresses that it tried."""
     text = str(error)
-    for code in ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
+    for code in ("NoSuchBucket", "ContainerNotFound", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
         if code in text:
             return code
     return text.splitlines()[0].strip()[:200] if text else type(error).__name__

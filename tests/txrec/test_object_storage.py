@@ -1,31 +1,29 @@
-"""Object storage against a real S3 server: working copies, conditional writes, interrupted uploads, clear errors."""
+"""Object storage of three kinds against servers: working copies, conditional writes, interrupted uploads, errors."""
 
+import random
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
-from tests import services
+from tests.object_stores import STORES, Store
 from txrec import object_storage, objects
 from txrec.errors import StorageError
 from txrec.object_storage import fetch, local_path, place_of, remove, share, uri_of
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with services.s3() as address:
-        yield f"http://{address}"
+@pytest.fixture(scope="module", params=list(STORES))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with STORES[request.param]() as running:
+        yield running
 
 
 @pytest.fixture
-def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A new bucket, as this machine sees it with an empty cache."""
-    services.use_s3(monkeypatch, endpoint)
     monkeypatch.setenv("TXREC_CACHE", str(tmp_path / "cache"))
-    name = tmp_path.name.replace("_", "-").lower()[-40:].strip("-") + "-bucket"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}"
+    return store.bucket(f"bucket{uuid.uuid4().hex}", monkeypatch)
 
 
 def another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +104,9 @@ def test_only_changed_files_travel_and_removed_ones_go_on_both_sides(
     monkeypatch.setattr(objects, "download", noted)
     fetch(other)
     fetch(other)
-    assert downloads == [f"{bucket}/data/a"]
+    marker = f"{bucket}/data/meta.json"  # written anew: on Azure that is a new version, whatever its content
+    assert [uri for uri in downloads if uri != marker] == [f"{bucket}/data/a"]
+    assert downloads.count(marker) <= 1
     assert (other / "a").read_text() == "changed"
     assert (other / "a").stat().st_mtime_ns != untouched
     assert not (other / "b").exists()
@@ -167,10 +167,35 @@ def test_of_two_writers_that_read_the_same_version_one_succeeds(bucket: str) -> 
     assert objects.read(uri) == (b"2", second)
 
 
-def test_a_missing_bucket_is_one_line_that_names_it(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    services.use_s3(monkeypatch, endpoint)
-    with pytest.raises(StorageError, match=r"s3://nowhere-at-all/runs: cannot be reached \(NoSuchBucket\)") as caught:
-        objects.listed("s3://nowhere-at-all/runs")
+def test_a_large_file_arrives_whole_and_is_not_sent_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = local_path(f"{bucket}/data")
+    folder.mkdir(parents=True)
+    content = random.Random(1).randbytes(objects._PART_BYTES + 1)
+    (folder / "large").write_bytes(content)
+    share(folder)
+    assert objects.read(f"{bucket}/data/large")[0] == content
+    assert objects.folders(bucket) == ["data"]
+    monkeypatch.setattr(object_storage, "_upload", lambda file: pytest.fail(f"sends {file} again"))
+    monkeypatch.setattr(object_storage, "_download", lambda file, _: pytest.fail(f"fetches {file} again"))
+    share(folder)
+    fetch(folder)
+
+
+def test_checkpoints_of_ray_and_files_of_commands_are_the_same_objects(bucket: str) -> None:
+    if bucket.startswith("gs://"):
+        pytest.skip("Arrow speaks Google's JSON interface, which the test server does not have")
+    filesystem, place = objects.arrow_filesystem(f"{bucket}/runs/checkpoints")
+    with filesystem.open_output_stream(f"{place}/train.pt") as stream:
+        stream.write(b"weights")
+    assert objects.read(f"{bucket}/runs/checkpoints/train.pt")[0] == b"weights"
+
+
+def test_a_missing_bucket_is_one_line_that_names_it(bucket: str) -> None:
+    scheme = bucket.partition(":")[0]
+    reason = "ContainerNotFound" if scheme == "az" else "NoSuchBucket"
+    message = rf"{scheme}://nowhere-at-all/runs: cannot be reached \({reason}\)"
+    with pytest.raises(StorageError, match=message) as caught:
+        objects.listed(f"{scheme}://nowhere-at-all/runs")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
 

@@ -5,11 +5,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from serve.models import RegistrySource
-from tests import services
+from tests.object_stores import STORES, Store
 from txrec import object_storage, objects
 from txrec.config import Config, fingerprint
 from txrec.errors import BundleError, ConflictError, StorageError
@@ -23,20 +22,17 @@ from txrec.registry.rollout import Report, Rollouts
 from txrec.registry.rollout_store import OBJECT_TTL_S
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with services.s3() as address:
-        yield f"http://{address}"
+@pytest.fixture(scope="module", params=list(STORES))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with STORES[request.param]() as running:
+        yield running
 
 
 @pytest.fixture
-def place(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def place(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A registry in a new bucket."""
-    services.use_s3(monkeypatch, endpoint)
     monkeypatch.setenv("TXREC_CACHE", str(tmp_path / "cache"))
-    name = f"registry-{uuid.uuid4().hex}"  # the server's buckets outlive its runs in one process
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}/registry"
+    return f"{store.bucket(f'bucket{uuid.uuid4().hex}', monkeypatch)}/registry"
 
 
 @pytest.fixture
