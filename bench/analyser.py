@@ -69,9 +69,9 @@ def speed(items: Any, num_queries: int) -> dict[str, float]:
     index = Lexical.fit(items, analyser)
     rng = np.random.default_rng(0)
     rows = rng.integers(len(texts), size=num_queries)
-    asked = [" ".join(rng.permutation(texts[row].split())[:3]) for row in rows]
-    analysis = [timed(partial(analyser.query_terms, text)) for text in asked]
-    search = [timed(partial(index.first, [text], 100)) for text in asked]
+    queries = [" ".join(rng.permutation(texts[row].split())[:3]) for row in rows]
+    analysis = [timed(partial(analyser.query_terms, text)) for text in queries]
+    search = [timed(partial(index.first, [text], 100)) for text in queries]
     figures = {
         "texts": len(texts),
         "words": len(analyser.vocabulary.counts),
@@ -89,15 +89,15 @@ def speed(items: Any, num_queries: int) -> dict[str, float]:
 
 def unspaced() -> dict[str, dict[str, float]]:
     """Share of the first ten that are right, by n-grams and by BudouX, where titles are noun and quality in one."""
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for language, nouns in (("th", THAI), ("zh-hans", CHINESE), ("ja", JAPANESE)):
         titles = [noun + one + two for noun in nouns for one in QUALITIES[language] for two in QUALITIES[language]]
-        found[language] = {"ngrams": precision(titles, nouns, Analyser((language[:2],)).tokens)}
+        results[language] = {"ngrams": precision(titles, nouns, Analyser((language[:2],)).tokens)}
         parse = budoux(language)
         if parse is not None:
-            found[language]["budoux"] = precision(titles, nouns, parse)
-        print(language, found[language])
-    return found
+            results[language]["budoux"] = precision(titles, nouns, parse)
+        print(language, results[language])
+    return results
 
 
 def budoux(language: str) -> Callable[[str], Sequence[str]] | None:

@@ -48,21 +48,21 @@ def main() -> None:
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     new = new_products(data)
     every = eval_requests(data, Split.TEST, config.evaluate)
-    asked, num_events = of_new(every.select(np.flatnonzero(every.query_idx == 0)), new)
-    print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(asked)} users bought {num_events} of them")
-    answers, state = ask(recommender, data, asked, max(KS)), states(recommender, asked)
+    requests, num_events = of_new(every.select(np.flatnonzero(every.query_idx == 0)), new)
+    print(f"{int(new.sum())} new of {data.meta.num_items} products; {len(requests)} users bought {num_events} of them")
+    answers, state = ask(recommender, data, requests, max(KS)), states(recommender, requests)
     sources = recommender.retriever.sources
-    titled = {f"BM25 of the last {n} titles": by_titles(data, asked, n) for n in LAST}
+    titled = {f"BM25 of the last {n} titles": by_titles(data, requests, n) for n in LAST}
     table = {name: first for name, (_, first) in titled.items()}
     proposing = {"vectors": "dense", "new_items": "new_items"}
-    table |= {name: by_source(sources[of], asked, state) for name, of in proposing.items() if of in sources}
+    table |= {name: by_source(sources[of], requests, state) for name, of in proposing.items() if of in sources}
     table |= {"candidates": answers.retrieved, "recommender": answers.ranked}
-    found: dict[str, dict[str, float]] = {"chance": {f"recall@{k}": k / data.meta.num_items for k in KS}}
-    found |= {name: recalls(lists, asked) for name, lists in table.items()}
-    show("the whole catalogue", found)
+    table_rows: dict[str, dict[str, float]] = {"chance": {f"recall@{k}": k / data.meta.num_items for k in KS}}
+    table_rows |= {name: recalls(lists, requests) for name, lists in table.items()}
+    show("the whole catalogue", table_rows)
     among = {"chance": {"auc": 0.5, "recall@10": 10 / new.sum()}}
-    among |= {name: order(scores, asked, new) for name, (scores, _) in titled.items()}
-    among["vectors"] = order(state @ recommender.retriever.dense.vectors.T, asked, new)
+    among |= {name: order(scores, requests, new) for name, (scores, _) in titled.items()}
+    among["vectors"] = order(state @ recommender.retriever.dense.vectors.T, requests, new)
     show("new products alone", among)
     whole = ask(recommender, data, every, max(KS))
     names = ("ndcg@10", "recall@10", "recall@100")
@@ -74,8 +74,8 @@ def main() -> None:
         for name, lists in per_case.items()
     }
     show("all requests", ordinary)
-    sizes = {"new": int(new.sum()), "cases": len(asked), "events": num_events}
-    print(json.dumps({**sizes, "catalogue": found, "among_new": among, "all": ordinary, **added(recommender)}))
+    sizes = {"new": int(new.sum()), "cases": len(requests), "events": num_events}
+    print(json.dumps({**sizes, "catalogue": table_rows, "among_new": among, "all": ordinary, **added(recommender)}))
 
 
 def new_products(data: PreparedData) -> NDArray[np.bool_]:
@@ -83,65 +83,65 @@ def new_products(data: PreparedData) -> NDArray[np.bool_]:
     events = data.sequences
     earlier = np.bincount(events.item_idx[events.split < Split.TEST], minlength=data.meta.num_items + 1)
     later = np.bincount(events.item_idx[events.split == Split.TEST], minlength=data.meta.num_items + 1)
-    found: NDArray[np.bool_] = (earlier == 0) & (later > 0)
-    found[0] = False
-    return found
+    is_new: NDArray[np.bool_] = (earlier == 0) & (later > 0)
+    is_new[0] = False
+    return is_new
 
 
-def of_new(asked: EvalRequests, new: NDArray[np.bool_]) -> tuple[EvalRequests, int]:
+def of_new(requests: EvalRequests, new: NDArray[np.bool_]) -> tuple[EvalRequests, int]:
     """The cases with a history, their truth cut down to new products; and how many right answers there are."""
-    kept = new[asked.truth.items]
-    truth = type(asked.truth).group(asked.truth.case[kept], asked.truth.items[kept], len(asked))
-    rows = np.flatnonzero((truth.counts > 0) & (asked.end > asked.start))
-    chosen = asked.select(rows)
-    return type(asked)(**{**chosen.__dict__, "truth": truth.select(rows)}), int(truth.counts[rows].sum())
+    kept = new[requests.truth.items]
+    truth = type(requests.truth).group(requests.truth.case[kept], requests.truth.items[kept], len(requests))
+    rows = np.flatnonzero((truth.counts > 0) & (requests.end > requests.start))
+    chosen = requests.select(rows)
+    return type(requests)(**{**chosen.__dict__, "truth": truth.select(rows)}), int(truth.counts[rows].sum())
 
 
-def recalls(lists: NDArray[np.int32], asked: EvalRequests) -> dict[str, float]:
-    hit = metrics.hits(lists, asked.truth)
-    return {f"recall@{k}": float(metrics.recall(hit, asked.truth.counts, k).mean()) for k in KS}
+def recalls(lists: NDArray[np.int32], requests: EvalRequests) -> dict[str, float]:
+    hit = metrics.hits(lists, requests.truth)
+    return {f"recall@{k}": float(metrics.recall(hit, requests.truth.counts, k).mean()) for k in KS}
 
 
-def by_titles(data: PreparedData, asked: EvalRequests, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def by_titles(data: PreparedData, requests: EvalRequests, last: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """(C, N + 1) scores, and the first products."""
     lexical, titles = Lexical.fit(data.items), data.items.column("title").to_pylist()
     texts = []
-    for row in range(len(asked)):
-        latest = list(dict.fromkeys(asked.items(row)[::-1].tolist()))[:last]
+    for row in range(len(requests)):
+        latest = list(dict.fromkeys(requests.items(row)[::-1].tolist()))[:last]
         texts.append(normalise(" ".join(titles[item - 1] or "" for item in latest)))
     scores = np.stack([np.append(0.0, lexical.scores(text)) for text in texts]).astype(np.float32)
     return scores, lexical.first(texts, max(KS))
 
 
-def states(recommender: Recommender, asked: EvalRequests) -> NDArray[np.float32]:
+def states(recommender: Recommender, requests: EvalRequests) -> NDArray[np.float32]:
     """(C, D) after each history."""
-    retriever, found = recommender.retriever, []
-    for start in range(0, len(asked), BATCH):
-        rows = range(start, min(start + BATCH, len(asked)))
-        retrieval_queries = [RetrievalQuery(asked.history(row), "", int(asked.now_us[row])) for row in rows]
-        found.append(retriever.states(retrieval_queries, BatchQueryVectors(retriever.query_encoder)))
-    return np.concatenate(found)
+    retriever, parts = recommender.retriever, []
+    for start in range(0, len(requests), BATCH):
+        rows = range(start, min(start + BATCH, len(requests)))
+        retrieval_queries = [RetrievalQuery(requests.history(row), "", int(requests.now_us[row])) for row in rows]
+        parts.append(retriever.states(retrieval_queries, BatchQueryVectors(retriever.query_encoder)))
+    return np.concatenate(parts)
 
 
-def by_source(source: Source, asked: EvalRequests, state: NDArray[np.float32]) -> NDArray[np.int32]:
+def by_source(source: Source, requests: EvalRequests, state: NDArray[np.float32]) -> NDArray[np.int32]:
     """Proposals of one source after (C, D) states."""
-    query = SourceQuery([""] * len(asked), state, [asked.items(row) for row in range(len(asked))])
-    return source.search(query, max(KS), [None] * len(asked)).item_idx
+    query = SourceQuery([""] * len(requests), state, [requests.items(row) for row in range(len(requests))])
+    return source.search(query, max(KS), [None] * len(requests)).item_idx
 
 
-def order(scores: NDArray[np.float32], asked: EvalRequests, new: NDArray[np.bool_]) -> dict[str, float]:
+def order(scores: NDArray[np.float32], requests: EvalRequests, new: NDArray[np.bool_]) -> dict[str, float]:
     """Mean AUC and recall@10 of the new products' order by (C, N + 1) scores, the other products left out."""
     ids, areas, recall = np.flatnonzero(new), [], []
-    for row in range(len(asked)):
-        own, right = scores[row, ids], np.isin(ids, asked.truth.of(row))
+    for row in range(len(requests)):
+        own, right = scores[row, ids], np.isin(ids, requests.truth.of(row))
         areas.append(metrics.auc(own, right))
         recall.append(right[np.argsort(-own, kind="stable")[:10]].sum() / right.sum())
     return {"auc": float(np.mean(areas)), "recall@10": float(np.mean(recall))}
 
 
-def show(title: str, found: dict[str, dict[str, float]]) -> None:
+def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     print(title)
-    for name, figures in found.items():
+    for name, figures in rows.items():
         print(f"  {name:28}" + "".join(f"  {key} {value:.4f}" for key, value in figures.items()))
 
 

@@ -32,16 +32,16 @@ def basket_list(baskets: Baskets) -> list[NDArray[np.int32]]:
     return np.split(items, np.flatnonzero(np.diff(number)) + 1)
 
 
-def place(counted: CoPurchases, given: NDArray[np.int32], left_out: int, exponent: float | None) -> float:
+def place(counted: CoPurchases, bases: NDArray[np.int32], left_out: int, exponent: float | None) -> float:
     """Rank of the product that was left out, from 1; infinite where it is not ranked."""
     if exponent is None:
         scores = counted.num_baskets.astype(np.float64)
     else:
         scores = np.zeros(len(counted.num_baskets))
-        for item in given.tolist():
-            found, _ = counted.together(item, MIN_RELAXED, exponent)
-            scores[found.item_idx] += found.scores
-    scores[given] = 0.0
+        for item in bases.tolist():
+            together, _ = counted.together(item, MIN_RELAXED, exponent)
+            scores[together.item_idx] += together.scores
+    scores[bases] = 0.0
     own = scores[left_out]
     return 1.0 + float((scores > own).sum()) + 0.5 * float((scores == own).sum() - 1) if own > 0 else np.inf
 
@@ -56,20 +56,20 @@ def run(config_path: str, overrides: list[str], most: int) -> dict[str, object]:
         return Baskets.of_purchases(user[kept], sequences.item_idx[kept], sequences.event[kept], sequences.ts[kept])
 
     counted = CoPurchases(baskets(sequences.split < Split.TEST), data.meta.num_items)
-    asked = [items for items in basket_list(baskets(sequences.split == Split.TEST)) if len(items) > 1]
+    test_baskets = [items for items in basket_list(baskets(sequences.split == Split.TEST)) if len(items) > 1]
     rng = np.random.default_rng(0)
-    asked = [asked[number] for number in rng.permutation(len(asked))[:most]]
-    left_out = [int(rng.integers(len(items))) for items in asked]
+    test_baskets = [test_baskets[number] for number in rng.permutation(len(test_baskets))[:most]]
+    left_out = [int(rng.integers(len(items))) for items in test_baskets]
     places = {
         name: np.array(
             [
                 place(counted, np.delete(items, at), int(items[at]), exponent)
-                for items, at in zip(asked, left_out, strict=True)
+                for items, at in zip(test_baskets, left_out, strict=True)
             ]
         )
         for name, exponent in EXPONENTS.items()
     }
-    figures: dict[str, object] = {"baskets": len(asked)}
+    figures: dict[str, object] = {"baskets": len(test_baskets)}
     print(f"{'':>14}" + "".join(f"{f'hit@{cut}':>28}" for cut in CUTS))
     for name, own in places.items():
         cells = []

@@ -148,14 +148,14 @@ def power(pool: Pool, runs: int, users: int) -> dict[str, float]:
         name: float(difference(both[0], both[1], adjust=name == "cuped").variance) * size / 2
         for name in ("raw", "cuped")
     }
-    found: dict[str, list[tuple[int, int]]] = {"raw": [], "cuped": []}
+    decided: dict[str, list[tuple[int, int]]] = {"raw": [], "cuped": []}
     for _ in range(runs):
         drawn = [rng.integers(size, size=users) for _ in range(2)]
         sample = [(pool.outcome[name][rows], pool.past[rows]) for name, rows in zip(pool.outcome, drawn, strict=True)]
-        for name, looks in found.items():
+        for name, looks in decided.items():
             looks.append(look(sample[0], sample[1], adjust=name == "cuped"))
     figures = {"control_clicks": float(both[0].mean), "lift": effect / float(both[0].mean)}
-    for name, looks in found.items():
+    for name, looks in decided.items():
         fixed = fixed_horizon_users(variance[name], effect, RULES.alpha)
         times = np.array([time if sign > 0 else np.inf for time, sign in looks])
         figures |= {

@@ -75,13 +75,13 @@ def slates(
     best = np.argsort(-scores, axis=1)[:, :POOL]
     if not max_showings:
         return best[:, :PLACES]
-    found = np.empty((len(visits), PLACES), np.int64)
+    shown_items = np.empty((len(visits), PLACES), np.int64)
     for row, user in enumerate(visits.user.tolist()):
         fatigued = fatigued_items(_history(histories.get(user, [])), max_showings)
         ranked = Ranked(np.arange(POOL), np.zeros(POOL, np.float32), by_ranker=False)
         order = sink(ranked, (best[row] + 1).astype(np.int32), fatigued).order
-        found[row] = best[row][order[:PLACES]]
-    return found
+        shown_items[row] = best[row][order[:PLACES]]
+    return shown_items
 
 
 def _history(events: list[tuple[int, bool]]) -> History:

@@ -47,27 +47,32 @@ def main() -> None:
     data = prepared(config)
     named = np.array(["", *(" ".join(sorted(_WORD.findall(text or ""))) for text in data.items["text"].to_pylist())])
     parts = [Judgments.of(data, split) for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)]
-    found = [differences(part.grade[rows], named[part.item[rows]]) for part in parts for rows in judged.by_query(part)]
-    both = np.array([one for one in found if one is not None])  # (Q, 3)
+    pairs = [differences(part.grade[rows], named[part.item[rows]]) for part in parts for rows in judged.by_query(part)]
+    both = np.array([one for one in pairs if one is not None])  # (Q, 3)
     if not len(both):
         raise ConfigError(f"{config.name}: no query has two judged products of one title and one of another")
-    told = correlation(both)
+    agreement = correlation(both)
     print(f"{int(both[:, 0].sum())} pairs of products of one title in {len(both)} queries: correlation of their grades")
     print(
-        f"{told.mean:.3f} ({told.low:.3f}-{told.high:.3f}); a scorer of titles correlates {told.mean**0.5:.2f} at most"
+        f"{agreement.mean:.3f} ({agreement.low:.3f}-{agreement.high:.3f}); a scorer of titles correlates"
+        f" {agreement.mean**0.5:.2f} at most"
     )
-    given = parts[-1]
+    last = parts[-1]
     scores: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
-        "chance": lambda rng: rng.random(len(given)),
-        "BM25": lambda _: np.asarray(judged.by_words(data, given), np.float64),
-        "expected grades, low end": lambda rng: expected(given, told.low, rng),
-        "expected grades": lambda rng: expected(given, told.mean, rng),
-        "expected grades, high end": lambda rng: expected(given, told.high, rng),
+        "chance": lambda rng: rng.random(len(last)),
+        "BM25": lambda _: np.asarray(judged.by_words(data, last), np.float64),
+        "expected grades, low end": lambda rng: expected(last, agreement.low, rng),
+        "expected grades": lambda rng: expected(last, agreement.mean, rng),
+        "expected grades, high end": lambda rng: expected(last, agreement.high, rng),
     }
-    reached = {name: ndcg(score, given) for name, score in scores.items()}
+    reached = {name: ndcg(score, last) for name, score in scores.items()}
     for name, value in reached.items():
         print(f"  {name:28}NDCG@{judged.K} {value:.4f}  over BM25 {value - reached['BM25']:+.4f}")
-    print(json.dumps({"config": config.name, "pairs": both[:, 0].sum(), "correlation": vars(told), "ndcg@10": reached}))
+    print(
+        json.dumps(
+            {"config": config.name, "pairs": both[:, 0].sum(), "correlation": vars(agreement), "ndcg@10": reached}
+        )
+    )
 
 
 def differences(grade: NDArray[np.float32], title: NDArray[np.str_]) -> tuple[float, float, float] | None:
@@ -82,30 +87,30 @@ def differences(grade: NDArray[np.float32], title: NDArray[np.str_]) -> tuple[fl
     return float(same.sum()), float(half[same].mean()), float(half[~same].mean())
 
 
-def correlation(found: NDArray[np.float64]) -> Interval:
+def correlation(pairs: NDArray[np.float64]) -> Interval:
     """Intraclass correlation of (Q, 3) `differences`, queries weighing by their pairs of one title; at least 0."""
-    sums = found[:, :1] * found[:, 1:]
+    sums = pairs[:, :1] * pairs[:, 1:]
     rng = np.random.default_rng(0)
     drawn = [sums[rng.integers(0, len(sums), len(sums))].sum(axis=0) for _ in range(RESAMPLES)]
     within, between = np.stack([sums.sum(axis=0), *drawn]).T
     return drawn_interval(np.maximum(1 - within / between, 0.0))
 
 
-def expected(given: Judgments, told: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def expected(judgments: Judgments, agreement: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """(J,) a draw of each pair's expected grade, less its query's mean, given its grade."""
-    offset = given.grade.astype(np.float64)
-    cuts = judged.by_query(given)
+    offset = judgments.grade.astype(np.float64)
+    cuts = judged.by_query(judgments)
     for rows in cuts:
         offset[rows] -= offset[rows].mean()
-    free = len(given) - len(cuts)  # degrees of freedom within queries
-    spread = np.sqrt(told * (1 - told) * (offset**2).sum() / free)
-    return told * offset + spread * rng.standard_normal(len(given))
+    free = len(judgments) - len(cuts)  # degrees of freedom within queries
+    spread = np.sqrt(agreement * (1 - agreement) * (offset**2).sum() / free)
+    return agreement * offset + spread * rng.standard_normal(len(judgments))
 
 
-def ndcg(score: Callable[[np.random.Generator], NDArray[np.float64]], given: Judgments) -> float:
+def ndcg(score: Callable[[np.random.Generator], NDArray[np.float64]], judgments: Judgments) -> float:
     """Mean NDCG@10 within the judged pairs, over queries and draws."""
     rng = np.random.default_rng(0)
-    return float(np.mean([judged.graded_ndcg(score(rng), given).mean() for _ in range(DRAWS)]))
+    return float(np.mean([judged.graded_ndcg(score(rng), judgments).mean() for _ in range(DRAWS)]))
 
 
 if __name__ == "__main__":

@@ -54,24 +54,24 @@ def live_events(data: PreparedData) -> list[LiveEvent]:
     return sorted(events, key=lambda event: event.ts)
 
 
-def at_5(ids: NDArray[np.int32], asked: EvalRequests) -> NDArray[np.float64]:
+def at_5(ids: NDArray[np.int32], requests: EvalRequests) -> NDArray[np.float64]:
     """(clicks,) reciprocal rank of the clicked product among the first five, 0 beyond."""
-    listed = ids[asked.truth.case] == asked.truth.items[:, None]
+    listed = ids[requests.truth.case] == requests.truth.items[:, None]
     return np.where(listed.any(axis=1), 1 / (1 + listed.argmax(axis=1)), 0.0)
 
 
-def heuristic(data: PreparedData, until_us: int, asked: EvalRequests) -> NDArray[np.int32]:
+def heuristic(data: PreparedData, until_us: int, requests: EvalRequests) -> NDArray[np.int32]:
     """(C, K) products by the clicks after the query, counted over everything before a time."""
     sequences, days = data.sequences, 30.0
     log = EventLog.select(data, (sequences.split < Split.TEST) | (sequences.ts < until_us))
     source = QueryClicks.fit(log, data.queries, data.meta.num_items, days)
     texts = query_texts(data)
     queries = SourceQuery(
-        [texts[query] for query in asked.query_idx],
-        np.zeros((len(asked), 1), np.float32),
-        [np.empty(0, np.int32)] * len(asked),
+        [texts[query] for query in requests.query_idx],
+        np.zeros((len(requests), 1), np.float32),
+        [np.empty(0, np.int32)] * len(requests),
     )
-    return source.search(queries, K, [None] * len(asked)).item_idx
+    return source.search(queries, K, [None] * len(requests)).item_idx
 
 
 def run(config_path: str, overrides: list[str], days: float) -> dict[str, object]:
@@ -79,15 +79,15 @@ def run(config_path: str, overrides: list[str], days: float) -> dict[str, object
     config = load(config_path, overrides)
     data = prepared(config)
     recommender = Recommender.open(made(config, data))
-    asked = eval_requests(data, Split.TEST, config.evaluate)
+    requests = eval_requests(data, Split.TEST, config.evaluate)
     events, period = live_events(data), int(days * DAY_US)
-    start = int(asked.now_us.min())
-    number = (asked.now_us - start) // period
+    start = int(requests.now_us.min())
+    number = (requests.now_us - start) // period
     values: dict[str, list[NDArray[np.float64]]] = {"fitted": [], "live": [], "heuristic": [], "learning heuristic": []}
     users: list[NDArray[np.int64]] = []
     print(f"{'period':>8}{'clicks':>8}" + "".join(f"{name:>20}" for name in values))
     for place in np.unique(number).tolist():
-        part = asked.select(np.flatnonzero(number == place))
+        part = requests.select(np.flatnonzero(number == place))
         begins = start + place * period
         counted = recommender.with_live([event for event in events if event.ts < begins])
         own = {

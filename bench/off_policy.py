@@ -59,14 +59,14 @@ def main() -> None:
     }
     runs = [run(requests, bounds, arguments.slates, seed) for seed in range(arguments.runs)]
     for name in ESTIMATORS:
-        found = [one[name] for one in runs]
+        estimates = [one[name] for one in runs]
         figures[name] = {
-            "coverage": float(np.mean([one.low <= truth <= one.high for one in found])),
-            "bias": float(np.mean([one.value for one in found]) - truth),
-            "half_width": float(np.mean([one.high - one.low for one in found]) / 2),
-            "effective_slates": float(np.mean([one.effective for one in found])),
-            "refused": float(np.mean([bool(one.refusal) for one in found])),
-            "gain_found": float(np.mean([one.gain_low > 0 and not one.refusal for one in found])),
+            "coverage": float(np.mean([one.low <= truth <= one.high for one in estimates])),
+            "bias": float(np.mean([one.value for one in estimates]) - truth),
+            "half_width": float(np.mean([one.high - one.low for one in estimates]) / 2),
+            "effective_slates": float(np.mean([one.effective for one in estimates])),
+            "refused": float(np.mean([bool(one.refusal) for one in estimates])),
+            "gain_found": float(np.mean([one.gain_low > 0 and not one.refusal for one in estimates])),
         }
     cost = [one["cost"] for one in runs]
     figures["exploration"] = {
@@ -110,11 +110,11 @@ def run(requests: Requests, bounds: Bounds, slates: int, seed: int) -> dict:
     target, user = requests.target[rows], requests.user[rows]
     greedy = np.tile(np.arange(PLACES), (slates, 1))
 
-    def log(wanted: Ints) -> SlateLog:
-        same = (shown.place == wanted).astype(np.float64)
-        scores = [np.take_along_axis(requests.score[rows], place, axis=1) for place in (shown.place, wanted)]
+    def log(probabilities: Ints) -> SlateLog:
+        same = (shown.place == probabilities).astype(np.float64)
+        scores = [np.take_along_axis(requests.score[rows], place, axis=1) for place in (shown.place, probabilities)]
         predicted, direct = crossfit(scores[0], scores[1], reward, user)
-        possible = (prefix_probability(utility, wanted, bounds) > 0).mean(axis=1)
+        possible = (prefix_probability(utility, probabilities, bounds) > 0).mean(axis=1)
         return SlateLog(
             reward, shown.prefix, shown.marginal, np.cumprod(same, axis=1), same, user, possible, predicted, direct
         )

@@ -106,11 +106,11 @@ def run(num_items: int, repeats: int, seed: int = 1) -> dict[str, float]:
     figures["filter_ms"] = timed(lambda: catalogue.mask(where, ()), repeats)
     for name, query in (("rare", "thing7"), ("common", "common3"), ("browse", "")):
         mask = matcher.match(query).mask
-        found = np.append(False, np.ones(num_items, np.bool_)) if mask is None else mask
-        figures[f"{name}_matches"] = int(found.sum())
+        matching = np.append(False, np.ones(num_items, np.bool_)) if mask is None else mask
+        figures[f"{name}_matches"] = int(matching.sum())
         if query:
             figures[f"{name}_match_ms"] = timed(lambda text=query: matcher.match(text), repeats)  # type: ignore[misc]
-        figures[f"{name}_auto_facets_ms"] = timed(lambda one=found: facets.auto(one, 10), repeats)  # type: ignore[misc]
+        figures[f"{name}_auto_facets_ms"] = timed(lambda one=matching: facets.auto(one, 10), repeats)  # type: ignore[misc]
         for kind, page in (
             ("page", PageRequest(sort="-price")),
             ("page_of_facets", PageRequest(sort="-price", facets=("category", "brand", "price", "colour", "watts"))),

@@ -47,20 +47,20 @@ def main() -> None:
     args = _arguments()
     config = small.prepared() if args.small else load(Path(args.config), args.overrides)
     data = PreparedData.open(config.data_dir)
-    asked = eval_requests(data, Split.TEST, config.evaluate)
-    if len(np.unique(asked.user)) < len(asked):  # a search is a case of its own, and RecTools has none
-        asked = asked.select(np.flatnonzero(asked.query_idx == PAD))
-    systems = baselines.answer(baselines.fit(data, Split.TEST), asked, query_texts(data)[1:], data.meta.num_items, K)
-    result: dict[str, Any] = {"config": config.name, "cases": len(asked)}
+    requests = eval_requests(data, Split.TEST, config.evaluate)
+    if len(np.unique(requests.user)) < len(requests):  # a search is a case of its own, and RecTools has none
+        requests = requests.select(np.flatnonzero(requests.query_idx == PAD))
+    systems = baselines.answer(baselines.fit(data, Split.TEST), requests, query_texts(data)[1:], data.meta.num_items, K)
+    result: dict[str, Any] = {"config": config.name, "cases": len(requests)}
     if not args.small:
         with tempfile.TemporaryDirectory() as folder:
             result["peer"] = run_peer(config, data, args, Path(folder))
-            systems |= peer_lists(asked, Path(folder) / LISTS, systems["popularity"])
+            systems |= peer_lists(requests, Path(folder) / LISTS, systems["popularity"])
     bundle = Path(args.bundle) if args.bundle else config.candidate_dir
     if (bundle / "manifest.json").is_file():
-        ours = ask(Recommender.open(bundle), data, asked, K)
+        ours = ask(Recommender.open(bundle), data, requests, K)
         systems |= {"txrec": ours.ranked, "txrec, retrieval order": ours.retrieved}
-    print(json.dumps(result | {"systems": table(systems, asked)}))
+    print(json.dumps(result | {"systems": table(systems, requests)}))
 
 
 def _arguments() -> argparse.Namespace:
@@ -96,11 +96,11 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, folde
     files = [str(folder / name) for name in ("events.csv", "peer.json", LISTS)]
     python = args.peer_python or str(environment())
     subprocess.run([python, str(script), *files, json.dumps(settings)], check=True, cwd=folder)
-    found: dict[str, Any] = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
-    return {"settings": settings, **found}
+    result: dict[str, Any] = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
+    return {"settings": settings, **result}
 
 
-def peer_lists(asked: EvalRequests, path: Path, popular: NDArray[np.int32]) -> Lists:
+def peer_lists(requests: EvalRequests, path: Path, popular: NDArray[np.int32]) -> Lists:
     """The peer's lists, one for each way of training, in the order of the cases.
 
     Args:
@@ -109,29 +109,29 @@ def peer_lists(asked: EvalRequests, path: Path, popular: NDArray[np.int32]) -> L
         popular: (C, K) what fills lists that are short or missing.
     """
     table = pd.read_csv(path)
-    case = pd.Series(np.arange(len(asked)), index=asked.user)
-    found: Lists = {}
-    for trained, part in table[table["user_id"].isin(asked.user)].groupby("trained"):
-        ids = np.zeros((len(asked), K), np.int32)
+    case = pd.Series(np.arange(len(requests)), index=requests.user)
+    lists: Lists = {}
+    for trained, part in table[table["user_id"].isin(requests.user)].groupby("trained"):
+        ids = np.zeros((len(requests), K), np.int32)
         ids[case[part["user_id"]], part["rank"] - 1] = part["item_id"]
-        found[f"RecTools, {trained}"] = baselines.fill(ids, popular)
-    return found
+        lists[f"RecTools, {trained}"] = baselines.fill(ids, popular)
+    return lists
 
 
-def table(systems: Lists, asked: EvalRequests) -> dict[str, dict[str, Any]]:
+def table(systems: Lists, requests: EvalRequests) -> dict[str, dict[str, Any]]:
     """Prints a line a system; returns the figures, on all cases and on those of users with a history."""
-    known, user, shown = asked.end > asked.start, units(asked), (f"ndcg@{K}", f"recall@{K}")
-    print(f"{len(asked):,} cases, {int(known.sum()):,} of users with a history (last column)")
+    known, user, shown = requests.end > requests.start, units(requests), (f"ndcg@{K}", f"recall@{K}")
+    print(f"{len(requests):,} cases, {int(known.sum()):,} of users with a history (last column)")
     print(f"{'':<32}" + "".join(f"{name:>25}" for name in shown) + f"{shown[0]:>10}")
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, ids in systems.items():
-        per_case = metrics.per_case(ids, asked.truth, [K])
+        per_case = metrics.per_case(ids, requests.truth, [K])
         spans = bootstrap.intervals({figure: per_case[figure] for figure in shown}, user, RESAMPLES)
-        found[name] = {figure: vars(span) for figure, span in spans.items()}
-        found[name]["with history"] = float(per_case[shown[0]][known].mean())
+        rows[name] = {figure: vars(span) for figure, span in spans.items()}
+        rows[name]["with history"] = float(per_case[shown[0]][known].mean())
         cells = (f"{span.mean:.4f} ({span.low:.4f}-{span.high:.4f})" for span in spans.values())
-        print(f"{name:<32}" + "".join(f"{cell:>25}" for cell in cells) + f"{found[name]['with history']:>10.4f}")
-    return found
+        print(f"{name:<32}" + "".join(f"{cell:>25}" for cell in cells) + f"{rows[name]['with history']:>10.4f}")
+    return rows
 
 
 if __name__ == "__main__":

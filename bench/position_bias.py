@@ -61,8 +61,8 @@ def compared(world: World, size: int, seed: int) -> dict[str, object]:
     weight = torch.from_numpy(1 / bias.at(np.broadcast_to(np.arange(PLACES), items.shape))).float()
     gains = {}
     for name, weights in (("naive", None), ("weighted", weight)):
-        given = Examples(batch_of(features), clicked, torch.ones_like(clicked), clicked.sum(1), weights)
-        ranker, _ = train(RankerConfig(dim=8, num_heads=1, max_epochs=2), given, None, TrainingRun(2, seed))
+        examples = Examples(batch_of(features), clicked, torch.ones_like(clicked), clicked.sum(1), weights)
+        ranker, _ = train(RankerConfig(dim=8, num_heads=1, max_epochs=2), examples, None, TrainingRun(2, seed))
         order = scores_of(ranker, batch_of(new)).argsort(dim=1, descending=True).numpy()
         gains[name] = (np.take_along_axis(truth, order, 1) * DISCOUNT).sum(axis=1) / best
     difference = gains["weighted"] - gains["naive"]

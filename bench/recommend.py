@@ -118,15 +118,15 @@ def run_here(recommender: Recommender, top_k: int, runs: int) -> dict[str, float
     """The same answers in this process, and what the history model alone needs."""
     users = sorted(recommender.known_users(), key=recommender.history_length)  # as the job does within a part
     requests = [Request(user_id=user, top_k=top_k, exclude_seen=True) for user in users]
-    found = {
+    figures = {
         "here_users_per_s": len(users) / best_s(recommender.recommend, requests, runs),
         "retrieval_users_per_s": len(users) / best_s(recommender.retrieve, requests, runs),
         "model_users_per_s": len(users) / best_s(lambda batch: _by_model(recommender, batch), requests, runs),
     }
-    _print("one process: every source and the ranker", found["here_users_per_s"])
-    _print("one process: every source, no ranker", found["retrieval_users_per_s"])
-    _print("one process: the history model alone", found["model_users_per_s"])
-    return found
+    _print("one process: every source and the ranker", figures["here_users_per_s"])
+    _print("one process: every source, no ranker", figures["retrieval_users_per_s"])
+    _print("one process: the history model alone", figures["model_users_per_s"])
+    return figures
 
 
 def best_s(answer: Callable[[Sequence[Request]], object], requests: Sequence[Request], runs: int) -> float:
@@ -167,9 +167,9 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace) -> di
     script = ROOT / "bench" / "peers" / "rectools_recommend.py"
     command = [python, str(script), str(work / "histories.csv"), str(work / "recommend.json"), json.dumps(settings)]
     subprocess.run(command, check=True, cwd=work)
-    found = json.loads((work / "recommend.json").read_text(encoding="utf-8"))
-    _print("RecTools SASRecModel.recommend", found["users_per_s"])
-    return {"peer_users_per_s": found["users_per_s"], "peer_users": found["users"]}
+    figures = json.loads((work / "recommend.json").read_text(encoding="utf-8"))
+    _print("RecTools SASRecModel.recommend", figures["users_per_s"])
+    return {"peer_users_per_s": figures["users_per_s"], "peer_users": figures["users"]}
 
 
 def _print(name: str, users_per_s: float) -> None:

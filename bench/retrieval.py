@@ -43,8 +43,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     faiss.omp_set_num_threads(args.threads)
     items, queries = structured(args.items, args.dim)
-    found, source = vectors(items, queries, args.graphs)
-    figures = {**found, **filters(source, queries), **ranking(bare_flops())}
+    results, source = vectors(items, queries, args.graphs)
+    figures = {**results, **filters(source, queries), **ranking(bare_flops())}
     if args.texts:
         figures |= lexical(pq.read_table(args.texts, columns=["text"])["text"].to_pylist())
     print(json.dumps(figures))
@@ -128,14 +128,14 @@ def bf16_rescored(items: NDArray[np.float32], over: int = 2) -> Search:
     small = torch.nn.functional.pad(table, (0, 0, 0, blocks * BLOCK - len(items))).bfloat16()
 
     def search(queries: NDArray[np.float32]) -> NDArray[np.int64]:
-        asked = torch.from_numpy(queries)
-        scores = (asked.bfloat16() @ small.T).view(len(asked), blocks, BLOCK)
+        states = torch.from_numpy(queries)
+        scores = (states.bfloat16() @ small.T).view(len(states), blocks, BLOCK)
         head = scores.amax(-1).float().topk(min(over * K, blocks), sorted=False).indices  # (B, over * K)
         inside = scores.gather(1, head[..., None].expand(-1, -1, BLOCK)).flatten(1).float()
         place = inside.topk(over * K, sorted=False).indices
-        found = (head.gather(1, place // BLOCK) * BLOCK + place % BLOCK).clamp_max(len(items) - 1)
-        again = torch.einsum("bd,bkd->bk", asked, table[found])
-        return found.gather(1, again.topk(K).indices).numpy()
+        places = (head.gather(1, place // BLOCK) * BLOCK + place % BLOCK).clamp_max(len(items) - 1)
+        again = torch.einsum("bd,bkd->bk", states, table[places])
+        return places.gather(1, again.topk(K).indices).numpy()
 
     return search
 
@@ -189,8 +189,8 @@ def measure(
         return {}
     built = time.perf_counter() - start
     memory = psutil.Process().memory_info().rss - memory
-    found = np.concatenate([search(queries[i : i + 32]) for i in range(0, 128, 32)])
-    recall = float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)]))
+    neighbours = np.concatenate([search(queries[i : i + 32]) for i in range(0, 128, 32)])
+    recall = float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(neighbours, truth, strict=True)]))
     cursor = iter(range(10_000))
     single = timed(lambda: search(queries[[next(cursor) % 512]]), 100)
     batched = timed(lambda: search(queries[:32]), 8)
@@ -214,10 +214,10 @@ def filters(source: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
         mask = np.append(False, rng.random(len(table) - 1) < share)
         allowed, recalls, fill = np.flatnonzero(mask), [], []
         for query in queries[:32]:
-            found = source.nearest(query[None], K, [mask]).item_idx[0]
+            item_idx = source.nearest(query[None], K, [mask]).item_idx[0]
             right = allowed[np.argsort(-(table[allowed] @ query))[:K]]
-            recalls.append(len(np.intersect1d(found[found > 0], right)) / len(right))
-            fill.append((found > 0).sum() / len(right))
+            recalls.append(len(np.intersect1d(item_idx[item_idx > 0], right)) / len(right))
+            fill.append((item_idx > 0).sum() / len(right))
         taken = timed(partial(source.nearest, queries[:1], K, [mask]), 20).mean()
         key = f"filter_{100 * share:g}"
         figures |= {f"{key}_filled": min(fill), f"{key}_recall": float(np.mean(recalls)), f"{key}_ms": float(taken)}
@@ -234,10 +234,10 @@ def lexical(texts: list[str]) -> dict[str, float]:
     built = time.perf_counter() - start
     memory = psutil.Process().memory_info().rss - memory
     rng = np.random.default_rng(0)
-    asked = [" ".join(rng.permutation(texts[i].split())[:3]) for i in rng.integers(len(texts), size=500)]
+    queries = [" ".join(rng.permutation(texts[i].split())[:3]) for i in rng.integers(len(texts), size=500)]
     empty, none = np.zeros((1, 1), np.float32), [np.empty(0, np.int32)]
-    cursor = iter(asked)
-    taken = timed(lambda: index.search(SourceQuery([next(cursor)], empty, none), K, [None]), len(asked) - 2)
+    cursor = iter(queries)
+    taken = timed(lambda: index.search(SourceQuery([next(cursor)], empty, none), K, [None]), len(queries) - 2)
     p50, p99 = np.quantile(taken, [0.5, 0.99])
     print(
         f"bm25 over {len(texts)} texts: build {built:.1f} s, {memory / 2**20:.0f} MiB, p50 {p50:.2f}, p99 {p99:.2f} ms"
@@ -247,11 +247,11 @@ def lexical(texts: list[str]) -> dict[str, float]:
     vectors = np.zeros((len(texts) + 2, 1), np.float32)
     index.with_items(CatalogueUpdate(len(texts) + 1, one, table.slice(0, 1), changed, changed, vectors, None))
     print(f"one more product: {1e3 * (time.perf_counter() - start):.2f} ms")
-    tantivy(texts, asked)
+    tantivy(texts, queries)
     return {"bm25_p50_ms": float(p50), "bm25_p99_ms": float(p99), "bm25_build_s": built, "bm25_mib": memory / 2**20}
 
 
-def tantivy(texts: list[str], asked: list[str]) -> None:
+def tantivy(texts: list[str], queries: list[str]) -> None:
     """The same texts and queries in tantivy with its own tokenizer, words only."""
     try:
         library = importlib.import_module("tantivy")
@@ -267,8 +267,8 @@ def tantivy(texts: list[str], asked: list[str]) -> None:
         writer.commit()
         writer.wait_merging_threads()
         index.reload()
-        built, searcher, cursor = time.perf_counter() - start, index.searcher(), iter(asked)
-        taken = timed(lambda: _tantivy_search(index, searcher, next(cursor)), len(asked) - 2)
+        built, searcher, cursor = time.perf_counter() - start, index.searcher(), iter(queries)
+        taken = timed(lambda: _tantivy_search(index, searcher, next(cursor)), len(queries) - 2)
         start = time.perf_counter()
         writer = index.writer(heap_size=200_000_000)
         writer.add_document(library.Document(id=len(texts), text=texts[0]))
@@ -291,7 +291,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
     ranker = Ranker(cfg, RankerSizes(40, 6, 64, 64)).eval()
     figures: dict[str, float] = {}
     for size in (1, 16):
-        given = CandidateBatch(
+        batch = CandidateBatch(
             torch.randn(size, K, 64),
             torch.randn(size, K, 40),
             torch.ones(size, K, dtype=torch.bool),
@@ -300,7 +300,7 @@ def ranking(flops_per_s: float) -> dict[str, float]:
             torch.randn(size, 6),
         )
         with torch.inference_mode():
-            taken = timed(partial(ranker, given), 300)
+            taken = timed(partial(ranker, batch), 300)
         p50, p99 = np.quantile(taken, [0.5, 0.99])
         per_token = 2 * sum(p.numel() for p in ranker.parameters() if p.ndim > 1) + 4 * K * cfg.dim
         share = 1e3 * size * K * per_token / flops_per_s / p50

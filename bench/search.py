@@ -68,17 +68,17 @@ def main() -> None:
     if data.judged_only:
         print(json.dumps(graded(configs, data)))
         return
-    asked = eval_requests(data, Split.TEST, configs[0].evaluate)
+    requests = eval_requests(data, Split.TEST, configs[0].evaluate)
     systems: dict[str, list[NDArray[np.int32]]] = {"ranked": [], "retrieval order": []}
     for config in configs:
-        lists = ask(Recommender.open(made(config, data)), data, asked, K)
+        lists = ask(Recommender.open(made(config, data)), data, requests, K)
         systems["ranked"].append(lists.ranked)
         systems["retrieval order"].append(lists.retrieved)
     fitted, texts = baselines.fit(data, Split.TEST), query_texts(data)[1:]
-    for suffix, questions in ("", asked), (", not seen", replace(asked, filter_seen=True)):
+    for suffix, questions in ("", requests), (", not seen", replace(requests, filter_seen=True)):
         simple = baselines.answer(fitted, questions, texts, data.meta.num_items, K)
         systems |= {name + suffix: [ids] for name, ids in simple.items()}
-    print(json.dumps(report(configs[0].name, seeds, systems, asked, unseen(data, asked))))
+    print(json.dumps(report(configs[0].name, seeds, systems, requests, unseen(data, requests))))
 
 
 def prepared(config: Config) -> PreparedData:
@@ -107,22 +107,22 @@ def made(config: Config, data: PreparedData) -> Path:
     return path
 
 
-def unseen(data: PreparedData, asked: EvalRequests) -> NDArray[np.bool_]:
+def unseen(data: PreparedData, requests: EvalRequests) -> NDArray[np.bool_]:
     """(C,) requests whose normalised query was never clicked on before the split."""
-    return (asked.query_idx != PAD) & ~np.isin(asked.query_idx, EventLog.before(data, Split.TEST).query_idx)
+    return (requests.query_idx != PAD) & ~np.isin(requests.query_idx, EventLog.before(data, Split.TEST).query_idx)
 
 
 Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]
 """Name = values, and the user of each."""
 
 
-def figures(lists: Sequence[NDArray[np.int32]], asked: EvalRequests, new: NDArray[np.bool_]) -> Figures:
+def figures(lists: Sequence[NDArray[np.int32]], requests: EvalRequests, new: NDArray[np.bool_]) -> Figures:
     """Every figure of a system, as the mean of its lists (one a seed): by click, or NDCG by search."""
-    case, user = asked.truth.case, units(asked)
-    listed = np.stack([ids[case] == asked.truth.items[:, None] for ids in lists])  # (seeds, clicks, K)
+    case, user = requests.truth.case, units(requests)
+    listed = np.stack([ids[case] == requests.truth.items[:, None] for ids in lists])  # (seeds, clicks, K)
     place = np.where(listed.any(axis=2), 1 + listed.argmax(axis=2), np.inf)
     at_5 = np.where(place <= 5, 1 / place, 0.0).mean(axis=0)  # of one right product: its reciprocal rank
-    ndcg = np.mean([metrics.per_case(ids, asked.truth, [K])[f"ndcg@{K}"] for ids in lists], axis=0)
+    ndcg = np.mean([metrics.per_case(ids, requests.truth, [K])[f"ndcg@{K}"] for ids in lists], axis=0)
     click = user[case]
     return {
         "MAP@5": (at_5, click),
@@ -136,60 +136,66 @@ def report(
     name: str,
     seeds: Sequence[int],
     systems: dict[str, list[NDArray[np.int32]]],
-    asked: EvalRequests,
+    requests: EvalRequests,
     new: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Prints a line a system, and returns all the figures."""
-    found: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(asked.truth.counts.sum())}
-    ranked = figures(systems["ranked"], asked, new)
+    result: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(requests.truth.counts.sum())}
+    ranked = figures(systems["ranked"], requests, new)
     print(f"{'':<{TITLE}}" + "".join(f"{title:>25}" for title in ranked))
     for system, lists in systems.items():
-        own = figures(lists, asked, new)
-        found[system] = {title: vars(_interval(*own[title])) for title in own}
-        _line(system, found[system])
+        own = figures(lists, requests, new)
+        result[system] = {title: vars(_interval(*own[title])) for title in own}
+        _line(system, result[system])
         if len(lists) > 1:
-            found[system]["seeds"] = [_means(figures([ids], asked, new)) for ids in lists]
-            print(*(f"{'':<{TITLE}}{json.dumps(one)}" for one in found[system]["seeds"]), sep="\n")
+            result[system]["seeds"] = [_means(figures([ids], requests, new)) for ids in lists]
+            print(*(f"{'':<{TITLE}}{json.dumps(one)}" for one in result[system]["seeds"]), sep="\n")
     for system in [name for name in systems if name.startswith(PEERS)]:
-        own = figures(systems[system], asked, new)
-        found[f"over {system}"] = {
+        own = figures(systems[system], requests, new)
+        result[f"over {system}"] = {
             title: vars(bootstrap.paired(ranked[title][0], own[title][0], own[title][1], RESAMPLES).difference)
             for title in own
             if len(own[title][0])
         }
-        _line(f"over {system}", found[f"over {system}"])
-    return found
+        _line(f"over {system}", result[f"over {system}"])
+    return result
 
 
 def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
     """Prints a line a system about the judged pairs of the test part, and returns all the figures."""
-    given, (first, *_) = Judgments.of(data, Split.TEST), configs
-    right = given.grade >= first.evaluate.relevant_grade - judged.TOLERANCE
-    query = np.unique(given.query, return_inverse=True)[1]
-    ours = [judged.by_recommender(Recommender.open(made(config, data)), data, given) for config in configs]
-    scores = {"ranked": ours, "bm25": [judged.by_words(data, given)]}
-    ndcg = {name: np.mean([judged.graded_ndcg(one, given) for one in found], axis=0) for name, found in scores.items()}
+    judgments, (first, *_) = Judgments.of(data, Split.TEST), configs
+    right = judgments.grade >= first.evaluate.relevant_grade - judged.TOLERANCE
+    query = np.unique(judgments.query, return_inverse=True)[1]
+    ours = [judged.by_recommender(Recommender.open(made(config, data)), data, judgments) for config in configs]
+    scores = {"ranked": ours, "bm25": [judged.by_words(data, judgments)]}
+    ndcg = {
+        name: np.mean([judged.graded_ndcg(one, judgments) for one in lists], axis=0) for name, lists in scores.items()
+    }
     unit = np.arange(len(ndcg["bm25"]))
     rng = np.random.default_rng(0)
     drawn = [rng.multinomial(len(unit), np.full(len(unit), 1 / len(unit)))[query] for _ in range(AUC_RESAMPLES)]
     auc = {
-        name: np.mean([[metrics.auc(one, right, times) for times in (None, *drawn)] for one in found], axis=0)
-        for name, found in scores.items()
+        name: np.mean([[metrics.auc(one, right, times) for times in (None, *drawn)] for one in lists], axis=0)
+        for name, lists in scores.items()
     }
-    found: dict[str, Any] = {"config": first.name, "seeds": [config.seed for config in configs], "pairs": len(given)}
+    result: dict[str, Any] = {
+        "config": first.name,
+        "seeds": [config.seed for config in configs],
+        "pairs": len(judgments),
+    }
     print(f"{'':<{TITLE}}{'NDCG@10':>25}{'ROC-AUC':>25}")
     better = {
         f"NDCG@{K}": bootstrap.paired(ndcg["ranked"], ndcg["bm25"], unit, RESAMPLES).difference,
         "ROC-AUC": drawn_interval(auc["ranked"] - auc["bm25"]),
     }
     for name in scores:
-        found[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(drawn_interval(auc[name]))}
-        _line(name, found[name])
+        result[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(drawn_interval(auc[name]))}
+        _line(name, result[name])
     for one in ours:
-        print(f"{'':<{TITLE}}{judged.graded_ndcg(one, given).mean():25.4f}{metrics.auc(one, right):25.4f}")
-    found["over bm25"] = {name: vars(interval) for name, interval in better.items()}
-    _line("over bm25", found["over bm25"])
-    return found
+        print(f"{'':<{TITLE}}{judged.graded_ndcg(one, judgments).mean():25.4f}{metrics.auc(one, right):25.4f}")
+    result["over bm25"] = {name: vars(interval) for name, interval in better.items()}
+    _line("over bm25", result["over bm25"])
+    return result
 
 
 def drawn_interval(values: NDArray[np.float64]) -> bootstrap.Interval:
@@ -204,8 +210,8 @@ def _interval(values: NDArray[np.float64], user: NDArray[np.int64]) -> bootstrap
     return bootstrap.intervals({"": values}, user, RESAMPLES)[""]
 
 
-def _means(found: Figures) -> dict[str, float]:
-    return {title: round(float(values.mean()), 4) for title, (values, _) in found.items() if len(values)}
+def _means(figures_by_name: Figures) -> dict[str, float]:
+    return {title: round(float(values.mean()), 4) for title, (values, _) in figures_by_name.items() if len(values)}
 
 
 def _line(title: str, cells: dict[str, dict[str, float]]) -> None:

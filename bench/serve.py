@@ -187,18 +187,18 @@ def until_found(port: int, item_id: str) -> float:
 
 def stages(port: int) -> dict[str, tuple[float, float]]:
     """Total seconds and number of every stage so far, as the server counts them; `server` = the whole request there."""
-    found: dict[str, tuple[float, float]] = {}
+    totals: dict[str, tuple[float, float]] = {}
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
     for family in text_string_to_metric_families(text):
         if family.name not in ("txrec_stage_seconds", "txrec_request_seconds"):
             continue
         for sample in family.samples:
             stage = sample.labels.get("stage", "server" if sample.labels.get("route") == "/v1/recommend" else "")
-            total, count = found.get(stage, (0.0, 0.0))
+            total, count = totals.get(stage, (0.0, 0.0))
             total += sample.value * sample.name.endswith("_sum")
             count += sample.value * sample.name.endswith("_count")
-            found[stage] = (total, count)
-    return found
+            totals[stage] = (total, count)
+    return totals
 
 
 def where(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]], times: list[float]) -> Any:

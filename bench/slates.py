@@ -41,8 +41,8 @@ def main() -> int:
         answers = answers_of(Recommender.open(args.bundle or tiny_bundle(Path(folder))))
     plain = json.loads(json.dumps(answers))
     digests = {kind: digest(slates) for kind, slates in plain.items()}
-    for kind, found in digests.items():
-        print(f"{kind:<20} {len(plain[kind]):>5} slates  {found}")
+    for kind, by_name in digests.items():
+        print(f"{kind:<20} {len(plain[kind]):>5} slates  {by_name}")
     if args.out:
         args.out.write_text(json.dumps(plain, indent=1, ensure_ascii=False), encoding="utf-8")
     differs = [] if args.compare is None else differences(json.loads(args.compare.read_text("utf-8")), plain)

@@ -76,12 +76,12 @@ def spelling(config: Config) -> None:
         raise ConfigError(
             f"{config.name}: no data.shop; queries of every spelling are known for the generated shop only"
         )
-    found = robustness(config.data.shop, Recommender.open(config.candidate_dir))
-    kinds = list(found["txrec"])
+    rates = robustness(config.data.shop, Recommender.open(config.candidate_dir))
+    kinds = list(rates["txrec"])
     print(f"{'':<8}" + "".join(f"{kind:>14}" for kind in kinds))
     for name in ("txrec", "bm25"):
-        print(f"{name:<8}" + "".join(f"{found[name][kind]:14.3f}" for kind in kinds))
-    print(json.dumps({"config": config.name, **found}))
+        print(f"{name:<8}" + "".join(f"{rates[name][kind]:14.3f}" for kind in kinds))
+    print(json.dumps({"config": config.name, **rates}))
 
 
 def ways(config: Config, data: PreparedData, steps: Sequence[str]) -> Iterator[tuple[str, Scores, float]]:

@@ -150,11 +150,11 @@ def shares(config: Config, data: PreparedData) -> dict[str, float]:
         group = next((name for name, operators in GROUPS.items() if event.key in operators), "the rest")
         by_group[group] += event.self_cpu_time_total / 1e6
     loss_s = sum(e.cpu_time_total for e in profiled.key_averages() if e.key == "_ChunkedSoftmax") / 1e6
-    found = {"data": data_s / total_s, "loss (its products included)": loss_s / total_s}
-    found |= {name: seconds / total_s for name, seconds in sorted(by_group.items())}
-    for name, share in found.items():
+    result = {"data": data_s / total_s, "loss (its products included)": loss_s / total_s}
+    result |= {name: seconds / total_s for name, seconds in sorted(by_group.items())}
+    for name, share in result.items():
         print(f"{name:<32} {share:6.1%}")
-    return {name: round(share, 3) for name, share in found.items()}
+    return {name: round(share, 3) for name, share in result.items()}
 
 
 def run_ray(config: Config, data: PreparedData, args: argparse.Namespace) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def run_ray(config: Config, data: PreparedData, args: argparse.Namespace) -> dic
             for name, runner in runners.items()
         }
         rates = turns.race(ways, args.rounds, TURN_S)
-    found: dict[str, Any] = {"ray_tokens_per_s": float(np.nanmedian(rates["ray"])), "rounds": args.rounds}
+    figures: dict[str, Any] = {"ray_tokens_per_s": float(np.nanmedian(rates["ray"])), "rounds": args.rounds}
     for way, other in (("ray", "bare"), ("ray", "apart"), ("apart", "bare")):
-        median, low, high = found[f"{way}_over_{other}"] = turns.ratio(rates[way], rates[other])
+        median, low, high = figures[f"{way}_over_{other}"] = turns.ratio(rates[way], rates[other])
         print(f"{way}: {np.nanmedian(rates[way]):,.0f} tokens/s, {median:.3f} of {other} ({low:.3f}-{high:.3f})")
-    return found
+    return figures
 
 
 def _bare(config: Config, num_processes: int, threads: int, progress: Progress) -> None:

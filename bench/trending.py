@@ -65,7 +65,7 @@ def run(config_path: str, overrides: list[str], num_rising: int) -> dict[str, ob
             for number in range(rng.poisson(rate * HOURS)):
                 ts = start + int(rng.uniform(0, HOURS * 60) * MINUTE_US)
                 more.append(LiveEvent(f"{item}:{number}", ids[item], "", int(EventKind.VIEW), ts))
-        found: dict[int, int] = {}
+        delays: dict[int, int] = {}
         listed: set[int] = set()
         for minutes in range(STEP_MIN, HOURS * 60 + 1, STEP_MIN):
             now = start + minutes * MINUTE_US
@@ -76,10 +76,10 @@ def run(config_path: str, overrides: list[str], num_rising: int) -> dict[str, ob
             top = Trends.of(live).rising().item_idx[:LISTED].tolist()
             listed |= set(top)
             for item in set(top) & set(rising):
-                found.setdefault(item, minutes)
-        recall = {hours: sum(at <= 60 * hours for at in found.values()) / num_rising for hours in (1, 3, 6)}
+                delays.setdefault(item, minutes)
+        recall = {hours: sum(at <= 60 * hours for at in delays.values()) / num_rising for hours in (1, 3, 6)}
         precision = len(listed & set(rising)) / max(1, len(listed))
-        minutes_until = float(np.median(list(found.values()))) if found else float("nan")
+        minutes_until = float(np.median(list(delays.values()))) if delays else float("nan")
         figures[f"{rate}_per_hour"] = {"recall": recall, "precision": precision, "median_minutes": minutes_until}
         cells = "".join(f"{recall[hours]:>12.2f}" for hours in (1, 3, 6))
         print(f"{rate:>8}{cells}{precision:>11.2f}{minutes_until:>9.0f}", flush=True)

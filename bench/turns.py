@@ -60,10 +60,10 @@ class Runner:
 
     def reports(self) -> list[tuple[float, int, int]]:
         """(time, step, steps in all) of what it reported since it was last asked."""
-        found = []
+        reports = []
         while self._reports.poll():  # whole messages: they are far smaller than what a pipe takes at once
-            found.append(self._reports.recv())
-        return found
+            reports.append(self._reports.recv())
+        return reports
 
 
 def _report(work: Callable[[Progress], object], there: Connection) -> None:
@@ -117,7 +117,7 @@ def race(ways: Mapping[str, Way], rounds: int, turn_s: float) -> dict[str, NDArr
             signal_all(way.runner.processes(), psutil.Process.suspend)
             seen = [(when, way.amount(step, of)) for when, step, of in way.runner.reports() if when >= counted_from]
             rates[name].append(_rate(seen))
-    return {name: np.array(found) for name, found in rates.items()}
+    return {name: np.array(amounts) for name, amounts in rates.items()}
 
 
 def _rate(seen: list[tuple[float, int]]) -> float:

@@ -107,8 +107,8 @@ def trained(config: Config, data: PreparedData, earlier: Bundle | None) -> Train
     trainer.run(lambda *_: None)
     seconds = time.perf_counter() - started
     model = trainer.objective.model.cpu().eval()
-    asked = eval_requests(data, Split.TEST, config.evaluate)
-    totals = validation.measure(model, asked, text_vectors(folder / "text")[1])
+    requests = eval_requests(data, Split.TEST, config.evaluate)
+    totals = validation.measure(model, requests, text_vectors(folder / "text")[1])
     reached = trainer.state.best
     before = None if earlier is None else Lineage.of(earlier)
     lineage = (

@@ -63,12 +63,7 @@ class Ranker:
     """Ranks the candidates of a retriever."""
 
     def __init__(self, source: BundleSource, config: ServeConfig) -> None:
-        logs.start("ranker")
-        torch.set_num_threads(1)
-        memory.keep_freed()
-        live = open_live_window(config)
-        self._models = Models(as_model_source(source), open_journal(config.state), "ranker", live=live)
-        self._models.follow()
+        self._models = started_models(source, config, "ranker")
 
     @remote
     async def rank(self, version: str, candidates: list[Candidates], catalogue: int = 0) -> list[Slate]:
@@ -98,12 +93,7 @@ class Retriever:
     """Finds candidates and has them ranked, or ranks them itself where there is no ranker."""
 
     def __init__(self, source: BundleSource, ranker: DeploymentHandle[Any] | None, config: ServeConfig) -> None:
-        logs.start("retriever")
-        torch.set_num_threads(1)
-        memory.keep_freed()
-        live = open_live_window(config)
-        self._models = Models(as_model_source(source), open_journal(config.state), "retriever", live=live)
-        self._models.follow()
+        self._models = started_models(source, config, "retriever")
         self._ranker = Calls(ranker) if ranker else None
         self._timeout_s = config.ranker_timeout_s
         self._ranker_breaker = CircuitBreaker(RANKER_COOLDOWN_S)
@@ -259,6 +249,16 @@ class Retriever:
         finally:
             self._num_ranking -= 1
         return slates
+
+
+def started_models(source: BundleSource, config: ServeConfig, kind: str) -> Models:
+    """The models of a new replica of a kind, which follow the rollout from now on; sets up logs, threads and memory."""
+    logs.start(kind)
+    torch.set_num_threads(1)
+    memory.keep_freed()
+    models = Models(as_model_source(source), open_journal(config.state), kind, live=open_live_window(config))
+    models.follow()
+    return models
 
 
 def open_live_window(config: ServeConfig) -> LiveWindow | None:

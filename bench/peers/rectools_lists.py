@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(settings["threads"])
     events = pd.read_csv(events_path)
     early, late = (events[events["split"] < split] for split in (VALIDATION, TEST))
-    asked = events.loc[events["split"] == TEST, "user"].unique()
+    users = events.loc[events["split"] == TEST, "user"].unique()
     epochs: list[dict[str, float]] = []
     lists: dict[str, pd.DataFrame] = {}
     best = 0
@@ -45,11 +45,11 @@ def main() -> None:
         print(json.dumps(epochs[-1]), flush=True)
         if ndcg >= max(epoch["ndcg@10"] for epoch in epochs):
             best = len(epochs)
-            lists["before validation"] = answers(model, late, asked, settings)
+            lists["before validation"] = answers(model, late, users, settings)
     if settings["refit"]:
         model = sasrec(settings)
         model.fit_partial(dataset(late), min_epochs=best, max_epochs=best)
-        lists["before test"] = answers(model, late, asked, settings)
+        lists["before test"] = answers(model, late, users, settings)
     pd.concat(lists, names=["trained"]).reset_index("trained").to_csv(lists_path, index=False)
     with open(result_path, "w", encoding="utf-8") as file:
         json.dump({"epochs": epochs, "best_epoch": best}, file)
@@ -89,14 +89,14 @@ def dataset(events: pd.DataFrame) -> Dataset:
 def answers(model: SASRecModel, history: pd.DataFrame, users: Any, settings: dict[str, Any]) -> pd.DataFrame:
     """user_id, item_id, score, rank of the k best for those users who have a history; the others have no rows."""
     known = pd.unique(history.loc[history["user"].isin(users), "user"])
-    found: pd.DataFrame = model.recommend(
+    lists: pd.DataFrame = model.recommend(
         users=known,
         dataset=dataset(history),
         k=settings["k"],
         filter_viewed=settings["filter_seen"],
         on_unsupported_targets="warn",
     )
-    return found
+    return lists
 
 
 if __name__ == "__main__":

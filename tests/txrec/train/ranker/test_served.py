@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 import torch
 
+from bench.position_bias import batch_of
 from tests.tiny import tiny_data
 from txrec.config import DataConfig, MonitorConfig, RankerConfig, ShopConfig
 from txrec.data import slates as served_slates
 from txrec.errors import DataError
 from txrec.loop.position_bias import estimate
-from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch
 from txrec.schema import Split
 from txrec.simulator import Shop
 from txrec.simulator.world import Behaviour, Visits, World
@@ -22,18 +22,6 @@ from txrec.train.ranker.served import MAX_WEIGHT, ClickWeights
 
 PLACES = 10
 CFG = RankerConfig(dim=8, num_heads=1, max_epochs=1, dropout=0.0)
-
-
-def batch_of(features: np.ndarray) -> CandidateBatch:
-    n, k = features.shape[:2]
-    return CandidateBatch(
-        items=torch.zeros(n, k, 4),
-        features=torch.from_numpy(features.astype(np.float32)),
-        mask=torch.ones(n, k, dtype=torch.bool),
-        state=torch.zeros(n, 4),
-        query=torch.zeros(n, 4),
-        request=torch.zeros(n, NUM_REQUEST_FEATURES),
-    )
 
 
 def slates_in(world: World, size: int, seed: int) -> tuple[Visits, np.ndarray, np.ndarray, np.ndarray]:
