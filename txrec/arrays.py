@@ -24,7 +24,7 @@ def ragged_gather(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDAr
 class SortedIndex(NamedTuple):
     """(n,) indices of queries in keys, and (n,) marks of the queries that are among them."""
 
-    index: NDArray[np.int64]
+    place: NDArray[np.int64]
     exists: NDArray[np.bool_]
 
 

@@ -3,8 +3,6 @@
 `tests/txrec/test_torch_compat.py` compares each with a public equivalent: a failure there says what an upgrade changed.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +33,7 @@ def exclude_from_ddp(module: nn.Module, names: list[str]) -> None:
     exclude(module, names)  # type: ignore[no-untyped-call]
 
 
-def scale(tensors: Sequence[Tensor], factor: Tensor) -> None:
+def scale(tensors: list[Tensor], factor: Tensor) -> None:
     """Multiplies tensors in place by a scalar tensor, in one kernel where the device has one."""
     torch._foreach_mul_(tensors, factor)
 
