@@ -32,11 +32,11 @@ class View:
     """Observations of one machine."""
 
     version: str
-    """Of txrec."""
+    """Version of txrec."""
     address: str
     """Address that its own host name resolves to; empty = none."""
     absent: tuple[str, ...]
-    """Of the paths that were asked about, those that do not exist there."""
+    """Configured paths that do not exist there."""
     storage_error: str
     """Error of object storage as seen from there; empty = none."""
 

@@ -54,7 +54,7 @@ class PretrainSummary:
     losses: tuple[tuple[str, float], ...] = ()
     """(phase, running mean of its loss at the end), nats."""
     seconds: float = 0.0
-    """From the start of the worker to the last vector, this run only."""
+    """Seconds from the start of the worker to the last vector, this run only."""
     validation: TextQuality | None = None
     """Text alone on the validation clicks."""
     validation_unseen: TextQuality | None = None

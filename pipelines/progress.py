@@ -41,7 +41,7 @@ class RemoteProgress:
 
 @contextmanager
 def channel(progress: Progress) -> Iterator[RemoteProgress]:
-    """Everything reported to the yielded object anywhere in the cluster reaches `progress` in this process."""
+    """Progress channel: reports to the yielded object anywhere in the cluster reach `progress` in this process."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # lives as long as this
     done = threading.Event()

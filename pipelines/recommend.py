@@ -65,11 +65,11 @@ class RecommendSummary:
     unknown_users: int
     """Among those answered in this run: users without a history, who got popular items."""
     users_per_s: float
-    """Of this run, start of the actors included."""
+    """Seconds of this run, start of the actors included."""
     num_actors: int
     """Actors that may run at once."""
     actor_users_per_s: float
-    """Of one actor while it was answering."""
+    """Users per second of one actor while it was answering."""
 
     def headline(self) -> str:
         """One line: users, speed, place."""

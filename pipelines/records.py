@@ -22,7 +22,7 @@ class Record(Protocol):
         """Writes the figures of an epoch."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Closes the record."""
 
 
 class TensorBoardRecord:

@@ -296,7 +296,7 @@ class _Subscribers:
 
     config: Config
     search: Search
-    """Without trials."""
+    """The search without trials."""
     total: int
     progress: Progress
     watch: Watch

@@ -12,7 +12,7 @@ from txrec.recommender.bundle import Bundle
 from txrec.train.warm_start import FULL, WARM, Lineage, obstacle
 
 _ORIGIN = "continued.json"
-"""In the text encoder's folder: the version that it continues."""
+"""File in the text encoder's folder with the version that it continues."""
 
 
 @dataclass(frozen=True, eq=False)

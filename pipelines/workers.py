@@ -35,7 +35,7 @@ class WorkerRun:
     folder: Path
     """Ray Train's own files."""
     name: str
-    """Of the run; one that was interrupted is continued under its name."""
+    """Name of the run; an interrupted one is continued under its name."""
     num_workers: int = 1
     """Workers that train together."""
     callbacks: Sequence[UserCallback] = ()
@@ -102,7 +102,7 @@ def remove(folder: Path) -> None:
 
 
 def resume(restore: Callable[[Path], None]) -> None:
-    """In a worker: restores the last checkpoint of its run, if there is one."""
+    """Restores the last checkpoint of a worker's run, if there is one."""
     last = ray.train.get_checkpoint()
     if last is not None:
         with last.as_directory() as folder:
@@ -110,7 +110,7 @@ def resume(restore: Callable[[Path], None]) -> None:
 
 
 def report(figures: Mapping[str, Any], save: Callable[[Path], None], rank: int = 0) -> None:
-    """In a worker: reports figures to Ray Train with a checkpoint; all workers make it, the first one hands it in.
+    """Reports a worker's figures to Ray Train with a checkpoint; all workers make it, the first one hands it in.
 
     Args:
         figures: of the report.

@@ -55,7 +55,7 @@ from txrec.registry.rollout import Variant
 UNAVAILABLE_ERRORS = (RayError, RayServeException, TimeoutError)
 """Errors of a cluster whose replica is unavailable, except RayTaskError: that one, like any other, is a bug."""
 RANKER_COOLDOWN_S = 1.0
-"""After a failure the ranker is not called for this long, seconds."""
+"""Time without calls of the ranker after a failure, seconds."""
 
 
 @ray_serve.deployment

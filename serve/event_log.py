@@ -19,7 +19,7 @@ from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent
 from txrec.recommender.types import Event
 
 STORE_COOLDOWN_S = 1.0
-"""After a failure the event store is not read for this long, seconds."""
+"""Time without reads of the event store after a failure, seconds."""
 MAX_FUTURE_US = 86_400_000_000
 """An event may be dated this far ahead of the server's clock, microseconds."""
 MAX_WRITES_PER_BATCH = 64

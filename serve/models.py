@@ -59,7 +59,7 @@ class StaticSource:
     opener: Opener
 
     def rollout(self) -> Rollout:
-        """Always the same."""
+        """One version, always the same."""
         return Rollout("")
 
     def open(self, version: str) -> tuple[SupportsRecommend, Model]:  # noqa: ARG002 - there is one version

@@ -36,7 +36,7 @@ _FIELDS = (
 
 
 class QuotaBody(BaseModel):
-    """At most so many products with the same value of a field on one page."""
+    """Bound on the products with the same value of a field on one page."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class Placement(BaseModel):
     )
 
     description: str = Field("", max_length=2_000)
-    """For people."""
+    """Text for people."""
     top_k: int | None = Field(None, ge=1)
     """Items of the slate."""
     filters: Filters | None = None

@@ -147,7 +147,7 @@ class Product:
 
 
 class Service(Protocol):
-    """Everything that the HTTP application needs. Methods raise `txrec.errors.RequestError` and its kinds."""
+    """Boundary of the HTTP application to the models. Methods raise `txrec.errors.RequestError` and its kinds."""
 
     async def recommend(self, request: ServingRequest) -> Answer:
         """Slate for a user, a query or both."""

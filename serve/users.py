@@ -14,7 +14,7 @@ from txrec.online.documents import DocumentStore
 
 KIND = "users"
 STORE_COOLDOWN_S = 1.0
-"""After a failure the profile store is not read for this long, seconds."""
+"""Time without reads of the profile store after a failure, seconds."""
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 

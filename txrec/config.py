@@ -140,7 +140,7 @@ class SourceConfig(Section):
     """Instead of a path: a SELECT statement. One worker holds its whole result: read a table of many millions of rows
     through several sources, e.g. one a month."""
     connection_env: str = ""
-    """With `sql`: the environment variable that holds the connection string (`postgresql://...`,
+    """Environment variable that holds the connection string of `sql` (`postgresql://...`,
     `sqlite:///file`)."""
     format: Literal["csv", "jsonl", "parquet", "sequence_text", "json_map"] = "csv"
     """csv covers TSV and any delimiter. sequence_text: a line is a user and their items in order, by spaces.
@@ -230,7 +230,7 @@ class ShopConfig(Section):
     """The built-in generated shop: raw files with a known true preference, written under `data.root`."""
 
     seed: int = 7
-    """Everything about the shop follows from this number."""
+    """Seed of the shop; everything about it follows from this number."""
     num_items: int = Field(2_400, ge=50)
     """Products."""
     num_users: int = Field(5_000, ge=10)
@@ -460,8 +460,8 @@ class TrainConfig(OptimizerConfig):
     target_events: tuple[str, ...] = ()
     """Event kinds that count as targets; empty = every kind that has an item."""
     item_optimizer: Literal["auto", "adamw", "rowwise"] = "auto"
-    """For the item table. adamw: two moments per number, all rows at every step. rowwise: Adam with one moment per row,
-    for the rows that a batch used; needs the loss sampled or gbce. auto: rowwise from 50,000 trained items on."""
+    """Optimiser of the item table. adamw: two moments per number, all rows at every step. rowwise: Adam with one moment
+    per row, for the rows that a batch used; needs the loss sampled or gbce. auto: rowwise from 50,000 trained items."""
     shard_items: bool = False
     """Spreads the rows of the item table over the workers; needs the loss sampled or gbce."""
     ingest: Literal["auto", "memory", "stream"] = "auto"
@@ -600,7 +600,7 @@ class ExplorationConfig(Section):
     pool: int = Field(20, ge=1)
     """Products that a draw chooses from."""
     temperature: float = Field(1.0, gt=0)
-    """Of the scores; higher = more equal chances."""
+    """Temperature of the scores; higher = more equal chances."""
     floor: float = Field(0.0, ge=0, le=1)
     """Least odds of a product relative to the best one; a floor of quality."""
     bonus: float = Field(0.0, ge=0)
@@ -662,7 +662,7 @@ class ServeConfig(Section):
     use_gpu: bool = False
     """Retrievers and rankers compute on a GPU: text encoder, history model and ranker. Indexes stay in main memory."""
     gpus_per_replica: float = Field(0.25, gt=0)
-    """With `use_gpu`: share of a GPU that each retriever and ranker reserves; several share one."""
+    """Share of a GPU that each retriever and ranker reserves with `use_gpu`; several share one."""
     request_timeout_s: float = Field(10.0, gt=0)
     """A request that takes longer is answered 503."""
     ranker_timeout_s: float = Field(1.0, gt=0)

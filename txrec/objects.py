@@ -41,7 +41,7 @@ class Entry:
     version: str
     """Changes with the content; the same in listings and after an upload."""
     changed: datetime
-    """By the store's clock."""
+    """Time of modification by the store's clock."""
 
 
 def is_uri(place: str | Path) -> bool:

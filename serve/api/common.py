@@ -12,7 +12,7 @@ EventName = Literal["search", "impression", "view", "click", "cart", "purchase",
 """Labels of `txrec.schema.EventKind`."""
 
 USER, ITEMS, NEW_ITEM, QUERY = "u00042", ("SKU100013", "SKU100026", "SKU100039"), "SKU900001", "blue jeans"
-"""Of the examples: a user and products of the generated shop of `configs/demo.toml`, so that examples run there."""
+"""Ids of the examples: a user and products of the generated shop of `configs/demo.toml`, so that examples run there."""
 
 MAX_SESSION_EVENTS = 500
 

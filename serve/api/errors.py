@@ -20,4 +20,4 @@ class ErrorReply(Reply):
     error: Problem
     """Description of an error."""
     request_id: str
-    """Also in the header `X-Request-ID` and in the server's log."""
+    """Id of the request, also in the header `X-Request-ID` and in the server's log."""

@@ -19,7 +19,7 @@ class LiveEvent(SessionEvent):
     session_id: Id | None = None
     """The shop's session."""
     request_id: Id | None = None
-    """Of the slate that the event came from."""
+    """Request id of the slate that the event came from."""
 
 
 class EventsRequest(RootModel[tuple[LiveEvent, ...]]):

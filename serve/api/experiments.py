@@ -10,7 +10,7 @@ class StopRequest(Body):
     """Reason of stopping an experiment."""
 
     reason: str = Field("stopped over HTTP", min_length=1, max_length=2_000)
-    """For people."""
+    """Text for people."""
 
 
 class ExperimentsReply(Reply):

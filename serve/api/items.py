@@ -23,7 +23,7 @@ class LiveItem(Body):
     brand: str | None = Field(None, max_length=256)
     """Maker."""
     price: float | None = Field(None, ge=0, le=1e9)
-    """In the shop's currency."""
+    """Price in the shop's currency."""
     available: bool | None = None
     """false takes it out of every slate, except where a filter asks for unavailable products, until it is true or
     null."""
@@ -72,7 +72,7 @@ class ProductReply(Reply):
     brand: str | None
     """Maker."""
     price: float | None
-    """In the shop's currency."""
+    """Price in the shop's currency."""
     available: bool | None
     """As the shop says."""
     attributes: dict[str, str | None]

@@ -24,8 +24,8 @@ class ComplementsRequest(SlateRequest):
     items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_GIVEN)
     """The products that they go with, e.g. the cart; none of them is in the answer."""
     strict: bool = False
-    """Only products in at least two common baskets; otherwise also one basket, and what goes with products most like
-    these."""
+    """true = only products in at least two common baskets; false = also one basket, and complements of products most
+    like these."""
     user_id: Id | None = Field(None, examples=[USER])
     """User whose taste counts too; absent or unknown = none."""
 

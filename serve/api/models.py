@@ -15,7 +15,7 @@ class ActivateRequest(Body):
     role: Literal["production", "canary", "shadow"] = "production"
     """production answers; canary answers a share of the users; the answers of shadow go to the log only."""
     share: float | None = Field(None, gt=0, le=1)
-    """Of the users that a canary answers; absent for other roles."""
+    """Share of the users that a canary answers; absent for other roles."""
 
 
 class OverlapReply(Reply):
@@ -35,7 +35,7 @@ class ModelReply(Reply):
     variant: str | None
     """Its role: `production`, `canary`, `shadow` or `experiment`; null = registered only."""
     share: float
-    """Of the users that it answers, 0 to 1."""
+    """Share of the users that it answers, 0 to 1."""
     overlap: OverlapReply | None
     """Agreement of a shadow with production; null for the other roles."""
     created: str | None

@@ -12,7 +12,7 @@ class RateReply(Reply):
     low: float | None
     high: float | None
     users: int = Field(description="Users, or anonymous requests.")
-    count: float = Field(description="What the figure is per: slates, searches or places.")
+    count: float = Field(description="Denominator of the figure: number of slates, searches or places.")
 
 
 class MonitorReply(Reply):

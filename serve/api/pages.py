@@ -41,7 +41,7 @@ class FacetValueReply(Reply):
     """A value, or a range of numbers."""
 
     value: str
-    """As the shop wrote it; of a range its bounds as text."""
+    """Value as the shop wrote it; of a range its bounds as text."""
     count: int
     """Matching products with it."""
     min: float | None
@@ -88,7 +88,7 @@ class PageReply(Reply):
     facets: list[FacetReply]
     """Counts, in the order of the request."""
     next_page_token: str | None
-    """Of the page after this one; null = this is the last one."""
+    """Token of the page after this one; null = this is the last one."""
 
 
 class TextPart(Reply):
@@ -104,7 +104,7 @@ class GroupReply(Reply):
     """Products that an item stands for."""
 
     value: str
-    """Of the field that they have in common."""
+    """Value of the field that they have in common."""
     count: int
     """Matching products with the value, the item included."""
     others: list[Id]

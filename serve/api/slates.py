@@ -27,7 +27,7 @@ class SlateRequest(Body):
     rules: bool = True
     """false leaves merchandising rules out, e.g. to measure them."""
     candidates: int = Field(0, ge=0, le=1_000)
-    """Also return this many candidates in the order in which retrieval proposed them, before ranking."""
+    """Number of candidates to return as well, in the order in which retrieval proposed them, before ranking."""
 
 
 class PersonalRequest(SlateRequest):

@@ -24,7 +24,7 @@ class SuggestionReply(Reply):
     kind: Literal["query", "category", "product"]
     """Kind of the text."""
     item_id: str | None
-    """Of a product."""
+    """Id of a suggested product."""
 
 
 class SuggestReply(Reply):

@@ -18,7 +18,7 @@ SuggesterDep = Annotated[Suggester, of_app("suggester")]
 @router.get("/suggest", summary="Completions of a search", dependencies=[requires("read")])
 async def suggest(
     suggester: SuggesterDep,
-    q: Annotated[str, Query(max_length=256, description="What was typed so far.", examples=["blu"])] = "",
+    q: Annotated[str, Query(max_length=256, description="Text typed so far.", examples=["blu"])] = "",
     user_id: Annotated[str | None, Query(min_length=1, max_length=256, examples=[USER])] = None,
     limit: Annotated[int, Query(ge=1, le=50, description="Longest list.")] = 10,
 ) -> SuggestReply:

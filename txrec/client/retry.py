@@ -13,7 +13,7 @@ from txrec.client.endpoints import Json
 from txrec.errors import TxrecError
 
 Outcome = httpx.Response | httpx.TransportError
-"""Of one attempt."""
+"""Outcome of one attempt."""
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 

@@ -1,1 +1,1 @@
-"""From raw tables to the prepared ones: sources, cleaning, splits, and the generated shop."""
+"""Preparation of data: sources, cleaning, splits, sequences."""

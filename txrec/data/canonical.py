@@ -1,4 +1,4 @@
-"""From raw columns to canonical events, items, judgments and users; a row that cannot become one gets its `Reason`.
+"""Canonical events, items, judgments and users from raw columns; a row that cannot become one gets its `Reason`.
 
 Events come out with the columns of `EVENT_COLUMNS`: times as int64 microseconds (0 = the log has none), kinds as
 `EventKind` codes, queries in their normal form, and `origin`, the row's place in the input, which breaks ties of time.
@@ -92,7 +92,7 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
 
 
 CATEGORY_JOINT = "\x1f"
-"""Between the parts of a category path that an event row carries."""
+"""Separator of the parts of a category path that an event row carries."""
 
 
 def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) -> pl.Series:

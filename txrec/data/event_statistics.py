@@ -21,7 +21,7 @@ class EventStatistics:
     num_test_users: int = 0
     """Users with an event in the test part."""
     num_cold_test_users: int = 0
-    """Of those, users without an event in training."""
+    """Number of those users without an event in training."""
     by_day: dict[str, int] = field(default_factory=dict)
     """`day event` = events; day counts from 1970, event is the EventKind code."""
     by_split: dict[str, int] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def total(parts: Iterable[EventStatistics]) -> EventStatistics:
 
 
 def _sorted(table: Counter[str]) -> dict[str, int]:
-    """By key, numbers by size: the order does not depend on which partition came first."""
+    """Counts by key, numbers by size: the order does not depend on which partition came first."""
     return dict(
         sorted(table.items(), key=lambda entry: [int(word) if word.isdigit() else 0 for word in entry[0].split()])
     )

@@ -22,7 +22,7 @@ from txrec.schema import Reason
 _SINGLE_ROWS = 64
 """Fewer lines than this are read one by one."""
 _MOST_BYTES = 8 << 20
-"""Of a record that is not complete."""
+"""Longest record that is not complete, bytes."""
 _DECODER = json.JSONDecoder()
 
 

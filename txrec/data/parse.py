@@ -1,4 +1,4 @@
-r"""From a block of lines to a table of raw columns, and the lines that could not be read.
+r"""Parsers of text blocks: tables of raw columns, and the lines that could not be read.
 
 A row is one line, or where a source says so as many as its quotes embrace. Arrow and polars parse whole blocks; a line
 that they would misread (a quote that does not end would swallow the next rows, say) is found by comparing the number of
@@ -32,7 +32,7 @@ class Layout(Protocol):
 
     @property
     def delimiter(self) -> str:
-        """Between columns."""
+        """Separator of columns."""
 
     @property
     def header(self) -> bool:

@@ -304,7 +304,7 @@ class _Preparation:
         return texts.union(partitions.map(write)).collect(step)
 
     def _check_sums(self, written: pa.Table, statistics: EventStatistics, sizes: DatasetSizes) -> None:
-        """Nothing is lost: rows in = kept + rejected, and both are really there."""
+        """Checks that nothing is lost: rows in = kept + rejected, and both are really there."""
         quarantined: Counter[str] = Counter()
         for one in parcels.figures(written, "quarantine"):
             quarantined.update(one)

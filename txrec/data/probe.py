@@ -106,7 +106,7 @@ def _flat_names(schema: pa.Schema) -> list[str]:
 
 
 def late_keys(file: files.File, source: SourceConfig, names: Iterable[str]) -> list[str]:
-    """Those of the JSON keys that stand anywhere in the file; it is read until all of them have been seen."""
+    """JSON keys that stand anywhere in the file; it is read until all of them have been seen."""
     missing, present = {name: f'"{name.rpartition(".")[2]}"'.encode() for name in names}, []
     for _, block in files.lines(file.path, source.encoding) if missing else ():
         seen = [name for name, key in missing.items() if key in block]

@@ -65,7 +65,7 @@ class Report:
     name: str
     meta: Meta
     row_counts: dict[str, RowCounts]
-    """By table: events, items, judgments, users."""
+    """Row counts by table: events, items, judgments, users."""
     statistics: EventStatistics
     sizes: DatasetSizes
     first_us: int
@@ -74,7 +74,7 @@ class Report:
     path: str
     """Folder of the prepared tables."""
     timing: Timing | None = None
-    """Not part of the figures that two runs on the same data share."""
+    """Times, which are no part of the figures that two runs on the same data share."""
     remarks: tuple[str, ...] = ()
     """Settings of sources that match nothing, and words that nothing knows."""
 

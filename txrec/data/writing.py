@@ -95,7 +95,7 @@ def _numbered(plan: Plan, first_rows: dict[int, int], table: pa.Table) -> pa.Tab
 
 
 def first_rows(plan: Plan, figures: Iterable[ChunkFigures]) -> dict[int, int]:
-    """Of every chunk, the rows of its file before it."""
+    """Rows of its file before every chunk."""
     num_lines = {one.chunk: one.num_lines for one in figures}
     before: dict[int, int] = {}
     running: Counter[tuple[str, str]] = Counter()
@@ -106,7 +106,7 @@ def first_rows(plan: Plan, figures: Iterable[ChunkFigures]) -> dict[int, int]:
 
 
 def _name(origin: int) -> str:
-    """Of a part, after its first row: chunk, then row."""
+    """Order of parts by their first row: chunk, then row."""
     return f"part-{origin >> ORIGIN_SHIFT:06d}-{origin & _ROW_MASK:010d}"
 
 

@@ -38,7 +38,7 @@ BATCH = 512
 
 
 class Answers(Protocol):
-    """Anything that proposes items for a batch of requests, as candidate sources do."""
+    """Proposals of items for a batch of requests, as candidate sources make them."""
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
         """The k best allowed items of every request, padded where it knows no more."""

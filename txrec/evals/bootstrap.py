@@ -30,7 +30,7 @@ class Paired:
     """Two-sided: how often a difference this large would come about if there were none."""
 
     def to_dict(self) -> dict[str, float]:
-        """As metrics.json holds it."""
+        """JSON object for metrics.json."""
         return {**vars(self.difference), "p_value": self.p_value}
 
     @classmethod

@@ -30,7 +30,7 @@ METRIC = f"ndcg@{K} of judged pairs"
 HEAD = (f"ndcg@{K}", "95 % interval", "ROC-AUC", "p")
 BATCH = 128
 TOLERANCE = 1e-4
-"""Of a grade such as 2.67, kept as float32."""
+"""Tolerance of a grade such as 2.67, kept as float32."""
 
 
 def judged(

@@ -46,7 +46,7 @@ class SliceWarning:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As metrics.json and a manifest hold it."""
+        """JSON object for metrics.json and a manifest."""
         return {**asdict(self), "certain": self.certain, "warning": str(self)}
 
     @classmethod
@@ -99,5 +99,5 @@ def compared(
 
 
 def in_order(warnings: Sequence[SliceWarning]) -> list[SliceWarning]:
-    """Those that cannot be chance first, then by how far they are behind."""
+    """Order of warnings: those that cannot be chance first, then by their distance."""
     return sorted(warnings, key=lambda one: (not one.certain, one.value - one.baseline_value))

@@ -21,7 +21,7 @@ class TextQuality:
     mrr: float
     """Mean reciprocal rank; 0 without clicks."""
     ndcg_at_10: float
-    """With one relevant product a click."""
+    """NDCG@10 with one relevant product per click."""
 
 
 def quality(scores: Scores, data: PreparedData, split: Split, unseen: bool = False) -> TextQuality:

@@ -36,11 +36,11 @@ class Condition(_Node):
     lt: float | str | None = None
     """Below this number or date."""
     lte: float | str | None = None
-    """At most this number or date."""
+    """Upper bound, a number or date, included."""
     gt: float | str | None = None
     """Above this number or date."""
     gte: float | str | None = None
-    """At least this number or date."""
+    """Lower bound, a number or date, included."""
 
     @model_validator(mode="after")
     def _compares(self) -> Self:

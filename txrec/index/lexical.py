@@ -63,7 +63,7 @@ class Added:
     numbered: frozenset[int] = frozenset()
 
     def joined(self, new: Mapping[int, Sequence[str]], numbered: NDArray[np.int32], numbers: ArticleNumbers) -> "Added":
-        """With further products, which replace those of the same indices; the cost grows with their common tokens.
+        """The index with further products, which replace those of the same indices; common tokens cost most.
 
         Args:
             new: tokens of products whose texts are new or changed.

@@ -26,14 +26,14 @@ class EventLog:
     kind: NDArray[np.int8]  # (E,) EventKind
     ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
     end_us: int
-    """Just after the last event; ages are counted from here."""
+    """Time just after the last event, microseconds; ages are counted from here."""
 
     def __len__(self) -> int:
         return len(self.item_idx)
 
     @classmethod
     def before(cls, data: PreparedData, split: Split) -> "EventLog":
-        """Everything that happened before a split begins."""
+        """The events before a split begins."""
         return cls.select(data, data.sequences.split < split)
 
     @classmethod

@@ -76,7 +76,7 @@ class ClickCounts:
 
     @classmethod
     def none(cls, count: int) -> "ClickCounts":
-        """No clicks of K = `count` items."""
+        """Counts without any click of K = `count` items."""
         nothing, total = np.zeros((count, NUM_TIME_DECAYS), np.float32), np.zeros(NUM_TIME_DECAYS, np.float32)
         return cls(nothing, total, nothing, total)
 

@@ -85,7 +85,7 @@ class CheckDecision:
         return f"{self.outcome}{taken}: {'; '.join(reasons)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """JSON object of the decision."""
         return {
             "outcome": self.outcome,
             "findings": [{"day": day, **asdict(finding)} for day, finding in self.findings],

@@ -109,7 +109,7 @@ class ExperimentDecision:
         return f"{self.experiment}: {verb}: {self.inequality}; {self.users[0]:,} and {self.users[1]:,} users"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """JSON object of the decision."""
         return {**asdict(self), "users": list(self.users), "decision": str(self)}
 
 

@@ -49,7 +49,7 @@ class ExplorationCost:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """JSON object of the figures."""
         return {**asdict(self), "lost": {name: one.to_dict() for name, one in self.lost.items()}, "text": str(self)}
 
 

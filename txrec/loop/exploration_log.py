@@ -40,7 +40,7 @@ class Record:
         return Bounds(share=self.share, first_place=self.first_place, num_places=self.num_places, pool=len(self.rank))
 
     def to_json(self) -> str:
-        """As the log holds it."""
+        """JSON text for the log."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod

@@ -78,7 +78,7 @@ class Rate:
     count: float
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """As JSON holds it; what is not finite becomes null."""
+        """JSON object; numbers that are not finite become null."""
         return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
 
 

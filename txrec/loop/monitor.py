@@ -73,7 +73,7 @@ class Monitor:
         return Group(table, *(str(decision) for decision in self.decisions), *cost, *alarms)
 
     def to_dict(self) -> dict[str, Any]:
-        """As monitor.json holds it."""
+        """JSON object for monitor.json."""
         return {
             "since": _instant(self.since_us),
             "until": _instant(self.until_us),

@@ -118,7 +118,7 @@ class OffPolicyEstimate:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """JSON object of the estimate."""
         return asdict(self)
 
 

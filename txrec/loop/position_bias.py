@@ -27,9 +27,9 @@ MAX_PLACES = 50
 """Places beyond are examined as often as the last of these."""
 NUM_SCORE_GROUPS = 20
 MIN_IMPRESSIONS = 1_000
-"""With fewer impressions nothing is estimated."""
+"""Least impressions of an estimate."""
 MIN_EXPLORED = 500
-"""With fewer explored slates their logged probabilities are not used."""
+"""Least explored slates whose logged probabilities are used."""
 ITERATIONS, TOLERANCE = 2_000, 1e-7
 CLICKS = ("click", "view")
 _BATCH = 256

@@ -143,7 +143,7 @@ class StoredExperiment(Closed):
     standing: Standing
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
+        """JSON object of the store."""
         return self.model_dump(mode="json")
 
 

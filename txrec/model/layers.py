@@ -58,7 +58,7 @@ class _BiasedSoftmax(torch.autograd.Function):
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """As `attention` in one kernel that never holds the weights: the one of CUDA's that has a gradient for the bias."""
+    """Attention in one kernel that never holds the weights: the one of CUDA's that has a gradient for the bias."""
     with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
 

@@ -15,7 +15,7 @@ _ROWS_AT_ONCE = 2**20
 
 
 class ShardedTable(nn.Module):
-    """Stands in for an `nn.Embedding`; `weight` holds the rows of this process, its gradient is sparse."""
+    """Embedding table sharded over processes; `weight` holds the rows of this process, its gradient is sparse."""
 
     def __init__(self, table: nn.Embedding, rank: int, size: int) -> None:
         super().__init__()

@@ -50,7 +50,7 @@ class TextEncoder(nn.Module, ABC):
 
     @abstractmethod
     def size_of(self, text: str) -> int:
-        """Roughly how long a text is; texts of one size are encoded together."""
+        """Approximate length of a text; texts of one size are encoded together."""
 
     @abstractmethod
     def _write(self, folder: Path) -> Mapping[str, Any]:

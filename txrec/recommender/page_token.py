@@ -18,7 +18,7 @@ MAX_FOLLOWING = 1_000
 """Products that can be reached by tokens from one page; an offset or narrower filters reach others."""
 MAX_TOKEN_CHARS = 200_000
 MAX_TOKEN_BYTES = 1_000_000
-"""Of the content of a token; a longer one was not made here."""
+"""Longest content of a token, bytes; a longer one was not made here."""
 _VERSION = 1
 
 

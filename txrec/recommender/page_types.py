@@ -10,7 +10,7 @@ MatchKind = Literal["all", "corrected", "partial", "nearest"]
 
 @dataclass(frozen=True)
 class Quota:
-    """At most so many products with the same value of a field on one page.
+    """Bound on the products with the same value of a field on one page.
 
     Attributes:
         field: `brand`, `category` or an attribute; of several values of a product the last one counts.

@@ -23,7 +23,7 @@ class Decision:
     margin: float
     num_cases: int
     interval: Interval | None = None
-    """Of the value; None = none was made."""
+    """95 % interval of the value; None = none was made."""
     baseline: str = ""
     """The best baseline; empty = there is none."""
     baseline_value: float | None = None
@@ -44,9 +44,9 @@ class Decision:
     unanswered: tuple[str, ...] = ()
     """Smoke queries that got no answer."""
     force: bool = False
-    """Asked to promote whatever the gate says."""
+    """True where the caller promotes whatever the gate says."""
     hold: bool = False
-    """Asked to leave production as it is: a canary decides about a version that passes."""
+    """True where production stays as it is: a canary decides about a version that passes."""
 
     @property
     def required(self) -> float | None:
@@ -97,7 +97,7 @@ class Decision:
         return f"{verb}{' by force' if self.forced else ''}: {'; '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """JSON object for the manifest."""
         derived = ("required", "passed", "promote", "forced")
         behind = [one.to_dict() for one in self.behind_baselines]
         fields = {**asdict(self), "unanswered": list(self.unanswered), "behind_baselines": behind}

@@ -32,7 +32,7 @@ class Move:
     to: str
     kind: MoveKind
     why: str
-    """For people."""
+    """Text for people."""
 
 
 class Pointer(Protocol):

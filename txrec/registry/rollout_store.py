@@ -26,7 +26,7 @@ HEARTBEAT_TTL_S = 5.0
 OBJECT_TTL_S = 20.0
 """The same in object storage, where renewing costs a request and clocks of machines and store differ."""
 OBJECT_HEARTBEAT_S = 5.0
-"""In object storage a report is renewed this often, seconds."""
+"""Time between two renewals of a report in object storage, seconds."""
 _BUSY = "another change of the served models is under way; try again"
 
 

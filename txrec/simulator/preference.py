@@ -22,7 +22,7 @@ NOVELTY = 1.5  # log weight of a product launched during the log
 CHINESE_USERS_FRAC = 0.1
 
 ANY = -1
-"""In a concept: any value."""
+"""Any value, in a concept."""
 
 
 @dataclass(frozen=True, eq=False)

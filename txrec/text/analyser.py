@@ -41,11 +41,11 @@ FILE = "analyser.json"
 FORMAT = 1
 
 EXACT_WEIGHT = 0.15
-"""Of the exact spelling, relative to the word in any spelling."""
+"""Weight of the exact spelling, relative to the word in any spelling."""
 TRIGRAM_WEIGHT = 0.2
-"""Of a trigram, relative to a word: a word has as many trigrams as letters, which together should not outweigh it."""
+"""Weight of a trigram, relative to a word, whose trigrams are as many as its letters and should not outweigh it."""
 HEAD_WEIGHT = 0.5
-"""Of the last word of a query as the last word of a title's first phrase, relative to the word anywhere."""
+"""Weight of a query's last word as the last word of a title's first phrase, relative to the word anywhere."""
 EXACT_MARK, HEAD_MARK = "=", "$"
 _PHRASE_END = re.compile(r"[,;:(\[|\u2013\u2014]| - ")
 
@@ -74,7 +74,7 @@ class Analyser:
         self.title_tokens = lru_cache(maxsize=200_000)(self._title_tokens)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without its caches, so that it can be sent to other processes."""
+        """State without caches, so that it can be sent to other processes."""
         return type(self), (self.languages, self.vocabulary, self.synonyms)
 
     @classmethod

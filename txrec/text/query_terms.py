@@ -11,9 +11,9 @@ from txrec.text.vocabulary import MIN_PART
 from txrec.text.word_forms import QueryTerm, WordForms
 
 JOINED_WEIGHT, PART_WEIGHT, SYNONYM_WEIGHT, COMPLETED_WEIGHT = 0.95, 0.8, 0.9, 0.7
-"""Of alternatives, relative to the word as typed: joined or split, parts of a compound, synonyms, longer words."""
+"""Weights of alternatives relative to the word as typed: joined, split, parts of compounds, synonyms, longer words."""
 BARE_WEIGHT = 0.6
-"""Of number and unit as separate words, relative to their quantity."""
+"""Weight of number and unit as separate words, relative to their quantity."""
 MIN_COMPLETED = 4
 """Letters from which on a word that the shop does not have is completed."""
 

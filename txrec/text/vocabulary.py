@@ -36,7 +36,7 @@ class Vocabulary:
         self.compound_parts = lru_cache(maxsize=1 << 15)(self._compound_parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without its caches, so that it can be sent to other processes."""
+        """State without caches, so that it can be sent to other processes."""
         return type(self), (self.counts, self.pairs, self.varied)
 
     @classmethod

@@ -10,7 +10,7 @@ from txrec.text.stemming import COMPOUNDING, HEAD_LAST, Stems
 from txrec.text.vocabulary import Vocabulary
 
 ONE_CHARACTER_WEIGHT = 0.25
-"""Of a single ideograph or syllable, relative to a pair of them."""
+"""Weight of a single ideograph or syllable, relative to a pair of them."""
 
 QueryTerm = tuple[tuple[str, float], ...]
 """Alternative tokens of one term with their weights; a document scores by the best one that it holds."""

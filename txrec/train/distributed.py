@@ -16,7 +16,7 @@ class DistributedContext:
 
     @classmethod
     def current(cls) -> "DistributedContext":
-        """As torch.distributed says; one process where it is not initialised."""
+        """Context of torch.distributed; one process where it is not initialised."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     def sum(self, tensor: Tensor) -> Tensor:

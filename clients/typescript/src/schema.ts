@@ -774,7 +774,7 @@ export interface components {
             role: "production" | "canary" | "shadow";
             /**
              * Share
-             * @description Of the users that a canary answers; absent for other roles.
+             * @description Share of the users that a canary answers; absent for other roles.
              */
             share?: number | null;
         };
@@ -940,7 +940,7 @@ export interface components {
         ComplementsRequest: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -989,7 +989,7 @@ export interface components {
             segments: string[];
             /**
              * Strict
-             * @description Only products in at least two common baskets; otherwise also one basket, and what goes with products most like
+             * @description true = only products in at least two common baskets; false = also one basket, and complements of products most like
              *     these.
              * @default false
              */
@@ -1049,7 +1049,7 @@ export interface components {
              * @default []
              */
             placement: string[];
-            /** @description On the search text; a request without one does not fulfil it. */
+            /** @description Condition on the search text; a request without one does not fulfil it. */
             query?: components["schemas"]["QueryCondition"] | null;
             /**
              * Segment
@@ -1149,7 +1149,7 @@ export interface components {
             error: components["schemas"]["Problem"];
             /**
              * Request Id
-             * @description Also in the header `X-Request-ID` and in the server's log.
+             * @description Id of the request, also in the header `X-Request-ID` and in the server's log.
              */
             request_id: string;
         };
@@ -1357,7 +1357,7 @@ export interface components {
             min: number | null;
             /**
              * Value
-             * @description As the shop wrote it; of a range its bounds as text.
+             * @description Value as the shop wrote it; of a range its bounds as text.
              */
             value: string;
         };
@@ -1523,7 +1523,7 @@ export interface components {
             others: string[];
             /**
              * Value
-             * @description Of the field that they have in common.
+             * @description Value of the field that they have in common.
              */
             value: string;
         };
@@ -1785,7 +1785,7 @@ export interface components {
         ListRequestBody: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -1864,7 +1864,7 @@ export interface components {
             query?: string | null;
             /**
              * Request Id
-             * @description Of the slate that the event came from.
+             * @description Request id of the slate that the event came from.
              */
             request_id?: string | null;
             /**
@@ -1931,7 +1931,7 @@ export interface components {
             item_id: string;
             /**
              * Price
-             * @description In the shop's currency.
+             * @description Price in the shop's currency.
              */
             price?: number | null;
             /**
@@ -1967,7 +1967,7 @@ export interface components {
             overlap: components["schemas"]["OverlapReply"] | null;
             /**
              * Share
-             * @description Of the users that it answers, 0 to 1.
+             * @description Share of the users that it answers, 0 to 1.
              */
             share: number;
             /**
@@ -2096,7 +2096,7 @@ export interface components {
             match: "all" | "corrected" | "partial" | "nearest";
             /**
              * Next Page Token
-             * @description Of the page after this one; null = this is the last one.
+             * @description Token of the page after this one; null = this is the last one.
              */
             next_page_token: string | null;
             /**
@@ -2169,7 +2169,7 @@ export interface components {
         "Placement-Input": {
             /**
              * Description
-             * @description For people.
+             * @description Text for people.
              * @default
              */
             description: string;
@@ -2219,7 +2219,7 @@ export interface components {
             quotas?: components["schemas"]["QuotaBody"][] | null;
             /**
              * Rules
-             * @description Whether merchandising rules act.
+             * @description True where merchandising rules act.
              */
             rules?: boolean | null;
             /**
@@ -2254,7 +2254,7 @@ export interface components {
         "Placement-Output": {
             /**
              * Description
-             * @description For people.
+             * @description Text for people.
              * @default
              */
             description: string;
@@ -2304,7 +2304,7 @@ export interface components {
             quotas?: components["schemas"]["QuotaBody"][] | null;
             /**
              * Rules
-             * @description Whether merchandising rules act.
+             * @description True where merchandising rules act.
              */
             rules?: boolean | null;
             /**
@@ -2419,7 +2419,7 @@ export interface components {
             on_sale: boolean;
             /**
              * Price
-             * @description In the shop's currency.
+             * @description Price in the shop's currency.
              */
             price: number | null;
             /**
@@ -2494,7 +2494,7 @@ export interface components {
         };
         /**
          * Profile
-         * @description What a shop knows about a user beside their events.
+         * @description Profile of a user: properties and segments that the shop states.
          * @example {
          *       "properties": {
          *         "country": "AT",
@@ -2591,7 +2591,7 @@ export interface components {
         };
         /**
          * QuotaBody
-         * @description At most so many products with the same value of a field on one page.
+         * @description Bound on the products with the same value of a field on one page.
          */
         QuotaBody: {
             /**
@@ -2709,7 +2709,7 @@ export interface components {
         RecommendRequest: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -2908,7 +2908,7 @@ export interface components {
         "Rule-Input": {
             /**
              * Description
-             * @description For people.
+             * @description Text for people.
              * @default
              */
             description: string;
@@ -2951,7 +2951,7 @@ export interface components {
         "Rule-Output": {
             /**
              * Description
-             * @description For people.
+             * @description Text for people.
              * @default
              */
             description: string;
@@ -3070,7 +3070,7 @@ export interface components {
         SearchRequest: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -3315,7 +3315,7 @@ export interface components {
         SimilarRequest: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -3528,7 +3528,7 @@ export interface components {
         StopRequest: {
             /**
              * Reason
-             * @description For people.
+             * @description Text for people.
              * @default stopped over HTTP
              */
             reason: string;
@@ -3559,7 +3559,7 @@ export interface components {
         SuggestionReply: {
             /**
              * Item Id
-             * @description Of a product.
+             * @description Id of a suggested product.
              */
             item_id: string | null;
             /**
@@ -3623,7 +3623,7 @@ export interface components {
         UserListRequest: {
             /**
              * Candidates
-             * @description Also return this many candidates in the order in which retrieval proposed them, before ranking.
+             * @description Number of candidates to return as well, in the order in which retrieval proposed them, before ranking.
              * @default 0
              */
             candidates: number;
@@ -3742,7 +3742,7 @@ export interface components {
             exclude_seen?: boolean | null;
             /**
              * Rules
-             * @description Whether merchandising rules act.
+             * @description True where merchandising rules act.
              */
             rules?: boolean | null;
         };

@@ -14,7 +14,7 @@ class Column:
 
     name: str
     texts: pl.Series
-    """Without empty ones."""
+    """Values without empty ones."""
     filled: float
     """Share of the rows that have a value."""
     distinct: float

@@ -27,7 +27,7 @@ class Sample:
     """The first rows of one table, and the settings that read them."""
 
     path: str
-    """As `SourceConfig.path` has it."""
+    """Path as in `SourceConfig.path`."""
     settings: dict[str, Any]
     """Settings of `SourceConfig` that differ from the defaults."""
     remarks: dict[str, str]

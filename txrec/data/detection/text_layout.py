@@ -135,7 +135,7 @@ class _Cut:
     first: int
     """First line with that many fields."""
     share: float
-    """Of the lines from there on that have that many fields."""
+    """Share of the lines from there on that have that many fields."""
 
     @property
     def score(self) -> float:

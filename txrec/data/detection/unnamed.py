@@ -61,7 +61,7 @@ def _roles_of_events(path: str, free: Sequence[Column], ids: Sequence[Column]) -
 
 
 def _user_and_item(ids: Sequence[Column]) -> tuple[Column, Column]:
-    """Of the columns of ids the user's and the product's: rows of a user or session tend to follow each other."""
+    """Columns of user and product among those of ids: rows of a user or session tend to follow each other."""
     candidates = [column for column in ids if column.texts.n_unique() > 11][:3]
     if len(candidates) < 2:
         return ids[0], ids[1]

@@ -92,7 +92,7 @@ class Conditions(Closed):
     """Conditions of a rule; all of them must hold, absent ones always do."""
 
     query: QueryCondition | None = None
-    """On the search text; a request without one does not fulfil it."""
+    """Condition on the search text; a request without one does not fulfil it."""
     category: tuple[Name, ...] = ()
     """The request filters for any of these categories."""
     placement: tuple[Name, ...] = ()
@@ -228,7 +228,7 @@ class Rule(Closed):
     rule_id: Name
     """Name of the rule, unique; putting it again replaces the rule."""
     description: str = Field("", max_length=2_000)
-    """For people."""
+    """Text for people."""
     when: Conditions = Conditions()
     """Conditions; without any, the rule always acts."""
     effect: Effect

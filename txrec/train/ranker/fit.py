@@ -65,7 +65,7 @@ from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_fo
 HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
 MIN_EXAMPLES = 50
-"""With fewer requests than this no ranker is trained."""
+"""Least requests that train a ranker."""
 RETRIEVE_BATCH = 64
 
 
@@ -125,7 +125,7 @@ class _Parts:
     first_ts: NDArray[np.int64]
     """(N + 1,) first event per product before the test part, microseconds, 0 = none: not on sale earlier."""
     popularity_half_life_days: float
-    """Of the popularity source."""
+    """Half-life of the popularity source."""
 
     def ranked(self, retriever: Retriever) -> RankerConfig:
         """The ranker's section; items in reserved slots come on top of the candidates that it ranks."""
@@ -287,7 +287,7 @@ class _Attempts:
 
     @cached_property
     def weights(self) -> ClickWeights | None:
-        """Of clicks in served slates; None without slates."""
+        """Weights of clicks in served slates; None without slates."""
         return ClickWeights.of(self.validation.data, self.parts.config.serve.monitor)
 
     @cached_property

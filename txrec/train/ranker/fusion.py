@@ -13,7 +13,7 @@ GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 ROUNDS = 3
 MAX_REQUESTS = 2_000
 MIN_REQUESTS = 30
-"""With fewer requests of a kind than this the default weights stay."""
+"""Least requests of a kind whose weights are fitted; with fewer the default ones stay."""
 
 
 def fit_fusion(

@@ -11,9 +11,9 @@ from txrec.index.source import SourceQuery
 from txrec.schema import PAD, Split
 
 HALF_LIVES_DAYS = (3.0, 1e9)
-"""Tried next to the configured one: popular just now, and popular at any time."""
+"""Half-lives tried in addition to the configured one: popular just now, and popular at any time."""
 MIN_REQUESTS = 30
-"""With fewer requests of new users, everybody's without a query decide; with fewer of those, the setting stays."""
+"""Least requests of new users that decide; with fewer all without a query do, with fewer of those the setting stays."""
 K = 10
 
 

@@ -67,7 +67,7 @@ class TrainingRun:
     num_epochs: int
     """Passes over the examples."""
     seed: int
-    """Of weights, order and dropout."""
+    """Seed of weights, order and dropout."""
     dropped_columns: Sequence[int] = ()
     """Features derived from trained vectors that the ranker must not read; it then reads no vectors either."""
 

@@ -68,7 +68,7 @@ class Objective(Generic[Sets]):
     loss: Callable[[Tensor, Sets], Tensor]
     """Mean over n sets of the loss of their (n, K) scores."""
     validation_score: Callable[[Ranker, Sets], ValidationScore]
-    """Of a ranker in inference mode on the deciding sets."""
+    """Score of a ranker in inference mode on the deciding sets."""
 
 
 def fit_linear(ranker: Ranker, training: Sets, loss: Callable[[Tensor, Sets], Tensor]) -> None:

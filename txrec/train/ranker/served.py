@@ -22,7 +22,7 @@ from txrec.loop.settings import windows
 from txrec.schema import PAD, EventKind, is_engagement
 
 MAX_WEIGHT = 10.0
-"""Of a click, relative to one at the first place."""
+"""Largest weight of a click, relative to one at the first place."""
 
 
 @dataclass(frozen=True, eq=False)

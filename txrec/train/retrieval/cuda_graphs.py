@@ -25,7 +25,7 @@ class StepGraphs:
         self._recorded: dict[tuple[int, ...], _Recorded | None] = {}
 
     def __call__(self, batch: Batch) -> Tensor:
-        """As `compute`; what it returned for a shape before is overwritten."""
+        """Result of `compute`; an earlier result for the same shape is overwritten."""
         outside = torch.cuda.current_stream()
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):

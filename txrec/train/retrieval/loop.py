@@ -56,7 +56,7 @@ class EpochReport:
     tokens_per_s: float
     """Positions trained on per second, validation not counted."""
     seconds: float
-    """Since the beginning of training, validation and earlier runs included."""
+    """Seconds since the beginning of training, validation and earlier runs included."""
     improved: bool
     """Best validation so far."""
 
@@ -99,7 +99,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to train."""
+        """True where nothing is left to train."""
         return self.state.epoch >= self.cfg.max_epochs or self.state.stale >= self.cfg.patience
 
     def run(self, on_epoch: Callable[["Trainer", EpochReport], None], progress: Progress = silent) -> None:

@@ -51,7 +51,7 @@ class NextItem(nn.Module):
         self.dtype = dtype
         self.negatives = Negatives(cfg.negatives, cfg.num_negatives, counts)
         self.fixed_shapes = False
-        """Nothing is dropped, so that no shape depends on values; see the module."""
+        """True where nothing is dropped, so that no shape depends on values; see the module."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the losses over the batch's targets, a scalar."""

@@ -69,7 +69,7 @@ def streams(cfg: TrainConfig, data: PreparedData) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class StreamedExamples:
-    """As `Examples`, but never all of them at once."""
+    """Streamed training examples: those of `Examples`, never all of them in memory at once."""
 
     shards: list[Shard]
     query_vectors: Tensor | None
@@ -151,7 +151,7 @@ class _Loaded(PreparedData):
 
     @property
     def sequences(self) -> Sequences:
-        """Those users."""
+        """Sequences of those users."""
         return self.users
 
 

@@ -269,7 +269,7 @@ class Pretrainer:
         checkpoint.save(folder, self._model, {}, self._optimizer, state)
 
     def restore(self, folder: Path) -> None:
-        """Goes on where a checkpoint was written.
+        """Restores a checkpoint.
 
         Raises:
             TrainingError: there is none, or it belongs to other settings.
