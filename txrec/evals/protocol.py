@@ -187,6 +187,15 @@ def _leave_one_out(sequences: Sequences, target: NDArray[np.bool_], cfg: Evaluat
 def _global_time(
     sequences: Sequences, split: Split, target: NDArray[np.bool_], start_us: int, cfg: EvaluateConfig
 ) -> EvalRequests:
+    """Cases of a window. The events of one user who has events before it, and their cases:
+
+    event     item  query         query  history              truth
+    search    -     lamp          lamp   all before it        5, 6
+    click     5     lamp
+    click     6     lamp
+    view      7     -             -      before the window    7, 8
+    view      8     -
+    """
     user = _users(sequences)
     searched, searches = _after_searches(sequences, user, target & (sequences.query_idx != PAD))
     if cfg.each_click:

@@ -83,6 +83,16 @@ class Positions:
 def to_positions(events: History, offsets: NDArray[np.int64], target_kinds: Sequence[int] = ()) -> Positions:
     """Turns the events of U users, one after another in flat arrays, into positions.
 
+    A search is a position, an item is a position, a run of events on one item is one position with its strongest event,
+    and a search that only item events name gets a position before them. The events of one user, and their positions:
+
+        event     item  query         item  query  event
+        search    -     lamp          -     lamp   search
+        click     5     lamp          5     -      cart      both events on item 5
+        cart      5     lamp
+        view      7     desk          -     desk   search    the view names a search that has no event of its own
+                                      7     -      view
+
     Args:
         events: flat events; user u owns [offsets[u], offsets[u + 1]).
         offsets: (U + 1,) int64.

@@ -133,7 +133,7 @@ export interface paths {
         };
         /**
          * All experiments
-         * @description How they stand, with the latest decision of every variant and its inequality.
+         * @description State of each, with the latest decision of every variant and its inequality.
          */
         get: operations["experiments_v1_experiments_get"];
         put?: never;
@@ -159,7 +159,7 @@ export interface paths {
         };
         /**
          * An experiment
-         * @description How it stands.
+         * @description State of the experiment.
          */
         get: operations["experiment_v1_experiments__name__get"];
         put?: never;
@@ -731,7 +731,7 @@ export interface paths {
         };
         /**
          * A user's history and profile
-         * @description Events oldest first, as far back as the model looks; properties and segments as they were put.
+         * @description Events oldest first, as far back as the model looks; properties and segments as put, or of the users table.
          */
         get: operations["user_v1_users__user_id__get"];
         /**
@@ -744,7 +744,7 @@ export interface paths {
         post?: never;
         /**
          * Forget a user
-         * @description Removes the user's profile and logged events; those that the model's bundle holds are not used any more.
+         * @description Removes the user's profile and logged events; what the model's bundle holds of them is not used any more.
          */
         delete: operations["forget_v1_users__user_id__delete"];
         options?: never;
@@ -989,8 +989,8 @@ export interface components {
             segments: string[];
             /**
              * Strict
-             * @description true = only products in at least two common baskets; false = also one basket, and complements of products most like
-             *     these.
+             * @description true = only products in at least two common baskets; false = also one basket, and complements of products most
+             *     like these.
              * @default false
              */
             strict: boolean;
@@ -1192,7 +1192,7 @@ export interface components {
         ExperimentSpec: {
             /**
              * Activate
-             * @description Whether a promoted variant's version goes into production by itself; else the decision waits for a person.
+             * @description True where a promoted variant's version goes into production by itself; else the decision waits for a person.
              * @default false
              */
             activate: boolean;
@@ -2673,7 +2673,7 @@ export interface components {
         RateReply: {
             /**
              * Count
-             * @description What the figure is per: slates, searches or places.
+             * @description Denominator of the figure: number of slates, searches or places.
              */
             count: number;
             /** High */
@@ -3248,7 +3248,7 @@ export interface components {
             placement: string;
             /**
              * Segments
-             * @description Segments that its users belong to beside their own, so that merchandising rules with these act on them alone.
+             * @description Segments that its users belong to next to their own, so that merchandising rules with these act on them alone.
              * @default []
              */
             segments: string[];
@@ -3471,7 +3471,7 @@ export interface components {
         };
         /**
          * Standing
-         * @description How an experiment stands.
+         * @description State of an experiment.
          */
         Standing: {
             /**
@@ -3484,12 +3484,12 @@ export interface components {
             }[];
             /**
              * Ended Us
-             * @description When it ended.
+             * @description End, microseconds since 1970 UTC; None while it runs.
              */
             ended_us?: number | null;
             /**
              * Looked Us
-             * @description When it was last looked at.
+             * @description Time of the last look, microseconds since 1970 UTC.
              * @default 0
              */
             looked_us: number;
@@ -3503,13 +3503,13 @@ export interface components {
             };
             /**
              * Reason
-             * @description Why it ended.
+             * @description Reason of its end.
              * @default
              */
             reason: string;
             /**
              * Started Us
-             * @description When it started, microseconds since 1970 UTC.
+             * @description Start, microseconds since 1970 UTC.
              * @default 0
              */
             started_us: number;
@@ -7561,7 +7561,7 @@ export interface operations {
     suggest_v1_suggest_get: {
         parameters: {
             query?: {
-                /** @description What was typed so far. */
+                /** @description Text typed so far. */
                 q?: string;
                 user_id?: string | null;
                 /** @description Longest list. */

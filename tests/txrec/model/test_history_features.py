@@ -204,3 +204,17 @@ def test_windows_of_long_histories_cover_every_target_once(tiny: PreparedData, m
             covered[start:end] += 1
         assert (covered[examples.target != 0] == 1).all()
         assert covered.max() == 1
+
+
+def test_the_example_of_the_documentation_has_the_positions_that_it_shows() -> None:
+    search, click, cart, view = EventKind.SEARCH, EventKind.CLICK, EventKind.CART, EventKind.VIEW
+    lamp, desk = 1, 2
+    events = History(
+        np.array([0, 5, 5, 7], np.int32),
+        np.array([lamp, lamp, lamp, desk], np.int32),
+        np.array([search, click, cart, view], np.int8),
+        np.array([10, 20, 30, 40], np.int64) * 1_000_000,
+    )
+    positions = to_positions(events, np.array([0, 4], np.int64))
+    rows = list(zip(positions.item_idx.tolist(), positions.query_idx.tolist(), positions.event.tolist(), strict=True))
+    assert rows == [(0, lamp, search), (5, 0, cart), (0, desk, search), (7, 0, view)]
