@@ -80,16 +80,18 @@ class JoinConfig(Section):
 
     path: str
     """File, relative to `data.root`."""
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    """csv covers TSV and any delimiter; fields of objects of the others are `outer.inner`."""
     delimiter: str = ","
-    """Column delimiter; several characters are allowed."""
+    """csv: column delimiter; several characters are allowed."""
     header: bool = True
-    """true where the first line names the columns."""
+    """csv: true where the first line names the columns."""
     names: tuple[str, ...] = ()
-    """Column names where there is no header."""
+    """csv: column names where there is no header."""
     encoding: str = "utf-8"
     """Text encoding."""
     ragged: bool = False
-    """true where rows may lack fields at their end, which are then empty."""
+    """csv: true where rows may lack fields at their end, which are then empty."""
     on: tuple[str, str]
     """(column of the source, column of this file)."""
     required: bool = True
@@ -164,7 +166,8 @@ class SourceConfig(Section):
     ragged: bool = False
     """csv: whether rows may lack fields at their end, which are then empty; otherwise such rows are rejected."""
     rows: tuple[str, ...] = ()
-    """jsonl: lists of a record whose elements become rows (`order.lines`); several lists stand side by side."""
+    """jsonl, parquet: lists of a record whose elements become rows (`order.lines`); several lists stand side by
+    side."""
     encoding: str = "utf-8"
     """Text encoding of the file."""
     columns: dict[str, str] = {}
@@ -192,6 +195,12 @@ class SourceConfig(Section):
     """Files joined to the rows before mapping."""
     reject: tuple[RuleConfig, ...] = ()
     """Rules for rows that are no events; the first that applies gives the reason."""
+
+    @model_validator(mode="after")
+    def _has_lists(self) -> Self:
+        if self.rows and self.format not in ("jsonl", "parquet"):
+            raise ValueError(f"rows = {list(self.rows)} names lists, which format = {self.format!r} cannot hold")
+        return self
 
     @model_validator(mode="after")
     def _known_events(self) -> Self:

@@ -4,20 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import polars as pl
-import pyarrow as pa
 
 from txrec.config import DataConfig, SourceConfig
-from txrec.data import files
-from txrec.data.blocks import Block, RawLines, block_of
+from txrec.data import files, parquet_rows
+from txrec.data.blocks import Block, RawLines, SelectedRaw, block_of
 from txrec.data.joins import joined_table, with_joined
 from txrec.data.json_lines import parse_json, parse_json_map, records
 from txrec.data.parse import Lines, Parsed, join_lines, parse_delimited, parse_sequence_text
 from txrec.data.sources import Chunk, columns_read, file_columns, sources_of
-
-_BLOCK_ROWS = 1 << 19
-"""Rows of a block of a Parquet file."""
-_MAX_GROUP_ROWS = 1 << 21
-"""Rows of a row group that is read as a whole."""
+from txrec.schema import Reason
 
 
 def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
@@ -94,38 +89,20 @@ def _parse(lines: Lines, chunk: Chunk, source: SourceConfig, columns: Sequence[s
     return parse_delimited(lines, file_columns(chunk), columns, source, source.quoting, source.escape)
 
 
-def _read_parquet(data: DataConfig, chunk: Chunk, _: SourceConfig) -> Iterator[Block]:
-    done = 0
-    for frame in _row_group(chunk, columns_read(data, chunk)):
-        yield block_of(frame, done)
+def _read_parquet(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:
+    columns, done = columns_read(data, chunk), 0
+    for frame in parquet_rows.blocks(chunk.path, chunk.start, [*columns, *source.rows]):
+        rows = parquet_rows.exploded(frame, source.rows)
+        block = block_of(parquet_rows.selected(rows.frame, columns), done)
+        if source.rows:
+            records = block_of(frame)
+            bad = rows.unequal.tolist()
+            reasons = [Reason.UNEQUAL_LISTS.value] * len(bad)
+            raw = SelectedRaw(records.raw, rows.origin)
+            bad_rows = [done + 1 + index for index in bad]
+            block = Block(block.frame, rows.origin + done + 1, raw, bad_rows, records.raw(bad), reasons, frame.height)
+        yield block
         done += frame.height
-
-
-def _row_group(chunk: Chunk, columns: list[str]) -> Iterator[pl.DataFrame]:
-    """The rows of one row group in blocks; polars reads local files four times as fast as Arrow, but whole groups."""
-    with files.open_parquet(chunk.path) as file:
-        tops = file.schema_arrow.names
-        outer = list(dict.fromkeys(n if n in tops else n.partition(".")[0] for n in columns))
-        num_rows = [file.metadata.row_group(group).num_rows for group in range(chunk.start + 1)]
-        if "://" in chunk.path or num_rows[-1] > _MAX_GROUP_ROWS:
-            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, row_groups=[chunk.start], columns=outer):
-                yield _with_inner(pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))), columns)
-            return
-    rows = pl.scan_parquet(chunk.path, glob=False, hive_partitioning=False).select(outer)
-    for frame in rows.slice(sum(num_rows[:-1]), num_rows[-1]).collect().iter_slices(_BLOCK_ROWS):
-        yield _with_inner(frame, columns)
-
-
-def _with_inner(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """The named columns; `outer.inner` is a field of a struct column."""
-    made = []
-    for name in columns:
-        outer = next((top for top in frame.columns if name == top or name.startswith(f"{top}.")), name)
-        column = frame[outer]
-        for field in name[len(outer) + 1 :].split(".") if name != outer else ():
-            column = column.struct.field(field)
-        made.append(column.alias(name))
-    return pl.DataFrame(made) if made else pl.DataFrame(height=frame.height)
 
 
 def _read_json_map(_: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:

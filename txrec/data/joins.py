@@ -1,38 +1,33 @@
 """Joined files: columns that a source takes from another file by a key."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from txrec.config import DataConfig, JoinConfig
-from txrec.data import files, values
+from txrec.data import files, parquet_rows, values
 from txrec.data.blocks import Block, SelectedRaw
-from txrec.data.parse import Lines, column_names, parse_delimited
+from txrec.data.json_lines import is_stream, parse_json, records
+from txrec.data.parse import Lines, Parsed, column_names, parse_delimited
 from txrec.errors import DataError
 from txrec.schema import Reason
-
-
-class _JoinFile(NamedTuple):
-    path: str
-    columns: list[str]
-    content: bytes
-
-
-def _join_file(data: DataConfig, join: JoinConfig) -> _JoinFile:
-    (file,) = files.find(data.root, join.path)[:1]
-    content = b"".join(block for _, block in files.lines(file.path, join.encoding))
-    return _JoinFile(file.path, column_names(content.partition(b"\n")[0], join), content)
 
 
 def join_columns(data: DataConfig, join: JoinConfig) -> list[str]:
     """Columns of a joined file.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing, or has no header.
     """
-    return _join_file(data, join).columns
+    file = files.find(data.root, join.path)[0]
+    if join.format == "parquet":
+        with files.open_parquet(file.path) as table:
+            return parquet_rows.column_names(table.schema_arrow)
+    content = _content(file.path, join)
+    if join.format == "jsonl":
+        return parse_json(_record_lines(content), join.encoding).frame.columns
+    return column_names(content.partition(b"\n")[0], join)
 
 
 def joined_table(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
@@ -41,15 +36,52 @@ def joined_table(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
     Raises:
         DataError: a row that cannot be read.
     """
-    file = _join_file(data, join)
-    lines = Lines.of(file.content)
+    path = files.find(data.root, join.path)[0].path
+    read = {"parquet": _parquet_table, "jsonl": _json_table}.get(join.format, _delimited_table)
+    return read(path, join).unique(subset=[join.on[1]], keep="first", maintain_order=True)
+
+
+def _content(path: str, join: JoinConfig) -> bytes:
+    return b"".join(block for _, block in files.lines(path, join.encoding))
+
+
+def _parquet_table(path: str, _: JoinConfig) -> pl.DataFrame:
+    with files.open_parquet(path) as file:
+        columns = parquet_rows.column_names(file.schema_arrow)
+        groups = range(file.num_row_groups)
+    blocks = (block for group in groups for block in parquet_rows.blocks(path, group, columns))
+    return pl.concat([parquet_rows.selected(block, columns) for block in blocks])
+
+
+def _record_lines(content: bytes) -> Lines:
+    if is_stream(content):
+        content = b"".join(block for _, block in records(iter([("", content)])))
+    return Lines.of(content)
+
+
+def _json_table(path: str, join: JoinConfig) -> pl.DataFrame:
+    lines = _record_lines(_content(path, join))
+    parsed = parse_json(lines, join.encoding)
+    _check_all_read(path, lines, parsed)
+    return parsed.frame
+
+
+def _delimited_table(path: str, join: JoinConfig) -> pl.DataFrame:
+    content = _content(path, join)
+    columns = column_names(content.partition(b"\n")[0], join)
+    lines = Lines.of(content)
     if join.header:
         lines = lines.part(1)
-    parsed = parse_delimited(lines, file.columns, file.columns, join)
+    parsed = parse_delimited(lines, columns, columns, join)
+    _check_all_read(path, lines, parsed)
+    return parsed.frame
+
+
+def _check_all_read(path: str, lines: Lines, parsed: Parsed) -> None:
     if parsed.bad:
-        index, reason = next(iter(sorted(parsed.bad.items())))
-        raise DataError(f"{file.path}: row {index + 1} cannot be joined ({reason.value}): {lines.texts([index])[0]!r}")
-    return parsed.frame.unique(subset=[join.on[1]], keep="first", maintain_order=True)
+        index, reason = min(parsed.bad.items())
+        text = lines.texts([index])[0] if index < len(lines) else ""
+        raise DataError(f"{path}: row {index + 1} cannot be joined ({reason.value}): {text!r}")
 
 
 def with_joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> Block:

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from txrec.config import SourceConfig
-from txrec.data import files
+from txrec.data import files, parquet_rows
 from txrec.data.json_lines import is_stream, parse_json, records
 from txrec.data.parse import Lines, column_names
 from txrec.errors import DataError
@@ -39,7 +37,7 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
     """
     if source.format == "parquet":
         with files.open_parquet(file.path) as table:
-            return FileLayout(tuple(_flat_names(table.schema_arrow)))
+            return FileLayout(tuple(parquet_rows.column_names(table.schema_arrow, source.rows)))
     if source.format == "sequence_text":
         return FileLayout(("user_id", "item_id"))
     if source.format == "json_map":
@@ -94,15 +92,6 @@ def distinct(names: Iterable[str]) -> list[str]:
             unique = f"{base}_{number}"
         made.append(unique)
     return made
-
-
-def _flat_names(schema: pa.Schema) -> list[str]:
-    names: list[str] = []
-    for field in schema:
-        names.append(field.name)
-        if pa.types.is_struct(field.type):
-            names += [f"{field.name}.{inner}" for inner in _flat_names(pa.schema(list(field.type)))]
-    return names
 
 
 def late_keys(file: files.File, source: SourceConfig, names: Iterable[str]) -> list[str]:

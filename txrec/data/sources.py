@@ -194,6 +194,9 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
     for name, purpose in _needed(data, table, source).items():
         if name not in there:
             raise DataError(f"{where}: no column {name!r} (needed for {purpose}); {listed}")
+    for name in source.rows if source.format == "parquet" else ():
+        if name not in columns:
+            raise DataError(f"{where}: no list {name!r} (named in rows); {listed}")
     for join in source.join:
         if join.on[0] not in there or join.on[1] not in joined:
             raise DataError(f"{where}: cannot join {join.path} on {join.on[0]} = {join.on[1]}; {listed}")

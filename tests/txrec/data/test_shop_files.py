@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from tests.txrec.data.workbench import events_of, prepared, rejected, write
 from txrec.errors import DataError
@@ -64,15 +65,25 @@ def test_records_are_read_however_they_are_strung_together(tmp_path: Path, conte
     assert pairs(tmp_path, path="events.json", format="jsonl") == PAIRS
 
 
-def test_lists_of_records_become_rows(tmp_path: Path) -> None:
+def write_records(folder: Path, name: str, kind: str, records: list[dict[str, Any]]) -> str:
+    """The file's name, as JSON Lines or as Parquet in row groups of two records."""
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), folder / f"{name}.parquet", row_group_size=2)
+    else:
+        write(folder, f"{name}.jsonl", "\n".join(map(json.dumps, records)))
+    return f"{name}.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lists_of_records_become_rows(tmp_path: Path, kind: str) -> None:
     orders = [
         {"customer": {"id": 7}, "time": "2024-01-01", "order": {"lines": [{"sku": "a"}, {"sku": "b"}]}},
         {"customer": {"id": 8}, "time": "2024-01-02", "order": {"lines": [{"sku": "a"}]}},
         {"customer": {"id": 9}, "time": "2024-01-03", "order": {"lines": []}},
     ]
-    write(tmp_path, "orders.jsonl", "\n".join(map(json.dumps, orders)))
+    path = write_records(tmp_path, "orders", kind, orders)
     columns = {"user_id": "customer.id", "item_id": "order.lines.sku", "ts": "time"}
-    declared = {"path": "orders.jsonl", "format": "jsonl", "columns": columns, "rows": ["order.lines"]}
+    declared = {"path": path, "format": kind, "columns": columns, "rows": ["order.lines"]}
     report, data = prepared(tmp_path, {"events": [{**declared, "constants": {"event": "purchase"}}]})
     frame = events_of(data)
     assert sorted(zip(frame["user_id"].to_list(), frame["item"].to_list(), strict=True)) == [
@@ -82,14 +93,15 @@ def test_lists_of_records_become_rows(tmp_path: Path) -> None:
     assert report.total.read == 4
 
 
-def test_lists_side_by_side_become_rows_and_unequal_ones_cost_their_own_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lists_side_by_side_become_rows_and_unequal_ones_cost_their_own_record(tmp_path: Path, kind: str) -> None:
     sessions = [
         {"user": "u", "item": ["a", "b"], "time": ["2024-01-01", "2024-01-02"]},
         {"user": "v", "item": ["a", "b"], "time": ["2024-01-01"]},
         {"user": "w", "item": ["c"], "time": ["2024-01-03"]},
     ]
-    write(tmp_path, "sessions.jsonl", "\n".join(map(json.dumps, sessions)))
-    declared = source("sessions.jsonl", format="jsonl", rows=["item", "time"])
+    path = write_records(tmp_path, "sessions", kind, sessions)
+    declared = source(path, format=kind, rows=["item", "time"])
     _, data = prepared(tmp_path, {"events": [declared]})
     frame = events_of(data)
     assert sorted(zip(frame["user_id"].to_list(), frame["item"].to_list(), strict=True)) == [
@@ -231,6 +243,37 @@ def test_times_of_parquet_have_any_unit(tmp_path: Path, unit: str) -> None:
     _, data = prepared(tmp_path, {"events": [source("log.parquet", format="parquet")]})
     assert events_of(data).select("user_id", "item", "ts").rows() == [("1", "2", 1_700_000_000_000_000)]
     assert isinstance(events_of(data), pl.DataFrame)
+
+
+def test_a_list_that_a_parquet_file_has_not_is_an_error_with_its_columns(tmp_path: Path) -> None:
+    path = write_records(tmp_path, "log", "parquet", [{"user": "u", "item": ["a"], "time": ["2024-01-01"]}])
+    with pytest.raises(DataError, match=r"no list 'lines' \(named in rows\); columns found: user, item, time"):
+        prepared(tmp_path, {"events": [source(path, format="parquet", rows=["lines"])]})
+
+
+def test_lists_in_a_format_without_lists_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="names lists, which format = 'csv' cannot hold"):
+        prepared(tmp_path, {"events": [source("log.csv", rows=["lines"])]})
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_joined_file_may_be_json_or_parquet(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, "lines.csv", "order,item\n1,a\n2,b\n3,c\n")
+    heads = [{"id": n, "who": {"user": f"u{n}"}, "time": f"2024-01-0{n}"} for n in (1, 2)]
+    join = {"path": write_records(tmp_path, "heads", kind, heads), "format": kind, "on": ["order", "id"]}
+    columns = {**COLUMNS, "user_id": "who.user"}
+    declared = {"path": "lines.csv", "columns": columns, "constants": {"event": "purchase"}, "join": [join]}
+    _, data = prepared(tmp_path, {"events": [declared]})
+    assert sorted(events_of(data).select("user_id", "item").rows()) == [("u1", "a"), ("u2", "b")]
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(3, "no_match_in_join")]
+
+
+def test_a_broken_record_of_a_joined_file_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "lines.csv", "order,item\n1,a\n")
+    write(tmp_path, "heads.jsonl", '{"id": 1, "user": "u", "time": "2024-01-01"}\n{"id": 2, "us\n')
+    join = {"path": "heads.jsonl", "format": "jsonl", "on": ["order", "id"]}
+    with pytest.raises(DataError, match=r"heads.jsonl: row 2 cannot be joined \(broken_json\)"):
+        prepared(tmp_path, {"events": [{**source("lines.csv"), "join": [join]}]})
 
 
 def test_variant_rows_fill_what_the_first_row_of_a_product_leaves_empty(tmp_path: Path) -> None:
