@@ -40,6 +40,7 @@ _SETTINGS = {
     "target_max_block_size": BLOCK_BYTES,
     "shuffle_input_batch_bytes": BLOCK_BYTES,  # the default, 1 GiB, leaves all but one core idle
     "shuffle_compression": "lz4",  # zstd, the default, takes twice the time of the exchange
+    "op_resource_reservation_enabled": False,  # it keeps a core of every two for operators that have no input yet
     "enable_progress_bars": False,
     "print_on_execution_start": False,
 }
@@ -64,12 +65,25 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
         simulator.write(config.data.shop, root)
         object_storage.share(root)
     with cluster.connect():
+        _start_workers()
         report = preparation.run(config, RayData(), progress)
     write_html(report, config.reports_dir / "data.html")
     if config.checks.compare:
         progress("comparing with the last preparation", 0, None)
         preparation_check.run(config, PreparedData.open(config.data_dir), accept)
     return report
+
+
+def _start_workers() -> None:
+    """Starts a worker per core while the sources are planned: each needs seconds for its imports."""
+    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    for _ in range(int(cpus)):
+        _import_preparation.options(scheduling_strategy="SPREAD").remote()
+
+
+@ray.remote(runtime_env=cluster.EXCHANGE_POOL)
+def _import_preparation() -> None:
+    """The module of this function imports what the tasks of a preparation need."""
 
 
 @dataclass(frozen=True)
