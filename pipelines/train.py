@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray.train
 import ray.train.torch
@@ -95,26 +95,35 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     data = PreparedData.open(config.data_dir)
     text_dir = text_folder(config)
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
-    model, history, lineage = _history_from(start_of(config, data), config, data, text_dir, work, progress)
-    ranking = replace(fit_ranker(config, data, model, text_dir, progress), lineage=asdict(lineage))
-    bundle.write(config.candidate_dir, config, data, model, text_dir, ranking)
+    trained = _history_from(start_of(config, data), config, data, text_dir, work, progress)
+    ranking = replace(fit_ranker(config, data, trained.model, text_dir, progress), lineage=asdict(trained.lineage))
+    bundle.write(config.candidate_dir, config, data, trained.model, text_dir, ranking)
     workers.remove(work)
-    return TrainSummary(history, ranking.decision, sum(p.numel() for p in model.parameters()), lineage)
+    num_parameters = sum(p.numel() for p in trained.model.parameters())
+    return TrainSummary(trained.reports, ranking.decision, num_parameters, trained.lineage)
+
+
+class _TrainedHistory(NamedTuple):
+    """A trained history model with its learning curve and its lineage."""
+
+    model: RetrievalModel
+    reports: tuple[EpochReport, ...]
+    lineage: Lineage
 
 
 def _history_from(
     start: Start, config: Config, data: PreparedData, text_dir: Path | None, work: Path, progress: Progress
-) -> tuple[RetrievalModel, tuple[EpochReport, ...], Lineage]:
+) -> _TrainedHistory:
     """The history model trained from a start; in full where a warm start falls short of the last full training."""
     if not continues(text_dir, start):
         pretrain.run_from(start, config, data, progress)
     settings = config if start.earlier is None else shortened(config)
-    model, history = train_history(settings, data, text_dir, work, progress, start)
-    best = [report for report in history if report.improved][-1]
-    lineage = start.lineage(best.figures.get(config.train.metric), history[-1].seconds)
+    model, reports = train_history(settings, data, text_dir, work, progress, start)
+    best = [report for report in reports if report.improved][-1]
+    lineage = start.lineage(best.figures.get(config.train.metric), reports[-1].seconds)
     why = shortfall(config, lineage, lineage.reached) if start.earlier is not None else ""
     if not why:
-        return model, history, lineage
+        return _TrainedHistory(model, reports, lineage)
     full = Start(None, f"a warm start from {start.version} was tried: {why}")
     if text_dir is not None:
         pretrain.run_from(full, config, data, progress)

@@ -11,7 +11,7 @@ AND. Names and texts with spaces or signs are quoted.
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -136,18 +136,26 @@ def parse(text: str) -> Condition | And | Or | Not:
     return expression
 
 
+class _Token(NamedTuple):
+    """Token of an expression: its kind, its text and the place of its first character."""
+
+    kind: str
+    text: str
+    offset: int
+
+
 class _Parser:
     """Recursive descent over the tokens of one text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens: list[tuple[str, str, int]] = []  # kind, text, offset
+        self._tokens: list[_Token] = []
         place = 0
         while text[place:].strip():
             match = _TOKEN.match(text, place)
             if match is None or match.lastgroup is None:
                 raise ValueError(f"cannot be read at character {place + 1}: {text[place : place + 20]!r}")
-            self._tokens.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
+            self._tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
             place = match.end()
         self._next = 0
 
@@ -204,7 +212,7 @@ class _Parser:
         return values
 
     def _value(self, expected: str) -> Value:
-        kind, text, _ = self._peek()
+        kind, text = self._peek()[:2]
         if kind not in {"text", "word"}:
             raise self._error(expected)
         self._next += 1
@@ -217,8 +225,8 @@ class _Parser:
         except ValueError:
             return text
 
-    def _peek(self) -> tuple[str, str, int]:
-        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "", len(self._text))
+    def _peek(self) -> _Token:
+        return self._tokens[self._next] if self._next < len(self._tokens) else _Token("end", "", len(self._text))
 
     def _take(self, kind: str, text: str) -> bool:
         matches = self._peek()[:2] == (kind, text)
@@ -226,12 +234,12 @@ class _Parser:
         return matches
 
     def _take_word(self, word: str) -> bool:
-        kind, text, _ = self._peek()
-        matches = kind == "word" and text.upper() == word
+        token = self._peek()
+        matches = token.kind == "word" and token.text.upper() == word
         self._next += matches
         return matches
 
     def _error(self, expected: str) -> ValueError:
-        _, text, place = self._peek()
-        place_text = f"at character {place + 1}: found {text!r}, " if text else "ends early; "
+        token = self._peek()
+        place_text = f"at character {token.offset + 1}: found {token.text!r}, " if token.text else "ends early; "
         return ValueError(f"{place_text}expected {expected}")

@@ -11,6 +11,7 @@ with empty windows: a shape that came before costs neither compiling nor the lau
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -107,14 +108,18 @@ class Examples:
     def batch(self, starts: NDArray[np.int64], ends: NDArray[np.int64], rank: int = 0, world_size: int = 1) -> Batch:
         """Model input of one worker's share of a step's windows."""
         starts, ends = starts[rank::world_size], ends[rank::world_size]
-        columns, target, request_ts = self._resident
+        resident = self._resident
         width = int(self._width(ends - starts).max())
         if self._few_shapes:
             empty = max(-(-(self._budget // width) // world_size) - len(starts), 0)
             starts, ends = np.pad(starts, (0, empty)), np.pad(ends, (0, empty))
         first, last = (torch.from_numpy(at).to(self.device, non_blocking=True) for at in (starts, ends))
         return history_features.pack(
-            columns, Windows(first, last, width), self.query_vectors, request_ts[last - 1], target
+            resident.positions,
+            Windows(first, last, width),
+            self.query_vectors,
+            resident.request_ts[last - 1],
+            resident.target,
         )
 
     @property
@@ -133,9 +138,9 @@ class Examples:
         return -(-lengths // WIDTH_STEP) * WIDTH_STEP if self._few_shapes else lengths
 
     @cached_property
-    def _resident(self) -> tuple[PositionTensors, Tensor, Tensor]:
-        target, request_ts = (torch.from_numpy(column).to(self.device) for column in (self.target, self.request_ts))
-        return self.positions.tensors(self.device), target, request_ts
+    def _resident(self) -> "_ResidentColumns":
+        columns = (torch.from_numpy(column).to(self.device) for column in (self.target, self.request_ts))
+        return _ResidentColumns(self.positions.tensors(self.device), *columns)
 
     def steps(self, seed: int, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator["Step"]:
         """The steps of one worker in an epoch."""
@@ -143,6 +148,14 @@ class Examples:
         for place, (starts, ends) in enumerate(batches):
             batch = self.batch(starts, ends, rank, world_size)
             yield Step(batch, place, len(batches), place + 1 == len(batches))
+
+
+class _ResidentColumns(NamedTuple):
+    """Positions, targets and times of their requests on the device of the batches."""
+
+    positions: PositionTensors
+    target: Tensor
+    request_ts: Tensor
 
 
 @dataclass(frozen=True, eq=False)
