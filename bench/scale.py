@@ -33,7 +33,7 @@ from txrec.train.retrieval.validation import measure
 LENGTH = 50
 NUM_CASES = 256
 COPIES = {"adamw": 7, "rowwise": 2}
-"""Of the item table, at the peak: the table and its best state; with AdamW gradients, their sum and two moments."""
+"""Copies of the item table at the peak: table and best state; with AdamW gradients, their sum and two moments."""
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def measured(num_items: int, choice: str, steps: int) -> dict[str, float | str]:
     """Step time (median), peak memory above that of the imports, and the time of a validation."""
     torch.set_flush_denormal(True)
     before = _peak_bytes()
-    trainer = _trainer(num_items, choice)
+    trainer = synthetic_trainer(num_items, choice)
     batches = [step.batch for step in trainer.examples.steps(0, 0)]
     trainer.train_step.module.train()
     seconds, tokens = [], []
@@ -101,7 +101,8 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _trainer(num_items: int, choice: str) -> Trainer:
+def synthetic_trainer(num_items: int, choice: str) -> Trainer:
+    """A trainer of a model over random sequences."""
     cfg = ModelConfig(max_length=LENGTH, use_category=False, use_time=False)
     train = TrainConfig(loss="sampled", num_negatives=min(4_096, num_items // 2), item_optimizer=choice)
     model = RetrievalModel(cfg, Sizes(num_items, num_items, 0, 0, 0, 0, False))

@@ -15,7 +15,7 @@ _POLL_S = 0.3
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Keeps the latest report; what nobody read in time is overwritten, which is all a display needs."""
+    """Latest report of a job; unread ones are overwritten, which is enough for a display."""
 
     def __init__(self) -> None:
         self._latest: tuple[str, int, int | None, dict[str, float]] | None = None
