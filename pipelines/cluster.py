@@ -17,6 +17,10 @@ _ENVIRONMENT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # a second port that nobody uses, and 30 s of draining it at the end
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "20000",  # by default 1 s: every step would start its workers anew
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default 2 s, which a worker waits for each of its reports
+}
+_LOCAL_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per training; nobody takes this machine away
 }
 
 # Ray Data keeps the map and the reduce tasks of an exchange in worker pools of their own by these variables. The driver
@@ -67,6 +71,8 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         _join()
     else:
+        for name, value in _LOCAL_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         ray.init(
             address="local",
             include_dashboard=dashboard,

@@ -6,8 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from torch.utils.tensorboard import SummaryWriter
-
 from txrec.config import Config
 from txrec.errors import TrainingError
 
@@ -29,6 +27,8 @@ class TensorBoardRecord:
     """A folder of TensorBoard event files."""
 
     def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes half a second, which every worker would pay
+
         self._writer = SummaryWriter(str(folder))
 
     def add(self, figures: Mapping[str, float], epoch: int) -> None:

@@ -21,6 +21,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
+from pipelines.ray_compat import TrainerWithoutDatasets
 from txrec import object_storage, objects
 from txrec.config import TrainConfig
 from txrec.errors import TrainingError, TxrecError
@@ -55,7 +56,7 @@ def trainer(
     """
     filesystem, place = storage(run.folder)
     resources = {"CPU": cfg.cpus_per_worker} | ({"GPU": 1} if cfg.use_gpu else {})
-    return TorchTrainer(
+    return TrainerWithoutDatasets(
         work,
         train_loop_config=settings,
         scaling_config=ScalingConfig(num_workers=run.num_workers, use_gpu=cfg.use_gpu, resources_per_worker=resources),

@@ -4,18 +4,20 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from txrec.evals import metrics
 from txrec.evals.evaluation import Evaluation, best_of, scored_pairs
 from txrec.schema import PAD
+
+if TYPE_CHECKING:  # imported when something is drawn: training workers import this module and draw nothing
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OWN, OTHER, FAINT = "#1f5fa8", "#9aa5b1", "#d9dee4"
 MAX_POINTS = 300
@@ -36,7 +38,7 @@ def system_bars(evaluation: Evaluation) -> str:
     intervals = evaluation.figures["intervals"].get(evaluation.metric, {})
     values = {name: float(figures[evaluation.metric].mean()) for name, figures in evaluation.per_case.items()}
     names = sorted(values, key=lambda name: values[name])
-    with rc_context(_STYLE):
+    with _styled():
         figure, axes = _figure(7.2, 0.32 * len(names) + 0.8)
         colours = [OWN if name == "test" else OTHER for name in names]
         axes.barh([label(name) for name in names], [values[name] for name in names], color=colours, height=0.62)
@@ -55,7 +57,7 @@ def slice_bars(evaluation: Evaluation) -> str:
     names = list(parts)[::-1]
     best = {name: max(values[evaluation.metric] for values in parts[name]["baselines"].values()) for name in names}
     place = np.arange(len(names))
-    with rc_context(_STYLE):
+    with _styled():
         figure, axes = _figure(7.2, 0.42 * len(names) + 0.9)
         axes.barh(place + 0.2, [parts[n]["test"][evaluation.metric] for n in names], 0.38, color=OWN, label="txrec")
         axes.barh(place - 0.2, [best[n] for n in names], 0.38, color=OTHER, label="best baseline of the slice")
@@ -69,8 +71,8 @@ def roc_and_precision(evaluation: Evaluation) -> str:
     """ROC and precision-recall curves over all (request, product) pairs of the catalogue."""
     right, wrong, total = _sorted_counts(evaluation)
     negatives = len(evaluation.cases) * evaluation.data.meta.num_items - total
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    with _styled():
+        figure = _canvas(7.2, 3.2)
         roc, precision = figure.subplots(1, 2)
         roc.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
         roc.plot(np.append(wrong / negatives, 1), np.append(right / total, 1), color=OWN)
@@ -87,7 +89,7 @@ def reliability(evaluation: Evaluation) -> str:
     if not len(probability):
         return ""
     table = metrics.calibration(probability, right)
-    with rc_context(_STYLE):
+    with _styled():
         figure, axes = _figure(3.8, 3.3)
         low = max(min(table[:, :2][table[:, :2] > 0].min(initial=1.0), 1.0), 1e-6)
         axes.plot([low, 1], [low, 1], color=FAINT, linewidth=1)
@@ -105,7 +107,7 @@ def recall_by_popularity(evaluation: Evaluation, k: int = 10) -> str:
     group = np.clip(np.searchsorted(edges, count, side="right") - 1, 0, max(len(edges) - 2, 0))
     size = np.bincount(group)
     middle = np.bincount(group, count) / np.maximum(size, 1)
-    with rc_context(_STYLE):
+    with _styled():
         figure, axes = _figure(7.2, 3.0)
         for name, colour in (
             ("test", OWN),
@@ -127,8 +129,8 @@ def learning_curves(file: Path) -> str:
         return ""
     epochs: Sequence[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     validated = [epoch for epoch in epochs if epoch["figures"]]
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    with _styled():
+        figure = _canvas(7.2, 2.8)
         loss, validation = figure.subplots(1, 2)
         loss.plot([epoch["epoch"] for epoch in epochs], [epoch["loss"] for epoch in epochs], "o-", color=OWN, ms=3)
         loss.set(xlabel="epoch", ylabel="training loss, nats")
@@ -177,19 +179,31 @@ def _auc(evaluation: Evaluation) -> float:
     return float(evaluation.figures["test"]["auc"])
 
 
-def _error_bar(axes: Axes, place: int, value: float, interval: Mapping[str, float] | None) -> float:
+def _error_bar(axes: "Axes", place: int, value: float, interval: Mapping[str, float] | None) -> float:
     if interval is None:
         return value
     axes.plot([interval["low"], interval["high"]], [place, place], color="#222", linewidth=1.2)
     return interval["high"]
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _styled() -> AbstractContextManager[None]:
+    from matplotlib import rc_context
+
+    return rc_context(_STYLE)
+
+
+def _canvas(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    figure = _canvas(width, height)
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: "Figure") -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
