@@ -6,7 +6,7 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.txrec.data.workbench import HEADER, configured, write
@@ -41,6 +41,7 @@ def test_columns_that_no_source_fills_do_not_travel(job: Job) -> None:
     assert {block.schema for block in _blocks(job)} == {reading.event_schema(job)}
 
 
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_blocks_that_arrive_in_any_order_are_one_log_again(job: Job, seed: int) -> None:
     blocks = _blocks(job)

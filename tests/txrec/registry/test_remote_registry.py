@@ -213,7 +213,7 @@ def test_a_replica_that_stopped_renewing_its_report_does_not_count(registry: Reg
 
 
 def test_a_database_is_refused_in_object_storage_with_the_reason(registry: Registry) -> None:
-    with pytest.raises(StorageError, match=r"SQLite needs a local disk .*redis://"):
+    with pytest.raises(StorageError, match=r"SQLite needs a local disk .*redis://HOST:6379/0"):
         state_file(registry.path)
 
 

@@ -13,12 +13,13 @@ from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
+from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
 from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import fit as ranker_module
 from txrec.train.ranker.fit import fit_ranker, shown_items
-from txrec.train.ranker.windows import earlier_windows
+from txrec.train.ranker.windows import earlier_windows, simulated_cold_items
 
 CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
 
@@ -67,12 +68,23 @@ def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
         silent = replace(data.sequences, query_idx=np.zeros_like(data.sequences.query_idx))
         meta = data.meta.model_copy(update={"num_queries": 0})
         data = data.altered(meta, sequences=silent, queries=data.queries.slice(0, 0))
-    asked_for: list[bool] = []
+    new: list[set[int]] = []  # trained products without an event in the log of each set of examples
+    real = ranker_module.examples
+
+    def noted(requests: EvalRequests, retriever: Any, features: RankingFeatures, *rest: Any) -> Any:
+        counts = features.activity.plain[1 : data.meta.num_trained_items + 1]
+        new.append(set((np.flatnonzero(counts == 0) + 1).tolist()))
+        return real(requests, retriever, features, *rest)
+
     monkeypatch.setattr(ranker_module, "searches_for_new", lambda *_: num_new)
-    monkeypatch.setattr(ranker_module, "simulated_cold_items", lambda *_: asked_for.append(True))
+    monkeypatch.setattr(ranker_module, "examples", noted)
     config = Config(name="tiny", model=ModelConfig(dim=16, num_layers=1, num_heads=2), ranker=CFG)
     fit_ranker(config, data, RetrievalModel.for_data(config.model, data, None), None)
-    assert bool(asked_for) == hides
+    hidden = set(np.flatnonzero(simulated_cold_items(data, config.seed)).tolist()) & set(range(1, 61))
+    assert hidden
+    assert set() in new, "the requests that decide are answered by everything that was known"
+    assert (hidden in new) == hides
+    assert any(new) == hides
 
 
 def test_a_new_product_that_a_search_names_stands_before_those_that_it_does_not_name(
