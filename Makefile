@@ -41,25 +41,28 @@ $(VENV)/dev: $(BIN)/txrec
 demo: $(BIN)/txrec
 	@$(BIN)/txrec demo $(CONFIG) $(if $(DATA),data.root=$(DATA)) $(if $(ONCE),--once)
 
-# Tests that start no processes of their own run in two; `shared` ones use all cores by themselves.
+# The trained bundle of the tests is kept there, and made anew after a change of the library.
+export TXREC_TEST_CACHE ?= $(CURDIR)/.test-cache
+
+# Both parts run in two processes, whole files in each; those of the second start a Ray cluster each.
 shared := ray or server or browser or data
+pytest := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared))"; status=$$?; \
-	 $(BIN)/python -m pytest -m "$(shared)" && exit $$status
+	@$(BIN)/python $(pytest) -m "not ($(shared))"; status=$$?; \
+	 $(BIN)/python $(pytest) -m "$(shared)" && exit $$status
 
 test-fast: $(VENV)/dev
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not ($(shared) or slow)"
+	@$(BIN)/python $(pytest) -m "not ($(shared) or slow)"
 
 coverage: $(VENV)/dev
-	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest; status=$$?; \
+	@$(BIN)/coverage erase; $(BIN)/coverage run $(pytest) -m "not ($(shared))"; status=$$?; \
+	 $(BIN)/coverage run $(pytest) -m "$(shared)" || status=1; \
 	 $(BIN)/coverage combine -q && $(BIN)/coverage xml -q && $(BIN)/coverage report --skip-covered; exit $$status
 
 # A run goes on where an interrupted one stopped; `mutmut show NAME` prints a survivor.
-# The trained bundle of the tests is made once and kept in .test-cache; it is made anew after a change of the code.
 mutants: $(VENV)/dev
-	@rm -rf .test-cache
-	@TXREC_TEST_CACHE=$(CURDIR)/.test-cache OMP_NUM_THREADS=1 $(BIN)/mutmut run; $(BIN)/mutmut results
+	@OMP_NUM_THREADS=1 $(BIN)/mutmut run; $(BIN)/mutmut results
 
 lint: $(VENV)/dev audit
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports

@@ -1,9 +1,12 @@
 """Fixtures shared by all tests."""
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +15,9 @@ import pytest
 from tests.tiny import tiny_data
 from txrec.data.prepared import PreparedData
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # seconds that each report of a worker may wait
+os.environ.setdefault("RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", str(512 << 20))  # one per cluster of the tests
 hypothesis.settings.register_profile("txrec", deadline=None)  # first calls import, busy machines wait
 hypothesis.settings.load_profile("txrec")
 
@@ -22,6 +27,18 @@ MARKERS = {
     **dict.fromkeys(("redis", "cluster", "redis_url", "cluster_url", "plain_server"), "server"),
 }
 """Marker of the tests that use a fixture, or a parameter, of this name."""
+
+
+LONGEST = (
+    "tests/test_readme_commands.py",
+    "tests/pipelines/test_own_machines.py",
+    "tests/pipelines/test_train.py",
+    "tests/pipelines/test_tune.py",
+    "tests/pipelines/test_pretrain.py",
+    "tests/test_demo.py",
+    "tests/serve/test_openapi.py",
+)
+"""Files that take longest: they begin first, so that no process waits for one of them in the end."""
 
 
 WHOLLY_SLOW = ("test_openapi.py",)
@@ -37,12 +54,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by the fixtures and parameters that they use, so that none can lack its marker."""
+    """Marks tests by the fixtures and parameters that they use, so that none can lack its marker; the longest first."""
+    items.sort(key=_place)
     for item in items:
         callspec = getattr(item, "callspec", None)
         parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
         for name in {*getattr(item, "fixturenames", ()), *parameters} & MARKERS.keys():
             item.add_marker(MARKERS[name])
+
+
+def _place(item: pytest.Item) -> int:
+    file = item.nodeid.split("::", 1)[0]
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -51,17 +74,28 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return tiny_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
+@cache
+def _code_key() -> str:
+    """Hash of everything that a trained bundle of the tests depends on."""
+    root = Path(__file__).parent.parent
+    files = [*(root / "txrec").rglob("*.py"), *(root / "tests").glob("tiny*.py")]
+    digest = hashlib.sha256(version("torch").encode())
+    for file in sorted(files):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that is made once per test run, by the first of its processes that needs it.
 
-    The environment variable TXREC_TEST_CACHE names a folder that keeps it for later runs: for mutation tests, which
-    run the suite once per mutant. Nothing there is ever made again; remove it when the code changes.
+    The environment variable TXREC_TEST_CACHE names a folder that keeps it for later runs of the same code.
     """
-    cache = os.environ.get("TXREC_TEST_CACHE")
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    root = (
-        Path(cache) if cache else tmp_path_factory.getbasetemp().parent if parallel else tmp_path_factory.mktemp(name)
-    )
+    if kept := os.environ.get("TXREC_TEST_CACHE"):
+        root = Path(kept) / _code_key()
+    elif "PYTEST_XDIST_WORKER" in os.environ:
+        root = tmp_path_factory.getbasetemp().parent
+    else:
+        root = tmp_path_factory.mktemp(name)
     root.mkdir(parents=True, exist_ok=True)
     folder, made = root / f"shared-{name}", root / f"shared-{name}.made"
     with (root / f"shared-{name}.lock").open("w") as lock:
@@ -94,8 +128,11 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A real local Ray cluster, started once for all tests that need one and stopped after them."""
+    """A real local Ray cluster, started once per process for all tests that need one and stopped after them.
+
+    With the dashboard: Ray Tune frees the resources of stopped trials only with it.
+    """
     from pipelines import cluster
 
-    with cluster.connect():
+    with cluster.connect(dashboard=True):
         yield

@@ -15,12 +15,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    "data.shop.num_items=300",
-    "data.shop.num_users=400",
-    "data.shop.num_events=12000",
-    "pretrain.max_steps=10",
-    "train.max_epochs=2",
+    "data.shop.num_items=150",
+    "data.shop.num_users=200",
+    "data.shop.num_events=5000",
+    "prepare.num_partitions=1",
+    "text.dim=16",
+    "pretrain.max_steps=5",
+    "model.dim=16",
+    "model.num_layers=1",
+    "train.max_epochs=1",
     "ranker.max_epochs=1",
+    "ranker.max_examples=200",
     "evaluate.bootstrap=50",
 ]
 

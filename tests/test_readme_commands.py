@@ -2,7 +2,7 @@
 
 Small settings are appended to commands that take a configuration, and requests go to the port of the test's own server.
 All commands share one Ray cluster, whose processes run in another folder: relative paths that reach them unchanged
-lead nowhere.
+lead nowhere. The first command and the server are processes of their own; the other commands share one.
 """
 
 import json
@@ -73,6 +73,8 @@ class Checkout:
     port: int
     head: Head
     server: subprocess.Popen[str] | None = None
+    others: subprocess.Popen[str] | None = None
+    """Process that the commands after the first one share."""
 
     @property
     def run(self) -> Path:
@@ -87,13 +89,34 @@ class Checkout:
 
     def call(self, words: list[str]) -> str:
         """Standard output of a command that must succeed."""
-        command = self.txrec(words) if words[0] == "txrec" else self.curl(words)
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stdout + done.stderr, f"{shlex.join(words)}\n{done.stderr}"
-        return done.stdout
+        if words[0] == "txrec" and (self.folder / "runs").exists():
+            code, output, error = self._call_in_shared_process(self.txrec(words)[3:])
+        else:
+            command = self.txrec(words) if words[0] == "txrec" else self.curl(words)
+            done = subprocess.run(
+                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
+            )
+            code, output, error = done.returncode, done.stdout, done.stderr
+        assert code == 0, f"{shlex.join(words)}\n{output}\n{error}"
+        assert "Traceback" not in output + error, f"{shlex.join(words)}\n{error}"
+        return output
+
+    def _call_in_shared_process(self, arguments: list[str]) -> tuple[int, str, str]:
+        if self.others is None:
+            self.others = subprocess.Popen(
+                [sys.executable, "-m", "tests.command_lines"],
+                cwd=self.folder,
+                env={**self.environment, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self.others.stdin is not None
+        assert self.others.stdout is not None
+        self.others.stdin.write(json.dumps(arguments) + "\n")
+        self.others.stdin.flush()
+        code, output, error = json.loads(self.others.stdout.readline())
+        return code, output, error
 
     def curl(self, words: list[str]) -> list[str]:
         """The same request to this server."""
@@ -125,7 +148,10 @@ class Checkout:
         pytest.fail("the server ended: " + "".join(printed) + log.read_text())
 
     def stop(self) -> None:
-        """Ctrl-C, and the end of the process."""
+        """Ends the processes; the server by Ctrl-C."""
+        if self.others is not None:
+            self.others.communicate(timeout=60)  # the end of its input
+            self.others = None
         if self.server is not None:
             self.server.send_signal(signal.SIGINT)
             self.server.communicate(timeout=60)

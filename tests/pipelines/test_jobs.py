@@ -10,8 +10,8 @@ from tests.services import RAY, ray_environment, ray_head
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
-    "data.shop.num_items=200 data.shop.num_users=200 data.shop.num_events=4000 pretrain.max_steps=5"
-    " train.max_epochs=1 ranker.max_epochs=1"
+    "data.shop.num_items=150 data.shop.num_users=150 data.shop.num_events=3000 prepare.num_partitions=1"
+    " text.encoder=none model.dim=16 model.num_layers=1 train.max_epochs=1 ranker.max_epochs=1 ranker.max_examples=100"
 )
 
 

@@ -171,7 +171,7 @@ def test_parts_dealt_by_user_add_up_to_the_whole(files: tuple[Path, Path]) -> No
         assert same(pl.DataFrame(pl.from_arrow(found)), whole)
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_large_export_streams_through_ray_with_the_same_sums(files: tuple[Path, Path]) -> None:
     found = monitor.on_ray(*files, 4, attribute)
     assert same(found, attribute(*(pl.read_parquet(path) for path in files)))

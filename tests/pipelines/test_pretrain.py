@@ -66,7 +66,7 @@ def test_no_text_is_an_error_that_says_what_to_set(ray_cluster: None, tmp_path: 
 def test_a_killed_worker_goes_on_and_so_does_a_run_whose_worker_was_killed_too_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = _config(tmp_path)  # survives one crash
+    config = _config(tmp_path, masked_epochs=1, contrastive_epochs=3)  # survives one crash
     data = tiny_data(config.data_dir)
     pretrain.fit(config, data, tmp_path / "uninterrupted")
     monkeypatch.setattr(pretrain_job, "train_worker", _dying(tmp_path))

@@ -6,20 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import cluster, tune
+from pipelines import tune
+from pipelines.trial import SCORE
 from tests.tiny import tiny_data
 from txrec.config import Config
 from txrec.config_loader import load, with_overrides
 from txrec.errors import ConfigError, StageError
+from txrec.train.search_space import Search, space
 
 ROOT = Path(__file__).parents[2]
+NOT_POSITIVE = "train.lr = -1.0: input should be greater than 0"
 
 
 def _config(root: Path, space: dict[str, Any], **settings: Any) -> Config:
@@ -33,17 +36,6 @@ def _config(root: Path, space: dict[str, Any], **settings: Any) -> Config:
             "tune": {"space": space, **settings},
         }
     )
-
-
-@pytest.fixture(scope="module")
-def dashboard_cluster() -> Iterator[None]:
-    """Tune frees the resources of stopped trials only with the dashboard running."""
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
-    with cluster.connect(dashboard=True):
-        yield
 
 
 def test_a_space_that_cannot_be_searched_stops_before_anything_starts(tmp_path: Path) -> None:
@@ -74,10 +66,9 @@ def test_as_many_trials_run_at_once_as_fit_with_their_workers(
     assert tune.concurrent(config, resources) == expected
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("dashboard_cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(tmp_path: Path) -> None:
-    config = _config(tmp_path, {"model.dim": {"grid": [15, 16]}, "train.lr": {"grid": [1e-6, 3e-2]}}, search="grid")
+    config = _config(tmp_path, {"train.lr": {"grid": [-1.0, 1e-6, 3e-2]}}, search="grid")
     tiny_data(config.data_dir)
     told: list[tuple[str, int, int | None]] = []
     seen: list[str] = []
@@ -88,50 +79,65 @@ def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(t
     )
 
     rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
-    assert len(rows) == 4
+    assert len(rows) == 3
     failed = [row for row in rows if row["state"] == "failed"]
-    assert [row["model.dim"] for row in failed] == [15, 15]
-    assert "must divide model.dim" in failed[0]["error"]
-    assert summary.search.best.params == {"model.dim": 16, "train.lr": 3e-2}
+    assert [row["train.lr"] for row in failed] == [-1.0]
+    assert NOT_POSITIVE in failed[0]["error"]
+    assert summary.search.best.params == {"train.lr": 3e-2}
     assert load(config.reports_dir / "tune" / "best.toml").train.lr == 3e-2
     assert (config.reports_dir / "tune" / "report.html").is_file()
-    assert told[-1][1:] == (4, 4)
+    assert told[-1][1:] == (3, 3)
     assert not (config.checkpoints_dir / "ray-tune").exists()
-    assert "must divide" in _text(summary.render())
+    assert NOT_POSITIVE in _text(summary.render())
     assert any("running" in table for table in seen)
-    assert any("failed" in table and "must divide" in table for table in seen)
+    assert any("failed" in table and NOT_POSITIVE in table for table in seen)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("dashboard_cluster")
-def test_optuna_searches_text_and_training_together_and_hopeless_trials_cannot_go_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_optuna_searches_text_and_training_together_first_as_they_are_configured(tmp_path: Path) -> None:
     config = _config(
         tmp_path,
         {"train.lr": {"loguniform": [1e-6, 3e-2]}, "pretrain.contrastive_epochs": {"randint": [1, 2]}},
-        num_trials=3,
+        num_trials=2,
         max_concurrent=2,
-        grace_epochs=1,
     )
     text = {"encoder": "transformer", "dim": 16, "num_layers": 1, "num_heads": 2, "ngram_buckets": 256}
-    settings = {**config.model_dump(), "text": text, "pretrain": {"contrastive_epochs": 2}}
+    settings = {**config.model_dump(), "text": text, "pretrain": {"masked_epochs": 0, "contrastive_epochs": 2}}
     config = Config.model_validate(settings)
     tiny_data(config.data_dir)
     search = tune.run(config).search
-    assert len(search.trials) == 3
+    assert len(search.trials) == 2
     assert search.count("failed") == 0
+    assert len({trial.params["train.lr"] for trial in search.trials}) == 2
     assert all(1e-6 <= trial.params["train.lr"] <= 3e-2 for trial in search.trials)
     assert search.as_configured is not None
     assert search.as_configured.params == {"train.lr": 2e-3, "pretrain.contrastive_epochs": 2}
 
 
-@pytest.mark.ray
+def test_a_hopeless_trial_is_stopped_after_the_grace_epochs(tmp_path: Path) -> None:
+    config = _config(tmp_path, {"train.lr": {"loguniform": [1e-6, 3e-2]}}, num_trials=4, grace_epochs=2)
+    config = with_overrides(config, {"train.max_epochs": 9})
+    tune_config = tune._tune_config(config, Search("ndcg@10", space(config), own={}), 2)
+    scheduler: Any = tune_config.scheduler
+    scheduler.set_search_properties(tune_config.metric, tune_config.mode)
+    decisions = {}
+    for score in (0.4, 0.5, 0.45, 0.1):
+        trial = SimpleNamespace(trial_id=f"trial of {score}")
+        scheduler.on_trial_add(None, trial)
+        reports = [{"epoch": epoch, SCORE: score} for epoch in (1, 2)]
+        decisions[score] = [scheduler.on_trial_result(None, trial, report) for report in reports]
+    assert decisions[0.5] == ["CONTINUE", "CONTINUE"]
+    assert decisions[0.1] == ["CONTINUE", "STOP"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(600)
 def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: Path) -> None:
-    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3, 3e-2]}}, search="grid", max_concurrent=1)
+    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3]}}, search="grid", max_concurrent=1)
     tiny_data(config.data_dir)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     process = _search_in_a_process(tmp_path)
-    _wait_for(process, "trial train.lr=0.001 1 of 3", times=2)  # begun, and validated once
+    _wait_for(process, "trial train.lr=0.001 1 of 2", times=2)  # begun, and validated once
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()  # waits, and closes the pipe
     again = _search_in_a_process(tmp_path)
@@ -139,7 +145,7 @@ def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: P
     assert again.returncode == 0, output
     assert "trial train.lr=0.0001" not in output  # the finished trial is not run again
     rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
-    assert sorted(row["train.lr"] for row in rows) == [1e-4, 1e-3, 3e-2]
+    assert sorted(row["train.lr"] for row in rows) == [1e-4, 1e-3]
     assert {row["state"] for row in rows} <= {"finished", "stopped"}
 
 
@@ -147,6 +153,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from pipelines import tune
+from pipelines.trial import SCORE
 from txrec.config import Config
 
 config = Config.model_validate_json((Path(sys.argv[1]) / "config.json").read_text())
@@ -155,9 +162,13 @@ tune.run(config, lambda phase, step, total, **_: print(phase, step, "of", total,
 
 
 def _search_in_a_process(root: Path) -> "subprocess.Popen[str]":
+    """A search in a process of its own, on the cluster of the tests."""
+    import ray
+
     return subprocess.Popen(
         [sys.executable, "-c", _SCRIPT, str(root)],
         cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -73,7 +73,7 @@ boundaries = application(PhasesConfig(examples=NOTHING.examples, fuzzing=NOTHING
 
 @drawn.parametrize()
 @hypothesis.settings(
-    max_examples=25, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
+    max_examples=10, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
 )
 def test_drawn_requests_get_documented_answers(case: schemathesis.Case) -> None:
     case.call_and_validate(checks=CHECKS)
