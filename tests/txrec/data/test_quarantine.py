@@ -199,7 +199,7 @@ CELL = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     lines=st.lists(
         st.lists(CELL, min_size=1, max_size=7).map(",".join) | st.just(GOOD.strip()), min_size=1, max_size=30

@@ -72,7 +72,7 @@ def _log(rows: list[tuple[int, int, int]]) -> str:
 LOGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 24 * 30), st.integers(0, 8)), min_size=1, max_size=40)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(LOGS, st.integers(1, 3))
 def test_nothing_in_train_is_later_than_the_first_test_event(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]], partitions: int
