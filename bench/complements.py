@@ -1,4 +1,4 @@
-"""Complements on baskets: one product of each basket is left out and asked for by the others.
+"""Complements on baskets: one product of each basket is left out and predicted from the others.
 
     python bench/complements.py configs/online-retail.toml data.root=DIR [--baskets 5000]
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from txrec.model.dropout import Dropout
 
-Forward = Callable[[nn.Dropout, Tensor], Tensor]
+Forward = Callable[[Any, Tensor], Tensor]
 WARM_UP_STEPS = 2
 
 

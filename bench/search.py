@@ -162,7 +162,7 @@ def report(
 
 
 def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
-    """Prints a line a system about the judged pairs of the test part, and returns all the figures."""
+    """Prints a line per system about the judged pairs of the test part, and returns all the figures."""
     judgments, (first, *_) = Judgments.of(data, Split.TEST), configs
     right = judgments.grade >= first.evaluate.relevant_grade - judged.TOLERANCE
     query = np.unique(judgments.query, return_inverse=True)[1]

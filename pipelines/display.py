@@ -32,7 +32,7 @@ class Display:
         self.console.print(Rule(f"[bold]{text}", align="left"))
 
     def begins(self, name: str, title: str) -> None:
-        """Says what a stage is about to do."""
+        """Prints the title of a stage."""
         self.console.print(f"[cyan]•[/] [bold]{name:<9}[/] {title}")
 
     def times(self, seconds: Mapping[str, float]) -> None:
@@ -53,7 +53,7 @@ class Display:
         self.console.print(f"[red]✗[/] [bold]{name:<9}[/] did not finish")
 
     def below(self, shown: RenderableType) -> None:
-        """Replaces what a terminal shows under the bar of the stage under way."""
+        """Replaces the table under the bar of the current stage."""
         self._below = shown
 
     @contextmanager
@@ -128,7 +128,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._phase, self._began, self._first = "", 0.0, 0
-        self._whole: float | None = None  # seconds of the phase, once they can be told
+        self._whole: float | None = None  # seconds of the phase, once they can be estimated
         self._printed_phases: set[str] = set()
 
     def left(self, phase: str, step: int, total: int | None) -> str:

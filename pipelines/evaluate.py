@@ -236,7 +236,7 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         config: names the data set, the metric and the cut-offs.
         first: a bundle's folder, or the name of a registered version, or `candidate`, or `production`.
         second: likewise.
-        progress: told now and then.
+        progress: called now and then.
     """
     data = PreparedData.open(config.data_dir)
     bundles = [Recommender.open(bundle_folder(config, name)) for name in (first, second)]
@@ -285,7 +285,7 @@ def _candidate(config: Config) -> Recommender:
 
 
 def _write_cases(file: Path, evaluation: Evaluation) -> None:
-    """One row a test request: who, when, what was asked, and the recommender's figures."""
+    """Writes one row per test request: user, time, query, and the recommender's figures."""
     requests, users, texts = evaluation.cases, evaluation.data.sequences.user_id, query_texts(evaluation.data)
     columns: dict[str, Any] = {
         "user_id": pa.array([str(users[user]) if user >= 0 else None for user in requests.user], pa.string()),

@@ -1,4 +1,4 @@
-"""`txrec init`: a commented configuration written from a shop's files, and what was seen in them."""
+"""`txrec init`: a commented configuration written from a shop's files, and the tables detected in them."""
 
 import re
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ def require(config: Config, machine: str, view: View, settings: dict[str, str]) 
     Args:
         config: of the command.
         machine: name of the machine.
-        view: what it sees.
+        view: observations of a machine.
         settings: key of the configuration by path.
 
     Raises:

@@ -79,7 +79,7 @@ def run(
         config: of the run.
         impressions: exported slates, a Parquet file or folder; None = from the server's store.
         events: exported events; both or none.
-        progress: told what is done.
+        progress: receives the current phase.
         clock: seconds since 1970 UTC; users whose window is not over by then are left out of experiments.
 
     Raises:

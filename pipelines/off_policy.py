@@ -87,9 +87,9 @@ def run(
     Args:
         config: of the run.
         bundle: `candidate`, `production`, a registered version or a folder.
-        reward: what a place earns.
+        reward: reward of a place.
         limit: slates looked at, the latest ones.
-        progress: told how far it is.
+        progress: receives the number of slates done.
 
     Raises:
         StageError: no server of this configuration has kept any state yet.

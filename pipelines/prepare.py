@@ -51,7 +51,7 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
 
     Args:
         config: of the run.
-        progress: told what is done.
+        progress: receives the current phase.
         accept: why a preparation that differs from the last one is accepted; empty = it is not.
 
     Raises:
@@ -83,7 +83,7 @@ def _start_workers() -> None:
 
 @ray.remote(runtime_env=cluster.EXCHANGE_POOL)
 def _import_preparation() -> None:
-    """The module of this function imports what the tasks of a preparation need."""
+    """Imports, with its module, the libraries that the tasks of a preparation need."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False, hold: 
 
     Args:
         config: of the run.
-        progress: told what is done.
+        progress: receives the current phase.
         force: promote whatever the gate says.
         hold: leave production as it is where there is one; a canary is to decide.
     """

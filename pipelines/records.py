@@ -93,7 +93,7 @@ class Records:
         """The records that a configuration asks for.
 
         Raises:
-            TrainingError: MLflow is asked for and not installed, or does not answer.
+            TrainingError: MLflow is configured and not installed, or does not answer.
         """
         records: list[Record] = [TensorBoardRecord(tensorboard)]
         if config.train.mlflow_uri:

@@ -37,6 +37,6 @@ def fetch_training_inputs(config: Config) -> None:
 
 
 def share(config: Config) -> None:
-    """Uploads what a stage has changed in this machine's working copy, stages.json last."""
+    """Uploads changes of a stage in this machine's working copy, stages.json last."""
     for part in (*ALL, STAGES_FILE):
         object_storage.share(config.run_dir / part)

@@ -109,7 +109,7 @@ def run(config: Config, progress: Progress = silent, watch: Watch = _unseen) -> 
 
     Args:
         config: what varies around it, and how.
-        progress: told whenever a trial begins, validates or ends.
+        progress: called whenever a trial begins, validates or ends.
         watch: given the table of all trials then.
 
     Raises:
@@ -191,7 +191,7 @@ def _tuner(trainable: Any, config: Config, search: Search, at_once: int, work: P
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Failed trials are in the summary: no tracebacks and tables of Ray's in between."""
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")  # what a killed search loses of its record, seconds
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")  # seconds of its record that a killed search loses
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command; half a search is no result
     logger = logging.getLogger("ray.tune")
@@ -307,7 +307,7 @@ _subscribers: dict[str, _Subscribers] = {}
 
 
 class _Watcher(tune.Callback):
-    """Turns Tune's events into progress (trials done, best score, what is being tried) and a table of all trials."""
+    """Turns Tune's events into progress (trials done, best score, present trial) and a table of all trials."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -338,7 +338,7 @@ class _Watcher(tune.Callback):
     def _notify(
         self, trials: list[RayTrial], trial: RayTrial, latest: Mapping[str, Any] | None = None, **figures: float
     ) -> None:
-        """`latest` is what the trial has just reported, which it does not know itself yet."""
+        """Notifies subscribers; `latest` is a report that the trial itself does not hold yet."""
         subscribers = _subscribers.get(self._key)
         if subscribers is None:
             return

@@ -55,7 +55,7 @@ class FoundProducts(BaseModel):
     """Answer of a tool that finds products."""
 
     request_id: str = Field(description="Id of the answer; events that follow from it should carry it")
-    fallback: str | None = Field(description="Why the answer is simpler than asked for")
+    fallback: str | None = Field(description="Reason of a simpler answer than requested")
     notes: list[str] = Field(description="Parts of the request that were ignored")
     items: list[FoundProduct] = Field(description="Products, best first")
 

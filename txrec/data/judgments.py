@@ -51,7 +51,7 @@ class Judgments:
 
 
 def judged_sequences(data: PreparedData) -> Sequences:
-    """Judged (query, product) pairs as histories, for data without events: a search, then a click on what was right.
+    """Judged (query, product) pairs as histories, for data without events: a search and a click on the right one.
 
     Every right pair of the training part is a user of its own.
     """

@@ -382,7 +382,7 @@ def _fitted(job: Job, write_rejected: Callable[[pa.Table], pa.Table], counted: p
 
 
 def fit_texts(job: Job) -> Iterator[pa.Table]:
-    """Fits what is fitted on texts, as the task of an engine; its result is files."""
+    """Fits tokenizer and analyser on texts, as the task of an engine; its result is files."""
     fitting.fit_texts(job)
     yield parcels.PARCELS.empty_table()
 

@@ -145,7 +145,7 @@ def sql_blocks(statement: str, address: str) -> Iterator[Block]:
 
 @dataclass(frozen=True, eq=False)
 class EventRows:
-    """The rows of one partition of users, told apart again."""
+    """Rows of one partition of users, separated by table."""
 
     events: pa.Table
     """Events in the order of the input."""

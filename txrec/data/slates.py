@@ -1,4 +1,4 @@
-"""Served slates of a prepared data set: what was shown, copied from the server's export (`data.slates`)."""
+"""Served slates of a prepared data set, copied from the server's export (`data.slates`)."""
 
 from pathlib import Path
 

@@ -94,7 +94,7 @@ def windows(cfg: SplitConfig, first_us: int, last_us: int, counts: TimeCounts | 
 
     Raises:
         ConfigError: `cfg.test_start` is not ISO 8601.
-        DataError: a part would be empty; says what the log spans.
+        DataError: a part would be empty; names the span of the log.
     """
     if cfg.test_days is None and not cfg.test_start and counts is not None and counts.events:
         validation_us, test_us = fitted_windows(counts, first_us, last_us)

@@ -81,7 +81,7 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
 
     Args:
         column: strings or numbers.
-        decimal: `.` or `,`; empty = told from the values of the column that can be read in one way only.
+        decimal: `.` or `,`; empty = detected from values of the column that can be read in one way only.
     """
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         number = column.cast(pl.Float32, strict=False)

@@ -64,7 +64,7 @@ class CheckDecision:
 
     Attributes:
         outcome: `pass`, `drift` (retrain) or `break` (stop).
-        findings: what is unusual, as `(day, finding)`; the day as text.
+        findings: unusual figures, as `(day, finding)`; the day as text.
         missing: volumes of known days that do not agree any more, as inequalities.
         days: days that were compared; 0 = there were too few before them.
         accepted: who accepted a break, and why; empty = nobody.

@@ -1,4 +1,4 @@
-"""Cost of exploration: what drawn slates lost against sorted ones, and what was found in the places that they changed.
+"""Cost of exploration: losses of drawn slates against sorted ones, and gains in the places that they changed.
 
 Chance alone decides which slates are drawn, so that the difference of their mean outcomes is what exploration costs,
 with users as clusters. What it gains shows in the places that hold products from below: their clicks and revenue, and

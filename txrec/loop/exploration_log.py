@@ -1,4 +1,4 @@
-"""Record of exploration in one served slate: what is needed to know the probability of any other slate exactly."""
+"""Record of exploration in one served slate, from which the probability of any other slate follows exactly."""
 
 import json
 from collections.abc import Sequence

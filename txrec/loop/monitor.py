@@ -39,7 +39,7 @@ class Monitor:
         folder: of the reports.
         exposure: shares of product groups, as `exposure.report_rows` gives them.
         exposure_alarms: a line for each share outside its limits.
-        exploration: what it lost and gained; None = no slate could be drawn.
+        exploration: its costs and gains; None = no slate could be drawn.
     """
 
     name: str

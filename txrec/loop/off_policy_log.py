@@ -50,7 +50,7 @@ class Evaluation:
     """The value of another ranking on served traffic.
 
     Attributes:
-        reward: what was counted.
+        reward: the counted event.
         estimates: by estimator, the most precise assumption first.
         exploration: of the ranking that was served, without exploration: its gain is what exploration cost.
         drawn: share of the slates that were drawn.

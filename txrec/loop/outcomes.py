@@ -81,7 +81,7 @@ def moments(
         exposed: as `exposures` gives them.
         slates: as `attribution.slates_of` gives them.
         events: as `attribution.events_of` gives them.
-        figure: what is counted, and for how long after the first slate.
+        figure: the counted event, and the days after the first slate.
         now_us: microseconds since 1970 UTC; users who have been there for a shorter time do not count yet.
         past_h: hours before the first slate whose figure is the covariate; 0 = none.
     """

@@ -23,7 +23,7 @@ def run(config: Config, data: PreparedData, accept: str = "") -> CheckDecision:
 
     Args:
         config: of the run.
-        data: what was prepared.
+        data: the prepared data set.
         accept: why a break is accepted; empty = it is not.
 
     Raises:

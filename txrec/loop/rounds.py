@@ -74,7 +74,7 @@ class Entry:
         step: that was done.
         at_us: when, microseconds since 1970 UTC.
         outcome: `done` or `end`.
-        text: what was done or decided.
+        text: action or decision.
     """
 
     round: int

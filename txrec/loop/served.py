@@ -1,6 +1,6 @@
 """Experiments of a server: their documents, and which variants a request takes part in.
 
-An experiment is a document: what was asked for (`ExperimentSpec`) and how it stands (`Standing`). `ExperimentBook` is
+An experiment is a document: its specification (`ExperimentSpec`) and its state (`Standing`). `ExperimentBook` is
 the compiled form of all running ones; the variant of a user is a function of it, the same in every process.
 """
 
@@ -60,7 +60,7 @@ class ServedVariant(Closed):
 
 
 class ExperimentSpec(Closed):
-    """An experiment as it was asked for."""
+    """Specification of an experiment."""
 
     name: Name
     """Unique, for good: figures and impressions are recorded under it."""

@@ -117,7 +117,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An opened bundle; parts are read when first asked for."""
+    """An opened bundle; parts are read at their first use."""
 
     path: Path
     manifest: Manifest
@@ -256,7 +256,7 @@ def write(
 
     Args:
         path: the bundle's directory.
-        config: what it was made with.
+        config: settings of the run that made it.
         data: the prepared data set; its catalogue, queries and users' last events go into the bundle.
         model: the trained retrieval model.
         text_dir: checkpoint of the text encoder with its vectors; None where the encoder is off.

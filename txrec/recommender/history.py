@@ -22,7 +22,7 @@ HISTORY_TYPES = (np.int32, np.int32, np.int8, np.int64)
 
 
 class NotedHistory(NamedTuple):
-    """A history, and notes on what was left out of it."""
+    """History of a request, with notes on omitted events."""
 
     history: History
     notes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class StoredHistories:
         """Events of a request, or the stored ones of its user, followed by the cart.
 
         Args:
-            request: what is answered.
+            request: the request.
             catalogue: dense indices of its items.
             batch_vectors: takes up the texts of its searches.
 

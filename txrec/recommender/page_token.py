@@ -47,7 +47,7 @@ def encode(following: Following, search: str) -> str:
     """A token.
 
     Args:
-        following: what it holds; of more than `MAX_FOLLOWING` products the first ones.
+        following: contents of the token; of more than `MAX_FOLLOWING` products the first ones.
         search: fingerprint of the search.
     """
     ids = following.item_ids[:MAX_FOLLOWING]

@@ -1,4 +1,4 @@
-"""Search page values: what a page is asked for next to its products, and what it answers."""
+"""Search page values: the request of a page in addition to its products, and the parts of its answer."""
 
 from dataclasses import dataclass, field
 from typing import Literal

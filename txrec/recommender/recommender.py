@@ -153,7 +153,7 @@ class Recommender:
     def shortlist(self, candidates: Sequence[Candidates]) -> list[Candidates]:
         """Candidates without those that can be in no slate, because neither ranker nor diversification looks so far.
 
-        Their slates are the same; it is what is sent to a ranker elsewhere.
+        Their slates are the same; a ranker in another process receives these.
         """
         return [one.first(max(self.num_ranked, candidates_needed(one.request))) for one in candidates]
 

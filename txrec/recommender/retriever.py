@@ -144,7 +144,7 @@ class Retriever:
         self.num_candidates = num_candidates
         self.reserved = reserved
         with torch.no_grad():
-            self._inputs = model.encoder.all()  # what the decoder reads, not normalised
+            self._inputs = model.encoder.all()  # input of the decoder, not normalised
 
     def move(self, device: str) -> None:
         """Moves the model and its item table to a device; the indexes stay in main memory."""

@@ -69,7 +69,7 @@ class PagePlan:
     """A page before its products are ranked.
 
     Attributes:
-        request: what has to be retrieved and ranked; None = nothing has to.
+        request: the products to retrieve and rank; None = none.
     """
 
     request: Request | None
@@ -279,7 +279,7 @@ def plan(
     Args:
         context: the recommender's parts.
         request: with history; its query is not normalised.
-        page: what is asked for next to the products.
+        page: request of the page's parts.
         allowed: (N + 1,) products that may be shown under filters; None = all.
 
     Raises:

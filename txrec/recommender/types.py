@@ -44,7 +44,7 @@ class Request:
         events: the user's history, oldest first; replaces the stored one.
         query: search text; None or blank = recommendation without a search.
         cart: raw ids in the cart: part of the history, never recommended.
-        top_k: items wanted.
+        top_k: number of items.
         filters: conditions that hold during retrieval.
         exclude: raw ids never to be shown.
         exclude_seen: leave out every item of the history.
@@ -89,7 +89,7 @@ class SlateItem:
         title: as the catalogue has it.
         source: the candidate source that placed it best.
         sources: source name = its own score, for every source that proposed the item.
-        reasons: why it is here, in plain words; empty unless asked for.
+        reasons: why it is here, in plain words; empty unless `Request.explain`.
         highlight: the title in parts, each with whether it matches the query; empty unless a page asks for it.
         group: products that this one stands for on a page with groups; None = none.
     """
@@ -113,10 +113,10 @@ class Slate:
         candidates: what retrieval proposed, in retrieval order; empty without `Request.with_candidates`.
         fallback: None, or why a simpler answer was given: `unknown_user`, `ranker_unavailable`.
         timings_ms: stage = milliseconds; batched stages count the whole batch.
-        notes: what was ignored, e.g. item ids of the history that the catalogue does not hold.
+        notes: ignored parts of the request, e.g. item ids of the history that the catalogue does not hold.
         rules: rules that acted on the slate, rule_id = type of its effect.
         redirect: page that a rule sends the user to.
-        page: total, facets and the like, where a page was asked for.
+        page: total, facets and the like, where the request was for a page.
     """
 
     items: tuple[SlateItem, ...]
@@ -146,7 +146,7 @@ class Candidates:
         ranks: (K, S) 1-based rank in every source, 0 where it did not propose the item.
         now_us: time of the request.
         fallback: None or a reason.
-        notes: what was ignored.
+        notes: ignored parts of the request.
         timings_ms: stage = milliseconds.
     """
 

@@ -9,10 +9,10 @@ from txrec.evals.slice_warnings import SliceWarning
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's verdict on a version: what was measured, and the inequality that follows from it.
+    """Verdict of the gate on a version: the measured figures, and the inequality that decided.
 
     A version is promoted if every smoke query is answered and its metric is at most `margin` (a share) below that of
-    the version in production on the same requests. The best baseline on these requests is told next to it and decides
+    the version in production on the same requests. The best baseline on these requests is stated next to it and decides
     nothing: there is no bundle of it that could serve instead.
     """
 

@@ -24,7 +24,7 @@ def save(
 
 
 def write(folder: Path, content: dict[str, Any]) -> None:
-    """Writes `model`, `best`, `optimizer`, `state` and what else there is into a folder, creating it."""
+    """Writes `model`, `best`, `optimizer`, `state` and further entries into a folder, which it creates."""
     with replace_file(folder / FILE) as fresh:
         torch.save(content, fresh)
 

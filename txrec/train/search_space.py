@@ -81,7 +81,7 @@ class Search:
         """The trial with the highest score.
 
         Raises:
-            TrainingError: every trial failed; says what the first one died of.
+            TrainingError: every trial failed; names the error of the first one.
         """
         scored = [trial for trial in self.trials if trial.score is not None and math.isfinite(trial.score)]
         if not scored:
@@ -205,7 +205,7 @@ def _portable(path: str) -> str:
 
 
 def _without_none(tree: Any) -> Any:
-    """TOML has no null: what is None is left out and so stays at its default."""
+    """Values without None, which TOML cannot hold: those fields stay at their defaults."""
     if isinstance(tree, dict):
         return {key: _without_none(value) for key, value in tree.items() if value is not None}
     return tree

@@ -2,7 +2,6 @@
 
 import pytest
 
-from txrec.recommender import stage_timer
 from txrec.recommender.stage_timer import StageTimer
 
 
@@ -10,7 +9,7 @@ from txrec.recommender.stage_timer import StageTimer
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the next readings of the clock return."""
     readings: list[float] = []
-    monkeypatch.setattr(stage_timer.time, "perf_counter", lambda: readings.pop(0))
+    monkeypatch.setattr("txrec.recommender.stage_timer.time.perf_counter", lambda: readings.pop(0))
     return readings
 
 

@@ -1,4 +1,4 @@
-"""A configuration written from detected tables: TOML with comments on what was seen, guessed and left open."""
+"""Configuration written from detected tables: TOML with comments on observations, guesses and open questions."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _LINE = 110
 
 @dataclass(frozen=True)
 class Declaration:
-    """A configuration with what it follows from."""
+    """Configuration with the tables that it follows from."""
 
     text: str
     """TOML."""

@@ -1,4 +1,4 @@
-"""Column names and event words of shops: what they usually stand for, in a few languages."""
+"""Column names and event words of shops with their usual meanings, in a few languages."""
 
 import re
 from functools import cache

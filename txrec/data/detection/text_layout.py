@@ -1,6 +1,6 @@
 """Text layout detection: encoding, delimiter, quoting, header and lines before it, from the first bytes of a file.
 
-Encodings without a mark are told by charset-normalizer. Delimiters are chosen by how evenly they divide the lines,
+charset-normalizer detects encodings without a mark. Delimiters are chosen by how evenly they divide the lines,
 because the sniffers of csv, DuckDB and CleverCSV know no delimiter of several characters such as `::`.
 """
 

@@ -9,7 +9,7 @@ from txrec.data.detection.names import event_kind, kind_of_file
 
 
 def names_by_values(path: str, columns: Sequence[Column]) -> dict[str, str]:
-    """Column = its name by its values (`user_id`, `ts`, `title` ...), for those that can be told.
+    """Column = its name by its values (`user_id`, `ts`, `title` ...), for those that can be recognised.
 
     Args:
         path: of the file, whose name may tell the kind of its events.

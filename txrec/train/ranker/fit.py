@@ -174,7 +174,7 @@ class _Validation:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """The log after requests: what was shown and taken, and how much a click counts."""
+    """Log after requests: impressions, clicks, and the weights of clicks."""
 
     sequences: Sequences
     weights: ClickWeights | None = None

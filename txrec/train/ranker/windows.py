@@ -45,7 +45,7 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
 
 
 def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, EvalRequests]]:
-    """The windows before the validation part with what was asked in them, latest first, at most `limit` in all."""
+    """Windows before the validation part with their requests, latest first, at most `limit` in all."""
     windows: list[tuple[PreparedData, EvalRequests]] = []
     for window in earlier_windows(data, NUM_WINDOWS):
         left = limit - sum(len(requests) for _, requests in windows)

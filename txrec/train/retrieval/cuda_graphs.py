@@ -18,7 +18,7 @@ class StepGraphs:
     """A function of a batch, recorded once a shape; its side effects are replayed as well."""
 
     def __init__(self, compute: Callable[[Batch], Tensor]) -> None:
-        """Takes what is to be recorded: it leaves no tensor behind that a later call frees or replaces."""
+        """Takes the function to record: it leaves no tensor behind that a later call frees or replaces."""
         self._compute = compute
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
@@ -35,7 +35,7 @@ class StepGraphs:
 
     def _run(self, batch: Batch) -> Tensor:
         shape = (*batch.item_idx.shape, *batch.query_vectors.shape)
-        if shape not in self._recorded:  # the first step of a shape makes what a recording must find there
+        if shape not in self._recorded:  # the first step of a shape allocates the buffers of its recording
             self._recorded[shape] = None
             return self._compute(batch)
         recorded = self._recorded[shape] or self._record(batch)

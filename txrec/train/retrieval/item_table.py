@@ -53,7 +53,7 @@ class ItemTable:
     """The item table of a model in training, where its gradients are sparse: kept out of DDP and of AdamW."""
 
     def __init__(self, objective: NextItem, cfg: TrainConfig, world: DistributedContext) -> None:
-        """Makes the table's gradients sparse and, if asked for, spreads its rows over the processes."""
+        """Makes the table's gradients sparse and, with `shard_items`, spreads its rows over the processes."""
         encoder = objective.model.encoder
         if not isinstance(encoder.ids, nn.Embedding):
             raise InvariantError(f"the item ids are a {type(encoder.ids).__name__}, expected an embedding")

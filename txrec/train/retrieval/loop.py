@@ -107,7 +107,7 @@ class Trainer:
 
         Args:
             on_epoch: called after every epoch in every process; the place for checkpoints and records.
-            progress: told about steps.
+            progress: called after steps.
 
         Raises:
             TrainingError: the loss is no longer a number; names the step and the last good checkpoint.

@@ -245,7 +245,7 @@ class Pretrainer:
         """Trains to the end, or for `max_steps` steps.
 
         Args:
-            progress: told phase, step, steps in all, loss.
+            progress: receives phase, step, number of steps and loss.
             save: called every `save_every` steps and after each phase, a good moment to `save` a checkpoint.
             save_every: steps between two calls.
             max_steps: stop after this many steps of this call.
@@ -317,7 +317,7 @@ def fit(
         config: sections `text`, `pretrain` and `seed`.
         data: the prepared data set.
         folder: for the encoder and the vectors.
-        progress: told about steps.
+        progress: called after steps.
         earlier: folder of the encoder that training continues from; None = an untrained one.
 
     Raises:
