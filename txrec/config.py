@@ -248,6 +248,11 @@ class ShopConfig(Section):
     """Least number of events (views, searches, clicks, carts, purchases)."""
     days: int = Field(60, ge=10)
     """Time span of the log, days."""
+    taste_groups: int = Field(0, ge=0, le=50)
+    """Groups of users whose tastes are alike; `users.csv` declares them as the property `style`. 0 = every user has
+    tastes of their own, and there is no such file."""
+    taste_share: float = Field(0.7, ge=0, le=1)
+    """With groups: share of a user's tastes that are those of the group."""
 
 
 class SplitConfig(Section):
@@ -529,6 +534,9 @@ class RetrievalConfig(Section):
         "new_items",
     )
     """Candidate sources by their names in `txrec.index.registry`, in order of trust."""
+    use_profiles: bool = True
+    """Where there is a users table: the source `profile` proposes items by properties of the user and the request, and
+    the ranker reads them."""
     new_items_frac: float = Field(0.1, ge=0, le=0.5)
     """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so
     that new ones are candidates at all; without such products nothing is kept."""

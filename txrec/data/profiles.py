@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -64,13 +63,15 @@ class StoredProfiles:
         """Names of the properties, in alphabetical order."""
         return tuple(sorted(set(self._flat[0].unique().to_pylist())))
 
-    def values(self, name: str) -> pa.Array:
-        """(U,) texts of a property by row of the table, null where a user has none."""
+    def values(self, name: str, user_ids: pa.Array) -> pa.Array:
+        """(U,) texts of a property of users, null where a user has none or is not in the table."""
         keys, texts, rows = self._flat
         own = pc.equal(keys, name)
-        column = pl.Series([None], dtype=pl.String).new_from_index(0, len(self))
-        places = pl.Series(rows.filter(own), dtype=pl.UInt32)
-        return column.scatter(places, pl.Series(texts.filter(own))).to_arrow().cast(pa.string())
+        place = np.full(len(self) + 1, -1)
+        place[np.asarray(rows.filter(own))] = np.arange(pc.sum(own).as_py() or 0)
+        row = np.asarray(pc.fill_null(pc.index_in(user_ids, self.table["user_id"].combine_chunks()), len(self)))
+        found = place[row]
+        return texts.filter(own).take(pa.array(found, mask=found < 0))
 
     @cached_property
     def _flat(self) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -39,6 +39,7 @@ def ask(
     bundles of different ages can be compared on the same events.
     """
     same = recommender.bundle.manifest.data_fingerprint == data.meta.fingerprint
+    requests = requests.with_profiles(data)
     names, own = query_texts(data), dense_indices(recommender, data)
     shape = (len(requests), k)
     lists = Lists(
@@ -85,6 +86,7 @@ def _by_dense_ids(
         requests.now_us[rows.start : rows.stop],
         [np.unique(requests.items(row)).tolist() for row in rows] if requests.filter_seen else None,
         k,
+        [requests.profile(row) for row in rows],
     )
 
 
@@ -101,6 +103,7 @@ def _request(requests: EvalRequests, data: PreparedData, names: Sequence[str], r
         query=names[requests.query_idx[row]] or None,
         top_k=k,
         exclude_seen=requests.filter_seen,
+        properties=requests.profile(row),
         now_us=int(requests.now_us[row]) or None,
     )
 

@@ -17,7 +17,7 @@ and that item alone as truth, as for a shop that ranks again when a user returns
 flat arrays over the events of the data set; nothing is copied and no Python runs per user.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,6 +85,8 @@ class EvalRequests:
     truth: GroundTruth
     filter_seen: bool
     """True where items of the history are left out of the answers."""
+    profiles: Sequence[Mapping[str, str]] = ()
+    """(C,) properties of the users by name; empty = none are known (see `with_profiles`)."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -124,7 +126,21 @@ class EvalRequests:
             query_idx=self.query_idx[rows],
             now_us=self.now_us[rows],
             truth=self.truth.select(rows),
+            profiles=[self.profiles[row] for row in rows.tolist()] if self.profiles else (),
         )
+
+    def profile(self, case: int) -> Mapping[str, str]:
+        """Properties of the user of one case; empty where none are known."""
+        return self.profiles[case] if self.profiles else {}
+
+    def with_profiles(self, data: PreparedData) -> "EvalRequests":
+        """The same with the properties of the users table; unchanged where there is none."""
+        stored = data.profiles
+        if stored is None or self.profiles:
+            return self
+        users = [str(data.sequences.user_id[user]) if user >= 0 else None for user in self.user.tolist()]
+        known = (stored.of(user) for user in users)
+        return replace(self, profiles=[{} if one is None else one.properties for one in known])
 
     def sample(self, num: int, seed: int = 0) -> "EvalRequests":
         """A seeded sample of at most `num` cases in their order; 0 = all of them."""

@@ -13,6 +13,8 @@ from txrec.index.dense import Dense
 from txrec.index.lexical import Lexical
 from txrec.index.new_items import NewItems
 from txrec.index.popularity import Popularity
+from txrec.index.profile_affinity import NAME as PROFILE
+from txrec.index.profile_affinity import ProfileAffinity
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.source import FitContext, Source
 
@@ -23,16 +25,22 @@ SOURCES: dict[str, type[Source]] = {
     "covisitation": Covisitation,
     "popularity": Popularity,
     "new_items": NewItems,
+    "profile": ProfileAffinity,
 }
 
 
-def source_names(cfg: RetrievalConfig) -> tuple[str, ...]:
+def source_names(cfg: RetrievalConfig, has_profiles: bool = False) -> tuple[str, ...]:
     """The configured sources; dense and popularity always take part: vectors are needed and slates must be filled.
+
+    Args:
+        cfg: the configured ones.
+        has_profiles: whether there is a users table; `profile` then takes part too, unless `use_profiles` is off.
 
     Raises:
         ConfigError: a name that no registered source has.
     """
-    names = tuple(dict.fromkeys([*cfg.sources, "dense", "popularity"]))
+    profile = [PROFILE] if has_profiles and cfg.use_profiles else []
+    names = tuple(dict.fromkeys([*cfg.sources, "dense", "popularity", *profile]))
     for name in names:
         if name not in SOURCES:
             nearest = difflib.get_close_matches(name, SOURCES, 1)
@@ -45,4 +53,5 @@ def source_names(cfg: RetrievalConfig) -> tuple[str, ...]:
 
 def fit_sources(context: FitContext) -> dict[str, Source]:
     """The configured sources by name, fitted, in order of trust."""
-    return {name: SOURCES[name].fit_source(context) for name in source_names(context.config)}
+    names = source_names(context.config, context.data.profiles is not None)
+    return {name: SOURCES[name].fit_source(context) for name in names}

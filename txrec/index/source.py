@@ -1,7 +1,7 @@
 """Candidate source interface: a batch of requests in, item proposals out, best first, under a mask of allowed items."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,12 @@ class SourceQuery:
     """(B, D) L2-normalised states; rows of zeros where there is neither history nor query."""
     items: Sequence[NDArray[np.int32]]
     """(B,) items of the history, oldest first."""
+    profiles: Sequence[Mapping[str, str]] = ()
+    """(B,) properties of the user and the request by name; empty = none are known of any."""
+
+    def profile(self, row: int) -> Mapping[str, str]:
+        """Properties of one request."""
+        return self.profiles[row] if self.profiles else {}
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -192,6 +198,8 @@ class Source(ABC):
     """Reason of a proposed item that has no other reason, empty = none."""
     feature_names: ClassVar[tuple[str, ...]] = ()
     """Names of the columns of `features`."""
+    profile_features: ClassVar[tuple[str, ...]] = ()
+    """Names of the columns of `features_of_profile`."""
 
     @classmethod
     @abstractmethod
@@ -232,6 +240,18 @@ class Source(ABC):
     ) -> NDArray[np.float32]:
         """(K, F) ranker features of K candidates, one column per name in `feature_names`, not scaled."""
         return np.zeros((len(item_idx), len(self.feature_names)), np.float32)
+
+    def features_of_profile(
+        self,
+        profile: Mapping[str, str],  # noqa: ARG002
+        item_idx: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        """(K, F) ranker features of K candidates given the properties of a request, named by `profile_features`."""
+        return np.zeros((len(item_idx), len(self.profile_features)), np.float32)
+
+    def knows_profile(self, profile: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """Whether properties of a request tell this source which items to propose."""
+        return False
 
     def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:  # noqa: ARG002
         """(K,) affinity of K items to an item of the history."""

@@ -225,7 +225,7 @@ class Bundle:
         with torch.inference_mode():
             vectors = self.model.item_vectors().numpy()
         context = OpenContext(vectors, self.item_text, self.analyser)
-        names = source_names(self.config.retrieval)
+        names = source_names(self.config.retrieval, self.profiles is not None)
         return {name: SOURCES[name].open_source(self.path / "index" / name, context) for name in names}
 
     @cached_property

@@ -107,6 +107,7 @@ class RankingFeatures:
         derived = frozenset(name for name in per_source if self.sources[name.split(".")[0]].model_derived)
         shares = tuple(f"share_{of}.{decay}" for of in ("query", "similar_queries", "all") for decay in DECAYS)
         own = tuple(f"{name}.{column}" for name, source in self.sources.items() for column in source.feature_names)
+        of_profile = tuple(name for source in self.sources.values() for name in source.profile_features)
         return (
             FeatureGroup(("retrieval_order",), self._order),
             FeatureGroup(per_source, self._source_columns, derived),
@@ -138,6 +139,7 @@ class RankingFeatures:
                 frozenset({"history.last_item_cosine"}),
             ),
             FeatureGroup(own, self._own_columns),
+            *((FeatureGroup(of_profile, self._profile_columns),) if of_profile else ()),
         )
 
     def request_features(self, candidates: Candidates) -> NDArray[np.float32]:
@@ -277,6 +279,15 @@ class RankingFeatures:
         for source in self.sources.values():
             if source.feature_names:
                 parts = [source.features(one.query, one.history.item_idx, sets.item_idx[part]) for _, one, part in sets]
+                columns.extend(np.concatenate(parts).T)
+        return columns
+
+    def _profile_columns(self, sets: CandidateSets) -> list[NDArray[Any]]:
+        """Lifts of the candidates for the properties of the user and the request."""
+        columns: list[NDArray[Any]] = []
+        for source in self.sources.values():
+            if source.profile_features:
+                parts = [source.features_of_profile(one.profile, sets.item_idx[part]) for _, one, part in sets]
                 columns.extend(np.concatenate(parts).T)
         return columns
 

@@ -169,6 +169,7 @@ class Recommender:
         now_us: Sequence[int] | NDArray[np.int64] | None = None,
         excluded: Sequence[Sequence[int]] | None = None,
         top_k: int = 25,
+        profiles: Sequence[Mapping[str, str]] | None = None,
     ) -> list[Candidates]:
         """Candidates for histories in dense indices, for evaluation: what is unavailable now was on sale then.
 
@@ -178,15 +179,18 @@ class Recommender:
             now_us: (B,) times of the requests, microseconds UTC; None = just after each history.
             excluded: (B,) dense indices that must not be proposed; None = none.
             top_k: at least this many candidates come back where so many items are allowed.
+            profiles: (B,) properties of the users by name; None = none are known.
         """
         retrieval_queries = []
         for row, history in enumerate(histories):
             now = int(now_us[row]) if now_us is not None else int(history.ts[-1]) if len(history.ts) else 0
             mask = restrict(len(self.catalogue) + 1, None, excluded[row] if excluded is not None else ())
             query = queries[row] if queries is not None else ""
-            fallback = None if query or len(history.item_idx) else "unknown_user"
+            profile = profiles[row] if profiles is not None else {}
+            known = query or len(history.item_idx) or self.retriever.knows_profile(profile)
+            fallback, request = None if known else "unknown_user", Request(top_k=top_k)
             retrieval_queries.append(
-                RetrievalQuery(history, query, now or self._end_us, mask, Request(top_k=top_k), fallback)
+                RetrievalQuery(history, query, now or self._end_us, mask, request, fallback, profile=profile)
             )
         return self.retriever.retrieve(retrieval_queries)
 
@@ -366,7 +370,14 @@ class Recommender:
     @property
     def request_encoder(self) -> RequestEncoder:
         """Encoder of requests for the present catalogue."""
-        return RequestEncoder(self.catalogue, self._histories, self.retriever.names, self._end_us)
+        return RequestEncoder(
+            self.catalogue,
+            self._histories,
+            self.retriever.names,
+            self._end_us,
+            self.bundle.profiles,
+            self.retriever.knows_profile,
+        )
 
     @property
     def num_ranked(self) -> int:

@@ -1,11 +1,12 @@
 """Request encoding: a request in the shop's ids becomes a retrieval query in dense indices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from txrec import schema
+from txrec.data.profiles import PropertyValue, StoredProfiles, value_text
 from txrec.errors import RequestError
 from txrec.index.source import Mask
 from txrec.recommender.catalogue import Catalogue
@@ -24,12 +25,16 @@ class RequestEncoder:
         histories: stored events of users.
         source_names: candidate sources of the model.
         end_us: time of requests without one, microseconds since 1970 UTC: just after the log.
+        profiles: the users table; None without one.
+        knows_profile: tells whether properties lead to candidates.
     """
 
     catalogue: Catalogue
     histories: StoredHistories
     source_names: Sequence[str]
     end_us: int
+    profiles: StoredProfiles | None
+    knows_profile: Callable[[Mapping[str, str]], bool]
 
     def retrieval_query(self, request: Request, batch_vectors: BatchQueryVectors) -> RetrievalQuery:
         """A request in dense indices: history, query, mask, and notes on ignored parts.
@@ -53,7 +58,8 @@ class RequestEncoder:
         ]
         if request.exclude_seen:
             excluded.extend(int(item) for item in np.unique(history.item_idx) if item != schema.PAD)
-        nothing = not query and not len(history.item_idx)
+        profile = self.properties(request)
+        nothing = not query and not len(history.item_idx) and not self.knows_profile(profile)
         return RetrievalQuery(
             history=history,
             query=query,
@@ -62,8 +68,18 @@ class RequestEncoder:
             request=replace(request, blocked=None),
             fallback="unknown_user" if nothing else None,
             notes=notes,
+            profile=profile,
             excluded=excluded,
         )
+
+    def properties(self, request: Request) -> dict[str, str]:
+        """Properties of a request's user, live ones or those of the users table, and its context, as texts."""
+        if request.properties is None and self.profiles is not None:
+            stored = self.profiles.of(request.user_id)
+            values: Mapping[str, PropertyValue] = {} if stored is None else stored.properties
+        else:
+            values = request.properties or {}
+        return {name: value_text(value) for name, value in {**values, **request.context}.items()}
 
     def allowed(self, request: Request, excluded: Sequence[int]) -> Mask:
         """(N + 1,) products that may be shown; None = all."""

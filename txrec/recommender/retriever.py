@@ -6,7 +6,7 @@ evaluation and serving all retrieve through this one class.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import cast
 
@@ -111,6 +111,8 @@ class RetrievalQuery:
     request: Request = NO_REQUEST
     fallback: str | None = None
     notes: tuple[str, ...] = ()
+    profile: Mapping[str, str] = field(default_factory=dict)
+    """Properties of the user and the request by name."""
     excluded: Sequence[int] = ()
     """Items that the mask leaves out because of the request's cart, history and exclusions."""
 
@@ -150,6 +152,10 @@ class Retriever:
         """Moves the model and its item table to a device; the indexes stay in main memory."""
         self.model.to(device)
         self._inputs = self._inputs.to(device)
+
+    def knows_profile(self, profile: Mapping[str, str]) -> bool:
+        """Whether a source can propose items by properties of the user or the request."""
+        return bool(profile) and any(source.knows_profile(profile) for source in self.sources.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -254,7 +260,10 @@ class Retriever:
         """Candidates of every query, without timings."""
         k = max(self.num_candidates, *(retrieval_query.request.top_k for retrieval_query in retrieval_queries))
         source_query = SourceQuery(
-            [q.query for q in retrieval_queries], states, [_items(q.history) for q in retrieval_queries]
+            [q.query for q in retrieval_queries],
+            states,
+            [_items(q.history) for q in retrieval_queries],
+            [q.profile for q in retrieval_queries],
         )
         masks = [retrieval_query.mask for retrieval_query in retrieval_queries]
         hits = []
@@ -292,6 +301,7 @@ class Retriever:
             scores=fused.scores,
             ranks=fused.ranks,
             now_us=retrieval_query.now_us,
+            profile=retrieval_query.profile,
             fallback=retrieval_query.fallback,
             notes=retrieval_query.notes,
         )

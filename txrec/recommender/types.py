@@ -145,6 +145,7 @@ class Candidates:
         scores: (K, S) every source's own score, NaN where the source did not propose the item.
         ranks: (K, S) 1-based rank in every source, 0 where it did not propose the item.
         now_us: time of the request.
+        profile: properties of the user and the request by name.
         fallback: None or a reason.
         notes: ignored parts of the request.
         timings_ms: stage = milliseconds.
@@ -160,6 +161,7 @@ class Candidates:
     scores: NDArray[np.float32]
     ranks: NDArray[np.int32]
     now_us: int
+    profile: Mapping[str, str] = field(default_factory=dict)
     fallback: str | None = None
     notes: tuple[str, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)

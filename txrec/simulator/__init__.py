@@ -62,6 +62,8 @@ def write(cfg: ShopConfig, folder: Path) -> None:
     """Writes the raw files of the shop that the settings describe into a folder; see `files`."""
     shop = Shop.generate(cfg)
     files.write(folder, shop.catalogue, shop.log, np.random.default_rng((cfg.seed, 4)))
+    if shop.tastes.group is not None:
+        files.write_users(folder, shop.tastes.group, np.random.default_rng((cfg.seed, 7)))
 
 
 def robust_queries(cfg: ShopConfig, num: int = 400) -> list[RobustQuery]:

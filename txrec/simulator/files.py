@@ -2,6 +2,7 @@
 
     catalogue.jsonl             one product per line
     events-2025-03-01.csv.gz    one week of the log each, named by its first day
+    users.csv                   a row per user, where tastes follow groups: the group, and columns that say nothing
 
 Some lines are broken on purpose (`DIRT`): neither user nor session, an unknown event kind, a time that cannot be read,
 a line cut short, a line exported twice. `prepare` must reject each of them and nothing else.
@@ -38,6 +39,17 @@ def write(folder: Path, catalogue: Catalogue, log: Log, rng: np.random.Generator
         first_day = START + timedelta(days=7 * int(number))
         rows = np.flatnonzero(week == number)
         _write_week(folder / f"events-{first_day:%Y-%m-%d}.csv.gz", rows, catalogue, log, rng)
+
+
+def write_users(folder: Path, group: NDArray[np.int64], rng: np.random.Generator) -> None:
+    """Writes the users table: `style` is the group of tastes, `age` and `plan` have nothing to do with tastes."""
+    age, plan = rng.integers(18, 80, len(group)), rng.integers(3, size=len(group))
+    with (folder / "users.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("visitor", "style", "age", "plan", "segments"))
+        for user, (style, years, number) in enumerate(zip(group, age, plan, strict=True)):
+            segments = "newsletter" if number else ""
+            writer.writerow((user_id(user), f"style-{style}", years, ("basic", "plus", "gold")[number], segments))
 
 
 def user_id(user: int) -> str:

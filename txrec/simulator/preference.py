@@ -6,7 +6,7 @@ stable taste among the products that match the query.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +34,37 @@ class Tastes:
     colour: NDArray[np.float64]  # (U, colours)
     price_level: NDArray[np.float64]  # (U,) preferred level, as Catalogue.price_level
     chinese: NDArray[np.bool_]  # (U,) prefers Chinese titles and searches in Chinese
+    group: NDArray[np.int64] | None = None  # (U,) group of users with like tastes; None = there are no groups
 
 
 def generate_tastes(cfg: ShopConfig, rng: np.random.Generator) -> Tastes:
     """A few favourite types and brands, a colour and a price level for each user."""
     num = cfg.num_users
     shares = rng.dirichlet(np.full(len(TYPES), 0.08), num)
-    return Tastes(
+    own = Tastes(
         type=np.log(shares + 2e-4),
         brand=1.2 * rng.standard_normal((num, len(ALL_BRANDS))),
         colour=0.8 * rng.standard_normal((num, len(COLOURS))),
         price_level=rng.normal(0, 0.5, num),
         chinese=rng.random(num) < CHINESE_USERS_FRAC,
+    )
+    return _grouped(cfg, own, shares) if cfg.taste_groups else own
+
+
+def _grouped(cfg: ShopConfig, own: Tastes, shares: NDArray[np.float64]) -> Tastes:
+    """Tastes mixed with those of the users' groups; drawn apart, so that everything else stays as without groups."""
+    rng = np.random.default_rng((cfg.seed, 6))
+    group = rng.integers(cfg.taste_groups, size=cfg.num_users)
+    common = rng.dirichlet(np.full(len(TYPES), 0.08), cfg.taste_groups)[group]
+    colour = 0.8 * rng.standard_normal((cfg.taste_groups, len(COLOURS)))[group]
+    price_level = rng.normal(0, 0.5, cfg.taste_groups)[group]
+    part = cfg.taste_share
+    return replace(
+        own,
+        type=np.log(part * common + (1 - part) * shares + 2e-4),
+        colour=part * colour + (1 - part) * own.colour,
+        price_level=part * price_level + (1 - part) * own.price_level,
+        group=group,
     )
 
 

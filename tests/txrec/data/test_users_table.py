@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -47,7 +48,12 @@ def test_properties_and_segments_of_users_with_and_without_events_are_stored(tmp
     assert data.profiles.of("new").all_segments == ("club", "country=FR")
     assert data.profiles.of("nobody") is None
     assert data.profiles.names == ("age", "country")
-    assert data.profiles.values("country").to_pylist() == ["AT", None, "FR"]
+    assert data.profiles.values("country", pa.array(["b", "new", "nobody", "a"])).to_pylist() == [
+        None,
+        "FR",
+        None,
+        "AT",
+    ]
     assert report.sizes.num_profiles == 3
     assert ("users with properties or segments", "3") in report.figures()
 

@@ -43,6 +43,26 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: P
     assert digests["a"] == digests["b"] != digests["c"]
 
 
+def test_groups_of_tastes_change_what_users_like_and_nothing_else(tmp_path: Path) -> None:
+    plain = ShopConfig(num_items=100, num_users=60, num_events=1_000)
+    grouped = plain.model_copy(update={"taste_groups": 3, "taste_share": 0.9})
+    one, other = Shop.generate(plain), Shop.generate(grouped)
+    assert one.tastes.group is None
+    assert one.catalogue.products == other.catalogue.products
+    assert (one.tastes.brand == other.tastes.brand).all()
+    assert (one.actions.second == other.actions.second).all()
+    simulator.write(plain, tmp_path / "plain")
+    simulator.write(grouped, tmp_path / "grouped")
+    assert not (tmp_path / "plain" / "users.csv").exists()
+    rows = (tmp_path / "grouped" / "users.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 61
+    group = other.tastes.group
+    assert group is not None
+    assert rows[1].startswith(f"u00000,style-{group[0]},")
+    same = np.corrcoef(other.tastes.type)[group[:, None] == group]
+    assert same.mean() > 0.8 > np.corrcoef(one.tastes.type).mean()
+
+
 @pytest.mark.slow
 def test_the_default_shop_has_the_promised_size(default: Shop) -> None:
     assert len(default.catalogue) >= 2_000

@@ -91,6 +91,7 @@ def fit_ranker(
     texts, item_text = _texts(data, text_dir)
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
     requests = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
+    requests = requests.with_profiles(data)
     half_life = popularity_half_life(data, requests, config.retrieval.half_life_days)
     parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life)
     progress("fitting sources", 0, 2)
@@ -383,7 +384,12 @@ def _retrieve(retriever: Retriever, requests: EvalRequests, rows: NDArray[np.int
             mask[requests.items(row)] = False
         retrieval_queries.append(
             RetrievalQuery(
-                history, names[requests.query_idx[row]], int(requests.now_us[row]), mask, Request(top_k=top_k)
+                history,
+                names[requests.query_idx[row]],
+                int(requests.now_us[row]),
+                mask,
+                Request(top_k=top_k),
+                profile=requests.profile(row),
             )
         )
     return retriever.retrieve(retrieval_queries)

@@ -41,7 +41,7 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
     )
     meta = data.meta.model_copy(update={"validation_start_ts": start_us, "test_start_ts": end_us})
     cut = replace(sequences, split=split.astype(np.int8))
-    return data.altered(meta, items=data.items, queries=data.queries, sequences=cut)
+    return data.altered(meta, items=data.items, queries=data.queries, sequences=cut, profiles=data.profiles)
 
 
 def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, EvalRequests]]:
@@ -52,7 +52,7 @@ def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[
         requests = eval_requests(window, Split.VALIDATION, config.evaluate)
         if left <= 0 or not len(requests):
             break
-        windows.append((window, requests.sample(left, config.seed)))
+        windows.append((window, requests.sample(left, config.seed).with_profiles(data)))
     return windows
 
 

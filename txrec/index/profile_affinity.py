@@ -1,0 +1,288 @@
+"""Profile source: items that users with the same properties take more often than others, for users without a history.
+
+A naive Bayes model with shrinkage. The lift of an item for a property value is the number of the value's users who took
+it, relative to the number that the item's popularity lets expect. Few users say little, so the lift is shrunk towards
+that of the item's category, and that of a category towards 1 (a Gamma prior on the rate ratio; DuMouchel, The American
+Statistician 1999). The score of an item is the logarithm of its share of all users times its lifts for the properties
+of the request.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from txrec import schema
+from txrec.data.prepared import PreparedData
+from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.log import EventLog
+from txrec.index.source import (
+    NO_ITEMS,
+    CatalogueUpdate,
+    FitContext,
+    Hits,
+    Mask,
+    OpenContext,
+    Scored,
+    Source,
+    SourceQuery,
+    best,
+)
+
+NAME = "profile"
+MAX_VALUES = 500
+"""Values of a property that count, those with most users."""
+MIN_USERS = 5
+"""Users in the log that a value needs."""
+NUM_BUCKETS = 8
+"""Quantile buckets of a property of numbers."""
+ITEM_PRIOR, CATEGORY_PRIOR = 5.0, 10.0
+"""Expected users that the lift of the category, and a lift of 1, weigh as much as."""
+CACHED_SCORES = 16_000_000
+"""Scores that are kept of recent combinations of properties, all items of the catalogue each."""
+HEAD = 2_000
+"""Best items of a combination that are kept in order."""
+
+
+@dataclass(frozen=True)
+class PropertyCodes:
+    """Codes of a property's values: of texts, or of buckets of numbers."""
+
+    first: int
+    """Code of the first value."""
+    values: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    """Inner edges of the buckets; empty = the values are texts."""
+
+    @classmethod
+    def fit(cls, texts: Sequence[str | None], first: int) -> "PropertyCodes | None":
+        """Codes for the values of users, one text per user; None where too few users have any."""
+        known = [text for text in texts if text is not None]
+        if len(known) < MIN_USERS:
+            return None
+        numbers = [_number(text) for text in known]
+        if all(number is not None for number in numbers) and len(set(numbers)) > NUM_BUCKETS:
+            inner = np.quantile(np.array(numbers, np.float64), np.linspace(0, 1, NUM_BUCKETS + 1)[1:-1])
+            return cls(first, edges=tuple(np.unique(inner).tolist()))
+        counted, counts = np.unique(np.array(known, dtype=object), return_counts=True)
+        order = np.lexsort((counted, -counts))[:MAX_VALUES]
+        values = tuple(str(counted[place]) for place in order if counts[place] >= MIN_USERS)
+        return cls(first, values) if values else None
+
+    def __len__(self) -> int:
+        return len(self.edges) + 1 if self.edges else len(self.values)
+
+    def of(self, text: str) -> int | None:
+        """Code of a value; None for one that the log did not have."""
+        if self.edges:
+            number = _number(text)
+            return None if number is None else self.first + int(np.searchsorted(self.edges, number, side="right"))
+        place = self._places.get(text)
+        return None if place is None else self.first + place
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {text: place for place, text in enumerate(self.values)}
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+class Lifts(NamedTuple):
+    """Logarithms of the lifts of K items for the properties of a request, added up."""
+
+    item: NDArray[np.float32]  # (K,)
+    category: NDArray[np.float32]  # (K,)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Users of a log by property value and item; a user counts once per item.
+
+    Attributes:
+        by_item: (V, N + 1) users with a value who took an item.
+        users: (N + 1,) users who took an item, with or without a profile.
+        category: (N + 1,) category of every item, PAD = none.
+        category_lift: (V, C + 1) logarithms of the lifts of categories, shrunk.
+    """
+
+    by_item: sp.csr_array
+    users: NDArray[np.float32]
+    category: NDArray[np.int32]
+    category_lift: NDArray[np.float32]
+
+
+class ProfileAffinity(Source):
+    """Items by their lift for the properties of the user and the context of the request."""
+
+    fallback_reason = "liked by similar customers"
+    profile_features = ("profile.item_lift", "profile.category_lift", "profile.known")
+
+    def __init__(self, codes: Mapping[str, PropertyCodes], counts: Counts) -> None:
+        """Takes the codes by name of the property, and the counts."""
+        self._codes = dict(codes)
+        self._counts = counts
+        self._base = np.log((counts.users + 0.5) / max(float(counts.users.sum()), 1.0)).astype(np.float32)
+        kept = max(4, CACHED_SCORES // len(counts.users))
+        self._scores = lru_cache(maxsize=kept)(self._compute_scores)
+        self._head = lru_cache(maxsize=kept)(self._compute_head)
+
+    @classmethod
+    def fit_source(cls, context: FitContext) -> "ProfileAffinity":
+        """The source fitted on a log; users without a profile count for the popularity of items only."""
+        return cls.fit(context.data, context.log)
+
+    @classmethod
+    def fit(cls, data: PreparedData, log: EventLog) -> "ProfileAffinity":
+        """Codes of the values that users of the log have, and their counts."""
+        num_items, profiles = data.meta.num_items, data.profiles
+        pairs = np.unique(np.stack([log.user_idx.astype(np.int64), log.item_idx.astype(np.int64)]), axis=1)
+        users, place = np.unique(pairs[0], return_inverse=True)
+        rows = pa.array(data.sequences.user_id[users].tolist(), pa.string())
+        codes: dict[str, PropertyCodes] = {}
+        value, item = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        first = 0
+        for name in profiles.names if profiles is not None else ():
+            texts: list[str | None] = profiles.values(name, rows).to_pylist() if profiles is not None else []
+            fitted = PropertyCodes.fit(texts, first)
+            if fitted is None:
+                continue
+            codes[name], first = fitted, first + len(fitted)
+            code = [None if text is None else fitted.of(text) for text in texts]
+            own = np.array([-1 if one is None else one for one in code], np.int64)[place]
+            value.append(own[own >= 0])
+            item.append(pairs[1][own >= 0])
+        values, items = np.concatenate(value), np.concatenate(item)
+        shape = (first, num_items + 1)
+        by_item = sp.csr_array((np.ones(len(values), np.float32), (values, items)), shape=shape)
+        counted = np.bincount(pairs[1], minlength=num_items + 1).astype(np.float32)
+        category = np.append(schema.PAD, data.items.column("category_idx").to_numpy()).astype(np.int32)
+        return cls(codes, Counts(by_item, counted, category, _category_lift(by_item, counted, category)))
+
+    def codes_of(self, profile: Mapping[str, str]) -> tuple[int, ...]:
+        """Codes of the properties that were fitted, ascending; other names and values are left out."""
+        found = (codes.of(profile[name]) for name, codes in self._codes.items() if name in profile)
+        return tuple(code for code in found if code is not None)
+
+    def knows_profile(self, profile: Mapping[str, str]) -> bool:
+        """Whether any property says something here."""
+        return bool(self.codes_of(profile))
+
+    def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:
+        """The allowed items with the highest scores; nothing for a request without known properties."""
+        rows = []
+        for row, mask in enumerate(allowed):
+            codes = self.codes_of(queries.profile(row))
+            rows.append(self._best(codes, k, mask) if codes else NO_ITEMS)
+        return Hits.stack(rows, k)
+
+    def features_of_profile(self, profile: Mapping[str, str], item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(K, 3) lift of the item, lift of its category, and the number of known properties."""
+        codes = self.codes_of(profile)
+        columns = np.zeros((len(item_idx), len(self.profile_features)), np.float32)
+        if codes:
+            lifts = self.lifts(codes, item_idx)
+            columns[:, 0], columns[:, 1], columns[:, 2] = lifts.item, lifts.category, len(codes)
+        return columns
+
+    def lifts(self, codes: Sequence[int], item_idx: NDArray[np.int32]) -> Lifts:
+        """Lifts of K items, as logarithms, added up over the properties."""
+        counts = self._counts
+        item, category = np.zeros((2, len(item_idx)), np.float32)
+        for code in codes:
+            of_category = counts.category_lift[code][counts.category[item_idx]]
+            own = counts.by_item[[code]].toarray()[0][item_idx]
+            item += _shrunk(own, self._expected(code)[item_idx], np.exp(of_category))
+            category += of_category
+        return Lifts(item, category)
+
+    def with_items(self, update: CatalogueUpdate) -> Self:
+        """The same counts over the updated catalogue; new items have the lift of their category."""
+        counts = self._counts
+        more = update.num_items + 1 - len(counts.users)
+        category = np.pad(counts.category, (0, more))
+        category[update.item_idx] = update.items.column("category_idx").to_numpy()
+        by_item = counts.by_item.copy()
+        by_item.resize((by_item.shape[0], update.num_items + 1))
+        grown = Counts(by_item, np.pad(counts.users, (0, more)), category, counts.category_lift)
+        return type(self)(self._codes, grown)
+
+    def save(self, path: Path) -> None:
+        """The codes as JSON, the counts as safetensors."""
+        counts = self._counts
+        described = {name: asdict(codes) for name, codes in self._codes.items()}
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "properties.json").write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
+        arrays = {"users": counts.users, "category": counts.category, "category_lift": counts.category_lift}
+        save_arrays(path / "profile.safetensors", {**pack("by_item", counts.by_item), **arrays})
+
+    @classmethod
+    def open_source(cls, path: Path, context: OpenContext) -> "ProfileAffinity":  # noqa: ARG003
+        """The source that `save` wrote."""
+        described = json.loads((path / "properties.json").read_text(encoding="utf-8"))
+        codes = {
+            name: PropertyCodes(one["first"], tuple(one["values"]), tuple(one["edges"]))
+            for name, one in described.items()
+        }
+        arrays = load_arrays(path / "profile.safetensors")
+        counts = (arrays[name] for name in ("users", "category", "category_lift"))
+        return cls(codes, Counts(unpack("by_item", arrays), *counts))
+
+    def _best(self, codes: tuple[int, ...], k: int, mask: Mask) -> Scored:
+        head = self._head(codes)
+        if mask is not None:
+            kept = mask[head.item_idx]
+            head = Scored(head.item_idx[kept], head.scores[kept])
+        if len(head.item_idx) >= min(k, len(self._base) - 1):
+            return Scored(head.item_idx[:k], head.scores[:k])
+        return best(np.arange(1, len(self._base), dtype=np.int32), self._scores(codes)[1:], k, mask)
+
+    def _compute_head(self, codes: tuple[int, ...]) -> Scored:
+        return best(np.arange(1, len(self._base), dtype=np.int32), self._scores(codes)[1:], HEAD, None)
+
+    def _compute_scores(self, codes: tuple[int, ...]) -> NDArray[np.float32]:
+        """(N + 1,) logarithm of the popularity of every item times its lifts."""
+        return self._base + self.lifts(codes, np.arange(len(self._base), dtype=np.int32)).item
+
+    def _expected(self, code: int) -> NDArray[np.float32]:
+        """(N + 1,) users with a value that the popularity of every item lets expect."""
+        counts = self._counts
+        total = float(counts.by_item.data[counts.by_item.indptr[code] : counts.by_item.indptr[code + 1]].sum())
+        expected: NDArray[np.float32] = counts.users * np.float32(total / max(float(counts.users.sum()), 1.0))
+        return expected
+
+
+def _shrunk(
+    own: NDArray[np.float32], expected: NDArray[np.float32], prior: NDArray[np.float32], strength: float = ITEM_PRIOR
+) -> NDArray[np.float32]:
+    """Logarithm of observed over expected users, with `strength` expected users added whose lift is the prior."""
+    lift: NDArray[np.float32] = np.log((own + np.float32(strength) * prior) / (expected + np.float32(strength)))
+    return lift
+
+
+def _category_lift(
+    by_item: sp.csr_array, users: NDArray[np.float32], category: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """(V, C + 1) logarithms of the lifts of categories for every value, shrunk towards 1; 0 where there is none."""
+    size = int(category.max(initial=0)) + 1
+    membership = sp.csr_array(
+        (np.ones(len(category), np.float32), (np.arange(len(category)), category)), shape=(len(category), size)
+    )
+    own = (by_item @ membership).toarray()
+    share = np.bincount(category, weights=users, minlength=size) / max(float(users.sum()), 1.0)
+    expected = own.sum(axis=1, keepdims=True) * share
+    lift = _shrunk(own, expected, np.ones(1, np.float32), CATEGORY_PRIOR).astype(np.float32)
+    lift[:, schema.PAD] = 0.0
+    return lift
