@@ -1,6 +1,7 @@
 """Service over a recommender in this process, without Ray, and the lookups that every service shares."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,8 @@ def product(recommender: SupportsRecommend, item_id: str) -> Product | None:
     item_idx = catalogue.idx_of.get(item_id)
     if item_idx is None:
         return None
-    return Product(catalogue.row(item_id), catalogue.on_sale is None or bool(catalogue.on_sale[item_idx]))
+    on_sale = catalogue.at({}, int(time.time() * 1e6)).on_sale
+    return Product(catalogue.row(item_id), on_sale is None or bool(on_sale[item_idx]))
 
 
 class LocalService:

@@ -89,7 +89,8 @@ def prepare(
         recommender: will answer it.
         clock: seconds since 1970 UTC.
     """
-    catalogue, fallback_items = recommender.catalogue, serving.fallback_items
+    now_us = request.now_us or int(clock() * 1e6)
+    catalogue, fallback_items = recommender.catalogue.at(request.context, now_us), serving.fallback_items
     if not serving.use_rules or not book.index.rules:
         return _planned(RuledRequest(request, request, None, fallback_items, catalogue), serving, recommender)
     context = RuleContext(
@@ -97,7 +98,7 @@ def prepare(
         categories=frozenset(normalise(name) for name in request.filters.category) if request.filters else frozenset(),
         placement=serving.placement,
         segments=segments(serving, recommender),
-        now_us=request.now_us or int(clock() * 1e6),
+        now_us=now_us,
     )
     rules = book.match(context, catalogue)
     prepared = rules.prepare(request, recommender.num_ranked) if rules else request
@@ -124,7 +125,7 @@ def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: 
     """Similar products, with the rules that act on the request."""
     ruled = prepare(book, serving, serving.request, recommender)
     prepared = ruled.prepared or serving.request
-    slate = recommender.similar(item_id, prepared.top_k, serving.request.filters)
+    slate = recommender.similar(item_id, prepared.top_k, serving.request.filters, serving.request.context)
     return ruled.finish(slate)
 
 

@@ -208,6 +208,14 @@ class ServedCatalogue(Protocol):
         """(N + 1,) products that may be shown; None = all of them."""
         ...
 
+    def price_of(self, item_idx: int) -> float | None:
+        """Price of a product; None where it is unknown."""
+        ...
+
+    def at(self, context: Mapping[str, str], now_us: int) -> "ServedCatalogue":
+        """The catalogue in the store or country of a context, at a time in microseconds since 1970 UTC."""
+        ...
+
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
         """(N + 1,) products that may be shown; None = all of them."""
         ...
@@ -259,7 +267,13 @@ class SupportsRecommend(Protocol):
         """A page before its products are ranked."""
         ...
 
-    def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
+    def similar(
+        self,
+        item_id: str,
+        top_k: int = 25,
+        filters: Filters | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Slate:
         """Items like this one."""
         ...
 

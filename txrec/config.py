@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from txrec import object_storage
-from txrec.schema import ITEMS, EventKind
+from txrec.schema import ITEMS, MARKET_COLUMNS, EventKind
 
 CHECKPOINT = "hf:"
 """Prefix of `text.encoder` that names a Hugging Face checkpoint."""
@@ -187,6 +187,10 @@ class SourceConfig(Section):
     """Splits one category string into a path, e.g. `|` or ` > `."""
     attributes: tuple[str, ...] = ()
     """items: source columns kept as attributes; lists are joined by `|`."""
+    prices: dict[str, str] = {}
+    """items: store or country = source column of the price there, where prices differ (`{ vienna = "price_vie" }`)."""
+    stock: dict[str, str] = {}
+    """items: store or country = source column of the stock there: a number of pieces, or a word of availability."""
     properties: tuple[str, ...] = ()
     """users: source columns kept as properties, e.g. country, tier."""
     segment_separator: str = "|"
@@ -772,7 +776,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _known_item_columns(self) -> Self:
-        known = [name for name in ITEMS.names if name not in ("item_id", "attributes")]
+        known = [name for name in ITEMS.names if name not in ("item_id", "attributes", *MARKET_COLUMNS)]
         for name in self.items_from_events:
             if name not in known:
                 raise ValueError(f"items_from_events: {name!r} is no column of items; known are {', '.join(known)}")

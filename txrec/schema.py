@@ -164,8 +164,14 @@ ITEMS = pa.schema(
         pa.field("price", pa.float32()),
         pa.field("available", pa.bool_()),
         pa.field("attributes", pa.map_(pa.string(), pa.string())),
+        pa.field("prices", pa.map_(pa.string(), pa.float64())),  # by store or country, where they differ
+        pa.field("stock", pa.map_(pa.string(), pa.float64())),  # pieces by store or country; 0 = not there
+        pa.field("sale_start", pa.timestamp("us", tz="UTC")),  # not shown before
+        pa.field("sale_end", pa.timestamp("us", tz="UTC")),  # not shown from then on
     ]
 )
+MARKET_COLUMNS = ("prices", "stock", "sale_start", "sale_end")
+"""Columns of ITEMS that depend on place and time."""
 
 USERS = pa.schema(
     [

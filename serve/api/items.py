@@ -1,12 +1,14 @@
 """HTTP bodies of reading and changing products."""
 
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from serve.api.common import ITEMS, Body, Id, Reply, as_many, one_or_many
 
 MAX_ITEMS = 1_000
+Place = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class LiveItem(Body):
@@ -31,6 +33,24 @@ class LiveItem(Body):
         None, max_length=100
     )
     """Values for filters, e.g. colour."""
+    prices: dict[Place, Annotated[float, Field(ge=0, le=1e9)]] | None = Field(None, max_length=10_000)
+    """Price by store or country, where it differs from `price`."""
+    stock: dict[Place, Annotated[float, Field(ge=0, le=1e9)] | bool] | None = Field(None, max_length=10_000)
+    """Pieces by store or country, or whether there are any; where some are named, it is to be had there alone."""
+    sale_start: datetime | None = Field(None, examples=["2026-12-01T00:00:00Z"])
+    """Not shown before this instant; without a zone it is UTC."""
+    sale_end: datetime | None = None
+    """Not shown from this instant on."""
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        start, end = (
+            None if one is None else one if one.tzinfo else one.replace(tzinfo=UTC)
+            for one in (self.sale_start, self.sale_end)
+        )
+        if start is not None and end is not None and end <= start:
+            raise ValueError(f"sale_end ({self.sale_end}) is not after sale_start ({self.sale_start})")
+        return self
 
 
 class ItemsRequest(RootModel[tuple[LiveItem, ...]]):
@@ -77,5 +97,13 @@ class ProductReply(Reply):
     """As the shop says."""
     attributes: dict[str, str | None]
     """Values for filters."""
+    prices: dict[str, float] = Field(default_factory=dict)
+    """Price by store or country, where it differs."""
+    stock: dict[str, float] = Field(default_factory=dict)
+    """Pieces by store or country."""
+    sale_start: datetime | None = None
+    """Not shown before."""
+    sale_end: datetime | None = None
+    """Not shown from then on."""
     on_sale: bool
     """True where it may be in a slate."""

@@ -23,7 +23,8 @@ class SlateRequest(Body):
     segments: tuple[Id, ...] = Field((), max_length=100)
     """Segments of the user, for rules; those of the user's profile hold in addition."""
     context: dict[Id, Id] = Field({}, max_length=20, examples=[{"device": "mobile", "country": "AT"}])
-    """Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules."""
+    """Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+    of the user for the model. `store` and `country` decide prices and stock."""
     rules: bool = True
     """false leaves merchandising rules out, e.g. to measure them."""
     candidates: int = Field(0, ge=0, le=1_000)
@@ -119,6 +120,8 @@ class ItemReply(Reply):
     """Click probability where the ranker ran, fused retrieval score otherwise."""
     title: str | None
     """As the catalogue has it."""
+    price: float | None = None
+    """In the store or country of the request's `context`, else the usual one."""
     source: str
     """The candidate source that ranked it highest."""
     sources: dict[str, float]
@@ -157,6 +160,7 @@ class SlateReply(Reply):
                             "item_id": ITEMS[0],
                             "score": 0.41,
                             "title": "Reading lamp, brass",
+                            "price": 49.9,
                             "source": "dense",
                             "sources": {"dense": 0.83, "lexical": 7.1},
                             "reasons": ["matches 'blue jeans'"],

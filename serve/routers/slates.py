@@ -105,7 +105,7 @@ async def similar(body: SimilarRequest, context: ContextDep) -> SlateReply:
     body = with_defaults(body, placement)
     context.check_limits(None, body.top_k)
     serving = context.serving_request(
-        types.Request(top_k=body.top_k, filters=body.filters, explain=body.explain),
+        types.Request(top_k=body.top_k, filters=body.filters, explain=body.explain, context=body.context),
         **rule_settings(body, ANONYMOUS, placement),
     )
     answer = await context.service.similar(body.item_id, serving)
@@ -192,6 +192,7 @@ def _item(item: types.SlateItem) -> ItemReply:
         item_id=item.item_id,
         score=item.score,
         title=item.title,
+        price=item.price,
         source=item.source,
         sources=dict(item.sources),
         reasons=list(item.reasons),

@@ -43,6 +43,12 @@ class FakeCatalogue:
     def on_sale(self) -> NDArray[np.bool_]:
         return np.array([place not in self.retired for place in range(len(self.item_ids))])
 
+    def price_of(self, item_idx: int) -> float | None:
+        return None
+
+    def at(self, context: Mapping[str, str], now_us: int) -> "FakeCatalogue":
+        return self
+
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_] | None:
         return self.on_sale if self.retired else None
 
@@ -91,7 +97,13 @@ class FakeRecommender:
     def recommend(self, requests: Sequence[Request]) -> list[Slate]:
         return self.rank(run_to_completion(self.retrieve_in_steps(requests)))
 
-    def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
+    def similar(
+        self,
+        item_id: str,
+        top_k: int = 25,
+        filters: Filters | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Slate:
         if item_id not in self.catalogue.idx_of:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
         others = [key for key in self.catalogue.idx_of if key != item_id]

@@ -246,10 +246,40 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
             "price": price,
             "available": values.availability(known("available"))[0],
             "attributes": _pairs(raw, source.attributes),
+            "stock": _by_store({store: _stock(raw, name) for store, name in source.stock.items()}, raw.height),
         }
     )
     checks = [(Reason.MISSING_ITEM, frame["item_id"].is_null()), (Reason.UNPARSABLE_VALUE, no_number)]
-    return frame, checks
+    prices = {store: _number(raw, name, source.decimal) for store, name in source.prices.items()}
+    checks += [(Reason.UNPARSABLE_VALUE, bad) for _, bad in prices.values()]
+    for name in ("sale_start", "sale_end"):
+        text = known(name)
+        instant = times(text, source.time) if text.null_count() < len(text) else text.cast(pl.Int64)
+        checks.append((Reason.UNPARSABLE_TIME, instant.is_null() & text.is_not_null()))
+        frame = frame.with_columns(instant.alias(name))
+    by_store = _by_store({store: price for store, (price, _) in prices.items()}, raw.height)
+    return frame.with_columns(prices=by_store), checks
+
+
+def _stock(raw: pl.DataFrame, name: str) -> pl.Series:
+    """Pieces of a product; words of availability as 1 and 0, null where nothing is said."""
+    text = values.without(_text(raw, name), values.NOTHING)
+    number = text.cast(pl.Float64, strict=False)
+    words = values.availability(text)[0].cast(pl.Float64).set(text.is_null(), None)
+    return number.fill_null(words)
+
+
+def _by_store(columns: Mapping[str, pl.Series], height: int) -> pl.Series:
+    """List of {key, value}, a number per store, those without one left out; null where no store is declared."""
+    kind = pl.List(pl.Struct({"key": pl.String, "value": pl.Float64}))
+    if not columns:
+        return pl.Series([None], dtype=kind).new_from_index(0, height)
+    fields = [
+        pl.struct(key=pl.lit(store), value=pl.lit(number.cast(pl.Float64).round(4)))
+        for store, number in columns.items()
+    ]
+    pairs = pl.select(pl.concat_list(fields).alias("pairs"))["pairs"].cast(kind)
+    return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
 
 
 def _category(raw: pl.DataFrame, name: str | None, separator: str) -> pl.Series:

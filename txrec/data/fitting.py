@@ -185,7 +185,9 @@ def _catalogue_rows(counted: pa.Table) -> pl.DataFrame:
     if table is not None:
         return pl.DataFrame(pl.from_arrow(table))
     pair = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
+    numbers = pl.List(pl.Struct({"key": pl.String, "value": pl.Float64}))
     kinds = {"category": pl.List(pl.String), "price": pl.Float32, "available": pl.Boolean, "attributes": pair}
+    kinds |= {"prices": numbers, "stock": numbers, "sale_start": pl.Int64(), "sale_end": pl.Int64()}
     columns = {name: kinds.get(name, pl.String) for name in schema.ITEMS.names} | {"origin": pl.Int64}
     return pl.DataFrame(schema=pl.Schema(columns))
 

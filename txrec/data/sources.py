@@ -35,6 +35,9 @@ _REQUIRED: dict[Table, tuple[str, ...]] = {
     "users": ("user_id",),
 }
 
+_GATHERED = {"attributes", "prices", "stock", "properties"}
+"""Canonical columns that are made of several columns of a source."""
+
 _SQL_ROW_BYTES = 100
 
 _PACKING = 6
@@ -176,6 +179,8 @@ def _needed(data: DataConfig, table: Table, source: SourceConfig) -> dict[str, s
     need.update({rule.column: f"the rule {rule.reason}" for rule in source.reject})
     need.update(dict.fromkeys(source.attributes, "attributes"))
     need.update(dict.fromkeys(source.properties, "properties"))
+    need.update({name: f"prices.{store}" for store, name in source.prices.items()})
+    need.update({name: f"stock.{store}" for store, name in source.stock.items()})
     if source.time.clock:
         need[source.time.clock] = "time.clock"
     if table in ("events", "judgments"):
@@ -188,6 +193,8 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
     if unknown:
         known = ", ".join(CANONICAL[table].names)
         raise DataError(f"{where}: {unknown[0]!r} is no column of {table}; known are {known}")
+    for name in _GATHERED & source.columns.keys():
+        raise DataError(f"{where}: columns.{name} cannot be one column; {name} = ... of the source names them all")
     joined = [name for join in source.join for name in join_columns(data, join)]
     there = {*columns, *joined}
     listed = f"columns found: {', '.join([*columns, *joined])}"

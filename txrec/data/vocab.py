@@ -20,7 +20,8 @@ from txrec.data.canonical import CATEGORY_JOINT
 from txrec.errors import InvariantError
 from txrec.text import fit_tokenizer, normalise_column
 
-_FILLED = ("title", "description", "brand", "category", "price")
+_FILLED = ("title", "description", "brand", "category", "price", "sale_start", "sale_end")
+_MAPS = ("attributes", "prices", "stock")
 _TEXT_FIELDS = ("title", "brand", "category", "description")
 
 
@@ -58,14 +59,14 @@ def catalogue(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     repeated = rows.filter(~first)
     if not repeated.height:
         return rows, repeated
-    attributes = pl.col("attributes").filter(pl.col("attributes").list.len() > 0).first()
+    maps = [pl.col(name).filter(pl.col(name).list.len() > 0).first() for name in _MAPS]
     merged = (
         rows.filter(pl.col("item_id").is_in(repeated["item_id"].implode()))
         .group_by("item_id", maintain_order=True)
-        .agg(*(pl.col(name).drop_nulls().first() for name in _FILLED), attributes, pl.col("available").any())
+        .agg(*(pl.col(name).drop_nulls().first() for name in _FILLED), *maps, pl.col("available").any())
     )
     whole = rows.filter(first).join(merged, on="item_id", how="left", maintain_order="left", suffix=":merged")
-    names = (*_FILLED, "attributes", "available")
+    names = (*_FILLED, *_MAPS, "available")
     whole = whole.with_columns(pl.coalesce(f"{name}:merged", name).alias(name) for name in names)
     return whole.select(rows.columns), repeated
 
@@ -94,10 +95,11 @@ def build_items(
     brand, num_brands = _codes(items["brand"], is_trained, items["train_count"])
     table = items.select(
         pl.col("item_id").alias("item_id"),
-        *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", "attributes")],
+        *[pl.col(name) for name in schema.ITEMS.names if name not in ("item_id", *_MAPS)],
         "train_count",
     ).to_arrow(compat_level=pl.CompatLevel.oldest())
-    table = table.append_column("attributes", as_map(items["attributes"]))
+    for name in _MAPS:
+        table = table.append_column(name, as_map(items[name]))
     table = table.append_column("text", _encoder_text(items))
     table = table.append_column("category_idx", category).append_column("brand_idx", brand)
     table = table.append_column("price_bucket", _price_buckets(items["price"], is_trained, num_price_buckets))
@@ -167,7 +169,7 @@ def _encoder_text(items: pl.DataFrame) -> pa.Array:
 
 
 def as_map(column: pl.Series) -> pa.Array:
-    """Lists of {key, value} as maps of text to text; an empty map for null."""
+    """Lists of {key, value} as maps; an empty map for null."""
     pairs = column.to_arrow(compat_level=pl.CompatLevel.oldest())
     pairs = pairs.combine_chunks() if isinstance(pairs, pa.ChunkedArray) else pairs
     lengths = pc.fill_null(pc.list_value_length(pairs), 0)

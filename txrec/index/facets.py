@@ -207,6 +207,10 @@ class FacetIndex:
             fields[name] = before.with_entries(changed, *new.get(name, nothing), size)
         return FacetIndex(size, prices, fields)
 
+    def with_prices(self, prices: NDArray[np.float64]) -> "FacetIndex":
+        """The same fields with other (N + 1,) prices, NaN where unknown."""
+        return FacetIndex(self._size, prices, self._fields)
+
     @property
     def names(self) -> list[str]:
         """Normalised names of all fields."""

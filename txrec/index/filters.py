@@ -3,6 +3,7 @@
 The mask goes into every candidate source, so that a slate is full whenever enough items match, however few they are.
 """
 
+import copy
 import difflib
 import operator
 from collections.abc import Iterable, Sequence
@@ -142,6 +143,15 @@ class FilterIndex:
         self._price = np.concatenate([[np.nan], _floats(items.column("price"))])
         self._attribute_numbers: dict[str, NDArray[np.float64]] = {}
         self._available = np.concatenate([[False], np.asarray(pc.fill_null(items.column("available"), True))])
+
+    def in_market(self, prices: NDArray[np.float32], in_stock: NDArray[np.bool_] | None) -> "FilterIndex":
+        """The same with other (N + 1,) prices and, unless None, without what is not in stock."""
+        index = copy.copy(self)
+        index._price = prices.astype(np.float64)
+        if in_stock is not None:
+            index._available = self._available & in_stock
+        index.__dict__.pop("available", None)
+        return index
 
     @cached_property
     def available(self) -> NDArray[np.bool_] | None:

@@ -183,7 +183,7 @@ class Bundle:
     @cached_property
     def items(self) -> pa.Table:
         """Catalogue, schema.PREPARED_ITEMS."""
-        return pq.read_table(self.path / "items.parquet")
+        return pq.read_table(self.path / "items.parquet", schema=schema.PREPARED_ITEMS)
 
     @cached_property
     def users(self) -> Sequences:

@@ -4,8 +4,9 @@ A catalogue is never changed in place: an update gives a new one, so that a serv
 requests still run on the old one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -18,11 +19,15 @@ from txrec import schema
 from txrec.index.facets import FacetIndex
 from txrec.index.filters import FilterIndex, Filters, restrict
 from txrec.index.source import ChangedItems, Mask
+from txrec.recommender.markets import Markets
 from txrec.text import Analyser, normalise, trigrams
 
 TEXT_COLUMNS = ("text", "title")
 VECTOR_COLUMNS = ("text", "category_idx", "brand_idx", "price_bucket")
 """Columns of a product that its item vector is made from."""
+MAX_VIEWS = 32
+"""Views by market and period that are kept."""
+_MAPS = ("attributes", "prices", "stock")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Catalogue:
     Attributes:
         items: schema.PREPARED_ITEMS, row i holds dense index i + 1.
         retired: dense indices taken out of sale, whatever a request asks for.
+        period: (N + 1,) products whose sale has started and not ended; None = no product has such times.
+        view_of: the catalogue that this one is a view of (see `at`).
         updated_from: the bundle's catalogue, whose vocabulary every update uses; None = this one.
         analyser: of titles; the one that the lexical source searches with.
     """
@@ -58,6 +65,8 @@ class Catalogue:
     retired: frozenset[int] = field(default_factory=frozenset)
     updated_from: "Catalogue | None" = None
     analyser: Analyser = field(default_factory=Analyser)
+    period: NDArray[np.bool_] | None = None
+    view_of: "Catalogue | None" = None
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
@@ -101,7 +110,46 @@ class Catalogue:
     @cached_property
     def facets(self) -> FacetIndex:
         """Counts of products by field; a changed catalogue takes over what this one has built."""
+        if self.view_of is not None:
+            return self.view_of.facets.with_prices(self.prices.astype(np.float64))
         return FacetIndex.of(self.items)
+
+    @cached_property
+    def markets(self) -> Markets:
+        """Prices and stock by store or country, and periods of sale."""
+        return Markets(self.items)
+
+    def at(self, context: Mapping[str, str], now_us: int) -> "Catalogue":
+        """A view of the catalogue in the store or country of a request and at its time.
+
+        Prices, filters, facets and masks are those of the market; what is out of stock there is not available, and
+        what is not on sale at that time is not shown. The catalogue itself where nothing depends on place and time.
+
+        Args:
+            context: of the request; `store` and `country` count.
+            now_us: microseconds since 1970 UTC.
+        """
+        names, period = self.markets.named(context), self.markets.period(now_us)
+        if not names and self.markets.on_sale(period) is None:
+            return self
+        return self._views(names, period)
+
+    @cached_property
+    def _views(self) -> Callable[[tuple[str, ...], int], "Catalogue"]:
+        return lru_cache(maxsize=MAX_VIEWS)(self._view)
+
+    def _view(self, names: tuple[str, ...], period: int) -> "Catalogue":
+        view = replace(self, period=self.markets.on_sale(period), view_of=self)
+        for name in ("item_ids", "idx_of", "titles", "categories", "brands"):
+            view.__dict__[name] = getattr(self, name)
+        view.__dict__["prices"] = self.markets.prices(names, self.prices)
+        view.__dict__["filters"] = self.filters.in_market(view.prices, self.markets.in_stock(names))
+        return view
+
+    def price_of(self, item_idx: int) -> float | None:
+        """Price of a product; None where it is unknown."""
+        price = float(self.prices[item_idx])
+        return None if np.isnan(price) else round(price, 4)
 
     def title_tokens(self, item_idx: int) -> frozenset[str]:
         """Index tokens of an item's title."""
@@ -115,7 +163,8 @@ class Catalogue:
     @cached_property
     def on_sale(self) -> Mask:
         """(N + 1,) products that are neither retired nor unavailable; None = all of them."""
-        return restrict(len(self) + 1, self.filters.available, list(self.retired))
+        mask = restrict(len(self) + 1, self.filters.available, list(self.retired))
+        return self._in_period(mask)
 
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
         """(N + 1,) items that may be shown; None = all of them. Unavailable ones only where the filters say so.
@@ -124,10 +173,15 @@ class Catalogue:
         """
         mask = self.filters.mask(filters)
         if filters is not None and filters.available is False:
-            return restrict(len(self) + 1, mask, [*excluded, *self.retired])
+            return self._in_period(restrict(len(self) + 1, mask, [*excluded, *self.retired]))
         if mask is not None and self.on_sale is not None:
             mask = mask & self.on_sale
         return restrict(len(self) + 1, self.on_sale if mask is None else mask, excluded)
+
+    def _in_period(self, mask: Mask) -> Mask:
+        if self.period is None:
+            return mask
+        return self.period if mask is None else mask & self.period
 
     def only(self, item_idx: Iterable[int]) -> NDArray[np.bool_]:
         """A mask that allows these items and nothing else, retired or not."""
@@ -179,7 +233,7 @@ class Catalogue:
             return {}
         names = [name for name in schema.ITEMS.names if name != "item_id"]
         (row,) = self.items.select(names).slice(item_idx - 1, 1).to_pylist()
-        return {"item_id": item_id, **row, "attributes": dict(row["attributes"] or ())}
+        return {"item_id": item_id, **row, **{name: dict(row[name] or ()) for name in _MAPS}}
 
     def warm(self) -> None:
         """Fills the cached columns, so that the first request need not wait for them."""
@@ -202,9 +256,10 @@ class Catalogue:
         category, base = list(row.get("category") or []), self.base
         parts = [row.get("title"), row.get("brand"), *category, row.get("description")]
         return {
-            **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", "attributes"}},
+            **{name: row.get(name) for name in schema.ITEMS.names if name not in {"item_id", *_MAPS}},
             "item_id": str(row["item_id"]),
-            "attributes": list(dict(row.get("attributes") or {}).items()),
+            **{name: list(dict(row.get(name) or {}).items()) for name in _MAPS},
+            **{name: _instant(row.get(name)) for name in ("sale_start", "sale_end")},
             "text": normalise(" ".join(str(part) for part in parts if part)),
             "category_idx": base._category_idx.get(normalise(category[-1]), schema.PAD) if category else schema.PAD,
             "brand_idx": base._brand_idx.get(normalise(row.get("brand") or ""), schema.PAD),
@@ -239,6 +294,14 @@ class Catalogue:
         priced = np.flatnonzero((buckets != schema.PAD) & ~np.isnan(self.prices))
         order = priced[np.argsort(self.prices[priced], kind="stable")]
         return self.prices[order], buckets[order]
+
+
+def _instant(value: datetime | str | None) -> datetime | None:
+    """An instant of a live change, which comes as ISO 8601; without a zone it is UTC."""
+    if value is None:
+        return None
+    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 @lru_cache(maxsize=200_000)  # by title, so that it outlives every change of the catalogue

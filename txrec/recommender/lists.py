@@ -112,6 +112,7 @@ def make(context: ListContext, spec: ListRequest, request: Request, asker: Asker
             spec.kind,
             {spec.kind: one.score},
             (one.reason,) if request.explain else (),
+            price=catalogue.price_of(one.item_idx),
         )
         for one in listed[: request.top_k]
     )

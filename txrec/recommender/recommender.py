@@ -7,7 +7,8 @@ catalogue gives a new one that shares the rest.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Recommender:
             use_term_match=self.ranker is not None and self.ranker.graded,
         )
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
+        self.clock: Callable[[], float] = time.time
         self._histories = StoredHistories(bundle.users)
         self._speller = Speller(bundle.analyser, bundle.sources)
         self._purchases = Purchases(bundle)
@@ -123,7 +125,7 @@ class Recommender:
         timer = StageTimer()
         ranked = self.rank_dense(candidates, use_ranker)
         timer.end("rank")
-        decoration = Decoration(self.catalogue, self.retriever, self.num_ranked)
+        decoration = Decoration(self._view, self.retriever, self.num_ranked)
         return [decoration.slate(one, order, timer.timings_ms) for one, order in zip(candidates, ranked, strict=True)]
 
     def search_page(self, request: Request, page: PageRequest) -> Slate:
@@ -140,7 +142,7 @@ class Recommender:
         encoder = self.request_encoder
         excluded = encoder.retrieval_query(request, BatchQueryVectors(self.retriever.query_encoder)).excluded
         context = PageContext(
-            self.catalogue,
+            self._view(request),
             self.retriever.sources,
             self.ranking_features.activity,
             Matcher(self.retriever.sources, self.catalogue.analyser, len(self.catalogue), self._speller),
@@ -205,21 +207,27 @@ class Recommender:
             for one, order in zip(candidates, with_fatigue(ranked, candidates), strict=True)
         ]
 
-    def similar(self, item_id: str, top_k: int = 25, filters: Filters | None = None) -> Slate:
-        """Items like this one and items that go with it.
+    def similar(
+        self,
+        item_id: str,
+        top_k: int = 25,
+        filters: Filters | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Slate:
+        """Items like this one and items that go with it; `context` may name a store or a country.
 
         Raises:
             UnknownItemError: the catalogue does not hold the item.
         """
         item_idx = self._known_item(item_id, "item_id")
-        request = Request(top_k=top_k, filters=filters)
+        request = Request(top_k=top_k, filters=filters, context=context or {})
         history = History(
             *(
                 np.array([value], kind)
                 for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), HISTORY_TYPES, strict=True)
             )
         )
-        mask = self.catalogue.mask(filters, [item_idx])
+        mask = self._view(request).mask(filters, [item_idx])
         retrieval_query = RetrievalQuery(history, "", self._end_us, mask, request)
         neighbours = self.retriever.by_vectors(
             [retrieval_query], self.ranking_features.item_vectors[[item_idx]], SIMILAR_FUSION
@@ -312,7 +320,7 @@ class Recommender:
         retrieval_query = self.request_encoder.retrieval_query(request, vectors)
         named = request.user_id is not None and len(retrieval_query.history.item_idx) > 0
         context = ListContext(
-            self.catalogue,
+            self._view(request),
             self.ranking_features.activity,
             self.ranking_features.item_vectors,
             self._purchases.together,
@@ -372,12 +380,17 @@ class Recommender:
         """Encoder of requests for the present catalogue."""
         return RequestEncoder(
             self.catalogue,
+            self._view,
             self._histories,
             self.retriever.names,
             self._end_us,
             self.bundle.profiles,
             self.retriever.knows_profile,
         )
+
+    def _view(self, request: Request) -> Catalogue:
+        """The catalogue in the store or country of a request, at its time."""
+        return self.catalogue.at(request.context, request.now_us or int(self.clock() * 1e6))
 
     @property
     def num_ranked(self) -> int:

@@ -22,6 +22,7 @@ class RequestEncoder:
 
     Attributes:
         catalogue: dense indices of the products.
+        view: the catalogue in the store or country of a request, at its time.
         histories: stored events of users.
         source_names: candidate sources of the model.
         end_us: time of requests without one, microseconds since 1970 UTC: just after the log.
@@ -30,6 +31,7 @@ class RequestEncoder:
     """
 
     catalogue: Catalogue
+    view: Callable[[Request], Catalogue]
     histories: StoredHistories
     source_names: Sequence[str]
     end_us: int
@@ -83,7 +85,7 @@ class RequestEncoder:
 
     def allowed(self, request: Request, excluded: Sequence[int]) -> Mask:
         """(N + 1,) products that may be shown; None = all."""
-        mask = self.catalogue.mask(request.filters, excluded)
+        mask = self.view(request).mask(request.filters, excluded)
         if request.blocked is None:
             return mask
         allowed = ~request.blocked[: len(self.catalogue) + 1]

@@ -216,7 +216,9 @@ class PagePlan:
     def _item(self, item_idx: int, score: float, items_by_id: Mapping[str, SlateItem]) -> SlateItem:
         catalogue = self._context.catalogue
         item_id = str(catalogue.item_ids[item_idx])
-        return items_by_id.get(item_id) or SlateItem(item_id, score, catalogue.titles[item_idx], "match")
+        return items_by_id.get(item_id) or SlateItem(
+            item_id, score, catalogue.titles[item_idx], "match", price=catalogue.price_of(item_idx)
+        )
 
     def _decorated(
         self, items: Sequence[SlateItem], groups: NDArray[np.int32] | None, mask: NDArray[np.bool_]

@@ -11,7 +11,7 @@ from txrec.recommender.explanations import Explainer
 from txrec.recommender.ranking import Ranked
 from txrec.recommender.retriever import Retriever
 from txrec.recommender.stage_timer import StageTimer
-from txrec.recommender.types import Candidates, Slate, SlateItem
+from txrec.recommender.types import Candidates, Request, Slate, SlateItem
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +19,12 @@ class Decoration:
     """Slates in the shop's ids and texts.
 
     Attributes:
-        catalogue: ids and titles.
+        catalogue_of: ids, titles and prices, for a request.
         retriever: names of the sources, and what reasons are made of.
         num_ranked: candidates per request that the ranker reorders.
     """
 
-    catalogue: Catalogue
+    catalogue_of: Callable[[Request], Catalogue]
     retriever: Retriever
     num_ranked: int
 
@@ -37,7 +37,8 @@ class Decoration:
             timings: stage = milliseconds so far.
         """
         timer = StageTimer()
-        explain = Explainer(self.catalogue, self.retriever, candidates) if candidates.request.explain else None
+        catalogue = self.catalogue_of(candidates.request)
+        explain = Explainer(catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
         items = self._items(candidates, top, ranked.scores, explain)
         proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
@@ -62,7 +63,8 @@ class Decoration:
         explain: Callable[[int], tuple[str, ...]] | None,
     ) -> tuple[SlateItem, ...]:
         """The candidates at some places, in this order, with as many scores or more."""
-        names, keys, titles = self.retriever.names, self.catalogue.item_ids, self.catalogue.titles
+        catalogue = self.catalogue_of(candidates.request)
+        names, keys, titles = self.retriever.names, catalogue.item_ids, catalogue.titles
         ranks, ids = candidates.ranks[places], candidates.item_idx[places]
         proposals = np.nonzero(ranks)
         sources: list[dict[str, float]] = [{} for _ in places]
@@ -77,6 +79,7 @@ class Decoration:
                 item_id=str(keys[item]),
                 score=score,
                 title=titles[item],
+                price=catalogue.price_of(item),
                 source=names[best] if by_source else "",
                 sources=by_source,
                 reasons=explain(place) if explain else (),

@@ -87,6 +87,7 @@ class SlateItem:
         item_id: raw id.
         score: click probability where a ranker ran, fused retrieval score otherwise.
         title: as the catalogue has it.
+        price: in the store or country of the request; None where it is unknown.
         source: the candidate source that placed it best.
         sources: source name = its own score, for every source that proposed the item.
         reasons: why it is here, in plain words; empty unless `Request.explain`.
@@ -102,6 +103,7 @@ class SlateItem:
     reasons: tuple[str, ...] = ()
     highlight: tuple[tuple[str, bool], ...] = ()
     group: Group | None = None
+    price: float | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class RuleCatalogue(Protocol):
         """(N + 1,) titles by item_idx."""
         ...
 
+    def price_of(self, item_idx: int) -> float | None:
+        """Price of a product; None where it is unknown."""
+        ...
+
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> Mask:
         """(N + 1,) items that may be shown; None = all."""
         ...
@@ -358,5 +362,5 @@ def slate_items(catalogue: RuleCatalogue, item_ids: Sequence[str], request: Requ
         idx = catalogue.idx_of[item_id]
         blocked = request.blocked is not None and request.blocked[idx]
         if item_id not in hidden and (mask is None or mask[idx]) and not blocked:
-            items.append(SlateItem(item_id, 0.0, catalogue.titles[idx], source))
+            items.append(SlateItem(item_id, 0.0, catalogue.titles[idx], source, price=catalogue.price_of(idx)))
     return items
