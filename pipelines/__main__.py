@@ -222,6 +222,32 @@ def recommend(
     show_job(cfg, "recommend", lambda progress: job.run(cfg, users, folder, options, progress))
 
 
+@app.command()
+def audience(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    item: Annotated[list[str] | None, typer.Option("--item", help="An item_id; may be repeated.")] = None,
+    category: Annotated[str, typer.Option(help="Name anywhere on the category path of products.")] = "",
+    query: Annotated[str, typer.Option(help="Search text; its first products are the target.")] = "",
+    top: Annotated[int, typer.Option("--top", min=1, help="Users wanted.")] = 1_000,
+    out: Annotated[str, typer.Option(help="File to write, .parquet or .csv, local or s3://, gs://, az://.")] = (
+        "audience.parquet"
+    ),
+    bundle: Bundle = "",
+    exclude_buyers: Annotated[
+        bool, typer.Option("--exclude-buyers", help="Leave out users who bought a product of the target.")
+    ] = False,
+) -> None:
+    """Find the users most likely to want an item, a category or the products of a search."""
+    cfg = load_run(config, overrides or [], runs.NONE)
+    from pipelines import audience as job
+    from txrec.recommender.audience import AudienceRequest
+
+    request = AudienceRequest(tuple(item or ()), category, query, top, exclude_buyers)
+    file = object_storage.local_path(out)
+    show_job(cfg, "audience", lambda progress: job.run(cfg, request, file, bundle, progress))
+
+
 @app.command("config")
 def show_config(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file, e.g. configs/demo.toml.")] = None,

@@ -122,7 +122,7 @@ def run(
         ConfigError: `out` holds another job.
         DataError: the users cannot be read.
     """
-    folder = _bundle_folder(config, options.bundle)
+    folder = bundle_folder(config, options.bundle)
     object_storage.fetch(out)
     version = Bundle.open(folder).manifest.version
     source = folder / "users.parquet" if users == "all" else object_storage.fetch(object_storage.local_path(users))
@@ -240,7 +240,8 @@ def _table(users: list[str], slates: list[Slate]) -> pa.Table:
     )
 
 
-def _bundle_folder(config: Config, bundle: str) -> Path:
+def bundle_folder(config: Config, bundle: str) -> Path:
+    """The folder of a bundle that a command names: production, a registered version, or the folder itself."""
     folder = object_storage.local_path(bundle)
     if objects.is_uri(bundle):
         return bundle_cache.bring(folder) if objects.exists(f"{bundle}/{MANIFEST}") else Registry(folder).folder()

@@ -18,10 +18,14 @@ from txrec.config import ServeConfig
 from txrec.data.profiles import StoredProfile
 from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Event, Slate
+
+AUDIENCE_TIMEOUT_S = 60.0
+"""Longest wait for an audience, which reads thousands of histories."""
 
 
 def timed(slate: Slate, stage: str, timer: StageTimer) -> Slate:
@@ -82,6 +86,11 @@ class DeployedService:
         entries: list[Suggestion] = await self._call("suggestions")
         return entries
 
+    async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
+        """The users most likely to want a target, and the model's version."""
+        answer: tuple[AudienceAnswer, str] = await self._call("audience", request, timeout_s=AUDIENCE_TIMEOUT_S)
+        return answer
+
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""
         checks: tuple[ProductCheck, ...] = await self._call("check_products", selections)
@@ -104,14 +113,15 @@ class DeployedService:
             for answer in answers
         ]
 
-    async def _call(self, method: str, *args: Any) -> Any:
+    async def _call(self, method: str, *args: Any, timeout_s: float = 0.0) -> Any:
         """Awaits a retriever's answer; unavailability of the cluster becomes an `UnavailableError`."""
+        timeout_s = max(timeout_s, self._timeout_s)
         try:
-            return await self._retriever(method, self._timeout_s, *args)
+            return await self._retriever(method, timeout_s, *args)
         except RayTaskError:  # a bug of the replica
             raise
         except TimeoutError:
-            raise UnavailableError("", f"no answer within {self._timeout_s:g} s; try again in a moment") from None
+            raise UnavailableError("", f"no answer within {timeout_s:g} s; try again in a moment") from None
         except (RayError, RayServeException) as error:
             logs.log.warning("retriever unavailable: %s", type(error).__name__)
             raise UnavailableError("", "the recommender is restarting; try again in a moment") from None

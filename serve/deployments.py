@@ -46,6 +46,7 @@ from txrec.loop.judging import JUDGMENTS_KIND
 from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.live_window import LiveWindow
 from txrec.online.stores import open_documents, open_history, open_journal
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.stage_timer import StageTimer
@@ -166,6 +167,12 @@ class Retriever:
     async def suggestions(self) -> list[Suggestion]:
         """Queries, categories and products of the model in production, for completion."""
         return await asyncio.to_thread(self._models.production.recommender.suggestions)
+
+    @remote
+    async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
+        """The users most likely to want a target, and the version of the model in production."""
+        served = self._models.production
+        return await asyncio.to_thread(served.recommender.audience, request), served.model.version
 
     @remote
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:

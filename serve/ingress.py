@@ -19,7 +19,20 @@ from serve.keys import Keys
 from serve.live_monitor import LiveMonitor
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
-from serve.routers import events, experiments, health, items, lists, models, monitor, rules, slates, suggest, users
+from serve.routers import (
+    audience,
+    events,
+    experiments,
+    health,
+    items,
+    lists,
+    models,
+    monitor,
+    rules,
+    slates,
+    suggest,
+    users,
+)
 from serve.routers import judging as judging_router
 from serve.routers import mcp as mcp_route
 from serve.routers import placements as placements_router
@@ -105,7 +118,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.experiments = Experiments(
         Stores(parts.experiments, parts.store), switch, config.experiment_check_s, parts.clock, parts.metrics
     )
-    shop = (slates, lists, suggest, rules, placements_router, users, events, items)
+    shop = (slates, lists, suggest, rules, placements_router, users, audience, events, items)
     for resource in (*shop, models, experiments, monitor, judging_router, health):
         app.include_router(resource.router)
     if config.mcp:

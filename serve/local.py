@@ -19,6 +19,7 @@ from txrec.online.journal import ItemJournal
 from txrec.online.live_window import LiveWindow
 from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
 from txrec.recommender.types import Event, Slate
@@ -110,6 +111,10 @@ class LocalService:
     async def suggestions(self) -> list[Suggestion]:
         """Queries, categories and products, for completion."""
         return await self._run(lambda recommender: recommender.suggestions())
+
+    async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
+        """The users most likely to want a target, and the model's version."""
+        return await self._run(lambda known: known.audience(request)), self._model.version
 
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""

@@ -46,6 +46,7 @@ class Metrics:
         self._profiles = self._counter("txrec_profile_lookups", "Lookups of users' profiles.", "outcome")
         self._pages = self._counter("txrec_pages", "Search pages by how their products match the query.", "match")
         self._lists = self._counter("txrec_lists", "Lists answered, by kind.", "kind")
+        self._audiences = self._counter("txrec_audiences", "Audiences answered, by kind of target.", "target")
         self._rules = self._counter(
             "txrec_rule_effects", "Effects of merchandising rules on slates, by their type.", "effect"
         )
@@ -108,6 +109,10 @@ class Metrics:
     def product_list(self, kind: str) -> None:
         """Counts a list."""
         self._lists.labels(self._replica, kind).inc()
+
+    def audience(self, target: str) -> None:
+        """Counts an audience."""
+        self._audiences.labels(self._replica, target).inc()
 
     def placement(self, name: str) -> None:
         """Counts a slate of a placement."""

@@ -16,6 +16,7 @@ from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
 from txrec.index.source import Mask
 from txrec.index.suggestions import Suggestion
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
@@ -181,6 +182,10 @@ class Service(Protocol):
         """Queries, categories and products of the model in production, for completion."""
         ...
 
+    async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
+        """The users most likely to want a target, and the version of the model in production."""
+        ...
+
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products in the catalogue of the model in production."""
         ...
@@ -275,6 +280,10 @@ class SupportsRecommend(Protocol):
         context: Mapping[str, str] | None = None,
     ) -> Slate:
         """Items like this one."""
+        ...
+
+    def audience(self, request: AudienceRequest) -> AudienceAnswer:
+        """The users most likely to want a target."""
         ...
 
     def product_list(self, request: Request, spec: ListRequest) -> Slate:

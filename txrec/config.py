@@ -700,6 +700,8 @@ class ServeConfig(Section):
     one user. 0 = none. At most the last 200,000 events count."""
     max_top_k: int = Field(1_000, ge=1)
     """Largest slate a caller may ask for."""
+    audience_users: int = Field(5_000, ge=1)
+    """Users whose histories are read for an answer of /v1/audience, those with most to expect by their habits."""
     max_query_chars: int = Field(512, ge=1)
     """Longest query answered."""
     console: bool = True

@@ -18,6 +18,7 @@ from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest, Member
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
@@ -108,6 +109,12 @@ class FakeRecommender:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
         others = [key for key in self.catalogue.idx_of if key != item_id]
         return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
+
+    def audience(self, request: AudienceRequest) -> AudienceAnswer:
+        if any(item_id not in self.catalogue.idx_of for item_id in request.items):
+            raise UnknownItemError("items", "not in the catalogue")
+        members = tuple(Member(f"u{n}", 1.0 / n, 0, 0) for n in range(1, 61))
+        return AudienceAnswer(members[: request.top_n], 60, 60, 1)
 
     def product_list(self, request: Request, spec: ListRequest) -> Slate:
         return self.similar("p1", request.top_k)

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlencode
 
 Json = dict[str, Any]
 R = TypeVar("R")
+AUDIENCE_TIMEOUT_S = 60.0
+"""Least timeout of a call that reads the histories of thousands of users."""
 SWITCH_TIMEOUT_S = 180.0
 """Least timeout of a call that changes models: it is answered when every replica has opened the version."""
 
@@ -76,6 +78,10 @@ class Endpoints(ABC, Generic[R]):
     def put_user(self, user_id: str, **profile: Any) -> R:
         """Adds or replaces a user's profile: `properties` and `segments`."""
         return self._send("PUT", f"/v1/users/{path_id(user_id)}", profile)
+
+    def audience(self, **fields: Any) -> R:
+        """The users most likely to want `items`, a `category` or a `query`."""
+        return self._send("POST", "/v1/audience", fields, AUDIENCE_TIMEOUT_S)
 
     def put_items(self, *items: Json) -> R:
         """Adds or changes products; fields that are left out stay, None removes a value."""

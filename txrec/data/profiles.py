@@ -55,8 +55,14 @@ class StoredProfiles:
         return StoredProfile(dict(properties or ()), tuple(segments or ()))
 
     @cached_property
+    def user_ids(self) -> list[str]:
+        """(U,) raw ids by row."""
+        ids: list[str] = self.table["user_id"].to_pylist()
+        return ids
+
+    @cached_property
     def _rows(self) -> dict[str, int]:
-        return {user: row for row, user in enumerate(self.table["user_id"].to_pylist())}
+        return {user: row for row, user in enumerate(self.user_ids)}
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from txrec.index.source import ChangedItems
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender import lists, live_counts, suggestion_entries
+from txrec.recommender.audience import AudienceAnswer, AudienceRequest, KnownUsers, Target, best_of
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.fatigue import with_fatigue
@@ -81,6 +82,7 @@ class Recommender:
         self._speller = Speller(bundle.analyser, bundle.sources)
         self._purchases = Purchases(bundle)
         self._fitted: Recommender | None = None  # without live counts, where this one has them
+        self._live_events: tuple[LiveEvent, ...] = ()
 
     @classmethod
     def open(cls, path: Path | str, device: str = "cpu") -> "Recommender":
@@ -334,6 +336,21 @@ class Recommender:
         )
         return lists.make(context, spec, request, asker, retrieval_query.mask)
 
+    def audience(self, request: AudienceRequest) -> AudienceAnswer:
+        """The users most likely to want an item, a category or a query, live events included.
+
+        Raises:
+            UnknownItemError: an item that the catalogue does not hold.
+            RequestError: a target without products; names the field.
+        """
+        target = Target.of(self, request)
+        return best_of(self, KnownUsers.of(self, self._live_events).users, request, target)
+
+    def profile_of(self, user_id: str) -> Mapping[str, str]:
+        """Properties of a user in the users table; empty for anybody else."""
+        stored = self.profile(user_id)
+        return {} if stored is None else stored.properties
+
     def with_live(self, events: Sequence[LiveEvent]) -> "Recommender":
         """A recommender whose counts (popularity, clicks after queries, co-visits) include live events.
 
@@ -348,7 +365,7 @@ class Recommender:
         changed = copy.copy(base)
         changed.retriever, changed.ranking_features, live = parts
         changed._purchases = self._purchases.with_live(live)
-        changed._fitted = base
+        changed._fitted, changed._live_events = base, tuple(events)
         return changed
 
     def _with(self, catalogue: Catalogue, retriever: Retriever, text: NDArray[np.float32] | None) -> "Recommender":
