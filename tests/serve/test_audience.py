@@ -40,11 +40,11 @@ def test_the_users_of_a_category_are_answered_without_those_who_are_forgotten(cl
 
 
 def test_live_events_count_and_the_reply_tells_how_many_users_there_were(client: TestClient) -> None:
-    events = [{"user_id": "newcomer", "event": "click", "item_id": f"sku-{n:03d}"} for n in range(31, 41)]
+    events = [{"user_id": "newcomer", "event": "click", "item_id": f"sku-{n:03d}"} for n in [*range(31, 41)] * 3]
     assert client.post("/v1/events", json=events).status_code == 202
     reply = client.post("/v1/audience", json={"category": "tent", "top_n": 3}).json()
     assert reply["users"][0]["user_id"] == "newcomer"
-    assert reply["users"][0]["events"] == 10
+    assert reply["users"][0]["events"] == 30
     assert (reply["model_version"], reply["num_users"], reply["num_items"]) == ("v3", 241, 10)
     assert 'txrec_audiences_total{replica="' in client.get("/metrics").text
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +113,13 @@ class Hits:
         return cls(item_idx, scores)
 
 
+class TextVectors(Protocol):
+    """Encoder of texts, such as `txrec.model.text_encoder.TextEncoder`."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, Dt) L2-normalised vectors of n texts."""
+
+
 @dataclass(frozen=True, eq=False)
 class ChangedItems:
     """Products added to the catalogue or changed in it.
@@ -130,6 +137,18 @@ class ChangedItems:
     items: pa.Table
     text_changed: NDArray[np.bool_]
     vector_changed: NDArray[np.bool_]
+
+    def text_vectors(
+        self, before: NDArray[np.float32] | None, encoder: "TextVectors | None"
+    ) -> NDArray[np.float32] | None:
+        """(N + 1, Dt) text vectors after the change, those of changed texts encoded anew; None without an encoder."""
+        if encoder is None or before is None:
+            return None
+        grown = np.concatenate([before, np.zeros((self.num_items + 1 - len(before), before.shape[1]), np.float32)])
+        if self.text_changed.any():
+            texts = self.items.filter(pa.array(self.text_changed)).column("text").to_pylist()
+            grown[self.item_idx[self.text_changed]] = encoder.encode(texts)
+        return grown
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from txrec.model.history_features import History
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.retriever import NO_HISTORY, BatchQueryVectors
 from txrec.recommender.types import Event, Request
-from txrec.schema import EVENT_CODES
+from txrec.schema import EVENT_CODES, EventKind
 from txrec.text import normalise
 
 HISTORY_TYPES = (np.int32, np.int32, np.int8, np.int64)
@@ -60,6 +60,29 @@ class StoredHistories:
         users = self._users
         own = slice(int(users.offsets[row]), int(users.offsets[row + 1]))
         return History(users.item_idx[own], users.query_idx[own], users.event[own], users.ts[own])
+
+    def events(self, user_id: str, catalogue: Catalogue, texts: Sequence[str]) -> tuple[Event, ...]:
+        """A user's events in the shop's words, oldest first; empty for an unknown user.
+
+        Args:
+            user_id: raw id.
+            catalogue: has the items.
+            texts: queries by dense index.
+        """
+        history = self.of(user_id)
+        if history is None:
+            return ()
+        return tuple(
+            Event(
+                event=EventKind(int(kind)).label,
+                item_id=str(catalogue.item_ids[item]) if item else None,
+                query=texts[query] if query else None,
+                ts=int(ts) or None,
+            )
+            for item, query, kind, ts in zip(
+                history.item_idx, history.query_idx, history.event, history.ts, strict=True
+            )
+        )
 
     def length(self, user_id: str) -> int:
         """Stored events of a user, 0 for an unknown one."""

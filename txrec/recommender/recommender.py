@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec.data.profiles import StoredProfile
@@ -23,7 +22,6 @@ from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
 from txrec.index.fuse import Fusion
 from txrec.index.live import LiveEvent
-from txrec.index.source import ChangedItems
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
 from txrec.recommender import lists, live_counts, suggestion_entries
@@ -250,21 +248,7 @@ class Recommender:
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """The last events of a user of the data set, oldest first; empty for anybody else."""
-        history = self._histories.of(user_id)
-        if history is None:
-            return ()
-        texts = self.retriever.query_encoder.names
-        return tuple(
-            Event(
-                event=EventKind(int(kind)).label,
-                item_id=str(self.catalogue.item_ids[item]) if item else None,
-                query=texts[query] if query else None,
-                ts=int(ts) or None,
-            )
-            for item, query, kind, ts in zip(
-                history.item_idx, history.query_idx, history.event, history.ts, strict=True
-            )
-        )
+        return self._histories.events(user_id, self.catalogue, self.retriever.query_encoder.names)
 
     def profile(self, user_id: str | None) -> StoredProfile | None:
         """A user's profile in the users table; None for anybody else."""
@@ -291,7 +275,7 @@ class Recommender:
         if not rows:
             return self
         catalogue, changed = self.catalogue.with_items(rows)
-        text = self._item_text(changed)
+        text = changed.text_vectors(self.ranking_features.item_text, self.bundle.text_encoder)
         return self._with(catalogue, self.retriever.with_items(changed, text), text)
 
     def without_items(self, item_ids: Iterable[str]) -> "Recommender":
@@ -380,17 +364,6 @@ class Recommender:
             sources=retriever.sources,
         )
         return changed
-
-    def _item_text(self, changed: ChangedItems) -> NDArray[np.float32] | None:
-        """(N + 1, Dt) text vectors of a catalogue after a change; None without an encoder."""
-        encoder, text = self.bundle.text_encoder, self.ranking_features.item_text
-        if encoder is None or text is None:
-            return None
-        grown = np.concatenate([text, np.zeros((changed.num_items + 1 - len(text), text.shape[1]), np.float32)])
-        if changed.text_changed.any():
-            texts = changed.items.filter(pa.array(changed.text_changed)).column("text").to_pylist()
-            grown[changed.item_idx[changed.text_changed]] = encoder.encode(texts)
-        return grown
 
     @property
     def request_encoder(self) -> RequestEncoder:

@@ -55,13 +55,14 @@ def test_a_bound_reads_the_histories_of_those_with_most_to_expect(recommender: R
 
 def test_live_events_make_a_new_user_part_of_an_audience(recommender: Recommender) -> None:
     end = recommender.bundle.meta.end_ts
-    live = [LiveEvent("newcomer", f"sku-{n:03d}", "", int(EventKind.CLICK), end + n * 1_000) for n in range(31, 41)]
+    tents = [*range(31, 41)] * 3
+    live = [LiveEvent("newcomer", f"sku-{n:03d}", "", int(EventKind.CLICK), end + 1_000 + n) for n in tents]
     grown = recommender.with_live([*live, LiveEvent("newcomer", "unheard-of", "", int(EventKind.CLICK), end + 9)])
     (first, *_) = grown.audience(AudienceRequest(category="tent", top_n=5)).members
-    assert (first.user_id, first.events) == ("newcomer", 10)
+    assert (first.user_id, first.events) == ("newcomer", 30)
     known = KnownUsers.of(grown, grown._live_events).users
     assert known.user_id[-1] == "newcomer"
-    assert np.diff(known.offsets)[-1] == 10
+    assert np.diff(known.offsets)[-1] == 30
     everybody = recommender.audience(AudienceRequest(category="tent", top_n=240))
     assert "newcomer" not in {member.user_id for member in everybody.members}
 

@@ -28,6 +28,9 @@ class SmallCatalogue:
         self.idx_of = {f"p{n}": n for n in range(1, 10)}
         self.titles = np.array([None, *(f"product {n}" for n in range(1, 10))], object)
 
+    def price_of(self, item_idx: int) -> float | None:
+        return None
+
     def mask(self, filters: Filters | None, excluded: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_] | None:
         mask = np.ones(10, np.bool_)
         mask[0] = False
