@@ -64,6 +64,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audience": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Who would like this?
+         * @description Users by their expected events on the target: by their own events, live ones included, and by the model.
+         *
+         *     For millions of users, `txrec audience` reads every history.
+         */
+        post: operations["audience_v1_audience_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/buy-again": {
         parameters: {
             query?: never;
@@ -811,6 +833,84 @@ export interface components {
             rule_id: string;
         };
         /**
+         * AudienceBody
+         * @description A target, and how many users are wanted; exactly one of items, category and query.
+         * @example {
+         *       "items": [
+         *         "SKU100013"
+         *       ],
+         *       "top_n": 5
+         *     }
+         * @example {
+         *       "exclude_buyers": true,
+         *       "query": "blue jeans",
+         *       "top_n": 5
+         *     }
+         */
+        AudienceBody: {
+            /**
+             * Category
+             * @description Name anywhere on the category path of products.
+             * @default
+             */
+            category: string;
+            /**
+             * Exclude Buyers
+             * @description Leave out users who bought a product of the target.
+             * @default false
+             */
+            exclude_buyers: boolean;
+            /**
+             * Items
+             * @description Products; users who want any of them.
+             * @default []
+             */
+            items: string[];
+            /**
+             * Query
+             * @description Search text: users who want what it finds.
+             * @default
+             */
+            query: string;
+            /**
+             * Top N
+             * @description Users wanted.
+             * @default 100
+             */
+            top_n: number;
+        };
+        /**
+         * AudienceReply
+         * @description The users most likely to want a target, best first.
+         */
+        AudienceReply: {
+            /**
+             * Model Version
+             * @description Version of the bundle that answered.
+             */
+            model_version: string;
+            /**
+             * Num Encoded
+             * @description Of them, those whose histories the model read: at most `serve.audience_users`, chosen by their habits.
+             */
+            num_encoded: number;
+            /**
+             * Num Items
+             * @description Products of the target.
+             */
+            num_items: number;
+            /**
+             * Num Users
+             * @description Users considered.
+             */
+            num_users: number;
+            /**
+             * Users
+             * @description Forgotten users are left out.
+             */
+            users: components["schemas"]["MemberReply"][];
+        };
+        /**
          * Block
          * @description Removes products from the slate.
          */
@@ -946,7 +1046,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -1603,6 +1704,11 @@ export interface components {
              */
             item_id: string;
             /**
+             * Price
+             * @description In the store or country of the request's `context`, else the usual one.
+             */
+            price?: number | null;
+            /**
              * Reasons
              * @description Reasons of its place in the slate; empty unless `explain`.
              */
@@ -1791,7 +1897,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -1935,11 +2042,62 @@ export interface components {
              */
             price?: number | null;
             /**
+             * Prices
+             * @description Price by store or country, where it differs from `price`.
+             */
+            prices?: {
+                [key: string]: number;
+            } | null;
+            /**
+             * Sale End
+             * @description Not shown from this instant on.
+             */
+            sale_end?: string | null;
+            /**
+             * Sale Start
+             * @description Not shown before this instant; without a zone it is UTC.
+             * @example 2026-12-01T00:00:00Z
+             */
+            sale_start?: string | null;
+            /**
+             * Stock
+             * @description Pieces by store or country, or whether there are any; where some are named, it is to be had there alone.
+             */
+            stock?: {
+                [key: string]: number | boolean;
+            } | null;
+            /**
              * Title
              * @description Name.
              * @example Reading lamp, brass
              */
             title?: string | null;
+        };
+        /**
+         * MemberReply
+         * @description A user of an audience.
+         */
+        MemberReply: {
+            /**
+             * Events
+             * @description Events of the user on products of the target.
+             */
+            events: number;
+            /**
+             * Purchases
+             * @description Of them, purchases.
+             */
+            purchases: number;
+            /**
+             * Score
+             * @description Expected number of next events on the target; comparable within one answer.
+             */
+            score: number;
+            /**
+             * User Id
+             * @description Raw id.
+             */
+            user_id: string;
         };
         /**
          * ModelReply
@@ -2423,6 +2581,30 @@ export interface components {
              */
             price: number | null;
             /**
+             * Prices
+             * @description Price by store or country, where it differs.
+             */
+            prices?: {
+                [key: string]: number;
+            };
+            /**
+             * Sale End
+             * @description Not shown from then on.
+             */
+            sale_end?: string | null;
+            /**
+             * Sale Start
+             * @description Not shown before.
+             */
+            sale_start?: string | null;
+            /**
+             * Stock
+             * @description Pieces by store or country.
+             */
+            stock?: {
+                [key: string]: number;
+            };
+            /**
              * Title
              * @description Name.
              */
@@ -2715,7 +2897,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -3076,7 +3259,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -3321,7 +3505,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -3377,6 +3562,7 @@ export interface components {
          *       "items": [
          *         {
          *           "item_id": "SKU100013",
+         *           "price": 49.9,
          *           "reasons": [
          *             "matches 'blue jeans'"
          *           ],
@@ -3629,7 +3815,8 @@ export interface components {
             candidates: number;
             /**
              * Context
-             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules.
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
              * @default {}
              * @example {
              *       "country": "AT",
@@ -3840,6 +4027,120 @@ export interface operations {
             };
             /** @description Too many requests of this caller; see Retry-After */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    audience_v1_audience_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AudienceBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AudienceReply"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The key has not the role that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No such product in the catalogue */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description The body is larger than 1048576 bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A field is missing, unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Too many requests of this caller; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description A bug of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Overloaded or starting; see Retry-After */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
