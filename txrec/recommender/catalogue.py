@@ -130,7 +130,7 @@ class Catalogue:
             now_us: microseconds since 1970 UTC.
         """
         names, period = self.markets.named(context), self.markets.period(now_us)
-        if not names and self.markets.on_sale(period) is None:
+        if not names and not self.markets.has_periods:
             return self
         return self._views(names, period)
 
@@ -239,6 +239,7 @@ class Catalogue:
         """Fills the cached columns, so that the first request need not wait for them."""
         for name in ("idx_of", "titles", "prices", "categories", "brands", "on_sale"):
             getattr(self, name)
+        self.at({}, 0)
 
     def _differs(self, item_idx: NDArray[np.int32], items: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) which rows are new or differ from the known ones in one of the columns."""

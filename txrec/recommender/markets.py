@@ -65,9 +65,14 @@ class Markets:
         """Number of the period between two changes of what is on sale; 0 before the first and where there are none."""
         return int(np.searchsorted(self._changes, now_us, side="right"))
 
+    @property
+    def has_periods(self) -> bool:
+        """True where some product has a start or an end of its sale."""
+        return bool(len(self._changes))
+
     def on_sale(self, period: int) -> NDArray[np.bool_] | None:
         """(N + 1,) products whose sale has started and not ended; None where no product has such times."""
-        if not len(self._changes):
+        if not self.has_periods:
             return None
         now = int(self._changes[period - 1]) if period else 0
         return (self._start <= now) & (now < self._end)
