@@ -191,6 +191,8 @@ class SourceConfig(Section):
     """items: store or country = source column of the price there, where prices differ (`{ vienna = "price_vie" }`)."""
     stock: dict[str, str] = {}
     """items: store or country = source column of the stock there: a number of pieces, or a word of availability."""
+    context: tuple[str, ...] = ()
+    """events: source columns kept as circumstances of the event, e.g. device, store, country."""
     properties: tuple[str, ...] = ()
     """users: source columns kept as properties, e.g. country, tier."""
     segment_separator: str = "|"

@@ -82,6 +82,9 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
         carried = {
             f"item:{name}": _carried(raw, name, column, source) for name, column in data.items_from_events.items()
         }
+        if chunk.table == "events":
+            names = dict.fromkeys(name for one in data.events for name in one.context)
+            carried |= {f"context:{name}": _context(raw, name if name in source.context else None) for name in names}
         frame = frame.with_columns(**carried)
     rules = _rules(raw, source.reject)
     remarks.add_rules(source, rules)
@@ -107,6 +110,11 @@ def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) ->
         known, unknown = values.availability(text)
         return known.cast(pl.String).set(unknown | text.is_null(), None)
     return text
+
+
+def _context(raw: pl.DataFrame, name: str | None) -> pl.Series:
+    """A circumstance of events as text, null where a row does not tell it."""
+    return values.whole_ids(values.without(_text(raw, name), values.NOTHING))
 
 
 _Check = tuple[Reason, pl.Series]

@@ -3,11 +3,18 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from txrec.config import Config
+from txrec.config import Config, DataConfig
 from txrec.data.canonical import EVENT_COLUMNS
 from txrec.data.sources import Chunk, Plan, mapping
 
+CONTEXT = "context:"
+"""Before the name of a circumstance, in columns of events and of sequences."""
 _ALWAYS = ("user_id", "ts", "event", "item_id", "query", "origin")
+
+
+def context_names(data: DataConfig) -> list[str]:
+    """Names of the circumstances that any source of events declares."""
+    return list(dict.fromkeys(name for source in data.events for name in source.context))
 
 
 @dataclass(frozen=True)
@@ -46,5 +53,6 @@ class Job:
 
     @cached_property
     def carried_columns(self) -> tuple[str, ...]:
-        """Product fields that event and judgment rows carry, as `item:NAME`."""
-        return tuple(f"item:{name}" for name in self.config.data.items_from_events)
+        """Product fields that event and judgment rows carry, as `item:NAME`, and the context of events."""
+        fields = [f"item:{name}" for name in self.config.data.items_from_events]
+        return (*fields, *(CONTEXT + name for name in context_names(self.config.data)))

@@ -4,7 +4,8 @@
     ├── meta.json            `Meta`
     ├── items.parquet        schema.PREPARED_ITEMS; row i holds item_idx i + 1; trained items first
     ├── queries.parquet      schema.PREPARED_QUERIES; row i holds query_idx i + 1
-    ├── sequences/*.parquet  schema.SEQUENCES and `session` (numbers from 0); one row per user, events oldest first
+    ├── sequences/*.parquet  schema.SEQUENCES, `session` (numbers from 0), `context:NAME` (texts); one row per
+    │                        user, events oldest first
     ├── analyser.json        the text analyser: languages, the shop's words, its synonyms
     ├── tokenizer.json       fitted on training text (absent where there is no text)
     ├── profiles.parquet     schema.USERS: users that the shop describes (absent without a users table)
@@ -99,6 +100,21 @@ class Sequences:
 
 
 @dataclass(frozen=True, eq=False)
+class EventContext:
+    """A circumstance of E events, such as the device."""
+
+    code: NDArray[np.int32]  # (E,) index into `values`, -1 = not known
+    values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lists: pa.ChunkedArray) -> "EventContext":
+        """Reads lists of texts, one list per user."""
+        texts = pc.list_flatten(lists.combine_chunks()).dictionary_encode()
+        texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        return cls(np.asarray(pc.fill_null(texts.indices, -1), np.int32), tuple(texts.dictionary.to_pylist()))
+
+
+@dataclass(frozen=True, eq=False)
 class PreparedData:
     """A prepared data set on disk; tables are read on first use."""
 
@@ -144,6 +160,15 @@ class PreparedData:
     def profiles(self) -> StoredProfiles | None:
         """Properties and segments of users; None without a users table."""
         return StoredProfiles.read(self.path)
+
+    @cached_property
+    def contexts(self) -> dict[str, "EventContext"]:
+        """Circumstances of the events of `sequences` by name; empty where the log has none."""
+        folder = self.path / "sequences"
+        files = sorted(folder.glob("*.parquet"))
+        names = [name for name in pq.read_schema(files[0]).names if name.startswith("context:")] if files else []
+        table = pq.read_table(folder, columns=names) if names else None
+        return {name.removeprefix("context:"): EventContext.of(table[name]) for name in names if table is not None}
 
     @property
     def judged_only(self) -> bool:

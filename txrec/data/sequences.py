@@ -16,12 +16,12 @@ def to_sequences(events: pa.Table, item_ids: pa.Array, queries: pa.Array) -> pa.
 
     Args:
         events: `user_id`, `item_id`, `query` dictionary-encoded, `event`, `ts`, `value`, `split`, `session`; a user's
-            events side by side, oldest first.
+            events side by side, oldest first; circumstances as `context:NAME`.
         item_ids: item_ids[i] has item_idx i + 1.
         queries: queries[i] has query_idx i + 1.
 
     Returns:
-        schema.SEQUENCES with SESSION, users in the order of `events`.
+        schema.SEQUENCES with SESSION and the circumstances as lists of texts, users in the order of `events`.
     """
     events = events.combine_chunks()
     columns = {name: _whole(events[name]) for name in events.column_names}
@@ -37,9 +37,11 @@ def to_sequences(events: pa.Table, item_ids: pa.Array, queries: pa.Array) -> pa.
         "split": columns["split"].cast(pa.int8()),
         "session": columns["session"],
     }
+    context = {name: columns[name].cast(pa.string()) for name in columns if name.startswith("context:")}
     user_ids = columns["user_id"].take(pa.array(starts)).cast(pa.string())
-    lists = {name: pa.ListArray.from_arrays(offsets, values) for name, values in flat.items()}
-    return pa.table({"user_id": user_ids, **lists}, schema=schema.SEQUENCES.append(SESSION))
+    lists = {name: pa.ListArray.from_arrays(offsets, values) for name, values in (flat | context).items()}
+    fields = [*schema.SEQUENCES.append(SESSION), *(pa.field(name, pa.list_(pa.string())) for name in context)]
+    return pa.table({"user_id": user_ids, **lists}, schema=pa.schema(fields))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -179,6 +179,7 @@ def _needed(data: DataConfig, table: Table, source: SourceConfig) -> dict[str, s
     need.update({rule.column: f"the rule {rule.reason}" for rule in source.reject})
     need.update(dict.fromkeys(source.attributes, "attributes"))
     need.update(dict.fromkeys(source.properties, "properties"))
+    need.update(dict.fromkeys(source.context, "context"))
     need.update({name: f"prices.{store}" for store, name in source.prices.items()})
     need.update({name: f"stock.{store}" for store, name in source.stock.items()})
     if source.time.clock:

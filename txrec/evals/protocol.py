@@ -134,13 +134,20 @@ class EvalRequests:
         return self.profiles[case] if self.profiles else {}
 
     def with_profiles(self, data: PreparedData) -> "EvalRequests":
-        """The same with the properties of the users table; unchanged where there is none."""
-        stored = data.profiles
-        if stored is None or self.profiles:
+        """The same with the properties of the users table and the context of each request's first event.
+
+        Unchanged where the data set has neither.
+        """
+        stored, contexts = data.profiles, data.contexts
+        if (stored is None and not contexts) or self.profiles:
             return self
-        users = [str(data.sequences.user_id[user]) if user >= 0 else None for user in self.user.tolist()]
-        known = (stored.of(user) for user in users)
-        return replace(self, profiles=[{} if one is None else one.properties for one in known])
+        profiles = []
+        for user, first in zip(self.user.tolist(), self.end.tolist(), strict=True):
+            known = stored.of(str(data.sequences.user_id[user])) if stored is not None and user >= 0 else None
+            codes = {name: context.code[first] for name, context in contexts.items()} if user >= 0 else {}
+            now = {name: contexts[name].values[code] for name, code in codes.items() if code >= 0}
+            profiles.append({**(known.properties if known is not None else {}), **now})
+        return replace(self, profiles=profiles)
 
     def sample(self, num: int, seed: int = 0) -> "EvalRequests":
         """A seeded sample of at most `num` cases in their order; 0 = all of them."""

@@ -27,6 +27,8 @@ class EventLog:
     ts: NDArray[np.int64]  # (E,) microseconds, 0 = unknown
     end_us: int
     """Time just after the last event, microseconds; ages are counted from here."""
+    row: NDArray[np.int64] | None = None
+    """(E,) place of every event among those of the data set; None for live events."""
 
     def __len__(self) -> int:
         return len(self.item_idx)
@@ -50,6 +52,7 @@ class EventLog:
             sequences.event[keep],
             ts,
             int(ts.max()) if len(ts) else 0,
+            np.flatnonzero(keep),
         )
 
     def weights(self, half_life_days: float) -> NDArray[np.float32]:

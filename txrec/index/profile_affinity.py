@@ -63,7 +63,7 @@ class PropertyCodes:
 
     @classmethod
     def fit(cls, texts: Sequence[str | None], first: int) -> "PropertyCodes | None":
-        """Codes for the values of users, one text per user; None where too few users have any."""
+        """Codes for the values of users, one text per user and value; None where too few users have any."""
         known = [text for text in texts if text is not None]
         if len(known) < MIN_USERS:
             return None
@@ -98,6 +98,43 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if np.isfinite(number) else None
+
+
+class _Texts(NamedTuple):
+    """Texts of one property at the events of a log."""
+
+    code: NDArray[np.int64]  # (E,) index into `values`, -1 = not known
+    values: list[str]
+
+    @classmethod
+    def of(cls, data: PreparedData, log: EventLog, name: str) -> "_Texts":
+        """Those of the event's context, and of the user's profile where the event does not tell."""
+        users, place = np.unique(log.user_idx, return_inverse=True)
+        code = np.full(len(log), -1, np.int64)
+        values: list[str] = []
+        if data.profiles is not None:
+            rows = pa.array(data.sequences.user_id[users].tolist(), pa.string())
+            texts = data.profiles.values(name, rows).dictionary_encode()
+            code = np.asarray(texts.indices.fill_null(-1), np.int64)[place]
+            values = texts.dictionary.to_pylist()
+        context = data.contexts.get(name)
+        if context is not None and log.row is not None:
+            own = context.code[log.row].astype(np.int64)
+            code = np.where(own >= 0, own + len(values), code)
+            values = [*values, *context.values]
+        return cls(code, values)
+
+    def per_user(self, user_idx: NDArray[np.int32]) -> list[str | None]:
+        """Each user's different values, once each."""
+        pairs = np.unique(np.stack([user_idx.astype(np.int64), self.code])[:, self.code >= 0], axis=1)
+        return [self.values[code] for code in pairs[1].tolist()]
+
+    def taken(self, log: EventLog, fitted: PropertyCodes) -> NDArray[np.int64]:
+        """(3, M) different users, items and codes of values."""
+        of_value = [fitted.of(text) for text in self.values]
+        code = np.array([*(-1 if one is None else one for one in of_value), -1], np.int64)[self.code]
+        triples = np.stack([log.user_idx.astype(np.int64), log.item_idx.astype(np.int64), code])
+        return np.unique(triples[:, code >= 0], axis=1)
 
 
 class Lifts(NamedTuple):
@@ -147,23 +184,21 @@ class ProfileAffinity(Source):
     @classmethod
     def fit(cls, data: PreparedData, log: EventLog) -> "ProfileAffinity":
         """Codes of the values that users of the log have, and their counts."""
-        num_items, profiles = data.meta.num_items, data.profiles
+        num_items = data.meta.num_items
         pairs = np.unique(np.stack([log.user_idx.astype(np.int64), log.item_idx.astype(np.int64)]), axis=1)
-        users, place = np.unique(pairs[0], return_inverse=True)
-        rows = pa.array(data.sequences.user_id[users].tolist(), pa.string())
         codes: dict[str, PropertyCodes] = {}
         value, item = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         first = 0
-        for name in profiles.names if profiles is not None else ():
-            texts: list[str | None] = profiles.values(name, rows).to_pylist() if profiles is not None else []
-            fitted = PropertyCodes.fit(texts, first)
+        profiles = () if data.profiles is None else data.profiles.names
+        for name in sorted({*profiles, *data.contexts}):
+            texts = _Texts.of(data, log, name)
+            fitted = PropertyCodes.fit(texts.per_user(log.user_idx), first)
             if fitted is None:
                 continue
             codes[name], first = fitted, first + len(fitted)
-            code = [None if text is None else fitted.of(text) for text in texts]
-            own = np.array([-1 if one is None else one for one in code], np.int64)[place]
-            value.append(own[own >= 0])
-            item.append(pairs[1][own >= 0])
+            triples = texts.taken(log, fitted)
+            value.append(triples[2])
+            item.append(triples[1])
         values, items = np.concatenate(value), np.concatenate(item)
         shape = (first, num_items + 1)
         by_item = sp.csr_array((np.ones(len(values), np.float32), (values, items)), shape=shape)

@@ -34,7 +34,8 @@ def source_names(cfg: RetrievalConfig, has_profiles: bool = False) -> tuple[str,
 
     Args:
         cfg: the configured ones.
-        has_profiles: whether there is a users table; `profile` then takes part too, unless `use_profiles` is off.
+        has_profiles: whether there is a users table or context of events; `profile` then takes part too, unless
+            `use_profiles` is off.
 
     Raises:
         ConfigError: a name that no registered source has.
@@ -53,5 +54,6 @@ def source_names(cfg: RetrievalConfig, has_profiles: bool = False) -> tuple[str,
 
 def fit_sources(context: FitContext) -> dict[str, Source]:
     """The configured sources by name, fitted, in order of trust."""
-    names = source_names(context.config, context.data.profiles is not None)
+    data = context.data
+    names = source_names(context.config, data.profiles is not None or bool(data.contexts))
     return {name: SOURCES[name].fit_source(context) for name in names}

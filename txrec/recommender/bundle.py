@@ -39,7 +39,7 @@ from txrec.data.profiles import FILE as PROFILES_FILE
 from txrec.data.profiles import StoredProfiles
 from txrec.errors import BundleError
 from txrec.index.fuse import Fusion
-from txrec.index.registry import SOURCES, source_names
+from txrec.index.registry import PROFILE, SOURCES, source_names
 from txrec.index.source import OpenContext, Source
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
@@ -225,7 +225,7 @@ class Bundle:
         with torch.inference_mode():
             vectors = self.model.item_vectors().numpy()
         context = OpenContext(vectors, self.item_text, self.analyser)
-        names = source_names(self.config.retrieval, self.profiles is not None)
+        names = source_names(self.config.retrieval, (self.path / "index" / PROFILE).is_dir())
         return {name: SOURCES[name].open_source(self.path / "index" / name, context) for name in names}
 
     @cached_property

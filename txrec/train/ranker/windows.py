@@ -41,7 +41,9 @@ def _recut(data: PreparedData, start_us: int, end_us: int) -> PreparedData:
     )
     meta = data.meta.model_copy(update={"validation_start_ts": start_us, "test_start_ts": end_us})
     cut = replace(sequences, split=split.astype(np.int8))
-    return data.altered(meta, items=data.items, queries=data.queries, sequences=cut, profiles=data.profiles)
+    return data.altered(
+        meta, items=data.items, queries=data.queries, sequences=cut, profiles=data.profiles, contexts=data.contexts
+    )
 
 
 def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[PreparedData, EvalRequests]]:
