@@ -1,18 +1,17 @@
 """Audiences against held-out events: who would want a category or a product in the test window?
 
-    python bench/audience.py [configs/demo.toml] [--categories 30] [--items 60] [--event purchase] [KEY=VALUE ...]
-    python bench/audience.py --small
+    python bench/audience.py [CONFIG] [--event purchase] [--categories 30] [--products 60] [--small]
 
-Needs the trained candidate of the configuration (`txrec train CONFIG`). Users are those with events before the test
-window, with their histories before it. Targets are the categories and products with most of the events in the window;
-right are the users with such an event on the target. Beside the library's audience stand the buyers of the category
-(decayed own events on the target's category, then activity) and the most active users. Figures are means over targets:
-recall within the first 5 % of the users, lift there over a random choice, and ROC-AUC. Prints a table, and one JSON
-object as its last line.
+With CONFIG it needs that configuration's trained candidate (`txrec train CONFIG`); without, it generates a shop and
+trains on it. Users are those with events before the test window, with their histories before it. Targets are the
+categories and products with most of the events in the window; right are the users with such an event on the target.
+Beside the library's audience stand the buyers of the category (decayed own events on the target's category, then
+activity) and the most active users. Figures are means over targets: recall within the first 5 % of the users, lift
+there over a random choice, and ROC-AUC. Prints a table, and one JSON object as its last line.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.profiles import configured, trained
 from txrec.config import Config
 from txrec.config_loader import load
+from txrec.data import preparation
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals import metrics
+from txrec.recommender import bundle
 from txrec.recommender.audience import Audience, Target, select
 from txrec.recommender.recommender import Recommender
 from txrec.schema import EVENT_CODES, PAD, Split
+from txrec.train.ranker.fit import fit_ranker
 
 SHARE = 0.05
 LEAST_WANTING = 5
@@ -35,30 +38,31 @@ LEAST_WANTING = 5
 
 
 def main() -> None:
-    options = {"--categories": "30", "--items": "60", "--event": "purchase"}
-    arguments = list(sys.argv[1:])
-    for name in options:
-        if name in arguments:
-            place = arguments.index(name)
-            options[name] = arguments[place + 1]
-            del arguments[place : place + 2]
-    counts = {"categories": int(options["--categories"]), "items": int(options["--items"])}
-    if "--small" in arguments:
-        with tempfile.TemporaryDirectory() as folder:
-            show(*measured(small(Path(folder)), counts, "click"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?")
+    parser.add_argument("--event", default="purchase")
+    parser.add_argument("--categories", type=int, default=30)
+    parser.add_argument("--products", type=int, default=60)
+    parser.add_argument("--small", action="store_true", help="a shop of seconds, to see that it runs")
+    options = parser.parse_args()
+    counts = {"categories": options.categories, "products": options.products}
+    if options.config:
+        show(*measured(load(options.config), counts, options.event))
         return
-    config = load(arguments[0] if arguments else "configs/demo.toml", arguments[1:])
-    show(*measured(config, counts, options["--event"]))
+    with tempfile.TemporaryDirectory() as folder:
+        show(*measured(generated(Path(folder), options.small), counts, options.event))
 
 
-def small(folder: Path) -> Config:
-    """A bundle of seconds, to see that it runs."""
-    from tests import tiny_bundle
-    from tests.tiny import tiny_data
-
-    config = tiny_bundle.CONFIG.model_copy(update={"runs_root": str(folder)})
-    data = tiny_data(config.data_dir)
-    tiny_bundle.write(config.run_dir, data, config)
+def generated(folder: Path, small: bool) -> Config:
+    """A bundle trained on a generated shop."""
+    size = (
+        {"items": 240, "users": 600, "events": 12_000} if small else {"items": 1_200, "users": 3_000, "events": 80_000}
+    )
+    config = configured(argparse.Namespace(**size, groups=8, epochs=1 if small else 4), folder)
+    preparation.run(config, preparation.InProcess())
+    data = PreparedData.open(config.data_dir)
+    model = trained(config, data)
+    bundle.write(config.candidate_dir, config, data, model, None, fit_ranker(config, data, model, None))
     return config
 
 
@@ -120,9 +124,9 @@ def targets_of(
     groups = [target(np.flatnonzero(category == code)) for code in most(category[later[:, 1]], counts["categories"])]
     products = [
         (target(np.array([item])), target(np.flatnonzero(category == category[item])))
-        for item in most(later[:, 1], counts["items"])
+        for item in most(later[:, 1], counts["products"])
     ]
-    return {"categories": [(group, group) for group in groups], "items": products}
+    return {"categories": [(group, group) for group in groups], "products": products}
 
 
 def of_target(

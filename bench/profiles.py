@@ -70,11 +70,11 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--small", action="store_true", help="a shop of seconds, to see that it runs")
-    given = parser.parse_args()
-    if given.small:
-        given.items, given.users, given.events, given.epochs = 240, 600, 12_000, 1
+    options = parser.parse_args()
+    if options.small:
+        options.items, options.users, options.events, options.epochs = 240, 600, 12_000, 1
     with tempfile.TemporaryDirectory() as folder:
-        figures = compare(configured(given, Path(folder)))
+        figures = compare(configured(options, Path(folder)))
     print(f"{'requests':24} {'cases':>6} {'without':>8} {'with':>8} {'difference':>11}  95 % interval")
     for name, one in figures.items():
         interval = f"{one['low']:+.4f} to {one['high']:+.4f}"
@@ -82,9 +82,11 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def configured(given: argparse.Namespace, folder: Path) -> Config:
+def configured(options: argparse.Namespace, folder: Path) -> Config:
     """The run's configuration; the raw files of the shop are written."""
-    shop = ShopConfig(num_items=given.items, num_users=given.users, num_events=given.events, taste_groups=given.groups)
+    shop = ShopConfig(
+        num_items=options.items, num_users=options.users, num_events=options.events, taste_groups=options.groups
+    )
     simulator.write(shop, folder / "raw")
     return Config.model_validate(
         {
@@ -93,7 +95,7 @@ def configured(given: argparse.Namespace, folder: Path) -> Config:
             "data": {"root": str(folder / "raw"), **DECLARED},
             "text": {"encoder": "none"},
             "model": {"dim": 32, "num_layers": 1, "max_length": 50},
-            "train": {"max_epochs": given.epochs},
+            "train": {"max_epochs": options.epochs},
             "ranker": {"max_epochs": 3, "max_examples": 6_000},
         }
     )
