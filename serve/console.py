@@ -199,7 +199,7 @@ async def answer(
         body |= {"facets": ["auto"], "highlight": True, "sort": view.sort, "offset": (view.page - 1) * top_k}
     try:
         slate = await (client.search(query, **body) if query else client.recommend(**body))
-        events = await _history(client, user)
+        known = await _user(client, user)
     except ApiError as error:
         return Panels(
             _alert(str(error)),
@@ -207,9 +207,10 @@ async def answer(
             _panel("Before ranking", "", ""),
             _panel("After ranking", "", ""),
         )
+    events = known.get("events", [])
     return Panels(
         _status(slate),
-        _panel("History", f"{len(events)} events" if events else "", _events(events, user)),
+        _panel("History", f"{len(events)} events" if events else "", _profile(known) + _events(events, user)),
         _panel("Before ranking", f"{len(slate['candidates'])} candidates", _candidates(slate, top_k)),
         _panel("After ranking", _count(slate), _facets(slate) + _slate(slate)),
     )
@@ -239,16 +240,23 @@ def _facets(slate: Json) -> str:
     return f"{hint}<div class='tx-facets'>{rows}</div>"
 
 
-async def _history(client: AsyncClient, user: str) -> list[Json]:
+async def _user(client: AsyncClient, user: str) -> Json:
+    """History and profile of a user; empty for an unknown one."""
     if not user:
-        return []
+        return {}
     try:
-        events: list[Json] = (await client.user(user))["events"]
+        return await client.user(user)
     except ApiError as error:
         if error.status == 404:
-            return []
+            return {}
         raise
-    return events
+
+
+def _profile(known: Json) -> str:
+    """Properties and segments of a user, as HTML."""
+    values = [f"{name} {value}" for name, value in known.get("properties", {}).items()]
+    tags = "".join(f"<span class='tx-source'>{escape(text)}</span>" for text in [*values, *known.get("segments", [])])
+    return f"<div class='tx-facets'>{tags}</div>" if tags else ""
 
 
 def _header(version: str, text: str) -> str:
@@ -330,11 +338,12 @@ def _table(rows: list[str]) -> str:
 
 
 def _row(place: int, item: Json, move: str, best: float) -> str:
+    price = "" if item["price"] is None else f" &middot; {item['price']:,.2f}"
     reasons = "".join(f"<div class='tx-reason'>{escape(reason)}</div>" for reason in item["reasons"])
     return (
         f"<tr data-item='{escape(item['item_id'])}'><td class='tx-place'>{place}{move}</td>"
         f"<td><div class='tx-title'>{_title(item)}</div>"
-        f"<div class='tx-dim tx-id'>{escape(item['item_id'])}</div>{reasons}<div>{_sources(item)}</div></td>"
+        f"<div class='tx-dim tx-id'>{escape(item['item_id'])}{price}</div>{reasons}<div>{_sources(item)}</div></td>"
         f"<td class='tx-score'>{item['score']:.3f}{_bar(item['score'], best)}</td></tr>"
     )
 

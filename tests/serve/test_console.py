@@ -36,6 +36,8 @@ def test_the_history_is_told_newest_first_in_words() -> None:
     assert "clicked" in history
     assert "blue kettle 1" in history
     assert "for “lamp”" in history
+    assert "tier silver" in history  # of the profile
+    assert "club" in history
 
 
 def test_an_unknown_user_is_no_error() -> None:
