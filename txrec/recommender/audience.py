@@ -282,6 +282,9 @@ def _joined(
     stored: Sequences, fresh: Sequence[LiveEvent], idx_of: Mapping[str, int], row_of: Mapping[str, int]
 ) -> Sequences:
     """Stored and live events by user and time."""
+    if not fresh:
+        offsets = np.append(stored.offsets, np.full(len(row_of) - len(stored), stored.offsets[-1]))
+        return replace(stored, user_id=np.array(list(row_of), dtype=object), offsets=offsets)
     user = np.repeat(np.arange(len(stored)), np.diff(stored.offsets))
     user = np.append(user, np.array([row_of[one.user_id] for one in fresh], np.int64)).astype(np.int64)
     order = np.argsort(user, kind="stable")  # live events are later than the log and in the order of their arrival

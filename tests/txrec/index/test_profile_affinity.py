@@ -22,10 +22,11 @@ from txrec.schema import Split
 
 def with_table(data: PreparedData) -> PreparedData:
     """The tiny data with a users table: `style` is the kind of the user's products, `age` says nothing."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {"user_id": f"user-{user:03d}", "properties": [("style", KINDS[user % 6]), ("age", str(20 + user * 7 % 50))]}
         for user in range(data.meta.num_users)
     ]
+    rows += [{"user_id": f"new-{kind}", "properties": [("style", kind)]} for kind in KINDS]  # without events
     pq.write_table(pa.Table.from_pylist(rows, schema=schema.USERS), data.path / FILE)
     return PreparedData.open(data.path)
 

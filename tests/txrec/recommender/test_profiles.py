@@ -11,6 +11,7 @@ from tests.txrec.index.test_profile_affinity import with_table
 from txrec.config_loader import with_overrides
 from txrec.evals.answering import ask
 from txrec.evals.protocol import eval_requests
+from txrec.recommender.audience import AudienceRequest
 from txrec.recommender.recommender import Recommender, Request
 from txrec.recommender.retriever import NO_HISTORY
 from txrec.schema import Split
@@ -59,6 +60,15 @@ def test_live_properties_replace_those_of_the_table_and_the_context_is_added(rec
     assert not sources(recommender, Request(user_id="user-003", properties={}, top_k=60))
     lamp = sources(recommender, Request(properties={"style": "lamp"}, top_k=60))
     assert sources(recommender, Request(user_id="nobody", context={"style": "lamp"}, top_k=60)) == lamp
+
+
+def test_an_audience_ranks_users_without_events_by_their_properties(recommender: Recommender) -> None:
+    answer = recommender.audience(AudienceRequest(category="tent", top_n=200))
+    place = {member.user_id: number for number, member in enumerate(answer.members)}
+    assert answer.num_users == 80 + 6
+    others = [place[f"new-{kind}"] for kind in ("kettle", "lamp", "drill", "guitar", "blender")]
+    assert place["new-tent"] < min(others)
+    assert place["user-003"] < place["new-tent"]  # who has events on tents
 
 
 def test_evaluation_knows_the_properties_of_users(recommender: Recommender, tmp_path: Path) -> None:
