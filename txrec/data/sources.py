@@ -194,8 +194,7 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
     if unknown:
         known = ", ".join(CANONICAL[table].names)
         raise DataError(f"{where}: {unknown[0]!r} is no column of {table}; known are {known}")
-    for name in _GATHERED & source.columns.keys():
-        raise DataError(f"{where}: columns.{name} cannot be one column; {name} = ... of the source names them all")
+    _check_gathered(source, where)
     joined = [name for join in source.join for name in join_columns(data, join)]
     there = {*columns, *joined}
     listed = f"columns found: {', '.join([*columns, *joined])}"
@@ -212,6 +211,12 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
     for name in _REQUIRED[table]:
         if name not in mapped:
             raise DataError(f"{where}: nothing gives {name}, which {table} need; {listed}; set columns.{name}")
+
+
+def _check_gathered(source: SourceConfig, where: str) -> None:
+    """Refuses one column for what is made of several."""
+    for name in _GATHERED & source.columns.keys():
+        raise DataError(f"{where}: columns.{name} cannot be one column; {name} = ... of the source names them all")
 
 
 def _has_time(data: DataConfig, chunks: Sequence[Chunk]) -> bool:
