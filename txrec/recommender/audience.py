@@ -8,7 +8,7 @@ history have the target's popularity times its lift for their properties as prob
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from txrec.errors import RequestError, UnknownItemError
 from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
 from txrec.model.history_features import History
-from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery
-from txrec.recommender.types import Request
+from txrec.recommender.bundle import Bundle
+from txrec.recommender.catalogue import Catalogue
+from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
+from txrec.recommender.types import Request, Slate
 from txrec.schema import DAY_US, EventKind, Split
-
-if TYPE_CHECKING:
-    from txrec.recommender.recommender import Recommender
 
 PRIOR_EVENTS = 10.0
 """Events that the probability by the history model weighs as much as."""
@@ -38,6 +38,21 @@ QUERY_ITEMS = 100
 MAX_EXACT, SAMPLED = 50_000, 20_000
 """Catalogues with more products have their probabilities normalised by a sample of so many."""
 BATCH = 256
+
+
+class AudienceModel(Protocol):
+    """The part of `txrec.recommender.recommender.Recommender` that audiences are made with."""
+
+    bundle: Bundle
+    catalogue: Catalogue
+    retriever: Retriever
+    ranking_features: RankingFeatures
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Slates for a batch of requests."""
+
+    def profile_of(self, user_id: str) -> Mapping[str, str]:
+        """Properties of a user in the users table."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ class Target:
     weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, recommender: "Recommender", request: AudienceRequest) -> "Target":
+    def of(cls, recommender: AudienceModel, request: AudienceRequest) -> "Target":
         """Products of a request; those of a query weigh by their places in the search.
 
         Raises:
@@ -153,7 +168,7 @@ class Target:
 class Audience:
     """Scores of users for one target."""
 
-    def __init__(self, recommender: "Recommender", target: Target, now_us: int) -> None:
+    def __init__(self, recommender: AudienceModel, target: Target, now_us: int) -> None:
         """Takes the model, the target and the time from which ages are counted."""
         self._recommender, self._target, self._now_us = recommender, target, now_us
         self._temperature = recommender.retriever.model.cfg.temperature
@@ -252,7 +267,7 @@ class KnownUsers:
     users: Sequences = field(repr=False)
 
     @classmethod
-    def of(cls, recommender: "Recommender", live: Sequence[LiveEvent] = ()) -> "KnownUsers":
+    def of(cls, recommender: AudienceModel, live: Sequence[LiveEvent] = ()) -> "KnownUsers":
         """Everybody whom a recommender knows.
 
         Args:
@@ -301,7 +316,7 @@ def _joined(
     return Sequences(user_id=np.array(list(row_of), dtype=object), offsets=offsets, **columns)
 
 
-def best_of(recommender: "Recommender", users: Sequences, request: AudienceRequest, target: Target) -> AudienceAnswer:
+def best_of(recommender: AudienceModel, users: Sequences, request: AudienceRequest, target: Target) -> AudienceAnswer:
     """The audience among some users.
 
     Args:
