@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import psycopg
@@ -22,12 +23,12 @@ import redis as redis_client
 from moto.server import ThreadedMotoServer
 
 
-def absent(what: str) -> None:
+def absent(what: str) -> NoReturn:
     """Skips the test because a program is not installed; on a CI machine that is a failure."""
     impossible(f"{what} is not installed")
 
 
-def impossible(reason: str) -> None:
+def impossible(reason: str) -> NoReturn:
     """Skips the test because this computer cannot run it; on a CI machine that is a failure."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(f"{reason}, and CI must run this test")
