@@ -53,10 +53,10 @@ def main() -> None:
         Reference(days.take(slice(day - REFERENCE_DAYS, day)), LAYOUT).findings(days.totals[day])
         for day in range(REFERENCE_DAYS, REFERENCE_DAYS + arguments.quiet)
     ]
-    false = float(np.mean([bool(found) for found in alarms]))
+    false = float(np.mean([bool(findings) for findings in alarms]))
     print(f"false alarms on {arguments.quiet} quiet days: {false:.4f}")
-    for found in alarms:
-        for finding in found:
+    for findings in alarms:
+        for finding in findings:
             print(f"  {finding}")
     delays = faults(world, quiet, items, new, arguments.visits)
     for name, delay in delays.items():
@@ -108,13 +108,13 @@ def faults(world: World, quiet: pl.DataFrame, items: pl.DataFrame, new: np.ndarr
     }
     delays: dict[str, int] = {}
     for name, change in spoil.items():
-        found = []
+        waits = []
         for start in range(STARTS):
             first = last - MAX_DELAY - start
             log = quiet.filter(day <= first + MAX_DELAY)
             days = days_of(pl.concat([log.filter(day < first), change(log.filter(day >= first))]), items)
-            found.append(delay(days, first))
-        delays[name] = 0 if 0 in found else max(found)
+            waits.append(delay(days, first))
+        delays[name] = 0 if 0 in waits else max(waits)
     changes: dict[str, Callable[[World], object]] = {
         "new category": lambda changed: changed.launch(new, appeal=3.0),
         "taste drift": lambda changed: changed.drift_tastes(0.3),

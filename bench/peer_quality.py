@@ -119,7 +119,7 @@ def peer_lists(requests: EvalRequests, path: Path, popular: NDArray[np.int32]) -
 
 
 def table(systems: Lists, requests: EvalRequests) -> dict[str, dict[str, Any]]:
-    """Prints a line a system; returns the figures, on all cases and on those of users with a history."""
+    """Prints a line per system; returns the figures, on all cases and on those of users with a history."""
     known, user, shown = requests.end > requests.start, units(requests), (f"ndcg@{K}", f"recall@{K}")
     print(f"{len(requests):,} cases, {int(known.sum()):,} of users with a history (last column)")
     print(f"{'':<32}" + "".join(f"{name:>25}" for name in shown) + f"{shown[0]:>10}")

@@ -139,7 +139,7 @@ def report(
     requests: EvalRequests,
     new: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Prints a line a system, and returns all the figures."""
+    """Prints a line per system, and returns all the figures."""
     result: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(requests.truth.counts.sum())}
     ranked = figures(systems["ranked"], requests, new)
     print(f"{'':<{TITLE}}" + "".join(f"{title:>25}" for title in ranked))

@@ -48,7 +48,7 @@ def test_docstrings_begin_with_a_noun_and_not_with_a_clause(package: str) -> Non
     assert _all_of(modules, clauses) == {}
 
 
-@pytest.mark.parametrize("package", ["txrec", "pipelines", "serve"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_variable_is_called_by_a_participle_alone(package: str) -> None:
     modules = [path for path in MODULES if path.is_relative_to(ROOT / package)]
     assert modules
