@@ -145,7 +145,7 @@ class Experiments:
             try:
                 await self.look()
             except (UnavailableError, ConflictError) as error:
-                log.warning("experiments are not looked at now: %s", error)
+                log.warning("the store of experiments is unavailable: %s", error)
             except Exception:
                 log.exception("experiments cannot be decided")
 

@@ -40,7 +40,7 @@ class LiveDocuments(Generic[T]):
                 self._unavailable = False
             except UnavailableError as error:
                 if not self._unavailable:
-                    log.warning("changes of documents are not seen now: %s", error)
+                    log.warning("the document store is unavailable: %s", error)
                 self._unavailable = True
 
     def start(self) -> "LiveDocuments[T]":

@@ -273,7 +273,7 @@ class Models:
             self._live_unavailable = False
         except UnavailableError as error:
             if not self._live_unavailable:
-                log.warning("live events are not counted now: %s", error)
+                log.warning("the store of live events is unavailable, their counts stay: %s", error)
             self._live_unavailable = True
         if all(served.live == self._live.version for served in self._served.values()):
             return

@@ -75,7 +75,7 @@ class Profiles:
         except UnavailableError as error:
             self._breaker.trip()
             self._count("unavailable")
-            log.warning("profiles that were put are not known now: %s", error)
+            log.warning("the profile store is unavailable: %s", error)
             return None
         self._count("unknown" if profile is None else "known")
         return profile
