@@ -34,6 +34,10 @@ class Catalogue:
         self.idx_of = {f"p{n}": n for n in range(1, NUM_PRODUCTS + 1)}
         self.titles = np.array([None, *self.idx_of], object)
 
+    def price_of(self, item_idx: int) -> float | None:  # noqa: ARG002 - no product has a price
+        """No price."""
+        return None
+
     def mask(self, filters: object, excluded: object) -> None:
         """Everything may be shown."""
 

@@ -289,7 +289,8 @@ class ProfileAffinity(Source):
 
     def _compute_scores(self, codes: tuple[int, ...]) -> NDArray[np.float32]:
         """(N + 1,) logarithm of the popularity of every item times its lifts."""
-        return self._base + self.lifts(codes, np.arange(len(self._base), dtype=np.int32)).item
+        lifts = self.lifts(codes, np.arange(len(self._base), dtype=np.int32)).item
+        return np.asarray(self._base + lifts, np.float32)
 
     def _expected(self, code: int) -> NDArray[np.float32]:
         """(N + 1,) users with a value that the popularity of every item lets expect."""

@@ -39,7 +39,8 @@ from txrec.data.profiles import FILE as PROFILES_FILE
 from txrec.data.profiles import StoredProfiles
 from txrec.errors import BundleError
 from txrec.index.fuse import Fusion
-from txrec.index.registry import PROFILE, SOURCES, source_names
+from txrec.index.profile_affinity import NAME as PROFILE
+from txrec.index.registry import SOURCES, source_names
 from txrec.index.source import OpenContext, Source
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
