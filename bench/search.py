@@ -5,15 +5,17 @@
 For every seed: prepare, pre-train, train, rank, and answer the test split by the code that serves. MAP@5 and
 hit@1 are over clicks: where the clicked product stood in the list that it was clicked in. NDCG@10 is over requests: a
 whole search, or with `evaluate.each_click` a click. Intervals are 95 % bootstrap over users, of the mean of the seeds;
-"over" another system is the paired difference to it. "not seen" leaves out what the user has clicked on before. What
-is already below `runs_root` is not made again. Judged pairs are measured as `txrec.evals.judged` does, with
-intervals over queries. Prints a table, and one JSON object as its last line.
+"over" another system is the paired difference to it. "unseen" are queries without a click before the split, "new" is
+over searches with a relevant product that has no event in training, relevant products of other kinds left out. "not
+seen" leaves out what the user has clicked on before. What is already below `runs_root` is not made again. Judged pairs
+are measured as `txrec.evals.judged` does, with intervals over queries. Prints a table, and one JSON object as its last
+line.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.answering import ask, query_texts
 from txrec.evals.evaluation import units
 from txrec.evals.protocol import EvalRequests, eval_requests
+from txrec.evals.slices import Slice, slices
 from txrec.index.log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender import bundle
@@ -78,7 +81,7 @@ def main() -> None:
     for suffix, questions in ("", requests), (", not seen", replace(requests, filter_seen=True)):
         simple = baselines.answer(fitted, questions, texts, data.meta.num_items, K)
         systems |= {name + suffix: [ids] for name, ids in simple.items()}
-    print(json.dumps(report(configs[0].name, seeds, systems, requests, unseen(data, requests))))
+    print(json.dumps(report(configs[0].name, seeds, systems, Questions.of(data, requests))))
 
 
 def prepared(config: Config) -> PreparedData:
@@ -107,28 +110,47 @@ def made(config: Config, data: PreparedData) -> Path:
     return path
 
 
-def unseen(data: PreparedData, requests: EvalRequests) -> NDArray[np.bool_]:
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Requests of the test part, and the parts of them with figures of their own."""
+
+    requests: EvalRequests
+    unseen: NDArray[np.bool_]
     """(C,) requests whose normalised query was never clicked on before the split."""
-    return (requests.query_idx != PAD) & ~np.isin(requests.query_idx, EventLog.before(data, Split.TEST).query_idx)
+    cold: Slice | None
+    """Searches for products without events in training; None = there are none."""
+
+    @classmethod
+    def of(cls, data: PreparedData, requests: EvalRequests) -> "Questions":
+        """Requests of a prepared data set."""
+        known = EventLog.before(data, Split.TEST).query_idx
+        cold = next((part for part in slices(data, requests) if part.name == "cold_item_searched"), None)
+        return cls(requests, (requests.query_idx != PAD) & ~np.isin(requests.query_idx, known), cold)
 
 
 Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]
 """Name = values, and the user of each."""
 
 
-def figures(lists: Sequence[NDArray[np.int32]], requests: EvalRequests, new: NDArray[np.bool_]) -> Figures:
-    """Every figure of a system, as the mean of its lists (one a seed): by click, or NDCG by search."""
+def figures(lists: Sequence[NDArray[np.int32]], questions: Questions) -> Figures:
+    """Every figure of a system, as the mean of its lists (one per seed): by click, or NDCG by search."""
+    requests, new = questions.requests, questions.unseen
     case, user = requests.truth.case, units(requests)
     listed = np.stack([ids[case] == requests.truth.items[:, None] for ids in lists])  # (seeds, clicks, K)
     place = np.where(listed.any(axis=2), 1 + listed.argmax(axis=2), np.inf)
     at_5 = np.where(place <= 5, 1 / place, 0.0).mean(axis=0)  # of one right product: its reciprocal rank
     ndcg = np.mean([metrics.per_case(ids, requests.truth, [K])[f"ndcg@{K}"] for ids in lists], axis=0)
-    click = user[case]
+    click, cold = user[case], questions.cold
+    new_ndcg = (np.empty(0), np.empty(0, np.int64))
+    if cold is not None:
+        each = [metrics.per_case(ids[cold.rows], cold.truth, [K])[f"ndcg@{K}"] for ids in lists]
+        new_ndcg = np.mean(each, axis=0), user[cold.rows]
     return {
         "MAP@5": (at_5, click),
         "hit@1": ((place == 1).mean(axis=0), click),
         "NDCG@10": (ndcg, user),
         "unseen MAP@5": (at_5[new[case]], click[new[case]]),
+        "new NDCG@10": new_ndcg,
     }
 
 
@@ -136,22 +158,23 @@ def report(
     name: str,
     seeds: Sequence[int],
     systems: dict[str, list[NDArray[np.int32]]],
-    requests: EvalRequests,
-    new: NDArray[np.bool_],
+    questions: Questions,
 ) -> dict[str, Any]:
     """Prints a line per system, and returns all the figures."""
-    result: dict[str, Any] = {"config": name, "seeds": list(seeds), "clicks": int(requests.truth.counts.sum())}
-    ranked = figures(systems["ranked"], requests, new)
+    result: dict[str, Any] = {"config": name, "seeds": list(seeds)}
+    result["clicks"] = int(questions.requests.truth.counts.sum())
+    result["searches for new products"] = 0 if questions.cold is None else len(questions.cold.rows)
+    ranked = figures(systems["ranked"], questions)
     print(f"{'':<{TITLE}}" + "".join(f"{title:>25}" for title in ranked))
     for system, lists in systems.items():
-        own = figures(lists, requests, new)
+        own = figures(lists, questions)
         result[system] = {title: vars(_interval(*own[title])) for title in own}
         _line(system, result[system])
         if len(lists) > 1:
-            result[system]["seeds"] = [_means(figures([ids], requests, new)) for ids in lists]
+            result[system]["seeds"] = [_means(figures([ids], questions)) for ids in lists]
             print(*(f"{'':<{TITLE}}{json.dumps(one)}" for one in result[system]["seeds"]), sep="\n")
     for system in [name for name in systems if name.startswith(PEERS)]:
-        own = figures(systems[system], requests, new)
+        own = figures(systems[system], questions)
         result[f"over {system}"] = {
             title: vars(bootstrap.paired(ranked[title][0], own[title][0], own[title][1], RESAMPLES).difference)
             for title in own

@@ -18,6 +18,7 @@ from rich.table import Table
 from pipelines.answering import OnRayData
 from txrec import object_storage, objects
 from txrec.config import Config
+from txrec.data import report as data_report
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
@@ -71,13 +72,14 @@ class EvaluateSummary:
     def render(self) -> RenderableType:
         """The recommender next to the baselines, and the slices."""
         extra = [*self._judged(), *self._robust()]
-        notes = [*self._behind(), *self._exposure(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
+        notes = [*self._warnings(), *self._exposure(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
 
-    def _behind(self) -> list[str]:
-        """A warning for every slice that is behind a baseline; those that may be chance are dim."""
-        warnings = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
-        lines = [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in warnings]
+    def _warnings(self) -> list[str]:
+        """Warnings of the preparation, and of every slice behind a baseline; those that may be chance are dim."""
+        behind = [SliceWarning.of(one) for one in self.figures.get("behind_baselines", ())]
+        lines = [f"[yellow]warning: {escape(one)}" for one in self.figures.get("data_warnings", ())]
+        lines += [f"[{'yellow' if one.certain else 'dim'}]warning: {escape(str(one))}" for one in behind]
         return [*lines, ""] if lines else []
 
     def _exposure(self) -> list[str]:
@@ -146,6 +148,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
             config.data.shop, data, evaluation.cases, evaluation.per_case["test"]["ndcg@10"], progress
         )
     evaluation.figures.update(_special(config, data, recommender, production, progress))
+    evaluation.figures["data_warnings"] = list(data_report.recorded_warnings(config.reports_dir))
     config.reports_dir.mkdir(parents=True, exist_ok=True)
     _write_cases(config.reports_dir / "cases.parquet", evaluation)
     page = config.reports_dir / "report.html"

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from txrec import object_storage
 from txrec.config import Config
+from txrec.data import report as data_report
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import judged
@@ -86,7 +87,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False, hold: 
             margin=margin,
             unanswered=unanswered,
             force=force,
-            data_warnings=_data_warnings(config),
+            data_warnings=data_report.recorded_warnings(config.reports_dir),
             **evaluated,
         )
         decision = _against_production(config, data, registry, candidate, decision, progress)
@@ -147,12 +148,6 @@ def _against_production(
         production_value=theirs.mean,
         over_production=ours.over(theirs, config),
     )
-
-
-def _data_warnings(config: Config) -> tuple[str, ...]:
-    """Warnings of the data report; none where the report is not there."""
-    file = config.reports_dir / "data.json"
-    return tuple(json.loads(file.read_text(encoding="utf-8")).get("warnings", ())) if file.is_file() else ()
 
 
 def _evaluated(config: Config, data: PreparedData, figures: Mapping[str, Any]) -> dict[str, Any]:

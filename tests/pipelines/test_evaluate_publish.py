@@ -94,6 +94,19 @@ def test_a_slice_behind_a_baseline_is_on_the_terminal_in_the_report_and_in_the_g
     assert "tail item: ndcg@10 0.1000 behind bm25 0.3000" in shown(made.render())
 
 
+def test_a_test_part_too_small_to_measure_by_is_on_the_terminal_and_in_the_report(
+    config: Config, tmp_path: Path
+) -> None:
+    warning = "the test part holds events of 7 users; figures over fewer than 100 say little"
+    moved = with_value(config, tmp_path)
+    moved.reports_dir.mkdir(parents=True, exist_ok=True)
+    (moved.reports_dir / "data.json").write_text(json.dumps({"warnings": [warning]}))
+    summary = evaluate.run(moved)
+    assert f"warning: {warning}" in shown(summary.render())
+    assert warning in (moved.reports_dir / "report.html").read_text()
+    assert json.loads((moved.reports_dir / "metrics.json").read_text())["data_warnings"] == [warning]
+
+
 def test_every_case_is_kept_with_its_figures(config: Config, summary: EvaluateSummary) -> None:
     table = pq.read_table(config.reports_dir / "cases.parquet")
     assert table.num_rows == summary.figures["requests"]["num_cases"]

@@ -1,6 +1,7 @@
 """The data report of a preparation: tables on the terminal, figures as JSON, one HTML page without network access."""
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,12 @@ class Timing:
     """Seconds per step, in order."""
     operators: dict[str, str] = field(default_factory=dict)
     """Step = Ray Data's statistics of its operators, as text; empty in one process."""
+
+
+def recorded_warnings(reports_dir: Path) -> tuple[str, ...]:
+    """Warnings in the data report `data.json` of a folder of reports; none where there is no such file."""
+    file = reports_dir / "data.json"
+    return tuple(json.loads(file.read_text(encoding="utf-8")).get("warnings", ())) if file.is_file() else ()
 
 
 @dataclass(frozen=True)

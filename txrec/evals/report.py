@@ -55,7 +55,7 @@ def page(config: Config, evaluation: Evaluation) -> str:
         own=label("test"),
         lead=_lead(evaluation),
         tiles=_tiles(evaluation),
-        warnings=[*(one["warning"] for one in evaluation.figures["behind_baselines"]), *_exposure_alarms(evaluation)],
+        warnings=_warnings(evaluation),
         exposure=exposure_table(evaluation.figures["exposure"].get("shares", [])),
         prices=[price_line(one) for one in evaluation.figures["exposure"].get("prices", [])],
         judged=_judged(evaluation),
@@ -122,8 +122,11 @@ def _judged(evaluation: Evaluation) -> Table | None:
     return Table([pairs, *HEAD], [[label(name), *cells] for name, cells in lines(figures).items()])
 
 
-def _exposure_alarms(evaluation: Evaluation) -> list[str]:
-    return list(evaluation.figures["exposure"].get("alarms", []))
+def _warnings(evaluation: Evaluation) -> list[str]:
+    """Warnings of the preparation, slices behind a baseline, alarms of exposure limits."""
+    figures = evaluation.figures
+    behind = (one["warning"] for one in figures["behind_baselines"])
+    return [*figures.get("data_warnings", ()), *behind, *figures["exposure"].get("alarms", ())]
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
