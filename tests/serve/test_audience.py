@@ -1,8 +1,11 @@
 """Audiences over HTTP: keys, bounds, forgotten users, live events, figures."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -10,7 +13,7 @@ from serve.ingress import Components, create_app
 from serve.local import LocalService
 from serve.types import Model
 from tests.serve.fake import open_fake
-from txrec.client import Client
+from txrec.client import AsyncClient
 from txrec.online.live_window import LiveWindow
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.recommender import Recommender
@@ -66,6 +69,10 @@ def test_bad_targets_are_refused(body: dict[str, object], status: int, field: st
 
 
 def test_the_client_asks_for_an_audience() -> None:
-    with TestClient(create_app(LocalService(*open_fake()))) as server:
-        client = Client("http://testserver", transport=server._transport)
-        assert client.audience(items=["p1"], top_n=2)["users"][0]["user_id"] == "u1"
+    client = AsyncClient("http://shop", transport=httpx.ASGITransport(create_app(LocalService(*open_fake()))))
+
+    async def ask() -> dict[str, Any]:
+        return await client.audience(items=["p1"], top_n=2)
+
+    reply = asyncio.run(ask())
+    assert [user["user_id"] for user in reply["users"]] == ["u1", "u2"]

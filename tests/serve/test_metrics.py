@@ -30,6 +30,7 @@ def metrics() -> Metrics:
     metrics.placement("home")
     metrics.participates(["price test:b"])
     metrics.product_list("trending")
+    metrics.audience("item")
     metrics.profile("found")
     metrics.batch("slates", 5)
     return metrics
