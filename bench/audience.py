@@ -71,15 +71,15 @@ def measured(config: Config, counts: dict[str, int], event: str) -> tuple[dict[s
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
     users = before(data)
     later = wanting(data, users, event)
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for kind, targets in targets_of(data, later, counts).items():
         figures = [of_target(recommender, users, target, category, later) for target, category in targets]
         kept = [one for one in figures if one is not None]
-        found[kind] = {"targets": len(kept)} | {
+        results[kind] = {"targets": len(kept)} | {
             system: {name: float(np.mean([one[system][name] for one in kept])) for name in kept[0][system]}
             for system in (kept[0] if kept else {})
         }
-    return found, len(users)
+    return results, len(users)
 
 
 def before(data: PreparedData) -> Sequences:
@@ -155,15 +155,15 @@ def figures(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, 
     return {"recall@5%": recall, "lift@5%": recall / (count / len(scores)), "auc": metrics.auc(scores, right)}
 
 
-def show(found: dict[str, dict[str, Any]], num_users: int) -> None:
+def show(results: dict[str, dict[str, Any]], num_users: int) -> None:
     """The table, and the JSON line."""
     print(f"{num_users} users with events before the test window")
-    for kind, systems in found.items():
+    for kind, systems in results.items():
         print(f"{kind}: {systems['targets']} targets")
         for name, values in systems.items():
             if name != "targets":
                 print(f"  {name:24}" + "".join(f"  {key} {value:.3f}" for key, value in values.items()))
-    print(json.dumps({"users": num_users, **found}))
+    print(json.dumps({"users": num_users, **results}))
 
 
 if __name__ == "__main__":

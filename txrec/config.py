@@ -541,7 +541,7 @@ class RetrievalConfig(Section):
     )
     """Candidate sources by their names in `txrec.index.registry`, in order of trust."""
     use_profiles: bool = True
-    """Where there is a users table: the source `profile` proposes items by properties of the user and the request, and
+    """true = with a users table the source `profile` proposes items by properties of the user and the request, and
     the ranker reads them."""
     new_items_frac: float = Field(0.1, ge=0, le=0.5)
     """Share of the first `ranker.num_candidates` places which is kept for products without events, the last of them, so

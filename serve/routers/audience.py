@@ -27,7 +27,7 @@ async def audience(
 
     For millions of users, `txrec audience` reads every history.
     """
-    asked = AudienceRequest(
+    spec = AudienceRequest(
         body.items,
         body.category.strip(),
         body.query.strip(),
@@ -35,8 +35,8 @@ async def audience(
         body.exclude_buyers,
         config.audience_users,
     )
-    answer, version = await service.audience(asked)
-    request.app.state.metrics.audience(asked.kind)
+    answer, version = await service.audience(spec)
+    request.app.state.metrics.audience(spec.kind)
     members = await _remembered(answer.members, event_log)
     return AudienceReply(
         model_version=version,

@@ -76,8 +76,8 @@ class StoredProfiles:
         place = np.full(len(self) + 1, -1)
         place[np.asarray(rows.filter(own))] = np.arange(pc.sum(own).as_py() or 0)
         row = np.asarray(pc.fill_null(pc.index_in(user_ids, self.table["user_id"].combine_chunks()), len(self)))
-        found = place[row]
-        return texts.filter(own).take(pa.array(found, mask=found < 0))
+        places = place[row]
+        return texts.filter(own).take(pa.array(places, mask=places < 0))
 
     @cached_property
     def _flat(self) -> tuple[pa.Array, pa.Array, pa.Array]:

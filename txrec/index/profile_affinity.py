@@ -208,11 +208,11 @@ class ProfileAffinity(Source):
 
     def codes_of(self, profile: Mapping[str, str]) -> tuple[int, ...]:
         """Codes of the properties that were fitted, ascending; other names and values are left out."""
-        found = (codes.of(profile[name]) for name, codes in self._codes.items() if name in profile)
-        return tuple(code for code in found if code is not None)
+        own = (codes.of(profile[name]) for name, codes in self._codes.items() if name in profile)
+        return tuple(code for code in own if code is not None)
 
     def knows_profile(self, profile: Mapping[str, str]) -> bool:
-        """Whether any property says something here."""
+        """True where the source knows any of the properties."""
         return bool(self.codes_of(profile))
 
     def search(self, queries: SourceQuery, k: int, allowed: Sequence[Mask]) -> Hits:

@@ -269,7 +269,7 @@ class Source(ABC):
         return np.zeros((len(item_idx), len(self.profile_features)), np.float32)
 
     def knows_profile(self, profile: Mapping[str, str]) -> bool:  # noqa: ARG002
-        """Whether properties of a request tell this source which items to propose."""
+        """True where this source can propose items by properties of a request."""
         return False
 
     def affinities(self, item: int, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:  # noqa: ARG002

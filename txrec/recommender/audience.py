@@ -150,19 +150,19 @@ class Target:
             unknown = next((key for key in request.items if key not in catalogue.idx_of), None)
             if unknown is not None:
                 raise UnknownItemError("items", f"{unknown} is not in the catalogue; expected item_ids that it holds")
-            found = {catalogue.idx_of[key]: 1.0 for key in request.items}
+            weight_of = {catalogue.idx_of[key]: 1.0 for key in request.items}
         elif request.category:
             mask = catalogue.filters.mask(Filters(category=(request.category,)))
-            found = dict.fromkeys(np.flatnonzero(mask).tolist() if mask is not None else [], 1.0)
+            weight_of = dict.fromkeys(np.flatnonzero(mask).tolist() if mask is not None else [], 1.0)
         else:
             (slate,) = recommender.recommend([Request(query=request.query, top_k=QUERY_ITEMS)])
             top = max((item.score for item in slate.items), default=1.0)
-            found = {catalogue.idx_of[item.item_id]: item.score / max(top, 1e-9) for item in slate.items}
-        if not found:
+            weight_of = {catalogue.idx_of[item.item_id]: item.score / max(top, 1e-9) for item in slate.items}
+        if not weight_of:
             raise RequestError(request.kind, f"no product has the {request.kind} {getattr(request, request.kind)!r}")
         weights = np.zeros(len(catalogue) + 1)
-        weights[list(found)] = np.clip(list(found.values()), 0.0, 1.0)
-        return cls(np.array(sorted(found), np.int64), weights)
+        weights[list(weight_of)] = np.clip(list(weight_of.values()), 0.0, 1.0)
+        return cls(np.array(sorted(weight_of), np.int64), weights)
 
 
 class Audience:

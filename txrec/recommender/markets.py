@@ -109,11 +109,11 @@ def _by_market(column: pa.ChunkedArray) -> dict[str, Entries]:
     item_idx = np.repeat(np.arange(1, len(maps) + 1), lengths)
     encoded = pc.dictionary_encode(maps.keys)
     codes, values = np.asarray(encoded.indices), np.asarray(pc.fill_null(maps.items, float("nan")))
-    found = {}
+    columns = {}
     for code, name in enumerate(encoded.dictionary.to_pylist()):
         own = (codes == code) & ~np.isnan(values)
-        found[str(name)] = Entries(item_idx[own], values[own])
-    return found
+        columns[str(name)] = Entries(item_idx[own], values[own])
+    return columns
 
 
 def _instants(column: pa.ChunkedArray, missing: int) -> NDArray[np.int64]:

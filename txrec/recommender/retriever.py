@@ -154,7 +154,7 @@ class Retriever:
         self._inputs = self._inputs.to(device)
 
     def knows_profile(self, profile: Mapping[str, str]) -> bool:
-        """Whether a source can propose items by properties of the user or the request."""
+        """True where a source can propose items by properties of the user or the request."""
         return bool(profile) and any(source.knows_profile(profile) for source in self.sources.values())
 
     @property
