@@ -132,6 +132,7 @@ def listed(uri: str) -> list[Entry]:
     prefix = f"{key}/" if key else ""
     with _explained(uri):
         metas = [meta for batch in obstore.list(store, prefix=prefix or None) for meta in batch]
+    metas = [meta for meta in metas if meta["path"].startswith(prefix)]  # not the empty object that Arrow keeps for it
     entries = (
         Entry(meta["path"].removeprefix(prefix), meta["size"], _version(meta), meta["last_modified"]) for meta in metas
     )

@@ -51,6 +51,18 @@ class OwnMachines:
         """`ray job submit` of a command of txrec, from this checkout."""
         return self.ray("job", "submit", *self.submission, "--", *entry(command, *settings))
 
+    def deploy(self, bundle: str) -> None:
+        """`serve deploy` of the project's Serve file with a bundle or registry and this cluster's Redis."""
+        deployment = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text())
+        deployment["applications"][0]["args"] |= {"bundle": bundle, "state": self.state}
+        file = self.file.with_name("serve.yaml")
+        file.write_text(yaml.safe_dump(deployment))
+        command = [str(RAY.with_name("serve")), "deploy", str(file), "--address", self.jobs]
+        done = subprocess.run(
+            command, env=environment(self.token), capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     @property
     def submission(self) -> tuple[str, ...]:
         """Options of `ray job submit`."""
@@ -79,6 +91,12 @@ class OwnMachines:
     def last_job(self) -> str:
         """Id of the job that began last."""
         return max(actor["job_id"] for actor in self.state_of("actors?detail=true&limit=1000"))
+
+    def processes(self, machine: Machine) -> list[str]:
+        """Commands that run on a machine beside its SSH server and this question."""
+        lines = machine.run("ps -eo stat=,args=").stdout.splitlines()
+        own = ("sshd", "/usr/sbin/sshd", "bash -ic", "ps -eo")
+        return [line for line in lines if not line.split(maxsplit=1)[1].startswith(own)]
 
     def state_of(self, what: str) -> list[dict[str, Any]]:
         """Rows of Ray's state API."""

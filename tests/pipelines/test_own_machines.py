@@ -1,4 +1,4 @@
-"""Three machines that share nothing but Redis and S3: `ray up`, errors of the cluster, a search and a training as jobs.
+"""Three machines that share nothing but Redis and S3: `ray up`, errors, jobs, serving, `ray down`.
 
 The tests are steps of one life of a cluster, in this order, because starting one takes most of the time.
 """
@@ -8,6 +8,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import boto3
 import pytest
@@ -16,6 +18,7 @@ from tests import services
 from tests.machines import unavailable
 from tests.pipelines.own_machines import OwnMachines, own_machines, wait_until
 from txrec import objects
+from txrec.client import Client
 
 pytestmark = [
     pytest.mark.ray,
@@ -115,11 +118,19 @@ def test_a_submitted_search_runs_its_trials_on_machines_of_the_cluster(own: OwnM
     assert b"lr" in best[0]
 
 
-def test_a_submitted_job_trains_with_two_workers_on_two_machines_evaluates_and_publishes(own: OwnMachines) -> None:
+@pytest.fixture(scope="module")
+def published(own: OwnMachines) -> str:
+    """Id of the job that published version 1 after a training of two workers."""
     job = own.submit("publish", "train.num_workers=2")
     assert job.returncode == 0, job.stdout[-4000:]
     assert "succeeded" in job.stdout
-    (machines,) = own.workers(own.last_job())
+    return own.last_job()
+
+
+def test_a_submitted_job_trains_with_two_workers_on_two_machines_evaluates_and_publishes(
+    own: OwnMachines, published: str
+) -> None:
+    (machines,) = own.workers(published)
     assert len(machines) == 2
     figures = objects.read(f"{RUN}/reports/metrics.json")
     assert figures is not None
@@ -127,3 +138,51 @@ def test_a_submitted_job_trains_with_two_workers_on_two_machines_evaluates_and_p
     pointer = objects.read(f"{RUN}/registry/production.json")
     assert pointer is not None
     assert b"v1" in pointer[0]
+
+
+@pytest.fixture(scope="module")
+def urls(own: OwnMachines, published: str) -> dict[str, str]:
+    """URL of the recommender by machine, after `serve deploy`."""
+    own.deploy(f"{RUN}/registry")
+    urls = {machine.name: f"http://{machine.address}:8000" for machine in own.machines.all}
+    for name, url in urls.items():
+        wait_until(f"{name} answers", lambda url=url: _is_ready(url), 150)
+    return urls
+
+
+def test_the_serve_file_answers_on_every_machine(own: OwnMachines, urls: dict[str, str]) -> None:
+    for machine in own.machines.all:
+        with Client(urls[machine.name], timeout_s=60) as client:
+            slate = client.recommend(query="phone", top_k=3)
+        assert slate["model_version"] == "v1"
+        assert len(slate["items"]) == 3
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def test_clicks_that_machines_took_lead_the_searches_of_all_of_them(own: OwnMachines, urls: dict[str, str]) -> None:
+    item = ""
+    for machine in own.machines.all:
+        with Client(urls[machine.name], timeout_s=60) as client:
+            item = item or client.recommend(top_k=1)["items"][0]["item_id"]
+            client.log({"user_id": machine.name, "event": "click", "item_id": item, "query": "zorgblatt"})
+
+    def learned(url: str) -> bool:
+        with Client(url, timeout_s=60) as client:
+            viewed = [client.recently_viewed(machine.name)["items"][0]["item_id"] for machine in own.machines.all]
+            return {*viewed, client.search("zorgblatt", top_k=1)["items"][0]["item_id"]} == {item}
+
+    for name, url in urls.items():
+        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 20)
+
+
+def test_ray_down_leaves_no_process_on_the_head(own: OwnMachines) -> None:
+    done = own.ray("down", "-y", str(own.file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert own.processes(own.head) == []

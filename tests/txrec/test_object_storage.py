@@ -185,9 +185,12 @@ def test_checkpoints_of_ray_and_files_of_commands_are_the_same_objects(bucket: s
     if bucket.startswith("gs://"):
         pytest.skip("Arrow speaks Google's JSON interface, which the test server does not have")
     filesystem, place = objects.arrow_filesystem(f"{bucket}/runs/checkpoints")
+    filesystem.create_dir(place)
     with filesystem.open_output_stream(f"{place}/train.pt") as stream:
         stream.write(b"weights")
     assert _content(f"{bucket}/runs/checkpoints/train.pt") == b"weights"
+    assert keys(f"{bucket}/runs/checkpoints") == ["train.pt"]
+    assert (fetch(local_path(f"{bucket}/runs/checkpoints")) / "train.pt").read_bytes() == b"weights"
 
 
 def test_a_missing_bucket_is_one_line_that_names_it(bucket: str) -> None:

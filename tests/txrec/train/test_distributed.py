@@ -49,6 +49,7 @@ def test_two_workers_that_share_the_batches_equal_one_and_share_or_shard_the_ite
         one = alone(tiny, {**choice, "shard_items": False, **({"item_optimizer": "rowwise"} if choice else {})})
         one.run(nothing)
         best, state = checkpoint.read(tmp_path / name)
+        assert state["step"] == one.state.step == 15  # 80 sequences, 16 per step, three epochs
         histories: list[Any] = [state["history"], one.state.history]
         losses = [[epoch["loss"] for epoch in history] for history in histories]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4), name
