@@ -19,7 +19,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipelines import off_policy, publish
-from pipelines.served_log import served_log
+from pipelines.live_drift import live_drift
+from pipelines.served_log import ServedLog, served_log
 from txrec import object_storage
 from txrec.client import Client
 from txrec.config import Config, SourceConfig
@@ -31,6 +32,7 @@ from txrec.recommender.bundle import Bundle
 from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollouts
 from txrec.storage import replace_file
+from txrec.train.warm_start import Lineage
 
 KEY_VARIABLE = "TXREC_API_KEY"
 WEBHOOK_VARIABLE = "TXREC_LOOP_WEBHOOK"
@@ -116,12 +118,27 @@ def due(config: Config, last: Round | None, now_us: int) -> str:
     hours = (now_us - last.started_us) / HOUR_US
     if 0 < config.loop.every_h <= hours:
         return f"schedule: {hours:.1f} h since the last start >= {config.loop.every_h:g} h"
-    if config.loop.min_events:
-        since = int(last.results.get("export", {}).get("until_us", 0))
-        count = served_log(config, None, None)[1].filter(pl.col("ts") >= since).select(pl.len()).collect().item()
-        if count >= config.loop.min_events:
-            return f"new events: {count:,} >= {config.loop.min_events:,}"
-    return ""
+    if hours < config.loop.min_h or not (config.loop.min_events or config.loop.drift):
+        return ""
+    try:
+        log = served_log(config)
+    except StageError:  # nothing has been served yet
+        return ""
+    return _due_by_traffic(config, last, log, now_us)
+
+
+def _due_by_traffic(config: Config, last: Round, log: ServedLog, now_us: int) -> str:
+    """Why the served log asks for a round: new events, or drift; empty = it does not."""
+    since = int(last.results.get("export", {}).get("until_us", 0))
+    count = log.events.filter(pl.col("ts") >= since).select(pl.len()).collect().item()
+    if 0 < config.loop.min_events <= count:
+        return f"new events: {count:,} >= {config.loop.min_events:,}"
+    if not config.loop.drift or not count:
+        return ""
+    drift = live_drift(config, log, now_us)
+    if drift.outcome == "fault":
+        _log.warning("no round starts: live %s", drift)
+    return f"live {drift}" if drift.outcome == "drift" else ""
 
 
 class Steps:
@@ -163,8 +180,12 @@ class Steps:
         return self._stage("prepare")
 
     def train(self, _: Round) -> StepResult:
-        """Trains a candidate."""
-        return self._stage("train")
+        """Trains a candidate: warm from production where that is possible, or in full, with the reason."""
+        self._stage("train")
+        lineage = Lineage.of(Bundle.open(self._config.candidate_dir, verify=False))
+        reason = f": {lineage.reason}" if lineage.reason else ""
+        fields = {"start": lineage.start, "seconds": lineage.seconds}
+        return StepResult("done", f"{lineage.start} training{reason}; {lineage.seconds:,.0f} s", fields)
 
     def evaluate(self, _: Round) -> StepResult:
         """Measures the candidate."""
@@ -254,12 +275,15 @@ class Steps:
 
     @property
     def training(self) -> Config:
-        """The configuration with the exports as one more source of events."""
+        """The configuration with the exports as one more source of events, and the start of training."""
+        config = self._config
+        if config.loop.training == "auto" and not config.train.start_from:
+            config = config.model_copy(update={"train": config.train.model_copy(update={"start_from": "production"})})
         if not self._folder.is_dir() or not any(self._folder.glob("events-*.parquet")):
-            return self._config
+            return config
         source = SourceConfig(path=str(self._folder.absolute() / "events-*.parquet"), format="parquet")
-        data = self._config.data.model_copy(update={"events": (*self._config.data.events, source)})
-        return self._config.model_copy(update={"data": data})
+        data = config.data.model_copy(update={"events": (*config.data.events, source)})
+        return config.model_copy(update={"data": data})
 
     def _stage(self, name: str) -> StepResult:
         self._tools.run_stage(self.training, name)

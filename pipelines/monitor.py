@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines import cluster
+from pipelines.live_drift import live_drift
 from pipelines.served_log import ServedLog, served_log
 from txrec import object_storage
 from txrec.config import Config
@@ -109,6 +110,7 @@ def run(
         folder=config.reports_dir,
         **_exposure(config, log),
         exploration=_exploration(config, log),
+        drift=live_drift(config, log, round(clock() * 1e6)),
     )
     monitor.write()
     object_storage.share(config.reports_dir)

@@ -8,6 +8,7 @@ import polars as pl
 from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import DataError, StageError
+from txrec.loop.attribution import in_micros
 from txrec.online.stores import open_history
 from txrec.registry.registry import state_file
 
@@ -42,13 +43,13 @@ def served_log(config: Config, impressions: Path | None = None, events: Path | N
         raise DataError("txrec monitor: --impressions and --events belong together; name both or none")
     if impressions is not None and events is not None:
         files = (_scan(object_storage.fetch(file)) for file in (impressions, events))
-        return ServedLog(*(_in_micros(frame) for frame in files))
+        return ServedLog(*(in_micros(frame) for frame in files))
     store = open_history(state_of(config))
     try:
         tables = [pl.DataFrame(pl.from_arrow(table)) for table in (store.impressions(), store.export())]
     finally:
         store.close()
-    return ServedLog(*(_in_micros(table.lazy()) for table in tables))
+    return ServedLog(*(in_micros(table.lazy()) for table in tables))
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -57,9 +58,3 @@ def _scan(path: Path) -> pl.LazyFrame:
             f"{object_storage.place_of(path)}: no such file; `txrec export-events CONFIG --impressions FILE` writes it"
         )
     return pl.scan_parquet(path)
-
-
-def _in_micros(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Times as microseconds since 1970 UTC."""
-    integer = frame.collect_schema()["ts"].is_integer()
-    return frame if integer else frame.with_columns(pl.col("ts").dt.epoch("us"))

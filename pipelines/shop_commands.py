@@ -1,5 +1,6 @@
 """Commands around a served shop: published versions, exports of the server's log, monitor, and the retraining loop."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -105,6 +106,30 @@ def loop(
             lambda entry: display.console.print(f"round {entry.round}, {entry.step}: {entry.text}"),
         )
         job.run(cfg, tools, once)
+
+
+@app.command()
+def simulate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    url: Annotated[str, typer.Option(help="Running server, e.g. http://127.0.0.1:8000; default: in process.")] = "",
+    visits: Annotated[int, typer.Option(min=1, help="Visits in all.")] = 10_000,
+    threads: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 16,
+    drift_after: Annotated[int, typer.Option(min=0, help="Visits before tastes and catalogue change.")] = 0,
+    drift_tastes: Annotated[float, typer.Option(min=0, max=1, help="Share of the users whose taste changes.")] = 0.0,
+    new_products: Annotated[float, typer.Option(min=0, max=1, help="Share of the products wanted only then.")] = 0.0,
+) -> None:
+    """Let the users of the generated shop visit a running server: they search, click, buy and come back."""
+    from pipelines import simulate as job
+    from pipelines.display import Display
+    from pipelines.runner import show
+
+    cfg = load_run(config, overrides or [], runs.NONE)
+    plan = job.Plan(
+        visits, threads=threads, drift_after=drift_after, drift_tastes=drift_tastes, new_products=new_products
+    )
+    key = os.environ.get("TXREC_API_KEY", "")
+    show("simulate", Display(), lambda progress: job.run(cfg, plan, url, key, progress))
 
 
 def _place(named: str | None) -> Path | None:

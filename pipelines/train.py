@@ -27,6 +27,8 @@ from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import StageError, TrainingError
 from txrec.index.registry import source_names
+from txrec.loop import traffic
+from txrec.loop.traffic import TrafficProfile
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
 from txrec.recommender import bundle
@@ -96,7 +98,12 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     text_dir = text_folder(config)
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     trained = _history_from(start_of(config, data), config, data, text_dir, work, progress)
-    ranking = replace(fit_ranker(config, data, trained.model, text_dir, progress), lineage=asdict(trained.lineage))
+    profile = TrafficProfile.of(data)
+    ranking = replace(
+        fit_ranker(config, data, trained.model, text_dir, progress),
+        lineage=asdict(trained.lineage),
+        files={} if profile is None else {traffic.FILE: profile.to_bytes()},
+    )
     bundle.write(config.candidate_dir, config, data, trained.model, text_dir, ranking)
     workers.remove(work)
     num_parameters = sum(p.numel() for p in trained.model.parameters())

@@ -29,6 +29,7 @@ from serve.ingress import Components, create_app
 from serve.keys import Keys
 from serve.listener import Listener
 from serve.live_documents import LiveDocuments
+from serve.live_monitor import TrafficProfiles
 from serve.local import product, trim
 from serve.metrics import Metrics
 from serve.models import BundleSource, Models, Served, as_model_source
@@ -300,7 +301,8 @@ class Ingress:
         self._listener: Listener | None = None
         self._metrics = Metrics()
         self._service = DeployedService(retriever, config, self._metrics)
-        self._switch = Switch(object_storage.local_path(registry) if registry else None, config)
+        self._registry = object_storage.local_path(registry) if registry else None
+        self._switch = Switch(self._registry, config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         store = open_history(self._config.state)
@@ -315,6 +317,7 @@ class Ingress:
             judgments=open_documents(self._config.state, JUDGMENTS_KIND),
             experiments=open_documents(self._config.state, EXPERIMENTS),
             switch=self._switch,
+            traffic=TrafficProfiles(self._registry),
             metrics=self._metrics,
         )
         app = create_app(self._service, self._config, parts)

@@ -16,7 +16,7 @@ from serve.experiments import Experiments, Stores
 from serve.exploration import Explorer
 from serve.impressions import Impressions
 from serve.keys import Keys
-from serve.live_monitor import LiveMonitor
+from serve.live_monitor import LiveMonitor, TrafficProfiles
 from serve.metrics import Metrics
 from serve.middleware import RequestMiddleware
 from serve.routers import (
@@ -71,6 +71,7 @@ class Components:
         judgments: keeps the grades of judges.
         experiments: keeps experiments.
         switch: changes the served models; None = there is one bundle for good.
+        traffic: profiles of the training logs that live traffic is compared with.
         metrics: figures, of which the service may count some.
         clock: seconds since 1970 UTC.
     """
@@ -85,6 +86,7 @@ class Components:
     judgments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=JUDGMENTS_KIND))
     experiments: DocumentStore = field(default_factory=lambda: SqliteDocuments(kind=EXPERIMENTS))
     switch: Switch | None = None
+    traffic: TrafficProfiles = field(default_factory=TrafficProfiles)
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
 
@@ -106,7 +108,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.event_log = EventLog(parts.store, parts.clock, parts.metrics)
     app.state.impressions = Impressions(parts.store, config.impression_days, parts.clock)
     app.state.explorer = Explorer(config.exploration)
-    app.state.monitor = LiveMonitor(parts.store, config.monitor, parts.clock, parts.metrics)
+    app.state.monitor = LiveMonitor(parts.store, config.monitor, parts.clock, parts.metrics, parts.traffic)
     app.state.products = items.LiveProducts(parts.journal, service)
     app.state.rules = rules.LiveRules(parts.rules, service, parts.clock)
     app.state.suggester = suggester.Suggester(service, app.state.event_log, parts.suggestions)

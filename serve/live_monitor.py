@@ -1,23 +1,60 @@
-"""Live figures of served traffic: attribution of the last hours, computed again on request once they are old."""
+"""Live figures of served traffic: attribution of the last hours, and drift of the last day from the training log.
+
+Figures are computed again on request once they are old; drift once an hour.
+"""
 
 import asyncio
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from serve.logs import log
 from serve.metrics import Metrics
 from txrec.config import MonitorConfig
-from txrec.errors import UnavailableError
+from txrec.errors import BundleError, UnavailableError
 from txrec.loop import settings
-from txrec.loop.attribution import HOUR_US
+from txrec.loop.attribution import HOUR_US, in_micros, slates_of
 from txrec.loop.live import LiveAttribution
+from txrec.loop.live_drift import LiveDrift, TrafficDrift
 from txrec.loop.monitor import Figures
+from txrec.loop.traffic import TrafficProfile
 from txrec.online.history import HistoryStore
+from txrec.registry.registry import Registry
+from txrec.schema import DAY_US
 
+DRIFT_LOOK_S = 3_600.0
+"""Time between two comparisons with the training log, seconds."""
+DRIFT_SPAN_US = DAY_US + HOUR_US
+"""Log that a comparison reads: a day, and what was still missing of yesterday at the last look."""
 _EVENT_FIELDS = ("user_id", "ts", "event", "item_id", "request_id", "value")
+
+
+@dataclass(frozen=True)
+class TrafficProfiles:
+    """Profiles of the training logs of a registry's versions.
+
+    Attributes:
+        registry: folder; None = the server has one bundle for good.
+    """
+
+    registry: Path | None = None
+
+    @property
+    def production(self) -> str | None:
+        """Name of the version in production; None without a registry."""
+        return Registry(self.registry).production if self.registry else None
+
+    def read(self, version: str) -> TrafficProfile | None:
+        """The profile of a version; None where its log had no times or too few days.
+
+        Raises:
+            BundleError: the version is gone, or its profile is damaged.
+        """
+        return TrafficProfile.read(Registry(self.registry).folder(version)) if self.registry else None
 
 
 class LiveMonitor:
@@ -28,10 +65,16 @@ class LiveMonitor:
         config: hours, windows, and how old figures may be.
         clock: seconds since 1970 UTC.
         metrics: shows the figures by variant as gauges.
+        profiles: of the training logs of the versions that may be in production; None = there are none.
     """
 
     def __init__(
-        self, store: HistoryStore, config: MonitorConfig, clock: Callable[[], float], metrics: Metrics
+        self,
+        store: HistoryStore,
+        config: MonitorConfig,
+        clock: Callable[[], float],
+        metrics: Metrics,
+        profiles: "TrafficProfiles | None" = None,
     ) -> None:
         self._store = store
         self._config = config
@@ -44,6 +87,10 @@ class LiveMonitor:
         self._refreshing: asyncio.Task[None] | None = None
         self._figures: Figures = {}
         self.computed = -math.inf
+        self._profiles = profiles or TrafficProfiles()
+        self._comparison: LiveDrift | None = None
+        self._looked = -math.inf
+        self.drift = TrafficDrift("not judged", "nothing was compared yet")
 
     async def figures(self) -> Figures:
         """Slice -> part -> figure -> `Rate` of the last hours, at most `refresh_s` old.
@@ -90,6 +137,14 @@ class LiveMonitor:
             self._known = numbered.select(keys)
             self._figures = self._live.figures()
             self.computed = now
+            if self._config.drift_alpha and now - self._looked >= DRIFT_LOOK_S:
+                self._looked = now
+                try:
+                    self.drift = self._compared(now_us)
+                except BundleError as error:
+                    log.warning("live drift is not judged: %s", error)
+                    self.drift = TrafficDrift("not judged", str(error))
+                self._metrics.live_drift(self.drift)
         self._metrics.live(
             {
                 variant: {name: rate.value for name, rate in figures.items() if math.isfinite(rate.value)}
@@ -97,3 +152,21 @@ class LiveMonitor:
                 for variant, figures in self._figures.get(slice_, {}).items()
             }
         )
+
+    def _compared(self, now_us: int) -> TrafficDrift:
+        """The last day beside the training log of the version in production now."""
+        version = self._profiles.production
+        if version is None:
+            return TrafficDrift("not judged", "the server has one bundle and no registry")
+        if self._comparison is None or self._comparison.version != version:
+            profile = self._profiles.read(version)
+            if profile is None:
+                return TrafficDrift(
+                    "not judged", f"the training log of {version} has no times, or too few days", version
+                )
+            self._comparison = LiveDrift(profile, version, self._config.drift_alpha)
+        since = max(now_us - DRIFT_SPAN_US, 0)
+        slates, events = (
+            pl.DataFrame(pl.from_arrow(table)) for table in (self._store.impressions(since), self._store.export(since))
+        )
+        return self._comparison.look(slates_of(slates), in_micros(events.lazy()).collect(), now_us)

@@ -6,10 +6,12 @@ The label `replica` names the replica; sums over replicas are made by the querie
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serve.types import Answer
+from txrec.loop.live_drift import Outcome, TrafficDrift
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -62,6 +64,16 @@ class Metrics:
             "variant",
             "figure",
         )
+        self._drift = self._gauge(
+            "txrec_live_drift",
+            "Deviation of a figure of the last day from the training log, in units of its threshold: above 1 = alarm.",
+            "figure",
+        )
+        self._alarm = self._gauge(
+            "txrec_live_drift_outcome",
+            "1 for the outcome of the last comparison with the training log.",
+            "outcome",
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["replica", *labels], registry=self._registry)
@@ -78,6 +90,14 @@ class Metrics:
         for variant, figures in by_variant.items():
             for figure, value in figures.items():
                 self._live.labels(self._replica, variant, figure).set(value)
+
+    def live_drift(self, drift: TrafficDrift) -> None:
+        """Sets the figures of live drift."""
+        self._drift.clear()
+        for one in drift.readings:
+            self._drift.labels(self._replica, one.figure).set(one.deviation / one.threshold)
+        for outcome in get_args(Outcome):
+            self._alarm.labels(self._replica, outcome).set(float(outcome == drift.outcome))
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Counts an answered request; `route` is the path's template."""

@@ -655,6 +655,9 @@ class MonitorConfig(Section):
     """The server's live figures are computed again by a request for them once they are older than this, seconds."""
     partitions: int = Field(0, ge=0)
     """Parts in which an export is attributed; 0 = one per 200,000 rows."""
+    drift_alpha: float = Field(0.002, ge=0, lt=1)
+    """Share of quiet days, one ending each hour, on which live traffic may be called different from the training log;
+    0 = it is not compared."""
 
 
 class ServeConfig(Section):
@@ -898,11 +901,19 @@ class LoopConfig(Section):
     """A round starts this long after the start of the last one, hours; 0 = not by time."""
     min_events: int = Field(0, ge=0)
     """A round starts when the server has kept this many events since the last export; 0 = not by number."""
+    drift: bool = True
+    """A round starts when live traffic has drifted from the training log of production (a fault of the data starts
+    none)."""
+    min_h: float = Field(6.0, ge=0)
+    """Least time between the starts of two rounds that new events or drift ask for, hours."""
     poll_s: float = Field(60.0, gt=0)
     """Time between two looks at triggers and at a running canary, seconds."""
     url: str = ""
     """Address of the served application, e.g. http://127.0.0.1:8000; empty = the gate promotes, without a canary.
     Its key comes from the environment variable TXREC_API_KEY, and the webhook's address from TXREC_LOOP_WEBHOOK."""
+    training: Literal["auto", "full"] = "auto"
+    """auto = continue from the production bundle (`train.warm_start`) where that is possible and reaches the quality of
+    the last full training; the journal says why not. full = always from random weights."""
     canary_share: float = Field(0.1, gt=0, lt=1)
     """Share of the users that the canary answers."""
     canary_max_h: float = Field(72.0, gt=0)

@@ -19,5 +19,10 @@ async def monitor(request: Request) -> MonitorReply:
         for slice_, parts in figures.items()
     }
     return MonitorReply.model_validate(
-        {"hours": request.app.state.config.monitor.live_h, "computed": live.computed, "figures": plain}
+        {
+            "hours": request.app.state.config.monitor.live_h,
+            "computed": live.computed,
+            "figures": plain,
+            "drift": live.drift.to_dict(),
+        }
     )

@@ -15,16 +15,19 @@ import pytest
 
 from pipelines import evaluate, loop
 from tests import tiny_bundle as bundles
+from tests.traffic import LAST_DAY, LAST_US, as_served, profile_of
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.errors import StageError
 from txrec.loop.rounds import Entry, Round, RoundStore
+from txrec.loop.traffic import FILE
 from txrec.online.history import Impression, LoggedEvent
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.types import Event
 from txrec.registry.gate import Decision
 from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollouts
+from txrec.schema import DAY_US
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +173,8 @@ def test_every_step_done_twice_by_crashes_leaves_one_version_and_one_journal(
     assert [one.step for one in store.journal()] == steps
     assert died == set(steps)
     texts = {one.step: one.text for one in store.journal()}
+    assert texts["train"].startswith("full training; ")
+    assert stages[0][0].train.start_from == "production"
     assert "try v2 as a canary: ndcg@10" in texts["publish"]
     assert "is in production" in texts["decide"]
     export = next((config.run_dir / "loop" / "exports").glob("*.parquet"))
@@ -226,6 +231,29 @@ def test_a_round_is_due_by_time_or_by_new_events(config: Config) -> None:
     assert loop.due(eager, last, later) == ""
     traffic(config, Clock(START_S + 1), "canary")
     assert loop.due(eager, last, later).startswith("new events: ")
+
+
+def test_a_round_is_due_when_live_traffic_drifts_and_not_when_its_data_is_broken(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (config.registry_dir / "v1" / FILE).write_bytes(profile_of(tmp_path).to_bytes())
+    end = LAST_US + DAY_US
+    last = Round(1, "first round", end - DAY_US // 2, "finished", {"export": {"until_us": end - DAY_US}})
+    wanted = "p" + (15 + pl.int_range(pl.len()) % 5).cast(pl.String)
+    drifted = LAST_DAY.with_columns(item_id=pl.when(pl.col("item_id").is_not_null()).then(wanted))
+    for day, reason in ((LAST_DAY, ""), (LAST_DAY.with_columns(pl.col("value") * 100), ""), (drifted, "mix of item")):
+        Path(config.serve.state).unlink()
+        store = SqliteHistory(Path(config.serve.state))
+        slates, events = as_served(day)
+        store.log_impressions(slates)
+        store.append(events)
+        store.close()
+        trigger = loop.due(config, last, end)
+        assert bool(trigger) == bool(reason)
+        assert reason in trigger
+    assert "no round starts: live fault from v1: mean value of a purchase" in caplog.text
+    assert loop.due(with_overrides(config, {"loop.drift": False}), last, end) == ""
+    assert loop.due(with_overrides(config, {"loop.min_h": 13}), last, end) == ""
 
 
 def test_a_second_loop_is_refused(config: Config) -> None:

@@ -84,6 +84,7 @@ def test_the_report_of_a_store_has_figures_by_variant_and_a_page(tmp_path: Path)
     )
     assert written["figures"]["all"]["all"]["mrr"]["value"] == 0.5
     assert written["decisions"] == []
+    assert written["drift"]["reason"] == "no version is in production"
     page = (config.reports_dir / "monitor.html").read_text()
     assert "By model version" in page
     assert f"{found.figures['all']['all']['click_rate'].value:.4g}" in page

@@ -1,17 +1,24 @@
 """`/v1/monitor`: live figures that late events correct, and their gauges."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from serve.ingress import Components, create_app
+from serve.live_monitor import TrafficProfiles
 from serve.local import LocalService
 from tests.serve.fake import open_fake
+from tests.traffic import LAST_DAY, LAST_US, as_served, profile_of
 from txrec.config import MonitorConfig, ServeConfig
+from txrec.loop.traffic import FILE
 from txrec.online.history import Impression, LoggedEvent
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender.types import Event
+from txrec.registry.registry import POINTER, Registry
+from txrec.schema import DAY_US
 
 NOW = 1_700_000_000
 HOUR_US = 3_600_000_000
@@ -68,3 +75,37 @@ def test_a_server_without_traffic_has_no_figures(store: SqliteHistory) -> None:
         reply = client.get("/v1/monitor")
     assert reply.status_code == 200
     assert reply.json()["figures"] == {}
+
+
+def test_live_drift_stands_in_the_reply_and_in_the_gauges(store: SqliteHistory, tmp_path: Path) -> None:
+    profile = profile_of(tmp_path)
+    registry = Registry(tmp_path / "registry")
+    version = registry.path / "v1"
+    version.mkdir(parents=True)
+    (version / "manifest.json").write_text("{}")
+    (version / FILE).write_bytes(profile.to_bytes())
+    (registry.path / POINTER).symlink_to("v1")
+    clock = Clock()
+    clock.now = (LAST_US + DAY_US) / 1e6
+    slates, events = as_served(LAST_DAY.filter(pl.col("event") != "purchase"))
+    store.log_impressions(slates)
+    store.append(events)
+    parts = Components(store=store, clock=clock, traffic=TrafficProfiles(registry.path))
+    with TestClient(create_app(LocalService(*open_fake()), components=parts)) as client:
+        drift = client.get("/v1/monitor").json()["drift"]
+        gauges = client.get("/metrics").text
+    assert (drift["outcome"], drift["version"], drift["events"]) == ("fault", "v1", len(events))
+    unusual = [one["figure"] for one in drift["figures"] if one["unusual"]]
+    assert "share of events that are a purchase" in unusual
+    assert "share of events that are a purchase" in drift["decision"]
+    (line,) = [one for one in gauges.splitlines() if one.startswith("txrec_live_drift{") and "are a purchase" in one]
+    assert float(line.split()[-1]) > 1
+    (alarm,) = [one for one in gauges.splitlines() if one.startswith("txrec_live_drift_outcome") and "fault" in one]
+    assert float(alarm.split()[-1]) == 1
+
+
+def test_a_server_of_one_bundle_judges_no_drift(store: SqliteHistory) -> None:
+    with TestClient(create_app(LocalService(*open_fake()), components=Components(store=store))) as client:
+        drift = client.get("/v1/monitor").json()["drift"]
+    assert drift["outcome"] == "not judged"
+    assert "no registry" in drift["reason"]

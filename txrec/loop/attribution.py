@@ -139,6 +139,11 @@ def credit(slates: pl.DataFrame, events: pl.DataFrame, windows: Windows) -> pl.D
     return pl.concat([direct.select(columns), touched.select(columns)])
 
 
+def in_micros(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """A log with its times `ts` as microseconds since 1970 UTC."""
+    return frame if frame.collect_schema()["ts"].is_integer() else frame.with_columns(pl.col("ts").dt.epoch("us"))
+
+
 def _micros(frame: pl.DataFrame) -> pl.Expr:
     """Times as integers, whatever the column's type is."""
     return pl.col("ts").cast(pl.Int64) if frame.schema["ts"].is_integer() else pl.col("ts").dt.epoch("us")

@@ -24,6 +24,8 @@ ALPHA = 0.005
 RESAMPLES = 2_000
 MIN_REFERENCE = 8
 """Reference days without which nothing can be called unusual."""
+MIN_GROUPS = 8
+"""Groups of users without which a day is too small to be judged."""
 _MAD = 1.4826  # median absolute deviation to standard deviation of a normal variable
 _FLOOR = 0.01  # least scale of a figure, in log units: smaller deviations are of no interest
 _PSI_PRIOR = 0.5  # count added to every bin
@@ -80,14 +82,14 @@ class Days:
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure of a day that is unusual.
+    """A figure of a day beside its usual value.
 
     Attributes:
         figure: e.g. `volume of purchase`, `mix of query`.
         value: on that day: a count, a share or a PSI.
         usual: its median over the reference days.
         deviation: in units of the usual deviation.
-        threshold: that the deviation exceeds.
+        threshold: that the deviation of an unusual figure exceeds.
     """
 
     figure: str
@@ -95,6 +97,11 @@ class Finding:
     usual: float
     deviation: float
     threshold: float
+
+    @property
+    def unusual(self) -> bool:
+        """Whether the deviation exceeds the threshold."""
+        return self.deviation > self.threshold
 
     def __str__(self) -> str:
         """`volume of purchase 0 (usually 212): deviation 41.0 > 6.3`."""
@@ -111,47 +118,50 @@ class Reference:
         days: the reference, at least MIN_REFERENCE days.
         layout: the figures.
         alpha: share of quiet days that raise a false alarm.
+        size: of the days that are compared, as a share of a reference day, 0 to 1; small days vary more.
         seed: of the resampling.
+
+    Raises:
+        ValueError: too few reference days, or a day of `size` is too small to be judged.
     """
 
-    def __init__(self, days: Days, layout: Layout, alpha: float = ALPHA, seed: int = 0) -> None:
+    def __init__(self, days: Days, layout: Layout, alpha: float = ALPHA, size: float = 1.0, seed: int = 0) -> None:
         if len(days.days) < MIN_REFERENCE:
             raise ValueError(f"{len(days.days)} reference days; at least {MIN_REFERENCE} are needed")
         self.layout = layout
         self.names = days.names
         self._figures = _Figures(days.names, layout)
         self._totals = days.totals
-        self.thresholds = self._calibrated(days, alpha, seed)
+        self.thresholds = self._calibrated(days, alpha, size, seed)
 
     def findings(self, totals: Floats) -> tuple[Finding, ...]:
         """The unusual figures of a day with these counts (F,), most unusual first."""
-        shown, _ = self._figures.shown(totals[None], self._totals)
-        deviation, usual = self._figures.deviations(totals[None], self._totals)
-        unusual = np.flatnonzero(deviation[0] > self.thresholds)
-        labels = self._figures.labels
-        findings = [
-            Finding(
-                labels[one], *(float(x) for x in (shown[0, one], usual[one], deviation[0, one], self.thresholds[one]))
-            )
-            for one in unusual.tolist()
-        ]
-        return tuple(sorted(findings, key=lambda finding: -finding.deviation))
+        return tuple(one for one in self.readings(totals) if one.unusual)
 
-    def _calibrated(self, days: Days, alpha: float, seed: int) -> Floats:
+    def readings(self, totals: Floats) -> tuple[Finding, ...]:
+        """All figures of a day with these counts (F,), most unusual first."""
+        shown, labels = self._figures.shown(totals[None], self._totals)
+        deviation, usual = self._figures.deviations(totals[None], self._totals)
+        columns = zip(labels, shown[0], usual, deviation[0], self.thresholds, strict=True)
+        all_ = [Finding(label, *(float(value) for value in values)) for label, *values in columns]
+        return tuple(sorted(all_, key=lambda one: one.threshold - one.deviation))
+
+    def _calibrated(self, days: Days, alpha: float, size: float, seed: int) -> Floats:
         """(figures,) thresholds."""
         rng = np.random.default_rng(seed)
+        size = min(size, 1.0)
         num, groups = days.counts.shape[:2]
         each = -(-RESAMPLES // num)
         quiet = []
         for day in range(num):
-            times = 1 + _NOISE * (rng.multinomial(groups, np.full(groups, 1 / groups), size=each) - 1.0)
+            times = size * _resampled(groups, each, 1 / size - 1 + _NOISE**2, rng)
             others = np.delete(days.totals, day, axis=0)
             quiet.append(self._figures.deviations(times @ days.counts[day], others)[0])
         deviations = np.concatenate(quiet)  # (B, figures)
         rank = np.argsort(np.argsort(-deviations, axis=0), axis=0)  # 0 = the most unusual day for a figure
         allowed = int(np.quantile(rank.min(axis=1), alpha))  # days of a smaller rank in any figure are `alpha` of all
         ordered = -np.sort(-deviations, axis=0)
-        return np.asarray(np.maximum(ordered[allowed], _LEAST))
+        return np.asarray(np.maximum(ordered[min(allowed, len(ordered) - 1)], _LEAST))
 
 
 def psi(counts: Floats, reference: Floats) -> Floats:
@@ -164,6 +174,21 @@ def psi(counts: Floats, reference: Floats) -> Floats:
     q = reference + _PSI_PRIOR
     q = q / q.sum(axis=-1, keepdims=True)
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+
+
+def _resampled(groups: int, num: int, variance: float, rng: np.random.Generator) -> Floats:
+    """(num, groups) random times that each group counts: mean 1, of a share of the variance of a full resampling.
+
+    Raises:
+        ValueError: the variance is that of fewer than MIN_GROUPS groups.
+    """
+    if variance <= 1:
+        times = rng.multinomial(groups, np.full(groups, 1 / groups), size=num) - 1.0
+        return np.asarray(1 + variance**0.5 * times)
+    drawn = int(groups / variance)
+    if drawn < MIN_GROUPS:
+        raise ValueError(f"too small to be judged: as much as {drawn} of {groups} groups of users of a usual day")
+    return np.asarray(rng.multinomial(drawn, np.full(groups, 1 / groups), size=num) * (groups / drawn))
 
 
 class _Figures:

@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from txrec.loop.drift import Finding
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exploration_cost import ExplorationCost
 from txrec.loop.exposure import exposure_table
 from txrec.loop.figures import FIGURES, PLACE_FIGURES, PLACE_SLICES, SLICES, Rate
+from txrec.loop.live_drift import TrafficDrift
 from txrec.report.page import markup, render
 from txrec.storage import write_text
 
@@ -40,6 +42,7 @@ class Monitor:
         exposure: shares of product groups, as `exposure.report_rows` gives them.
         exposure_alarms: a line for each share outside its limits.
         exploration: its costs and gains; None = no slate could be drawn.
+        drift: the last day compared with the training log of production.
     """
 
     name: str
@@ -51,6 +54,12 @@ class Monitor:
     exposure: tuple[Mapping[str, Any], ...] = ()
     exposure_alarms: tuple[str, ...] = ()
     exploration: ExplorationCost | None = None
+    drift: TrafficDrift = field(default_factory=lambda: TrafficDrift("not judged", "it was not compared"))
+
+    @property
+    def drift_alarms(self) -> tuple[str, ...]:
+        """The alarm of live drift; nothing where traffic is as usual or is not judged."""
+        return (str(self.drift),) if self.drift.outcome in ("drift", "fault") else ()
 
     def headline(self) -> str:
         """One line: slates, users, click rate."""
@@ -68,8 +77,9 @@ class Monitor:
                 table.add_row(
                     f"{slice_}: {part}" if slice_ != "all" else "all", *(_cell(figures, one) for one in _HEAD)
                 )
-        alarms = (f"[yellow]warning: {escape(alarm)}" for alarm in self.exposure_alarms)
+        alarms = [f"[yellow]warning: {escape(alarm)}" for alarm in (*self.exposure_alarms, *self.drift_alarms)]
         cost = [str(self.exploration)] if self.exploration else []
+        cost += [str(self.drift)] if not self.drift_alarms else []
         return Group(table, *(str(decision) for decision in self.decisions), *cost, *alarms)
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +94,7 @@ class Monitor:
             "decisions": [decision.to_dict() for decision in self.decisions],
             "exposure": {"shares": list(self.exposure), "alarms": list(self.exposure_alarms)},
             "exploration": self.exploration.to_dict() if self.exploration else None,
+            "drift": self.drift.to_dict(),
         }
 
     def write(self) -> None:
@@ -109,6 +120,7 @@ class Monitor:
             exposure=exposure_table(self.exposure),
             plots=[(caption, _by_hour(self.figures.get("hour", {}), name)) for caption, name in _PLOTS],
             sections=sections,
+            drift_rows=[_drift_row(one) for one in self.drift.readings],
         )
 
 
@@ -118,6 +130,11 @@ _PLOTS = (
     ("searches without result per hour", "no_result_rate"),
     ("fallbacks per hour", "fallback_rate"),
 )
+
+
+def _drift_row(one: Finding) -> list[str]:
+    mark = "unusual" if one.unusual else ""
+    return [one.figure, f"{one.value:.4g}", f"{one.usual:.4g}", f"{one.deviation:.1f}", f"{one.threshold:.1f}", mark]
 
 
 def _instant(us: int) -> str:

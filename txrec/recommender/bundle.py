@@ -12,6 +12,7 @@
     ├── meta.json          sizes of the data set
     ├── index/NAME/        candidate sources
     ├── activity/          counts that features are made from
+    ├── traffic.npz        the training log by day, for live drift (absent without times or with few days)
     └── ranker/            absent where retrieval order is kept
 
 It is written next to its place and renamed into it, so that a half-written bundle is never seen.
@@ -84,6 +85,8 @@ class Ranking:
     """Names of the ranker's features, candidates' and request's, in the order of its columns."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Origin of the history model, for the manifest: the fields of `txrec.train.warm_start.Lineage`."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files of the bundle by name, such as the traffic profile."""
 
 
 class Manifest(BaseModel):
@@ -273,6 +276,8 @@ def write(
         ranking.activity.save(folder / "activity")
         if ranking.ranker is not None:
             ranking.ranker.save(folder / "ranker")
+        for name, content in ranking.files.items():
+            (folder / name).write_bytes(content)
         _write_manifest(folder, _manifest(folder, config, data, ranking))
     return Bundle.open(path, verify=False)
 

@@ -1,0 +1,224 @@
+"""Live drift: the traffic of the last day compared with the training log of the bundle that answers.
+
+Query mix, item mix, mix of categories, shares of unknown users, products and queries, of each kind of event, repeated
+times, concentration on few users and values of purchases are compared with the days of the training log
+(`traffic.TrafficProfile`) by `drift.Reference`, whose thresholds are calibrated by resampling for the present amount of
+traffic. Scores are compared with those of the same version on the days before, because the training log has none.
+
+An unusual figure of taste is a `drift`, a reason to train again; any other is a `fault` of the data, which training
+again would only learn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from txrec.loop.drift import MIN_REFERENCE, Days, Finding, Layout, Ratio, Reference
+from txrec.loop.traffic import GROUPS, HORIZONS, KINDS, UNKNOWN, TrafficProfile, as_days, dense, live_rows
+from txrec.schema import DAY_US
+
+Outcome = Literal["quiet", "drift", "fault", "not judged"]
+ALPHA = 0.002
+"""Share of quiet windows with a false alarm; one window per hour is looked at."""
+MIN_EVENTS = 200
+HOUR_US = 3_600_000_000
+MAX_GAP_US = 3 * HOUR_US
+"""The log must reach back to the beginning of the day that is judged but for this long."""
+_SCORES = Layout((), {}, {"score": "score:"})
+_SCORE_DAYS = 28
+_SIZE_STEP = 0.05
+_LABELS = {"user": "users", "item": "products", "query": "queries"}
+TASTES = frozenset(
+    {
+        *(f"share of events with unknown {name}" for name in _LABELS.values()),
+        "mix of query",
+        "mix of item",
+        "mix of category",
+        "mix of score",
+    }
+)
+"""Figures of what people want; all others are figures of the data's integrity."""
+
+
+@dataclass(frozen=True)
+class TrafficDrift:
+    """Comparison of a day of live traffic with the training log.
+
+    Attributes:
+        outcome: `quiet`, `drift` (train again), `fault` (mend the data) or `not judged`.
+        reason: why it is not judged; empty otherwise.
+        version: of the bundle whose training log it is compared with.
+        events: of the day.
+        since_us: beginning of the day, microseconds since 1970 UTC.
+        until_us: its end.
+        readings: all figures, most unusual first.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    version: str = ""
+    events: int = 0
+    since_us: int = 0
+    until_us: int = 0
+    readings: tuple[Finding, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The unusual figures."""
+        return tuple(one for one in self.readings if one.unusual)
+
+    def __str__(self) -> str:
+        """`drift from v3: mix of query 0.31 (usually 0.04): deviation 22.1 > 5.0`."""
+        if self.outcome == "not judged":
+            return f"live drift not judged: {self.reason}"
+        if self.outcome == "quiet":
+            return f"quiet: {self.events:,} events of a day look like the training log of {self.version}"
+        return f"{self.outcome} from {self.version}: {'; '.join(str(one) for one in self.findings)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        head = {
+            name: getattr(self, name) for name in ("outcome", "reason", "version", "events", "since_us", "until_us")
+        }
+        rows = [{**asdict(one), "unusual": one.unusual, "taste": one.figure in TASTES} for one in self.readings]
+        return {**head, "figures": rows, "decision": str(self)}
+
+
+class LiveDrift:
+    """Repeated comparison of live traffic with the training log of one version; remembers scores of past days.
+
+    Args:
+        profile: of the version's training log.
+        version: of the bundle.
+        alpha: share of quiet windows that may raise a false alarm.
+    """
+
+    def __init__(self, profile: TrafficProfile, version: str, alpha: float = ALPHA) -> None:
+        self.version = version
+        self._profile = profile
+        self._alpha = alpha
+        self._scores: dict[int, pl.DataFrame] = {}
+        self._references: dict[tuple[int, float], Reference] = {}
+
+    def look(self, slates: pl.DataFrame, events: pl.DataFrame, now_us: int) -> TrafficDrift:
+        """Compares the day before `now_us`.
+
+        Args:
+            slates: as `attribution.slates_of` gives them, with `model_version` and `scores`; older ones than of that
+                day tell what scores are usual.
+            events: columns of schema.EVENTS, `ts` in microseconds.
+            now_us: end of the day, microseconds since 1970 UTC.
+        """
+        since = now_us - DAY_US
+        window = events.filter((pl.col("ts") >= since) & (pl.col("ts") < now_us))
+        about = TrafficDrift("not judged", "", self.version, window.height, since, now_us)
+        scores = self._score_readings(slates, since, now_us)
+        reason = _too_little(window, events, slates, since)
+        if reason:
+            return replace(about, reason=reason)
+        try:
+            readings = self._readings(window, now_us) + scores
+        except ValueError as error:
+            return replace(about, reason=str(error))
+        readings = tuple(sorted(readings, key=lambda one: one.threshold - one.deviation))
+        unusual = {one.figure for one in readings if one.unusual}
+        outcome: Outcome = "quiet" if not unusual else "drift" if unusual <= TASTES else "fault"
+        return replace(about, outcome=outcome, readings=readings)
+
+    def _readings(self, window: pl.DataFrame, now_us: int) -> tuple[Finding, ...]:
+        days, horizon = usual_days(self._profile, (now_us - self._profile.end_us) / DAY_US)
+        live = _aligned(dense(live_rows(window, self._profile.vocabulary)), days.names)
+        size = window.height / max(float(np.median(days.totals[:, days.names.index("events")])), 1.0)
+        key = (horizon, _rounded(size))
+        if key not in self._references:
+            self._references[key] = Reference(days, layout(horizon), self._alpha / 2, key[1])
+        return self._references[key].readings(live)
+
+    def _score_readings(self, slates: pl.DataFrame, since: int, now_us: int) -> tuple[Finding, ...]:
+        """The mix of first scores; nothing before there are enough days of this version."""
+        rows = _score_rows(slates, self.version)
+        for (day,), part in rows.group_by(pl.col("ts") // DAY_US):
+            number = int(str(day))
+            before = self._scores.get(number)
+            if before is None or part.height >= before.height:
+                self._scores[number] = part
+        past = [part for day, part in sorted(self._scores.items()) if (day + 1) * DAY_US <= since][-_SCORE_DAYS:]
+        self._scores = {day: part for day, part in self._scores.items() if day * DAY_US > since - 30 * DAY_US}
+        own = rows.filter((pl.col("ts") >= since) & (pl.col("ts") < now_us))
+        if len(past) < MIN_REFERENCE or own.height < MIN_EVENTS:
+            return ()
+        days = _score_days(pl.concat(past).with_columns(window=pl.col("ts") // DAY_US))
+        live = _aligned(_score_days(own.with_columns(window=pl.lit(0, pl.Int64))), days.names)
+        size = own.height / float(np.median(days.totals.sum(axis=1)))
+        try:
+            return Reference(days, _SCORES, self._alpha / 2, size).readings(live)
+        except ValueError:  # too few slates of this version
+            return ()
+
+
+def usual_days(profile: TrafficProfile, age: float) -> tuple[Days, int]:
+    """The days that traffic `age` days after the training log is compared with, and the horizon of unknown shares.
+
+    The horizon is the smallest one that is not below the age. Days that begin less than a horizon after the log are
+    left out, since all their ids are new; where too few days would be left, the horizon is a smaller one.
+    """
+    days = profile.days
+    least = min((one for one in HORIZONS if one >= age), default=HORIZONS[-1])
+    for horizon in sorted((one for one in HORIZONS if one <= least), reverse=True):
+        rows = np.flatnonzero(days.days >= profile.start_us // DAY_US + horizon)
+        if len(rows) >= MIN_REFERENCE:
+            return days.take(rows), horizon
+    return days, HORIZONS[0]
+
+
+def layout(horizon: int) -> Layout:
+    """The figures of a day, unknown shares at a horizon in days."""
+    of = {"user": "events", "item": "item_events", "query": "query_events"}
+    ratios: Mapping[str, Ratio] = {
+        **{f"share of events with unknown {_LABELS[n]}": Ratio(f"unknown_{n}@{horizon}", of[n]) for n in UNKNOWN},
+        **{f"share of events that are a {kind}": Ratio(kind, "events") for kind in KINDS},
+        "share of events at the time of the user's last one": Ratio("same_time", "events"),
+        "mean squared events per user": Ratio("squares", "users"),
+        "mean value of a purchase": Ratio("value", "purchase"),
+    }
+    return Layout((), ratios, {mix: f"{mix}:" for mix in ("query", "item", "category", "hour")})
+
+
+def _rounded(size: float) -> float:
+    """A size that references are calibrated for: the next lower multiple of 0.05, where thresholds are larger."""
+    return 1.0 if size >= 1 else size if size < _SIZE_STEP else int(size / _SIZE_STEP) * _SIZE_STEP
+
+
+def _too_little(window: pl.DataFrame, events: pl.DataFrame, slates: pl.DataFrame, since: int) -> str:
+    """Why a day of traffic is not enough to be judged; empty if it is."""
+    if window.height < MIN_EVENTS:
+        return f"{window.height} events within a day, {MIN_EVENTS} are needed"
+    first = min(int(frame.select(pl.col("ts").min()).item()) for frame in (events, slates) if frame.height)
+    if first > since + MAX_GAP_US:
+        return f"the log reaches back {(window.select(pl.col('ts').max()).item() - first) / HOUR_US:.1f} of 24 hours"
+    return ""
+
+
+def _aligned(days: Days, names: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(F,) totals of the only day of `days` in the order of other names, without bins that those do not have."""
+    totals = dict(zip(days.names, days.totals[0].tolist(), strict=True))
+    return np.array([totals.get(name, 0.0) for name in names])
+
+
+def _score_rows(slates: pl.DataFrame, version: str) -> pl.DataFrame:
+    """Time, group of the user and score bin of the first product of each slate of a version."""
+    if not {"scores", "model_version"} <= set(slates.columns):
+        return pl.DataFrame(schema={"ts": pl.Int64, "group": pl.Int64, "name": pl.String})
+    first = pl.col("scores").list.first().cast(pl.Float64)
+    return slates.filter((pl.col("model_version") == version) & first.is_not_null()).select(
+        "ts",
+        group=(pl.col("key").hash(0) % GROUPS).cast(pl.Int64),
+        name="score:" + ((first * 10).arcsinh() * 4).floor().cast(pl.Int64).cast(pl.String),
+    )
+
+
+def _score_days(rows: pl.DataFrame) -> Days:
+    return as_days(rows.group_by("window", "group", "name").agg(amount=pl.len().cast(pl.Float64)))
