@@ -22,7 +22,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
 
-from serve import judging_page
+from serve import experiments_page, judging_page
 
 PATH = "/console"
 SORTS = ["relevance", "popularity", "newness", "price", "-price"]
@@ -145,6 +145,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
         page.load(hello, None, header, queue=False, show_progress="hidden", api_visibility="private")
     judging_page.add(page, client)
+    experiments_page.add(page, client)
     return page
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,9 @@ import pytest
 
 from pipelines import evaluate, loop
 from tests import tiny_bundle as bundles
+from tests.services import free_port
 from tests.traffic import LAST_DAY, LAST_US, as_served, profile_of
+from txrec.client import ApiError, Client, Retry
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.errors import StageError
@@ -298,3 +302,80 @@ def test_a_webhook_gets_every_entry_and_one_that_is_down_stops_nothing(
     tools.notify(entry)
     assert "the webhook was not reached" in caplog.text
     assert shown == [entry, entry]
+
+
+class Visitors:
+    """Users who ask a server without a pause, and click in slates of one variant; failures are kept."""
+
+    def __init__(self, url: str, clicking: str) -> None:
+        self.asked = 0
+        self.failures: list[ApiError] = []
+        self._url, self._clicking = url, clicking
+        self._stopped = threading.Event()
+        self._threads = [Thread(target=self._visit, args=(place,)) for place in range(2)]
+
+    def __enter__(self) -> "Visitors":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self, place: int) -> None:
+        with Client(self._url, timeout_s=60, retry=Retry(attempts=1)) as client:
+            number = 0
+            while not self._stopped.is_set():
+                user, number = f"visitor-{place}-{number % 150}", number + 1
+                try:
+                    slate = client.recommend(user_id=user, top_k=3)
+                    if slate["variant"] == self._clicking:
+                        clicked = {"item_id": slate["items"][0]["item_id"], "request_id": slate["request_id"]}
+                        client.log({"user_id": user, "event": "click", **clicked})
+                except ApiError as error:
+                    self.failures.append(error)
+                self.asked += 1
+
+    def wait_for(self, visits: int) -> None:
+        """Returns once so many visits more were made."""
+        limit = self.asked + visits
+        deadline = time.monotonic() + 120
+        while self.asked < limit and time.monotonic() < deadline:
+            self._stopped.wait(0.05)
+        assert self.asked >= limit, "the server answers too slowly"
+
+
+@pytest.mark.ray
+def test_a_served_application_is_driven_from_publish_to_the_decision_without_a_failed_request(
+    config: Config, ray_cluster: None
+) -> None:
+    from ray import serve as ray_serve
+
+    from serve import app
+
+    served = with_overrides(config, {"serve.port": free_port(), "serve.console": False, "loop.canary_max_h": 72})
+    served = with_overrides(served, {"loop.url": f"http://127.0.0.1:{served.serve.port}"})
+    told, ahead = list[Entry](), [0.0]
+    try:
+        url = app.start(served.registry_dir, served.serve)
+        with Client(url, timeout_s=60) as client, Visitors(url, "canary") as visitors:
+            tools = loop.Tools(lambda *_: None, client, lambda: time.time() + ahead[0], told.append)
+            visitors.wait_for(20)
+            loop.run(served, tools, once=True)
+            roles = {one["version"]: one["variant"] for one in client.models()["models"]}
+            assert roles == {"v1": "production", "v2": "canary"}
+            visitors.wait_for(400)  # every user comes once and more
+            ahead[0] = 2 * HOUR_S  # their hour is over
+            loop.run(served, tools, once=True)
+            visitors.wait_for(20)
+            roles = {one["version"]: one["variant"] for one in client.models()["models"]}
+    finally:
+        ray_serve.shutdown()
+    assert visitors.failures == []
+    assert roles["v2"] == "production"
+    texts = {one.step: one.text for one in told}
+    assert "v2 answers 50% of the users" in texts["canary"]
+    assert "promote v2" in texts["decide"]
+    assert Registry(served.registry_dir).production == "v2"

@@ -192,3 +192,22 @@ def test_a_judge_grades_products_on_the_judging_page_in_a_browser(url: str, shop
     state = shop.judging()
     assert (state["num_pairs"], state["judges"]) == (2, {"anna": 1})
     assert shop.forget_judge("anna")["removed"] == 1
+
+
+@pytest.mark.browser
+def test_experiments_are_shown_and_stopped_in_a_browser(url: str, shop: Client) -> None:
+    from tests.serve import browser
+
+    variants: list[Json] = [{"name": "plain"}, {"name": "diverse", "settings": {"diversity": 0.5}}]
+    shop.create_experiment("diversity", variants, share=0.5)
+    with browser.page() as page:
+        page.goto(f"{url}/console/experiments")
+        panel = page.locator("section[data-experiment=diversity]")
+        panel.wait_for(timeout=30_000)
+        assert panel.locator("tr[data-variant]").count() == 2
+        assert "running" in panel.locator("h2").inner_text()
+        assert "diversity = 0.5" in panel.inner_text()
+        page.get_by_label("Experiment").fill("diversity")
+        page.get_by_role("button", name="Stop").click()
+        panel.get_by_text("stopped in the console").wait_for(timeout=30_000)
+    assert shop.experiment("diversity")["standing"]["state"] == "stopped"

@@ -1243,6 +1243,76 @@ export interface components {
             primary: components["schemas"]["FigureConfig"];
         };
         /**
+         * DriftFigure
+         * @description A figure of the last day beside the days of the training log.
+         */
+        DriftFigure: {
+            /**
+             * Deviation
+             * @description In units of the usual deviation.
+             */
+            deviation: number | null;
+            /** Figure */
+            figure: string;
+            /**
+             * Taste
+             * @description Of what people want; otherwise of the data's integrity.
+             */
+            taste: boolean;
+            /**
+             * Threshold
+             * @description That quiet days exceed as rarely as `serve.monitor.drift_alpha` says.
+             */
+            threshold: number;
+            /** Unusual */
+            unusual: boolean;
+            /**
+             * Usual
+             * @description Its median over the days of the training log.
+             */
+            usual: number | null;
+            /**
+             * Value
+             * @description A share, a mean, or a population stability index of a mix.
+             */
+            value: number | null;
+        };
+        /**
+         * DriftReply
+         * @description The last day of traffic compared with the training log of the version in production.
+         */
+        DriftReply: {
+            /**
+             * Decision
+             * @description In one line, with the inequalities.
+             */
+            decision: string;
+            /** Events */
+            events: number;
+            /**
+             * Figures
+             * @description Most unusual first.
+             */
+            figures: components["schemas"]["DriftFigure"][];
+            /**
+             * Outcome
+             * @description `drift`: train again. `fault`: the data is broken. `not judged`: see `reason`.
+             * @enum {string}
+             */
+            outcome: "quiet" | "drift" | "fault" | "not judged";
+            /** Reason */
+            reason: string;
+            /**
+             * Since Us
+             * @description Microseconds since 1970 UTC.
+             */
+            since_us: number;
+            /** Until Us */
+            until_us: number;
+            /** Version */
+            version: string;
+        };
+        /**
          * ErrorReply
          * @description Every reply that is not 2xx.
          */
@@ -2160,6 +2230,8 @@ export interface components {
              * @description When they were computed, seconds since 1970 UTC.
              */
             computed: number;
+            /** @description Compared once an hour. */
+            drift: components["schemas"]["DriftReply"];
             /**
              * Figures
              * @description Slice (`all`, `variant`, `hour` ...) -> part -> figure.
