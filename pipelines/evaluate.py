@@ -73,6 +73,8 @@ class EvaluateSummary:
         """The recommender next to the baselines, and the slices."""
         extra = [*self._judged(), *self._robust()]
         notes = [*self._warnings(), *self._exposure(), *([f"[yellow]{escape(self.note)}"] if self.note else [])]
+        lineage = report.lineage_line(self.figures.get("training", {}))
+        notes += [escape(lineage)] if lineage else []
         return Group(self._systems(), "", self._slices(), "", *extra, *notes, f"report: {self.report}")
 
     def _warnings(self) -> list[str]:
@@ -149,6 +151,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
         )
     evaluation.figures.update(_special(config, data, recommender, production, progress))
     evaluation.figures["data_warnings"] = list(data_report.recorded_warnings(config.reports_dir))
+    evaluation.figures["training"] = dict(recommender.bundle.manifest.lineage)
     config.reports_dir.mkdir(parents=True, exist_ok=True)
     _write_cases(config.reports_dir / "cases.parquet", evaluation)
     page = config.reports_dir / "report.html"

@@ -21,13 +21,14 @@ from pipelines.served_log import ServedLog, served_log
 from txrec import object_storage
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
+from txrec.data.profiles import FILE as PROFILES_FILE
 from txrec.loop import settings
 from txrec.loop.attribution import credit, events_of, slates_of
 from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
 from txrec.loop.exploration_cost import ExplorationCost, cost
 from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
-from txrec.loop.figures import add, place_discount, rates
+from txrec.loop.figures import SliceTables, add, place_discount, rates
 from txrec.loop.live import TABLE, table_of
 from txrec.loop.monitor import Monitor
 from txrec.loop.served import KIND, StoredExperiment, read_all
@@ -38,6 +39,8 @@ from txrec.registry.rollout import FILE
 
 LOCAL_ROWS = 500_000
 """Rows up to which one process does it."""
+HEAD_ITEMS = 0.2
+"""Share of the products that makes up the head, the most popular ones in training."""
 ROWS_PER_PARTITION = 200_000
 MAX_SHUFFLE_PARTITIONS = 64
 """Partitions of Ray Data's shuffle; each holds several parts of a larger export."""
@@ -89,10 +92,8 @@ def run(
     """
     progress("reading slates and events", 0, None)
     log = served_log(config, impressions, events)
-    heads = _head_queries(log.slates, config.serve.monitor.head_share)
-    attribute = partial(
-        table_of, windows=settings.windows(config.serve.monitor), items=_items(config), head_queries=heads
-    )
+    known = _slice_tables(config, _head_queries(log.slates, config.serve.monitor.head_share))
+    attribute = partial(table_of, windows=settings.windows(config.serve.monitor), known=known)
     rows = sum(int(frame.select(pl.len()).collect().item()) for frame in log)
     progress("attributing events to slates", 0, None)
     if rows <= LOCAL_ROWS or impressions is None or events is None:
@@ -188,13 +189,23 @@ def _head_queries(slates: pl.LazyFrame, share: float) -> tuple[str, ...]:
     return tuple(counts["query"].reverse().head(math.ceil(share * counts.height)))
 
 
-def _items(config: Config) -> pl.DataFrame | None:
-    """Category and brand of the prepared products; None before the first preparation."""
-    file = config.data_dir / "items.parquet"
-    if not file.is_file():
-        return None
-    leaf = pl.col("category").list.first()
-    return pl.read_parquet(file, columns=["item_id", "category", "brand"]).with_columns(category=leaf)
+def _slice_tables(config: Config, head_queries: tuple[str, ...]) -> SliceTables:
+    """Products, queries and users of the prepared data; only head queries before the first preparation."""
+    if not (config.data_dir / "items.parquet").is_file():
+        return SliceTables(head_queries=head_queries)
+    data = PreparedData.open(config.data_dir)
+    count = pl.col("train_count")
+    items = pl.DataFrame(pl.from_arrow(data.items.select(["item_id", "category", "brand", "train_count"])))
+    head = items.filter(count > 0).sort("train_count", descending=True).head(math.ceil(HEAD_ITEMS * items.height))
+    kind = pl.when(pl.col("item_id").is_in(head["item_id"].implode())).then(pl.lit("head"))
+    items = items.with_columns(
+        category=pl.col("category").list.first(),
+        popularity=kind.when(count > 0).then(pl.lit("tail")).otherwise(pl.lit("new")),
+    )
+    queries = pl.Series(data.queries["query"].to_pylist(), dtype=pl.String).str.strip_chars().str.to_lowercase()
+    profiles = config.data_dir / PROFILES_FILE
+    users = pl.read_parquet(profiles, columns=["user_id", "segments"]) if profiles.is_file() else None
+    return SliceTables(items, head_queries, queries.unique(), users)
 
 
 def _exposure(config: Config, log: ServedLog) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from pipelines.__main__ import app
 from tests.tiny import tiny_data
 from tests.txrec.data.workbench import configured
 from tests.txrec.loop.test_attribution import WINDOWS, frames, log, sorted_rows
+from txrec import schema
 from txrec.config import Config, ExposureConfig, ExposureLimit, ServeConfig
 from txrec.errors import DataError, StageError
 from txrec.loop.live import table_of
@@ -70,6 +73,30 @@ def test_exposure_of_product_groups_stands_in_the_report_with_alarms_of_its_limi
     page = (config.reports_dir / "monitor.html").read_text()
     assert "below its floor" in page
     assert "popularity: head" in page
+
+
+def test_figures_are_sliced_by_what_training_knew_of_query_product_and_user(tmp_path: Path) -> None:
+    config = configured(tmp_path).model_copy(update={"serve": ServeConfig(state=str(tmp_path / "history.sqlite"))})
+    tiny_data(config.data_dir)
+    profiles = [{"user_id": "u1", "properties": [], "segments": ["vip", "wholesale"]}]
+    pq.write_table(pa.Table.from_pylist(profiles, schema.USERS), config.data_dir / "profiles.parquet")
+    store = SqliteHistory(tmp_path / "history.sqlite")
+    shown = ("sku-001", "sku-060", "nobody-knows-it")
+    for number, (user, query) in enumerate((("u1", " Lamp"), ("u2", "zebra"), ("u3", None))):
+        store.log_impressions([Impression(f"r{number}", NOON, "production", "v1", shown, (0.1,) * 3, user, query)])
+    store.append([LoggedEvent("e", "u1", Event("click", "sku-001", "Lamp", NOON + 5), None, "r0")])
+    store.close()
+    figures = monitor.run(config, clock=lambda: NOON / 1e6 + 86_400).figures
+    rates = {part: row["click_rate"] for part, row in figures["query_kind"].items()}
+    assert {part: (rate.count, rate.value) for part, rate in rates.items()} == {
+        "seen": (1, 1.0),
+        "unseen": (1, 0.0),
+        "none": (1, 0.0),
+    }
+    assert {part: row["click_rate"].count for part, row in figures["segments"].items()} == {"vip": 1, "wholesale": 1}
+    places = {part: row["click_rate"].count for part, row in figures["popularity"].items()}
+    assert sum(places.values()) == 9
+    assert places["new"] == 6, "a product without training events, and one that is not in the catalogue"
 
 
 def test_the_report_of_a_store_has_figures_by_variant_and_a_page(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _plots(config: Config, evaluation: Evaluation) -> dict[str, str]:
 
 
 def _lead(evaluation: Evaluation) -> str:
-    requests = evaluation.figures["requests"]
+    requests, start = evaluation.figures["requests"], lineage_line(evaluation.figures.get("training", {}))
     rule = evaluation.data.meta.split_kind.replace("_", " ")
     sampled = " (a sample)" if requests["sampled"] else ""
     note = "; products of the history are left out" if requests["filter_seen"] else ""
@@ -89,7 +89,26 @@ def _lead(evaluation: Evaluation) -> str:
         f"Bundle {requests['bundle']} on {requests['num_cases']:,} test requests{sampled} of"
         f" {requests['num_users']:,} users, {requests['with_query']:,} of them searches; split: {rule}{note}."
         f" {evaluation.data.meta.num_items:,} products, {'with' if requests['ranker'] else 'without'} ranker."
+        + (f" {start[0].upper()}{start[1:]}." if start else "")
     )
+
+
+def lineage_line(lineage: Mapping[str, Any]) -> str:
+    """`warm training: continues v3; ...` of a bundle's history model; empty where it is not known.
+
+    Args:
+        lineage: of the bundle's manifest.
+    """
+    if not lineage or not lineage.get("reason"):
+        return ""
+    rounds, reached, reference = lineage["rounds"], lineage["reached"], lineage["reference"]
+    series = f"; number {rounds} in a row since the last full training" if rounds else ""
+    compared = (
+        f"; validation figure {reached:.4f}, {reference:.4f} in full"
+        if rounds and None not in (reached, reference)
+        else ""
+    )
+    return f"{lineage['start']} training: {lineage['reason']}{series}{compared}; {lineage['seconds']:,.0f} s"
 
 
 def _tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:

@@ -52,11 +52,33 @@ SLICES = (
     "fallback",
     "kind",
     "query_slice",
+    "query_kind",
+    "segments",
     "day",
     "hour",
 )
-PLACE_SLICES = ("place", "source", "category", "brand")
+PLACE_SLICES = ("place", "source", "category", "brand", "popularity")
 LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class SliceTables:
+    """Data that slices refer to; what is not there gives no slice, or the part `unknown`.
+
+    Attributes:
+        items: `item_id`, `category`, `brand` and `popularity` (head, tail or new, by training events) of products.
+        head_queries: normalised queries that count as `head`, the others as `tail`.
+        known_queries: normalised queries of the training log: `seen`, the others `unseen`.
+        users: `user_id` and `segments` of users that the shop describes.
+    """
+
+    items: pl.DataFrame | None = None
+    head_queries: tuple[str, ...] = ()
+    known_queries: pl.Series | None = None
+    users: pl.DataFrame | None = None
+
+
+NO_TABLES = SliceTables()
 
 
 @dataclass(frozen=True)
@@ -82,13 +104,13 @@ class Rate:
         return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
 
 
-def place_outcomes(slates: pl.DataFrame, credits_: pl.DataFrame, items: pl.DataFrame | None = None) -> pl.DataFrame:
+def place_outcomes(slates: pl.DataFrame, credits_: pl.DataFrame, tables: SliceTables = NO_TABLES) -> pl.DataFrame:
     """One row per place shown: `request_id`, `key`, `place`, its slices, `clicked`, `carted`, `purchases`, `revenue`.
 
     Args:
         slates: as `attribution.slates_of` gives them; `sources` is used where it is there.
         credits_: as `attribution.credit` gives them.
-        items: `item_id`, `category` and `brand` of products; None = no such slices.
+        tables: that slices refer to.
     """
     sources = pl.col("sources") if "sources" in slates.columns else pl.lit(None, pl.List(pl.String))
     places = slates.select(
@@ -111,9 +133,11 @@ def place_outcomes(slates: pl.DataFrame, credits_: pl.DataFrame, items: pl.DataF
     joined = places.join(per_place, on=["request_id", "place"], how="left").with_columns(
         pl.col("clicked", "carted", "purchases", "revenue").fill_null(0.0), places=pl.lit(1.0)
     )
-    if items is None:
-        return joined.with_columns(category=pl.lit(None, pl.String), brand=pl.lit(None, pl.String))
-    return joined.join(items.select("item_id", "category", "brand"), on="item_id", how="left")
+    names = ("category", "brand", "popularity")
+    if tables.items is None:
+        return joined.with_columns(pl.lit(None, pl.String).alias(name) for name in names)
+    found = joined.join(tables.items.select("item_id", *names), on="item_id", how="left")
+    return found.with_columns(pl.col("popularity").fill_null("new"))
 
 
 def place_discount(place: pl.Expr) -> pl.Expr:
@@ -122,7 +146,7 @@ def place_discount(place: pl.Expr) -> pl.Expr:
 
 
 def slate_outcomes(
-    slates: pl.DataFrame, places: pl.DataFrame, windows: Windows, head_queries: Iterable[str] = ()
+    slates: pl.DataFrame, places: pl.DataFrame, windows: Windows, tables: SliceTables = NO_TABLES
 ) -> pl.DataFrame:
     """One row per slate: `request_id`, `key`, `ts`, the columns of SLICES and those of FIGURES.
 
@@ -166,12 +190,17 @@ def slate_outcomes(
         took_ms=took.fill_null(0.0),
         timed=took.is_not_null().cast(pl.Float64),
     )
-    return _reformulated(_sliced(frame, head_queries), windows)
+    return _reformulated(_sliced(frame, tables), windows)
 
 
-def _sliced(frame: pl.DataFrame, head_queries: Iterable[str]) -> pl.DataFrame:
+def _sliced(frame: pl.DataFrame, tables: SliceTables) -> pl.DataFrame:
     """Adds the columns of SLICES."""
-    head = pl.Series(list(head_queries), dtype=pl.String)
+    head = pl.Series(list(tables.head_queries), dtype=pl.String)
+    if tables.users is not None:
+        frame = frame.join(tables.users.select("user_id", "segments"), on="user_id", how="left")
+        frame = frame.with_columns(pl.col("segments").fill_null([]))
+    else:
+        frame = frame.with_columns(segments=pl.lit([], pl.List(pl.String)))
     query = pl.col("query_text")
     reason = _text(frame, "fallback")
     hour = pl.col("ts") // HOUR_US
@@ -184,12 +213,21 @@ def _sliced(frame: pl.DataFrame, head_queries: Iterable[str]) -> pl.DataFrame:
         .when(query.is_in(head.implode()))
         .then(pl.lit("head"))
         .otherwise(pl.lit("tail")),
+        query_kind=_query_kind(query, tables.known_queries),
         hour=pl.from_epoch(hour * 3600).dt.strftime("%Y-%m-%dT%H"),
         day=pl.from_epoch(hour * 3600).dt.strftime("%Y-%m-%d"),
     ).with_columns(
         fallback=pl.col("fallback_reason").is_not_null().cast(pl.Float64),
         fallback_slice=pl.col("fallback_reason").fill_null("none"),
     )
+
+
+def _query_kind(query: pl.Expr, known: pl.Series | None) -> pl.Expr:
+    """none, seen or unseen; null where the queries of the training log are not there."""
+    if known is None:
+        return pl.lit(None, pl.String)
+    seen = pl.when(query.is_in(known.implode())).then(pl.lit("seen")).otherwise(pl.lit("unseen"))
+    return pl.when(query.is_null()).then(pl.lit("none")).otherwise(seen)
 
 
 def _reformulated(frame: pl.DataFrame, windows: Windows) -> pl.DataFrame:

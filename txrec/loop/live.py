@@ -11,11 +11,13 @@ from txrec.errors import InvariantError
 from txrec.loop.attribution import Windows, credit, events_of, slates_of
 from txrec.loop.figures import (
     FIGURES,
+    NO_TABLES,
     PLACE_FIGURES,
     PLACE_SLICES,
     SLICES,
     SUMS,
     Rate,
+    SliceTables,
     add,
     place_outcomes,
     rates,
@@ -31,8 +33,7 @@ def table_of(
     impressions: pl.DataFrame,
     events: pl.DataFrame,
     windows: Windows,
-    items: pl.DataFrame | None = None,
-    head_queries: tuple[str, ...] = (),
+    known: SliceTables = NO_TABLES,
 ) -> pl.DataFrame:
     """Sums of all figures of a log, or of a part of it that holds all rows of its users.
 
@@ -40,12 +41,11 @@ def table_of(
         impressions: columns of schema.IMPRESSIONS; `sources`, `placement` and `took_ms` where they are there.
         events: columns of schema.EVENTS.
         windows: of attribution.
-        items: `item_id`, `category`, `brand`; None = no slices by them.
-        head_queries: lower-case queries that count as head.
+        known: tables that slices refer to.
     """
     slates = slates_of(impressions)
-    places = place_outcomes(slates, credit(slates, events_of(events), windows), items)
-    return tables(slate_outcomes(slates, places, windows, head_queries), places)
+    places = place_outcomes(slates, credit(slates, events_of(events), windows), known)
+    return tables(slate_outcomes(slates, places, windows, known), places)
 
 
 def tables(outcomes: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
