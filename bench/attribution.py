@@ -1,6 +1,6 @@
 """Speed of attribution: exported slates joined with the events that followed, on Ray, next to one process.
 
-    python bench/attribution.py [--slates 1000000] [--users 200000] [--compare 1]
+    python bench/attribution.py [--slates 1000000] [--users 200000] [--compare 1] [--small]
 
 Makes an export (ten products per slate, 0.6 events per slate, half of them without a request id) below a temporary
 folder, runs what `txrec monitor` runs on it, and prints one JSON object as its last line. `--compare 1` attributes the
@@ -31,7 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("slates", 1_000_000), ("users", 200_000), ("compare", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--small", action="store_true", help="20,000 slates")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments = argparse.Namespace(slates=20_000, users=4_000, compare=1)
     with tempfile.TemporaryDirectory() as folder:
         shown, happened = export(Path(folder), arguments.slates, arguments.users)
         attribute = partial(table_of, windows=Windows())

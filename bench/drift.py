@@ -1,6 +1,7 @@
 """Data checks on the live world: false alarms on quiet days, and the delay until injected faults are found.
 
     python bench/drift.py [--quiet 200] [--visits 1500] [--users 3000] [--items 600] [--live-quiet 100] [--every 1]
+                          [--small]
 
 Two comparisons. *Preparation*: every day is checked against the four weeks before it, as a preparation of that morning
 would be. *Live traffic*: a bundle is trained every week (its traffic profile is made by a real preparation), and every
@@ -57,7 +58,10 @@ def main() -> None:
     sizes = (("quiet", 200), ("visits", 1_500), ("users", 3_000), ("items", 600), ("live-quiet", 100), ("every", 1))
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--small", action="store_true", help="few and small days")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments = argparse.Namespace(quiet=50, visits=500, users=1_000, items=300, live_quiet=20, every=6)
     shop = Shop.generate(
         ShopConfig(num_items=arguments.items, num_users=arguments.users, num_events=15 * arguments.users)
     )

@@ -1,7 +1,7 @@
 """Experiments on the live world: false decisions of A/A tests, power and time of A/B tests, and interleaving.
 
     python bench/experiments.py [--runs 1000] [--users 20000] [--shop-users 5000] [--shop-items 2400]
-                                [--shared-errors 0.9]
+                                [--shared-errors 0.9] [--small]
 
 Somebody looks after every user, so a run is a false decision as soon as any look decides. Outcomes of one user:
 
@@ -53,7 +53,10 @@ def main() -> None:
     for name, default in (("runs", 1_000), ("users", 20_000), ("shop-users", 5_000), ("shop-items", 2_400)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--shared-errors", type=float, default=0.9)
+    parser.add_argument("--small", action="store_true", help="few runs on a small shop")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments = argparse.Namespace(runs=20, users=2_000, shop_users=500, shop_items=200, shared_errors=0.9)
     events = 40 * arguments.shop_users
     shop = Shop.generate(ShopConfig(num_items=arguments.shop_items, num_users=arguments.shop_users, num_events=events))
     pool = live(shop, arguments.shared_errors)

@@ -1,6 +1,6 @@
 """Eight weeks of a drifting shop: a fixed model, nightly full retraining, and `txrec loop`, on the same world.
 
-    python bench/loop.py [--weeks 8] [--visits 400] [--users 600] [--items 300] [--small] [--out FOLDER]
+    python bench/loop.py [--weeks 8] [--visits 300] [--users 400] [--items 200] [--small] [--out FOLDER]
 
 The world lives five weeks under its old ranking (true preference with noise); a model is trained on that log. Then each
 arm serves the same world on its own: a share of the users changes taste every week, a tenth of the products comes into
@@ -39,7 +39,7 @@ from txrec.config import Config, ShopConfig
 from txrec.data import preparation
 from txrec.data.prepared import PreparedData
 from txrec.loop import traffic
-from txrec.loop.rounds import RoundStore
+from txrec.loop.rounds import Round, RoundStore
 from txrec.loop.traffic import TrafficProfile
 from txrec.online.history import Impression, LoggedEvent
 from txrec.online.sqlite_history import SqliteHistory
@@ -63,8 +63,8 @@ ARMS = ("fixed", "nightly", "loop")
 DRIFT_EACH_WEEK = 0.15
 SETTINGS: dict[str, Any] = {
     "text": {"encoder": "none"},
-    "model": {"dim": 32, "num_layers": 1, "num_heads": 2, "max_length": 32},
-    "train": {"max_epochs": 10, "batch_size": 64, "lr": 5e-3},
+    "model": {"dim": 32, "num_layers": 1, "num_heads": 2, "max_length": 32, "use_text": False},
+    "train": {"max_epochs": 8, "batch_size": 64, "lr": 5e-3},
     "ranker": {"mode": "off", "max_examples": 200},
     "prepare": {"split": {"test_days": 1, "validation_days": 1}},
     "evaluate": {"bootstrap": 50},
@@ -97,7 +97,7 @@ class Arm:
 def main() -> None:
     """Runs the arms one after another and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("weeks", 8), ("visits", 400), ("users", 600), ("items", 300)):
+    for name, default in (("weeks", 8), ("visits", 300), ("users", 400), ("items", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--small", action="store_true", help="two weeks of 150 visits per day")
     parser.add_argument("--out", type=Path, default=None, help="folder of loop.json and loop.svg")
@@ -259,7 +259,7 @@ class LoggedShop(LocalShop):
 def nightly(arm: Arm, now_us: int) -> str:
     """Full training on everything there is; the result serves."""
     steps = loop.Steps(arm.config, loop.Tools(in_process, clock=lambda: now_us / 1e6))
-    steps.export(loop.Round(1, "night", now_us, "export"))
+    steps.export(Round(1, "night", now_us, "export"))
     full = steps.training.model_copy(update={"train": arm.config.train})
     in_process(full, "prepare")
     in_process(full, "train")
@@ -277,7 +277,7 @@ class Rounds:
 
     def __init__(self, config: Config, start_us: int) -> None:
         self._store = RoundStore(config.run_dir / "loop")
-        self._store.save(loop.Round(0, "the first model", start_us, "finished", {"export": {"until_us": start_us}}))
+        self._store.save(Round(0, "the first model", start_us, "finished", {"export": {"until_us": start_us}}))
 
     def __call__(self, arm: Arm, now_us: int) -> str:
         """Goes on with a round or starts one that is due; what it did."""

@@ -31,6 +31,7 @@ from txrec.loop.rounds import Entry, Round, RoundStore, Step, StepResult, advanc
 from txrec.recommender.bundle import Bundle
 from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollouts
+from txrec.schema import DAY_US
 from txrec.storage import replace_file
 from txrec.train.warm_start import Lineage
 
@@ -161,19 +162,28 @@ class Steps:
         return [(name, getattr(self, name)) for name in names]
 
     def export(self, round_: Round) -> StepResult:
-        """Writes the events since the last export, overlapping by `late_h`; none is no error."""
+        """Writes events and slates since the last export, overlapping by `late_h`; none is no error."""
         until = int(self._tools.clock() * 1e6)
         since = int(round_.results.get("last", {}).get("since_us", 0)) - int(self._config.loop.late_h * HOUR_US)
         try:
-            happened = served_log(self._config, None, None)[1]
+            log = served_log(self._config)
         except StageError as error:
             return StepResult("done", f"nothing to export: {error}", {"until_us": 0})
-        rows = happened.filter((pl.col("ts") >= since) & (pl.col("ts") < until)).collect()
+        span = (pl.col("ts") >= since) & (pl.col("ts") < until)
+        counts = {
+            name: self._write(frame.filter(span).collect(), f"{name}-{round_.number:06d}.parquet")
+            for name, frame in (("events", log.events), ("slates", log.slates))
+        }
+        text = f"{counts['events']:,} events, {counts['slates']:,} slates"
+        return StepResult("done", text, {"until_us": until, **counts})
+
+    def _write(self, rows: pl.DataFrame, name: str) -> int:
+        """Writes rows of the log to a file of the exports, none for no rows; how many."""
         if rows.height:
             table = rows.with_columns(pl.from_epoch("ts", time_unit="us").dt.replace_time_zone("UTC")).to_arrow()
-            with replace_file(self._folder / f"events-{round_.number:06d}.parquet") as fresh:
+            with replace_file(self._folder / name) as fresh:
                 pq.write_table(table, fresh)
-        return StepResult("done", f"{rows.height:,} events", {"until_us": until, "events": rows.height})
+        return rows.height
 
     def prepare(self, _: Round) -> StepResult:
         """Prepares the log with everything exported; a break of its checks stops the loop until it is accepted."""
@@ -260,30 +270,48 @@ class Steps:
         return StepResult("end", text)
 
     def prune(self, _: Round) -> StepResult:
-        """Removes versions beyond `keep_versions`; what is served and the version before production stay."""
-        names = self._registry.names()
-        if self._registry.production is None:
-            return StepResult("done", "nothing to remove")
-        if object_storage.uri_of(self._config.registry_dir):
-            return StepResult("done", "versions in object storage are left to its lifecycle rules")
+        """Removes old exports, and versions beyond `keep_versions`.
+
+        Versions that are served and the one before production stay.
+        """
+        gone = [*self._old_exports(), *self._old_versions()]
+        for path in gone:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        names = [path.name for path in gone]
+        return StepResult("done", f"removed {', '.join(names)}" if names else "nothing to remove", {"removed": names})
+
+    def _old_versions(self) -> list[Path]:
+        """Versions to be removed; in object storage none, since its lifecycle rules do that."""
+        registry = self._registry
+        names = registry.names()
+        if registry.production is None or object_storage.uri_of(self._config.registry_dir):
+            return []
         kept = {*names[-self._config.loop.keep_versions :], *Rollouts(self._config.registry_dir).read().versions}
-        kept |= {move["from"] for move in self._registry.moves() if move["to"] == self._registry.production}
-        gone = [name for name in names if name not in kept]
-        for name in gone:
-            shutil.rmtree(Path(self._registry.path) / name, ignore_errors=True)
-        return StepResult("done", f"removed {', '.join(gone)}" if gone else "nothing to remove", {"removed": gone})
+        kept |= {move["from"] for move in registry.moves() if move["to"] == registry.production}
+        return [Path(registry.path) / name for name in names if name not in kept]
+
+    def _old_exports(self) -> list[Path]:
+        """Exports whose rows are all older than `export_days`."""
+        if not self._config.loop.export_days:
+            return []
+        limit = int(self._tools.clock() * 1e6) - self._config.loop.export_days * DAY_US
+        files = sorted(self._folder.glob("*-*.parquet"))
+        latest = [pl.scan_parquet(file).select(pl.col("ts").max().dt.epoch("us")).collect().item() for file in files]
+        return [file for file, ts in zip(files, latest, strict=True) if ts < limit]
 
     @property
     def training(self) -> Config:
-        """The configuration with the exports as one more source of events, and the start of training."""
+        """The configuration with the exports as one more source of events and of slates, and the start of training."""
         config = self._config
         if config.loop.training == "auto" and not config.train.start_from:
             config = config.model_copy(update={"train": config.train.model_copy(update={"start_from": "production"})})
         if not self._folder.is_dir() or not any(self._folder.glob("events-*.parquet")):
             return config
         source = SourceConfig(path=str(self._folder.absolute() / "events-*.parquet"), format="parquet")
-        data = config.data.model_copy(update={"events": (*config.data.events, source)})
-        return config.model_copy(update={"data": data})
+        changes: dict[str, Any] = {"events": (*config.data.events, source)}
+        if not config.data.slates and any(self._folder.glob("slates-*.parquet")):
+            changes["slates"] = str(self._folder.absolute() / "slates-*.parquet")
+        return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
     def _stage(self, name: str) -> StepResult:
         self._tools.run_stage(self.training, name)

@@ -922,6 +922,9 @@ class LoopConfig(Section):
     """Events that arrive this late are still exported: exports overlap by as much, and preparation drops duplicates."""
     keep_versions: int = Field(5, ge=2)
     """Registered versions that are kept, the latest ones; served ones and the one before production always are."""
+    export_days: int = Field(0, ge=0)
+    """Exports of the server's log whose rows are all older than this are removed, days; 0 = they are kept for good.
+    Training then forgets what only they held."""
 
 
 class Config(Section):

@@ -181,7 +181,8 @@ def test_every_step_done_twice_by_crashes_leaves_one_version_and_one_journal(
     assert stages[0][0].train.start_from == "production"
     assert "try v2 as a canary: ndcg@10" in texts["publish"]
     assert "is in production" in texts["decide"]
-    export = next((config.run_dir / "loop" / "exports").glob("*.parquet"))
+    export = next((config.run_dir / "loop" / "exports").glob("events-*.parquet"))
+    assert stages[0][0].data.slates.endswith("slates-*.parquet")
     assert stages[0][0].data.events[-1].path.endswith("events-*.parquet")
     assert [name for _, name in stages] == ["prepare", "prepare", "train", "train", "evaluate", "evaluate"]
     assert pl.read_parquet(export)["request_id"].n_unique() == 174
@@ -223,6 +224,23 @@ def test_without_a_server_the_gate_promotes_and_old_versions_go(config: Config) 
     assert registry.names() == ["v3", "v4"]
     assert [one.text for one in told if one.step == "prune"][1:] == ["removed v1", "removed v2"]
     assert next(iter(RoundStore(config.run_dir / "loop").journal())).step == "export"
+
+
+def test_exports_are_removed_once_all_their_rows_are_old(config: Config) -> None:
+    clock, told = Clock(), list[Entry]()
+    short = with_overrides(config, {"loop.export_days": 30})
+    tools = replace(tools_of(short, clock, told)[0], server=None)
+    folder = config.run_dir / "loop" / "exports"
+    traffic(short, clock, "production", canary=False)
+    clock.now_s += 1
+    loop.run(short, tools, once=True)
+    assert sorted(file.name for file in folder.iterdir()) == ["events-000001.parquet", "slates-000001.parquet"]
+    clock.now_s += 31 * 24 * HOUR_S
+    traffic(short, clock, "production", canary=False)
+    clock.now_s += 1
+    loop.run(short, tools, once=True)
+    assert sorted(file.name for file in folder.iterdir()) == ["events-000002.parquet", "slates-000002.parquet"]
+    assert "removed events-000001.parquet, slates-000001.parquet" in told[-1].text
 
 
 def test_a_round_is_due_by_time_or_by_new_events(config: Config) -> None:
