@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve.metrics import Metrics
 from serve.types import Answer, CacheStats
+from txrec.loop.drift import Finding
+from txrec.loop.live_drift import TrafficDrift
 from txrec.recommender.page_types import Page
 from txrec.recommender.types import Slate
 
@@ -33,6 +35,7 @@ def metrics() -> Metrics:
     metrics.audience("item")
     metrics.profile("found")
     metrics.batch("slates", 5)
+    metrics.live_drift(TrafficDrift("drift", readings=(Finding("mix of query", 0.3, 0.1, 12.0, 6.0),)))
     return metrics
 
 
@@ -61,6 +64,9 @@ def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_lists_total", kind="trending") == 1
     assert value(metrics, "txrec_profile_lookups_total", outcome="found") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5
+    assert value(metrics, "txrec_live_drift", figure="mix of query") == 2.0
+    assert value(metrics, "txrec_live_drift_outcome", outcome="drift") == 1
+    assert value(metrics, "txrec_live_drift_outcome", outcome="quiet") == 0
     assert value(metrics, "txrec_cache_hits_total", cache="query_vectors") == 3
     assert value(metrics, "txrec_cache_misses_total", cache="query_vectors") == 1
     assert value(metrics, "txrec_fallbacks_total", reason="unknown_user") == 1
