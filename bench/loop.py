@@ -66,9 +66,9 @@ SETTINGS: dict[str, Any] = {
     "model": {"dim": 32, "num_layers": 1, "num_heads": 2, "max_length": 32, "use_text": False},
     "train": {"max_epochs": 8, "batch_size": 64, "lr": 5e-3},
     "ranker": {"mode": "off", "max_examples": 200},
-    "prepare": {"split": {"test_days": 1, "validation_days": 1}},
+    "prepare": {"split": {"test_days": 2, "validation_days": 1}},
     "evaluate": {"bootstrap": 50},
-    "publish": {"margin": 0.02},
+    "publish": {"margin": 0.05},
     "loop": {"every_h": 168, "min_h": 24},
 }
 

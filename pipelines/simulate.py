@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,25 @@ from txrec.errors import ConfigError
 from txrec.progress import Progress, silent
 from txrec.recommender.history import resolve_history
 from txrec.recommender.recommender import Recommender
-from txrec.recommender.types import Event, Request
+from txrec.recommender.types import Event, Request, Slate
 from txrec.simulator import Shop
 from txrec.simulator.drive import HttpShop, Shopfront, Shown, Simulation, Tally, Visitor
 from txrec.simulator.world import World
 from txrec.simulator.world_log import ANSWER_US, START_US
 
 BATCH = 256
+
+
+class Recommends(Protocol):
+    """The part of `Recommender` that a simulated shop uses."""
+
+    def recommend(self, requests: Sequence[Request]) -> list[Slate]:
+        """Slates for a batch of requests."""
+        ...
+
+    def history(self, user_id: str) -> tuple[Event, ...]:
+        """Stored events of a user."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class LocalShop:
         start_us: time of the world's second 0, microseconds since 1970 UTC.
     """
 
-    def __init__(self, recommender: Recommender, start_us: int = START_US) -> None:
+    def __init__(self, recommender: Recommends, start_us: int = START_US) -> None:
         self.recommender = recommender
         self._start_us = start_us
         self._live: dict[str, list[Event]] = {}
