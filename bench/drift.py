@@ -111,7 +111,7 @@ class Looks:
         self._items, self._every = items, every
 
     def comparison(self, day: int) -> LiveDrift:
-        """That of a bundle trained on the six weeks before a day."""
+        """Comparison with a bundle trained on the six weeks before a day."""
         part = self.log.filter(pl.col("ts").is_between((day - LOG_DAYS) * DAY_US, day * DAY_US, closed="left"))
         with tempfile.TemporaryDirectory() as name:
             root = Path(name)
@@ -137,10 +137,10 @@ class Looks:
             for day in range(start + 1, min(start + 7, self.last)):
                 if count == num:
                     return alarmed, count
-                found = [self.look(comparison, self.log, day * DAY_US + hour * HOUR_US) for hour in self._hours()]
+                results = [self.look(comparison, self.log, day * DAY_US + hour * HOUR_US) for hour in self._hours()]
                 count += 1
-                alarmed += any(one.findings for one in found)
-                for one in found:
+                alarmed += any(one.findings for one in results)
+                for one in results:
                     if one.findings:
                         print(f"  {one}")
         return alarmed, count
@@ -178,7 +178,7 @@ def live_faults(looks: Looks, world: World, quiet: pl.DataFrame, new: np.ndarray
         change_world(changed)
         later = [live(changed, visits, number) for number in range(MAX_HOURS // 24)]
         delays[name] = [looks.delay(comparison, pl.concat([quiet, *later]), start)]
-    return {name: 0 if 0 in found else max(found) for name, found in delays.items()}
+    return {name: 0 if 0 in waits else max(waits) for name, waits in delays.items()}
 
 
 def frame(table: pa.Table) -> pl.DataFrame:
@@ -202,13 +202,13 @@ def faults(world: World, quiet: pl.DataFrame, items: pl.DataFrame, new: np.ndarr
     last = quiet.select(pl.col("ts").max()).item() // DAY_US
     delays: dict[str, int] = {}
     for name, change in spoils(2).items():
-        found = []
+        waits = []
         for start in range(STARTS):
             first = last - MAX_DELAY - start
             log = quiet.filter(day <= first + MAX_DELAY)
             days = days_of(pl.concat([log.filter(day < first), change(log.filter(day >= first))]), items)
-            found.append(delay(days, first))
-        delays[name] = 0 if 0 in found else max(found)
+            waits.append(delay(days, first))
+        delays[name] = 0 if 0 in waits else max(waits)
     for name, change_world in world_changes(new).items():
         changed = copy.deepcopy(world)
         change_world(changed)

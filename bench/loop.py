@@ -286,8 +286,8 @@ class Rounds:
             in_process, clock=lambda: now_us / 1e6, notify=lambda entry: notes.append(f"{entry.step}: {entry.text}")
         )
         done = loop.step(arm.config, tools, self._store)
-        told = [note for note in notes if note.startswith(("train:", "publish:"))]
-        return "" if done is None else f"{done.trigger}; {'; '.join(told)}"
+        lines = [note for note in notes if note.startswith(("train:", "publish:"))]
+        return "" if done is None else f"{done.trigger}; {'; '.join(lines)}"
 
 
 def in_process(config: Config, stage: str) -> None:

@@ -122,7 +122,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     if not both:
         return {"seconds_ratio": None, "ndcg_ratio": None, "trend_per_round": None, "trend_error": None}
     totals = {name: sum(row[name] for row in both) for name in ("warm", "full", "warm_s", "full_s")}
-    found: dict[str, float | None] = {
+    figures: dict[str, float | None] = {
         "seconds_ratio": totals["warm_s"] / totals["full_s"],
         "ndcg_ratio": totals["warm"] / totals["full"],
         "trend_per_round": None,
@@ -130,8 +130,8 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     }
     if len(both) > 2:
         line = linregress([row["round"] for row in both], [row["warm"] / row["full"] for row in both])
-        found |= {"trend_per_round": float(line.slope), "trend_error": float(line.stderr)}
-    return found
+        figures |= {"trend_per_round": float(line.slope), "trend_error": float(line.stderr)}
+    return figures
 
 
 def in_round(config: Config, root: Path, number: int, weeks: int) -> Config:

@@ -129,7 +129,7 @@ def due(config: Config, last: Round | None, now_us: int) -> str:
 
 
 def _due_by_traffic(config: Config, last: Round, log: ServedLog, now_us: int) -> str:
-    """Why the served log asks for a round: new events, or drift; empty = it does not."""
+    """Trigger of a round in the served log: new events, or drift; empty = there is none."""
     since = int(last.results.get("export", {}).get("until_us", 0))
     count = log.events.filter(pl.col("ts") >= since).select(pl.len()).collect().item()
     if 0 < config.loop.min_events <= count:

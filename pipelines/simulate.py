@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SimulationSummary:
-    """What the users of the world met with, before and after a change."""
+    """Totals of a simulation, before and after a change of the world."""
 
     before: Tally | None
     after: Tally

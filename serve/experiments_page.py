@@ -45,12 +45,12 @@ async def experiments(client: AsyncClient, now_us: int) -> str:
         now_us: microseconds since 1970 UTC, for the present step of ramps.
     """
     try:
-        found = (await client.experiments())["experiments"]
+        stored = (await client.experiments())["experiments"]
     except ApiError as error:
         return f"<div class='tx-status'><span class='tx-tag tx-bad'>not answered</span>{escape(str(error))}</div>"
-    if not found:
+    if not stored:
         return "<p class='tx-empty'>No experiment yet; POST /v1/experiments starts one.</p>"
-    ordered = sorted(found, key=lambda one: (one["standing"]["state"] != "running", -one["standing"]["started_us"]))
+    ordered = sorted(stored, key=lambda one: (one["standing"]["state"] != "running", -one["standing"]["started_us"]))
     return "".join(_panel(one, now_us) for one in ordered)
 
 

@@ -100,7 +100,7 @@ class Finding:
 
     @property
     def unusual(self) -> bool:
-        """Whether the deviation exceeds the threshold."""
+        """True where the deviation exceeds the threshold."""
         return self.deviation > self.threshold
 
     def __str__(self) -> str:

@@ -136,8 +136,8 @@ def place_outcomes(slates: pl.DataFrame, credits_: pl.DataFrame, tables: SliceTa
     names = ("category", "brand", "popularity")
     if tables.items is None:
         return joined.with_columns(pl.lit(None, pl.String).alias(name) for name in names)
-    found = joined.join(tables.items.select("item_id", *names), on="item_id", how="left")
-    return found.with_columns(pl.col("popularity").fill_null("new"))
+    sliced = joined.join(tables.items.select("item_id", *names), on="item_id", how="left")
+    return sliced.with_columns(pl.col("popularity").fill_null("new"))
 
 
 def place_discount(place: pl.Expr) -> pl.Expr:

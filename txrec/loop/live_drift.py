@@ -193,7 +193,7 @@ def _rounded(size: float) -> float:
 
 
 def _too_little(window: pl.DataFrame, events: pl.DataFrame, slates: pl.DataFrame, since: int) -> str:
-    """Why a day of traffic is not enough to be judged; empty if it is."""
+    """Reason why a day of traffic is too little to be judged; empty if it is enough."""
     if window.height < MIN_EVENTS:
         return f"{window.height} events within a day, {MIN_EVENTS} are needed"
     first = min(int(frame.select(pl.col("ts").min()).item()) for frame in (events, slates) if frame.height)

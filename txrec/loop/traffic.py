@@ -260,8 +260,8 @@ def _coded(column: pl.Series) -> _Coded:
     table = pl.DataFrame(
         {"text": values, "hash": hashes(values.to_list())}, schema={"text": pl.String, "hash": pl.UInt64}
     )
-    found = pl.DataFrame({"text": column}).join(table, on="text", how="left", maintain_order="left")["hash"]
-    return _Coded(found.fill_null(0).to_numpy(), column.is_not_null().to_numpy())
+    joined = pl.DataFrame({"text": column}).join(table, on="text", how="left", maintain_order="left")["hash"]
+    return _Coded(joined.fill_null(0).to_numpy(), column.is_not_null().to_numpy())
 
 
 def _rows(data: PreparedData) -> tuple[pl.DataFrame, NDArray[np.int64], tuple[str, ...]]:

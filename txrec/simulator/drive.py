@@ -231,7 +231,7 @@ class Simulation:
 
 
 class HttpShop:
-    """A running server, asked by several threads at once.
+    """A running server that several threads ask at once.
 
     Args:
         client: of the server; its connections are shared by the threads.

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.traffic import LAST_DAY, LAST_US, LOG, TRAINING, profile_of
+from tests.traffic import LAST_DAY, LAST_US, TRAINING, profile_of
+from tests.txrec.loop.test_drift import LOG
 from txrec.errors import BundleError
 from txrec.loop.attribution import slates_of
 from txrec.loop.live_drift import TASTES, LiveDrift, TrafficDrift, usual_days
