@@ -171,11 +171,12 @@ def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: i
     arm = Arm(name, config, world)
     front = LoggedShop(Recommender.open(Registry(config.registry_dir).folder()), Path(config.serve.state))
     simulation = Simulation(world, front, K, batch=64)
-    retrain = {
-        "fixed": lambda *_: None,
+    nights: dict[str, Callable[[Arm, int], str]] = {
+        "fixed": lambda *_: "",
         "nightly": nightly,
         "loop": Rounds(config, START_US + world.second * 1_000_000),
-    }[name]
+    }
+    retrain = nights[name]
     launched, retired = fashion(shop)
     for day in range(7 * weeks):
         if day == 21:
