@@ -395,5 +395,5 @@ def test_a_served_application_is_driven_from_publish_to_the_decision_without_a_f
     assert roles["v2"] == "production"
     texts = {one.step: one.text for one in told}
     assert "v2 answers 50% of the users" in texts["canary"]
-    assert "promote v2" in texts["decide"]
+    assert "canary v2: promote canary" in texts["decide"]
     assert Registry(served.registry_dir).production == "v2"
