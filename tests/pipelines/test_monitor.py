@@ -77,11 +77,12 @@ def test_exposure_of_product_groups_stands_in_the_report_with_alarms_of_its_limi
 
 def test_figures_are_sliced_by_what_training_knew_of_query_product_and_user(tmp_path: Path) -> None:
     config = configured(tmp_path).model_copy(update={"serve": ServeConfig(state=str(tmp_path / "history.sqlite"))})
-    tiny_data(config.data_dir)
+    items = pl.DataFrame(pl.from_arrow(tiny_data(config.data_dir).items))
+    new = items.filter(pl.col("train_count") == 0)["item_id"][0]
     profiles = [{"user_id": "u1", "properties": [], "segments": ["vip", "wholesale"]}]
     pq.write_table(pa.Table.from_pylist(profiles, schema.USERS), config.data_dir / "profiles.parquet")
     store = SqliteHistory(tmp_path / "history.sqlite")
-    shown = ("sku-001", "sku-060", "nobody-knows-it")
+    shown = ("sku-001", new, "nobody-knows-it")
     for number, (user, query) in enumerate((("u1", " Lamp"), ("u2", "zebra"), ("u3", None))):
         store.log_impressions([Impression(f"r{number}", NOON, "production", "v1", shown, (0.1,) * 3, user, query)])
     store.append([LoggedEvent("e", "u1", Event("click", "sku-001", "Lamp", NOON + 5), None, "r0")])

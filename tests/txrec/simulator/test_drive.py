@@ -112,6 +112,7 @@ def test_the_best_possible_slates_leave_no_regret(shop: Shop) -> None:
         """Knows the truth: orders the products by what attracts the visitor, one visit at a time."""
 
         def slates(self, visitors: Sequence[Visitor], top_k: int) -> list[Shown]:
+            super().slates(visitors, top_k)
             return [Shown(tuple(ids[row[:top_k]])) for row in orders]
 
     simulation = Simulation(world, Best(recommender(shop)), top_k=8)
