@@ -56,9 +56,10 @@ test-fast: $(VENV)/dev
 	@$(BIN)/python $(pytest) -m "not ($(shared) or slow)"
 
 coverage: $(VENV)/dev
-	@$(BIN)/coverage erase; $(BIN)/coverage run $(pytest) -m "not ($(shared))"; status=$$?; \
-	 $(BIN)/coverage run $(pytest) -m "$(shared)" || status=1; \
-	 $(BIN)/coverage combine -q && $(BIN)/coverage xml -q && $(BIN)/coverage report --skip-covered; exit $$status
+	@$(BIN)/python -m coverage erase; $(BIN)/python -m coverage run $(pytest) -m "not ($(shared))"; status=$$?; \
+	 $(BIN)/python -m coverage run $(pytest) -m "$(shared)" || status=1; \
+	 $(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage xml -q && \
+	 $(BIN)/python -m coverage report --skip-covered; exit $$status
 
 # A run goes on where an interrupted one stopped; `mutmut show NAME` prints a survivor.
 mutants: $(VENV)/dev

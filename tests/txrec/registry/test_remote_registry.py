@@ -166,6 +166,17 @@ def test_two_publishers_at_once_get_different_names(registry: Registry) -> None:
         assert (first, second) == ("v1", "v2")
 
 
+def test_publishers_that_listed_the_same_versions_get_the_next_free_names(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "folders", lambda _: ["v4"])  # all of them looked before the first one claimed
+    names = []
+    for _ in range(3):
+        with registry.locked() as name:
+            names.append(name)
+    assert names == ["v5", "v6", "v7"]
+
+
 def test_of_two_moves_at_once_none_is_lost(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(registry, tmp_path, "one")
     publish(registry, tmp_path, "two")
