@@ -144,7 +144,7 @@ def compared(
     first, second = per_case["with"][rows], per_case["without"][rows]
     paired = bootstrap.paired(first, second, units(requests)[rows], 1_000)
     means = {"cases": len(rows), "without": float(second.mean()), "with": float(first.mean())}
-    return {**means, **paired.plain()}
+    return {**means, **paired.to_dict()}
 
 
 if __name__ == "__main__":

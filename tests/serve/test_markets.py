@@ -13,7 +13,7 @@ from serve.types import Model
 from txrec.online.sqlite_journal import SqliteJournal
 from txrec.recommender.recommender import Recommender
 
-VIENNA = {"context": {"store": "vienna"}}
+VIENNA: dict[str, Any] = {"context": {"store": "vienna"}}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_price_and_a_stock_of_a_store_hold_in_the_next_slates_of_that_store(cl
     assert items(client, **VIENNA)["sku-013"] == 3.5
     assert items(client)["sku-013"] not in (None, 3.5)
     assert "sku-013" not in items(client, context={"store": "graz"})
-    cheap = {"filters": {"price": {"max": 3.6}}}
+    cheap: dict[str, Any] = {"filters": {"price": {"max": 3.6}}}
     assert list(items(client, **cheap, **VIENNA)) == ["sku-013"]
     assert not items(client, **cheap)
     assert next(iter(items(client, sort="price", **VIENNA))) == "sku-013"

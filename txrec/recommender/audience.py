@@ -8,7 +8,7 @@ history have the target's popularity times its lift for their properties as prob
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,10 @@ class Habits(NamedTuple):
     events: NDArray[np.int64]  # (U,) events on the target
     purchases: NDArray[np.int64]  # (U,) purchases of the target
 
+    def select(self, rows: NDArray[np.int64]) -> "Habits":
+        """Habits of some of the users."""
+        return Habits(self.rate[rows], self.own[rows], self.events[rows], self.purchases[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -190,7 +194,9 @@ class Audience:
         on_target = engaged * self._target.weights[users.item_idx]
         bought = (on_target > 0) & (users.event == EventKind.PURCHASE)
         sums = (weight, weight * on_target, on_target > 0, bought)
-        rate, own, events, purchases = (np.bincount(user, one, len(users)) for one in sums)
+        rate, own, events, purchases = (
+            np.bincount(user, np.asarray(one, np.float64), len(users)).astype(np.float64) for one in sums
+        )
         return Habits(rate, own, events.astype(np.int64), purchases.astype(np.int64))
 
     def estimate(self, habits: Habits) -> NDArray[np.float64]:
@@ -303,7 +309,7 @@ def _joined(
     user = np.repeat(np.arange(len(stored)), np.diff(stored.offsets))
     user = np.append(user, np.array([row_of[one.user_id] for one in fresh], np.int64)).astype(np.int64)
     order = np.argsort(user, kind="stable")  # live events are later than the log and in the order of their arrival
-    more = {
+    more: dict[str, NDArray[Any]] = {
         "item_idx": np.array([idx_of[one.item_id] for one in fresh], np.int32),
         "query_idx": np.zeros(len(fresh), np.int32),
         "event": np.array([one.kind for one in fresh], np.int8),
@@ -333,7 +339,7 @@ def best_of(recommender: AudienceModel, users: Sequences, request: AudienceReque
     if request.max_encoded and len(rows) > request.max_encoded:
         estimate = audience.estimate(habits)[rows]
         rows = np.sort(rows[np.argsort(-estimate, kind="stable")[: request.max_encoded]])
-    chosen, own = select(users, rows), Habits(*(column[rows] for column in habits))
+    chosen, own = select(users, rows), habits.select(rows)
     profiles = [recommender.profile_of(str(user)) for user in chosen.user_id]
     scores = audience.scores(chosen, own, profiles)
     order = np.argsort(-scores, kind="stable")[: request.top_n]

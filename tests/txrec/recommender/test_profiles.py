@@ -40,7 +40,7 @@ def best(recommender: Recommender, request: Request) -> str:
 def test_a_bundle_holds_the_table_and_the_ranker_reads_its_features(recommender: Recommender) -> None:
     assert {"profiles.parquet", "index/profile/profile.safetensors"} <= set(recommender.bundle.manifest.files)
     assert "profile.item_lift" in recommender.bundle.manifest.features
-    assert recommender.profile("user-003").properties["style"] == "tent"  # type: ignore[union-attr]
+    assert recommender.profile("user-003").properties["style"] == "tent"
     assert recommender.profile("nobody") is None
 
 
