@@ -43,8 +43,9 @@ _ROWS: dict[str, dict[str, str]] = {
     },
     "ranker": {
         "train": "lr weight_decay betas warmup_frac min_lr_frac clip_norm accumulate mode num_candidates dim num_layers"
-        " num_heads dropout max_epochs batch_size max_examples",
+        " num_heads dropout max_epochs batch_size max_examples outcomes",
     },
+    "objective": {"train": "click cart purchase revenue"},  # the bundle holds it
     "retrieval": {"train": "num_candidates sources new_items_frac half_life_days"},
     "evaluate": {
         # validation requests are made by the same protocol

@@ -25,6 +25,14 @@ import gradio as gr
 from serve import experiments_page, judging_page
 
 PATH = "/console"
+CONFIGURED = "as configured"
+GOALS: dict[str, Json | None] = {
+    CONFIGURED: None,
+    "relevance": {},
+    "purchases": {"purchase": 1},
+    "revenue": {"revenue": 1},
+}
+"""Objectives to try, as requests name them."""
 SORTS = ["relevance", "popularity", "newness", "price", "-price"]
 MAX_CANDIDATES = 100
 MAX_HISTORY = 30
@@ -56,6 +64,7 @@ class View:
         whole: whether it shows a search page, with total and facets, instead of a slate.
         sort: order of the page.
         page: its number, from 1.
+        goal: one of `GOALS`.
         where: filter expression, empty = none.
     """
 
@@ -65,6 +74,7 @@ class View:
     sort: str = "relevance"
     page: int = 1
     where: str = ""
+    goal: str = CONFIGURED
 
 
 class Panels(NamedTuple):
@@ -100,9 +110,9 @@ def blocks(client: AsyncClient) -> gr.Blocks:
     """The page."""
 
     async def show(query: str, user: str, top_k: float, diversity: float, unseen: bool, *of_page: Any) -> Panels:
-        whole, sort, page, where = of_page
+        whole, sort, page, where, goal = of_page
         sort, where = str(sort or "relevance"), str(where or "").strip()  # Gradio sends None for an untouched field
-        view = View(diversity, unseen, bool(whole), sort, max(1, int(page or 1)), where)
+        view = View(diversity, unseen, bool(whole), sort, max(1, int(page or 1)), where, str(goal or CONFIGURED))
         return await answer(client, query, user, int(top_k), view)
 
     async def complete(query: str, user: str) -> str:
@@ -127,6 +137,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
             sort = gr.Dropdown(SORTS, value="relevance", label="Sort", allow_custom_value=True)
             page_number = gr.Number(1, label="Page", minimum=1, precision=0)
             where = gr.Textbox(label="Filter", placeholder="price < 50 AND NOT colour = red")
+            goal = gr.Dropdown(list(GOALS), value=CONFIGURED, label="Objective")
         status = gr.HTML(elem_id="status", padding=False)
         with gr.Row(elem_id="answer"):
             history = gr.HTML(
@@ -139,7 +150,7 @@ def blocks(client: AsyncClient) -> gr.Blocks:
                 _panel("After ranking", "", _empty("Enter a query or a user.")), elem_id="after", padding=False
             )
         query.input(complete, [query, user], hints, queue=False, show_progress="hidden", api_visibility="private")
-        inputs = [query, user, top_k, diversity, unseen, whole, sort, page_number, where]
+        inputs = [query, user, top_k, diversity, unseen, whole, sort, page_number, where, goal]
         outputs = [status, history, before, after]
         for trigger in (button.click, query.submit, user.submit):
             trigger(show, inputs, outputs, queue=False, show_progress="minimal", api_visibility="private")
@@ -194,6 +205,8 @@ async def answer(
     }
     if user:
         body["user_id"] = user
+    if GOALS[view.goal] is not None:
+        body["objective"] = GOALS[view.goal]
     if view.where:
         body["filters"] = {"where": view.where}
     if view.whole:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -20,16 +21,32 @@ class Explorer:
     """
 
     def __init__(self, config: ExplorationConfig, seed: int | None = None) -> None:
-        self._bounds = settings.bounds(config)
+        self._config = config
+        self._bounds = cache(settings.bounds)
         self._rng = np.random.default_rng(seed)
         self._views: Counter[str] = Counter()
 
-    def apply(self, slate: Slate) -> tuple[Slate, Record | None]:
-        """The slate in the order to show, and the record to log; None where exploration could not have changed it."""
-        if self._bounds.share <= 0 or slate.rules:  # items placed by rules stay in place
+    def apply(self, slate: Slate, config: ExplorationConfig | None = None) -> tuple[Slate, Record | None]:
+        """The slate in the order to show, and the record to log; None where exploration could not have changed it.
+
+        Args:
+            slate: in the order of its scores.
+            config: bounds of its placement; None = those of all slates.
+        """
+        bounds = self._bounds(config or self._config)
+        if bounds.share <= 0 or slate.rules:  # items placed by rules stay in place
             return slate, None
         ids = [item.item_id for item in slate.items]
-        scores, views = [item.score for item in slate.items], [float(self._views[item_id]) for item_id in ids]
-        order, record = explore(scores, views, self._bounds, self._rng)
+        views = [float(self._views[item_id]) for item_id in ids]
+        order, record = explore(_probabilities(slate), views, bounds, self._rng)
         self._views.update(ids[place] for place in order)
         return replace(slate, items=tuple(slate.items[place] for place in order)), record
+
+
+def _probabilities(slate: Slate) -> list[float]:
+    """Scores between 0 and 1; of an expected worth, those whose odds are the worth relative to the best one's."""
+    scores = [item.score for item in slate.items]
+    best = max(scores, default=0.0)
+    if best <= 0 or not any(item.estimates for item in slate.items):
+        return scores
+    return [score / (score + best) for score in scores]

@@ -45,6 +45,11 @@ class Metrics:
             "Slates by placement; `other` = one without defaults, `none` = not named.",
             "placement",
         )
+        self._objectives = self._counter(
+            "txrec_objective_slates",
+            "Slates with an objective: `ordered` = by expected worth, `no_effect` = nothing of it is estimated.",
+            "effect",
+        )
         self._profiles = self._counter("txrec_profile_lookups", "Lookups of users' profiles.", "outcome")
         self._pages = self._counter("txrec_pages", "Search pages by how their products match the query.", "match")
         self._lists = self._counter("txrec_lists", "Lists answered, by kind.", "kind")
@@ -115,6 +120,10 @@ class Metrics:
         self._slates.labels(self._replica, answer.model_version, answer.variant).inc()
         if answer.slate.page is not None:
             self._pages.labels(self._replica, answer.slate.page.match).inc()
+        if any(item.estimates for item in answer.slate.items):
+            self._objectives.labels(self._replica, "ordered").inc()
+        elif any(note.startswith("objective:") for note in answer.slate.notes):
+            self._objectives.labels(self._replica, "no_effect").inc()
         for effect in answer.slate.rules.values():
             self._rules.labels(self._replica, effect).inc()
         self._model.clear()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve.live_documents import LiveDocuments
 from serve.logs import log
+from txrec.config import ExplorationConfig, ObjectiveConfig
 from txrec.errors import ConfigError
 from txrec.index.filters import Filters, joined
 from txrec.online.documents import Documents, DocumentStore
@@ -28,6 +29,7 @@ _FIELDS = (
     "max_showings",
     "rules",
     "sources",
+    "objective",
     "sort",
     "facets",
     "group_by",
@@ -73,6 +75,9 @@ class Placement(BaseModel):
     """True where merchandising rules act."""
     sources: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)
     """Candidate sources that may propose products, e.g. `popularity`; absent = all."""
+    objective: ObjectiveConfig | None = None
+    """Worth of clicks, carts and purchases by which slates are ordered; {} = by relevance, absent = as the bundle
+    says."""
     sort: str | None = Field(None, min_length=1, max_length=256)
     """Order of a search page."""
     facets: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)
@@ -83,6 +88,8 @@ class Placement(BaseModel):
     """Limits of a search page per value."""
     explore: bool = True
     """false = slates are never changed by exploration."""
+    exploration: ExplorationConfig | None = None
+    """Bounds of exploration in this placement; absent = those of `serve.exploration`."""
     fallback_items: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field((), max_length=1_000)
     """Products that fill a slate that is shorter than `top_k`, in this order, where the request allows them."""
 

@@ -4,6 +4,7 @@ Items come in six kinds of ten; a user likes one kind and walks through it in or
 predictable from the last one, a query names the kind, and popularity alone says little.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,20 @@ NUM_COLD = 3
 START_US = 1_700_000_000_000_000
 
 
-def tiny_data(path: Path, num_users: int = 80, has_time: bool = True, split_kind: str = "global_time") -> PreparedData:
+Buys = Callable[[int, int], bool]
+"""Whether a user of a kind buys on a day."""
+
+
+def tiny_data(
+    path: Path,
+    num_users: int = 80,
+    has_time: bool = True,
+    split_kind: str = "global_time",
+    buys: Buys = lambda kind, day: day % 3 == 0,
+) -> PreparedData:
     """Writes and opens the tiny data set."""
     rng = np.random.default_rng(0)
-    sequences = pa.Table.from_pylist([_user(u, rng, has_time) for u in range(num_users)], schema=schema.SEQUENCES)
+    sequences = pa.Table.from_pylist([_user(u, rng, has_time, buys) for u in range(num_users)], schema=schema.SEQUENCES)
     items = _items(sequences)
     queries = pa.Table.from_pylist(
         [{"query": kind, "train_count": 40} for kind in KINDS], schema=schema.PREPARED_QUERIES
@@ -47,7 +58,7 @@ def tiny_data(path: Path, num_users: int = 80, has_time: bool = True, split_kind
     return write(path, meta, items, queries, sequences, _tokenizer(items))
 
 
-def _user(user: int, rng: np.random.Generator, has_time: bool) -> dict[str, object]:
+def _user(user: int, rng: np.random.Generator, has_time: bool, buys: Buys) -> dict[str, object]:
     kind = user % len(KINDS)
     start = int(rng.integers(NUM_PER_KIND))
     rows = []
@@ -59,7 +70,7 @@ def _user(user: int, rng: np.random.Generator, has_time: bool) -> dict[str, obje
         if searched:
             rows.append((schema.PAD, kind + 1, EventKind.SEARCH, ts, split))
         rows.append((item, kind + 1 if searched else schema.PAD, EventKind.CLICK, ts + 1_000_000, split))
-        if day % 3 == 0:
+        if buys(kind, day):
             rows.append((item, schema.PAD, EventKind.PURCHASE, ts + 60_000_000, split))
     item_idx, query_idx, events, times, splits = zip(*rows, strict=True)
     return {

@@ -518,12 +518,35 @@ class RankerConfig(OptimizerConfig):
     """Candidate sets per step."""
     max_examples: int = Field(20_000, ge=1)
     """Most recent training requests used."""
+    outcomes: bool = True
+    """Estimates the probabilities of carts and purchases beside that of a click, where the log has enough of them."""
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
         if self.dim % self.num_heads:
             raise ValueError(f"ranker.num_heads ({self.num_heads}) must divide ranker.dim ({self.dim})")
         return self
+
+
+class ObjectiveConfig(Section):
+    """Worth of what users do with a product that they are shown, all in one unit, e.g. euros.
+
+    Slates are ordered by expected worth. All zero = by relevance.
+    """
+
+    click: float = Field(0.0, ge=0, le=1e9)
+    """Of a click."""
+    cart: float = Field(0.0, ge=0, le=1e9)
+    """Of an addition to the cart."""
+    purchase: float = Field(0.0, ge=0, le=1e9)
+    """Of a purchase, whatever its price."""
+    revenue: float = Field(0.0, ge=0, le=1e9)
+    """Of each unit of the price of a purchase, e.g. the margin 0.02."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is worth something."""
+        return max(self.click, self.cart, self.purchase, self.revenue) > 0
 
 
 class RetrievalConfig(Section):
@@ -950,6 +973,9 @@ class Config(Section):
     """Training of the history model."""
     ranker: RankerConfig = RankerConfig()
     """The ranker."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """Worth of clicks, carts and purchases by which slates are ordered, unless a placement or a request says another;
+    e.g. {click = 0.1, purchase = 1, revenue = 0.02}."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """Candidate sources."""
     evaluate: EvaluateConfig = EvaluateConfig()

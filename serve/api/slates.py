@@ -4,6 +4,7 @@ from pydantic import ConfigDict, Field
 
 from serve.api.common import ITEMS, MAX_IDS, MAX_SESSION_EVENTS, QUERY, USER, Body, Id, Reply, SessionEvent
 from serve.api.pages import GroupReply, PageFields, PageReply, TextPart
+from txrec.config import ObjectiveConfig
 from txrec.index.filters import Filters
 
 MAX_RANKED = 1_000
@@ -51,6 +52,9 @@ class PersonalRequest(SlateRequest):
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])
     """Candidate sources that may propose products; empty = all."""
+    objective: ObjectiveConfig | None = Field(None, examples=[{"click": 0.1, "purchase": 1.0, "revenue": 0.02}])
+    """Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
+    or the bundle says."""
 
 
 class RecommendRequest(PersonalRequest, PageFields):
@@ -60,6 +64,7 @@ class RecommendRequest(PersonalRequest, PageFields):
         json_schema_extra={
             "examples": [
                 {"user_id": USER, "top_k": 10},
+                {"user_id": USER, "top_k": 10, "objective": {"click": 0.1, "purchase": 1.0, "revenue": 0.02}},
                 {"session": [{"event": "click", "item_id": ITEMS[0]}], "top_k": 10, "explain": True},
             ]
         }
@@ -107,6 +112,8 @@ class RankRequest(Body):
     """Events of the user since then, oldest first."""
     query: str | None = None
     """Search text."""
+    objective: ObjectiveConfig | None = None
+    """Worth of clicks, carts and purchases that orders the list; {} = by relevance, absent = as the bundle says."""
     explain: bool = False
     """Fill `reasons` and `timings_ms`."""
 
@@ -117,7 +124,8 @@ class ItemReply(Reply):
     item_id: str
     """Raw id."""
     score: float
-    """Click probability where the ranker ran, fused retrieval score otherwise."""
+    """Expected worth where an objective decided the order; else click probability where the ranker ran, fused retrieval
+    score otherwise."""
     title: str | None
     """As the catalogue has it."""
     price: float | None = None
@@ -132,6 +140,9 @@ class ItemReply(Reply):
     """The title in parts, marked where they match; empty unless `highlight`."""
     group: GroupReply | None = None
     """Products that it stands for, with `group_by`."""
+    estimates: dict[str, float] = Field({})
+    """Where an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`, the expected
+    price paid, as far as the model estimates them."""
 
 
 class AppliedRule(Reply):

@@ -72,6 +72,7 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
             properties=user.properties,
             context=body.context,
             sources=body.sources,
+            objective=body.objective,
             explain=body.explain,
             with_candidates=body.candidates > 0,
         ),
@@ -92,7 +93,7 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
     slate, record = answer.slate, None
     explored = placement is None or placement.explore
     if page is None and explored and not answer.teams:  # the places of a page are those of the pages before it
-        slate, record = state.explorer.apply(slate)
+        slate, record = state.explorer.apply(slate, placement.exploration if placement else None)
     reply = slate_reply(replace(answer, slate=slate), context.request, body.explain, user.fallback)
     reply.experiments = dict(label.split(":", 1) for label in part.labels)
     return log_impression(reply, context.request, body, record, answer.teams, tuple(answer.slate.rules))
@@ -125,6 +126,7 @@ async def rank(body: RankRequest, context: ContextDep) -> SlateReply:
             query=body.query,
             top_k=len(body.items),
             properties=user.properties,
+            objective=body.objective,
             explain=body.explain,
         ),
         body.user_id,
@@ -198,4 +200,5 @@ def _item(item: types.SlateItem) -> ItemReply:
         reasons=list(item.reasons),
         highlight=highlight_reply(item),
         group=group_reply(item),
+        estimates=dict(item.estimates),
     )

@@ -53,14 +53,14 @@ def ask(
     for start in range(0, len(requests), BATCH):
         rows = range(start, min(start + BATCH, len(requests)))
         if same:
-            candidates = _by_dense_ids(recommender, requests, names, rows, k)
+            candidates = by_dense_indices(recommender, requests, names, rows, k)
         else:
             candidates = recommender.retrieve([_request(requests, data, names, row, k) for row in rows])
         for row, one, order in zip(rows, candidates, recommender.rank_dense(candidates), strict=True):
             count = min(k, len(one))
             lists.retrieved[row, :count] = own[one.item_idx[:count]]
             lists.ranked[row, :count] = own[one.item_idx[order.order[:count]]]
-            lists.scores[row, :count] = order.scores[:count]
+            lists.scores[row, :count] = order.probabilities[:count]
             lists.by_ranker[row] = order.by_ranker
         progress("answering", rows[-1] + 1, len(requests))
     return Lists(lists.retrieved, lists.ranked, lists.scores, lists.by_ranker, time.monotonic() - started)
@@ -77,9 +77,18 @@ def dense_indices(recommender: Recommender, data: PreparedData) -> NDArray[np.in
     return np.array([ids.get(str(key), PAD) for key in recommender.catalogue.item_ids], np.int32)
 
 
-def _by_dense_ids(
+def by_dense_indices(
     recommender: Recommender, requests: EvalRequests, names: Sequence[str], rows: range, k: int
 ) -> list[Candidates]:
+    """Candidates of some requests, for a bundle made from the data set that the requests are of.
+
+    Args:
+        recommender: of the bundle.
+        requests: of a split.
+        names: query text by query_idx.
+        rows: places of the requests.
+        k: candidates that are needed.
+    """
     return recommender.retrieve_dense(
         [requests.history(row) for row in rows],
         [names[requests.query_idx[row]] for row in rows],

@@ -18,6 +18,7 @@ from txrec.evals import bootstrap, judged, metrics
 from txrec.evals.answering import Answering, InProcess, Lists, ask, dense_indices
 from txrec.evals.exposure_figures import exposure_figures
 from txrec.evals.metrics import Floats
+from txrec.evals.outcome_figures import outcome_figures
 from txrec.evals.protocol import EvalRequests, GroundTruth, eval_requests
 from txrec.evals.slice_warnings import Resampling, SliceWarning, compared, in_order
 from txrec.evals.slices import slices
@@ -77,6 +78,7 @@ def evaluate(
         "baselines": {name: metrics.means(values) for name, values in per_case.items() if name not in OWN_SYSTEMS},
         "slices": _slice_figures(data, requests, systems, ks),
         "behind_baselines": [one.to_dict() for one in behind_baselines(config, data, requests, systems)],
+        "outcomes": outcome_figures(config, data, recommender, requests),
         "exposure": exposure_figures(config, data, requests, lists.ranked, units(requests)),
         "requests": _description(config, requests, split, recommender, lists),
     }

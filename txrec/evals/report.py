@@ -13,6 +13,8 @@ from txrec.evals.answering import query_texts
 from txrec.evals.evaluation import Evaluation, best_of
 from txrec.evals.exposure_figures import price_line
 from txrec.evals.judged import HEAD, lines
+from txrec.evals.outcome_figures import HEAD as HEAD_OUTCOMES
+from txrec.evals.outcome_figures import outcome_rows
 from txrec.evals.plots import label
 from txrec.loop.exposure import exposure_table
 from txrec.report.page import markup, render
@@ -58,6 +60,7 @@ def page(config: Config, evaluation: Evaluation) -> str:
         warnings=_warnings(evaluation),
         exposure=exposure_table(evaluation.figures["exposure"].get("shares", [])),
         prices=[price_line(one) for one in evaluation.figures["exposure"].get("prices", [])],
+        outcomes=Table(HEAD_OUTCOMES, outcome_rows(evaluation.figures["outcomes"])),
         judged=_judged(evaluation),
         judged_only=evaluation.data.judged_only,
         systems=_systems(evaluation),

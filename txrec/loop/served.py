@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from txrec.config import DecisionConfig, RampConfig
+from txrec.config import DecisionConfig, ObjectiveConfig, RampConfig
 from txrec.errors import ConfigError, ConflictError
 from txrec.loop import assignment
 from txrec.loop.assignment import Ramp
@@ -38,6 +38,10 @@ class VariantSettings(Closed):
     """0 = by relevance alone, 1 = by dissimilarity."""
     exclude_seen: bool | None = None
     """Leave out everything in the user's history."""
+    max_showings: int | None = Field(None, ge=0, le=1_000)
+    """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
+    objective: ObjectiveConfig | None = None
+    """Worth of clicks, carts and purchases by which slates are ordered."""
     rules: bool | None = None
     """True where merchandising rules act."""
 
@@ -210,7 +214,7 @@ class ExperimentBook:
             variant = _answering(one, drawn.name)
             if one.spec.changes_model:
                 version = variant.version
-            settings.update(variant.settings.model_dump(exclude_none=True))
+            settings.update({name: value for name, value in variant.settings if value is not None})
             placement = variant.placement or placement
             segments += variant.segments
         return Participation(tuple(labels), version, interleaved, settings, placement, tuple(segments))

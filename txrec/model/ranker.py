@@ -4,11 +4,11 @@ Candidates have no positions, so permuting them permutes the scores. The user/qu
 A candidate's score is the cosine of its representation, with a feed-forward output added, and the state's, plus a
 linear function of the features. Its weights depend on the request, because counts are worth more for known queries.
 Before training the linear scorer is retrieval order and the cosine has weight 0. A click probability is calibrated on
-held-out requests.
+held-out requests; where the log has carts or purchases, `outcome_heads` gives their probabilities beside it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from txrec.config import RankerConfig
 from txrec.errors import BundleError
 from txrec.model.dropout import Dropout
+from txrec.model.outcome_heads import OutcomeHeads, platt
 
 FORMAT = 2
 ORDER = 0
@@ -90,6 +91,7 @@ class Ranker(nn.Module):
     request_mean: Tensor
     request_std: Tensor
     calibration: Tensor
+    outcomes: OutcomeHeads | None
 
     def __init__(self, cfg: RankerConfig, sizes: RankerSizes, graded: bool = False, by_vectors: bool = True) -> None:
         """Takes its section and the widths of its input.
@@ -117,6 +119,7 @@ class Ranker(nn.Module):
         self.out_state = nn.Linear(dim, dim)
         self.weights = nn.Linear(sizes.num_request_features, sizes.num_features)  # of the linear scorer
         self.sharpness = nn.Parameter(torch.zeros(()))  # of the cosine, in units of SHARP
+        self.outcomes = None  # of carts and purchases, fitted after everything else
         nn.init.zeros_(self.weights.weight)
         with torch.no_grad():
             self.weights.bias.copy_(F.one_hot(torch.tensor(ORDER), sizes.num_features))
@@ -143,8 +146,25 @@ class Ranker(nn.Module):
         share = float(self.request_mean[HAS_QUERY])
         return share > 0 if has_query else share < 1
 
+    @property
+    def outcome_width(self) -> int:
+        """Width of the input of `OutcomeHeads`."""
+        return self.sizes.num_features + self.cfg.dim + self.sizes.num_request_features
+
     def forward(self, batch: CandidateBatch) -> Tensor:
         """(B, K) scores, -inf at padding."""
+        return self.scores_and_inputs(batch)[0]
+
+    def estimates(self, batch: CandidateBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, K) scores, and kind of event = (B, K) calibrated probability of it, `click` first."""
+        scores, inputs = self.scores_and_inputs(batch)
+        found = {"click": self.probabilities(scores)}
+        if self.outcomes is not None:
+            found |= self.outcomes(inputs(), found["click"])
+        return scores, found
+
+    def scores_and_inputs(self, batch: CandidateBatch) -> tuple[Tensor, Callable[[], Tensor]]:
+        """(B, K) scores, -inf at padding, and a function for the (B, K, `outcome_width`) input of outcome heads."""
         features, request = self.scaled(batch)
         items, state, query = batch.items, batch.state, batch.query
         if not self.by_vectors:
@@ -158,7 +178,12 @@ class Ranker(nn.Module):
         refined = candidates + self.out(tokens[:, 1:])
         cosine = F.cosine_similarity(refined, self.out_state(tokens[:, :1]), dim=-1)
         scores: Tensor = SHARP * self.sharpness * cosine + self.linear_scores(features, request)
-        return scores.masked_fill(~batch.mask, -torch.inf)
+
+        def inputs() -> Tensor:
+            wide = request[:, None].expand(-1, features.shape[1], -1)
+            return torch.cat([features, F.layer_norm(refined, refined.shape[-1:]), wide], dim=-1)
+
+        return scores.masked_fill(~batch.mask, -torch.inf), inputs
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(B, K) scores -> calibrated click probability; same order."""
@@ -184,18 +209,7 @@ class Ranker(nn.Module):
             log_odds: (n,) float64 of held-out candidates, as `probabilities` scales them.
             outcome: (n,) float64 outcomes, 0 to 1.
         """
-        parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-        solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
-
-        def closure() -> Tensor:
-            solver.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(parameters[0] * log_odds + parameters[1], outcome)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        solver.step(closure)  # type: ignore[no-untyped-call]
-        slope, intercept = parameters.detach().tolist()
-        self.calibration.copy_(torch.tensor([max(slope, 1e-3), intercept]))
+        self.calibration.copy_(platt(log_odds, outcome))
 
     def save(self, path: Path) -> None:
         """Writes `ranker.safetensors` and `ranker.json` into a folder, creating it."""
@@ -209,6 +223,7 @@ class Ranker(nn.Module):
             "sizes": self.sizes.__dict__,
             "graded": self.graded,
             "by_vectors": self.by_vectors,
+            "outcomes": list(self.outcomes.kinds) if self.outcomes is not None else [],
         }
         (path / "ranker.json").write_text(json.dumps(plain, indent=2), encoding="utf-8")
 
@@ -225,6 +240,8 @@ class Ranker(nn.Module):
             plain.get("graded", False),
             plain.get("by_vectors", True),
         )
+        if plain.get("outcomes"):
+            ranker.outcomes = OutcomeHeads(tuple(plain["outcomes"]), ranker.outcome_width)
         ranker.load_state_dict(load_file(path / "ranker.safetensors"))
         return ranker.eval()
 

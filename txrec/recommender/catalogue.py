@@ -20,6 +20,7 @@ from txrec.index.facets import FacetIndex
 from txrec.index.filters import FilterIndex, Filters, restrict
 from txrec.index.source import ChangedItems, Mask
 from txrec.recommender.markets import Markets
+from txrec.recommender.objective import usual_price
 from txrec.text import Analyser, normalise, trigrams
 
 TEXT_COLUMNS = ("text", "title")
@@ -91,6 +92,11 @@ class Catalogue:
         """(N + 1,) prices, NaN where unknown."""
         prices = pc.fill_null(self.items.column("price"), float("nan")).to_numpy()
         return np.append(np.nan, prices).astype(np.float32)
+
+    @cached_property
+    def usual_price(self) -> float:
+        """Median of the known prices, 0 without any."""
+        return usual_price(self.prices)
 
     @cached_property
     def categories(self) -> NDArray[np.int32]:

@@ -42,8 +42,7 @@ def sink(ranked: Ranked, item_idx: NDArray[np.int32], fatigued: NDArray[np.int32
     behind = np.isin(item_idx[ranked.order], fatigued)
     if not behind.any():
         return ranked
-    moved = np.argsort(behind, kind="stable")
-    return Ranked(ranked.order[moved], ranked.scores[moved], ranked.by_ranker)
+    return ranked.reordered(np.argsort(behind, kind="stable"))
 
 
 def with_fatigue(ranked: Sequence[Ranked], candidates: Sequence[Candidates]) -> list[Ranked]:

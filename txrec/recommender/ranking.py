@@ -3,16 +3,18 @@
 Works in dense indices, for `txrec.recommender.recommender` and for evaluation alike.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from txrec.config import ObjectiveConfig
 from txrec.index.fuse import ReservedSlots, keep_slots
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
 from txrec.recommender.name_order import NameOrder
+from txrec.recommender.objective import expected_worth, not_estimated
 from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.types import Candidates, Request
 
@@ -24,8 +26,25 @@ class Ranked:
     order: NDArray[np.int64]
     """(K,) places in `Candidates`, best first."""
     scores: NDArray[np.float32]
-    """(K,) in the same order: click probabilities if `by_ranker`, fused retrieval scores otherwise."""
+    """(K,) in the same order: expected worth where `estimates` are there, else click probabilities if `by_ranker`, else
+    fused retrieval scores."""
     by_ranker: bool
+    estimates: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Where an objective decided the order: (K,) per kind of event, by place in `Candidates`, see `objective.Worth`;
+    NaN for candidates that the ranker did not see."""
+    notes: tuple[str, ...] = ()
+    """Parts of the objective that have no effect."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(K,) click probabilities in the order, 0 = unknown; `scores` where no objective decided it."""
+        if not self.estimates:
+            return self.scores
+        return np.nan_to_num(self.estimates["click"][self.order], nan=0.0)
+
+    def reordered(self, places: NDArray[np.int64]) -> "Ranked":
+        """The same candidates in another order: (K,) places in this one."""
+        return replace(self, order=self.order[places], scores=self.scores[places])
 
 
 def batch(candidates: Sequence[Candidates], ranking_features: RankingFeatures, num_candidates: int) -> CandidateBatch:
@@ -63,23 +82,34 @@ def rank(
     ranker: Ranker | None,
     ranking_features: RankingFeatures,
     reserved: ReservedSlots | None = None,
+    objective: ObjectiveConfig | None = None,
 ) -> list[Ranked]:
     """Reorders every request's candidates; items in reserved slots keep their slots regardless of score.
 
     Retrieval order where there is no ranker, nothing to go by, or no such request (a search, or none) in what the
-    ranker learned from.
+    ranker learned from. Else by expected worth where the request or the bundle has an objective.
+
+    Args:
+        candidates: of B requests.
+        ranker: None = retrieval order.
+        ranking_features: input of the ranker.
+        reserved: slots for products without events.
+        objective: of requests that say none; None = by relevance.
     """
-    ranked = _ranked(candidates, ranker, ranking_features, reserved)
+    default = objective or ObjectiveConfig()
+    objectives = [default if one.request.objective is None else one.request.objective for one in candidates]
+    ranked = _ranked(candidates, objectives, ranker, ranking_features, reserved)
     return [by_name(order, one, ranking_features) for order, one in zip(ranked, candidates, strict=True)]
 
 
 def _ranked(
     candidates: Sequence[Candidates],
+    objectives: Sequence[ObjectiveConfig],
     ranker: Ranker | None,
     ranking_features: RankingFeatures,
     reserved: ReservedSlots | None,
 ) -> list[Ranked]:
-    ranked = [_retrieval_order(one) for one in candidates]
+    ranked = [_retrieval_order(one, goal) for one, goal in zip(candidates, objectives, strict=True)]
     if ranker is None:
         return ranked
     learned = {has_query: ranker.has_learned(has_query) for has_query in (True, False)}
@@ -88,17 +118,52 @@ def _ranked(
     if not rows:
         return ranked
     inputs = batch([candidates[row] for row in rows], ranking_features, ranker.cfg.num_candidates)
-    scores = ranker(inputs.to(next(ranker.parameters()).device))
-    chances = ranker.probabilities(scores).cpu().numpy()
-    for row, score, chance, mask in zip(rows, scores.cpu().numpy(), chances, inputs.mask.numpy(), strict=True):
-        count = int(mask.sum())
-        order = np.argsort(-score[:count], kind="stable")
+    on_device = inputs.to(next(ranker.parameters()).device)
+    if any(objectives[row].is_set for row in rows):
+        scores, by_kind = ranker.estimates(on_device)
+    else:
+        scores = ranker(on_device)
+        by_kind = {"click": ranker.probabilities(scores)}
+    chances = {kind: values.cpu().numpy() for kind, values in by_kind.items()}
+    counts = inputs.mask.sum(dim=1).tolist()
+    for place, (row, count, score) in enumerate(zip(rows, counts, scores.cpu().numpy(), strict=True)):
+        own = {kind: values[place, :count] for kind, values in chances.items()}
+        ranked[row] = _by_worth(candidates[row], objectives[row], score[:count], own, ranking_features)
         if reserved is not None:
-            within = min(reserved.within, count)
-            ranks = candidates[row].ranks[order, reserved.column]
-            order = keep_slots(order, (ranks > 0) & (ranks <= reserved.count), within)
-        ranked[row] = _with_rest(order, chance[order], candidates[row])
+            ranked[row] = _with_slots(ranked[row], candidates[row], reserved, count)
     return ranked
+
+
+def _by_worth(
+    candidates: Candidates,
+    objective: ObjectiveConfig,
+    scores: NDArray[np.float32],
+    chances: Mapping[str, NDArray[np.float32]],
+    ranking_features: RankingFeatures,
+) -> Ranked:
+    """Order of one request's candidates by relevance, or by expected worth where there is an objective."""
+    if objective.is_set:
+        catalogue = ranking_features.catalogue
+        prices = catalogue.prices[candidates.item_idx[: len(scores)]]
+        worth = expected_worth(objective, chances, prices, catalogue.usual_price)
+        if worth is not None:
+            order = np.argsort(-worth.values, kind="stable")
+            unseen = np.full(len(candidates) - len(scores), np.nan, np.float32)
+            estimates = {kind: np.append(values, unseen) for kind, values in worth.estimates.items()}
+            return replace(_with_rest(order, worth.values, candidates), estimates=estimates, notes=worth.notes)
+    order = np.argsort(-scores, kind="stable")
+    notes = tuple(not_estimated(kind) for kind, worth in objective.model_dump().items() if worth > 0)
+    return replace(_with_rest(order, chances["click"], candidates), notes=notes)
+
+
+def _with_slots(ranked: Ranked, candidates: Candidates, reserved: ReservedSlots, count: int) -> Ranked:
+    """An order in which items in reserved slots keep them; `count` candidates are ranked."""
+    order = ranked.order[:count]
+    ranks = candidates.ranks[order, reserved.column]
+    kept = keep_slots(order, (ranks > 0) & (ranks <= reserved.count), min(reserved.within, count))
+    place = np.empty(len(candidates), np.int64)
+    place[ranked.order] = np.arange(len(candidates))
+    return ranked.reordered(np.append(place[kept], np.arange(count, len(candidates))))
 
 
 def by_name(ranked: Ranked, candidates: Candidates, ranking_features: RankingFeatures) -> Ranked:
@@ -116,7 +181,7 @@ def by_name(ranked: Ranked, candidates: Candidates, ranking_features: RankingFea
         return ranked
     place = np.empty(len(order), np.int64)
     place[ranked.order] = np.arange(len(order))
-    return Ranked(order, ranked.scores[place[order]], ranked.by_ranker)
+    return ranked.reordered(place[order])
 
 
 def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, count: int) -> Ranked:
@@ -142,8 +207,7 @@ def diversify(ranked: Ranked, vectors: NDArray[np.float32], diversity: float, co
         remaining[best] = False
         nearest = np.maximum(nearest, vectors[:pool] @ vectors[best])
     rest = np.setdiff1d(np.arange(len(ranked.order)), picks)
-    place = np.append(np.array(picks, dtype=np.int64), rest)
-    return Ranked(ranked.order[place], ranked.scores[place], ranked.by_ranker)
+    return ranked.reordered(np.append(np.array(picks, dtype=np.int64), rest))
 
 
 def candidates_needed(request: Request) -> int:
@@ -155,12 +219,13 @@ def _pool(count: int) -> int:
     return max(4 * count, 50)
 
 
-def _retrieval_order(candidates: Candidates) -> Ranked:
-    return Ranked(np.arange(len(candidates)), candidates.fused, by_ranker=False)
+def _retrieval_order(candidates: Candidates, objective: ObjectiveConfig) -> Ranked:
+    notes = ("objective: has no effect, the ranker does not answer such requests",) if objective.is_set else ()
+    return Ranked(np.arange(len(candidates)), candidates.fused, by_ranker=False, notes=notes)
 
 
-def _with_rest(order: NDArray[np.int64], chances: NDArray[np.float32], candidates: Candidates) -> Ranked:
-    """Appends the candidates that the ranker did not see, below the least of those that it saw."""
+def _with_rest(order: NDArray[np.int64], values: NDArray[np.float32], candidates: Candidates) -> Ranked:
+    """An order of ranked candidates by (k,) values, then those that the ranker did not see, below the least of them."""
     rest = np.arange(len(order), len(candidates))
-    below = candidates.fused[rest] / max(float(candidates.fused[:1].max(initial=0.0)), 1e-9) * chances.min()
-    return Ranked(np.append(order, rest), np.append(chances, below).astype(np.float32), by_ranker=True)
+    below = candidates.fused[rest] / max(float(candidates.fused[:1].max(initial=0.0)), 1e-9) * values.min()
+    return Ranked(np.append(order, rest), np.append(values[order], below).astype(np.float32), by_ranker=True)

@@ -198,7 +198,8 @@ class Recommender:
 
     def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
         """The final order of candidates; the request may let shown products sink, and have the rest diversified."""
-        ranked = rank(candidates, self.ranker if use_ranker else None, self.ranking_features, self.retriever.reserved)
+        ranker, reserved = self.ranker if use_ranker else None, self.retriever.reserved
+        ranked = rank(candidates, ranker, self.ranking_features, reserved, self.config.objective)
         vectors = self.ranking_features.item_vectors
         return [
             diversify(order, vectors[one.item_idx[order.order]], one.request.diversity, one.request.top_k)

@@ -1,7 +1,7 @@
 """Slates from ranked candidates: items with titles, scores, sources and reasons, and the candidates before ranking."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +40,14 @@ class Decoration:
         catalogue = self.catalogue_of(candidates.request)
         explain = Explainer(catalogue, self.retriever, candidates) if candidates.request.explain else None
         top = ranked.order[: candidates.request.top_k]
-        items = self._items(candidates, top, ranked.scores, explain)
+        items = _with_estimates(self._items(candidates, top, ranked.scores, explain), top, ranked)
         proposed = self._proposed(candidates) if candidates.request.with_candidates else ()
         return Slate(
             items=items,
             candidates=proposed,
             fallback=candidates.fallback,
             timings_ms=timer.joined("decorate", {**candidates.timings_ms, **timings}),
-            notes=candidates.notes,
+            notes=(*candidates.notes, *ranked.notes),
         )
 
     def _proposed(self, candidates: Candidates) -> tuple[SlateItem, ...]:
@@ -86,3 +86,14 @@ class Decoration:
             )
             for place, item, score, by_source, best in zip(*columns, strict=True)
         )
+
+
+def _with_estimates(items: tuple[SlateItem, ...], places: NDArray[np.int64], ranked: Ranked) -> tuple[SlateItem, ...]:
+    """Items with their estimated probabilities, where an objective decided the order and the ranker saw them."""
+    if not ranked.estimates:
+        return items
+    own = [
+        {kind: float(values[place]) for kind, values in ranked.estimates.items() if not np.isnan(values[place])}
+        for place in places
+    ]
+    return tuple(replace(item, estimates=estimates) for item, estimates in zip(items, own, strict=True))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from txrec.config import ObjectiveConfig
 from txrec.data.profiles import PropertyValue
 from txrec.index.filters import Filters
 from txrec.model.history_features import History
@@ -57,6 +58,7 @@ class Request:
         properties: of the user, by name; None = those of the users table.
         context: circumstances of the request by name, e.g. store, device; they count as properties.
         sources: names of the candidate sources that may propose; empty = all.
+        objective: worth of clicks, carts and purchases that decides the order; None = the bundle's.
         blocked: (N + 1,) products that are not retrieved, by item_idx; None = none. It is not sent to a ranker.
     """
 
@@ -76,6 +78,7 @@ class Request:
     properties: Mapping[str, PropertyValue] | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    objective: ObjectiveConfig | None = None
     blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
@@ -85,7 +88,8 @@ class SlateItem:
 
     Attributes:
         item_id: raw id.
-        score: click probability where a ranker ran, fused retrieval score otherwise.
+        score: expected worth where an objective decided the order; else click probability where a ranker ran, fused
+            retrieval score otherwise.
         title: as the catalogue has it.
         price: in the store or country of the request; None where it is unknown.
         source: the candidate source that placed it best.
@@ -93,6 +97,8 @@ class SlateItem:
         reasons: why it is here, in plain words; empty unless `Request.explain`.
         highlight: the title in parts, each with whether it matches the query; empty unless a page asks for it.
         group: products that this one stands for on a page with groups; None = none.
+        estimates: where an objective decided the order: `click`, `cart`, `purchase` = probability, `revenue` = expected
+            price paid, as far as the model estimates them.
     """
 
     item_id: str
@@ -104,6 +110,7 @@ class SlateItem:
     highlight: tuple[tuple[str, bool], ...] = ()
     group: Group | None = None
     price: float | None = None
+    estimates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

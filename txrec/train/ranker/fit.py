@@ -16,6 +16,7 @@ events of some products (`simulated_cold_items`; DropoutNet, Volkovs et al., NIP
 others. The examples that decide and calibrate are not changed.
 
 `txrec.train.ranker.listwise` trains and decides; where there are only judged pairs, `txrec.train.ranker.graded` does.
+Heads of a kept ranker estimate carts and purchases (`txrec.train.ranker.outcomes`).
 
 A kept ranker is trained again on all the examples of its trial for the same number of epochs, and the sources are
 fitted again on the whole log before the test part, for the bundle.
@@ -34,13 +35,14 @@ from numpy.typing import NDArray
 
 from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
+from txrec.evals.outcome_labels import has_outcome, outcome_items, shown_items
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.index.new_items import reserved_slots
 from txrec.index.registry import fit_sources
 from txrec.index.source import FitContext
-from txrec.model.history_features import NEW_SEARCH_US
+from txrec.model.outcome_heads import OUTCOMES
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
@@ -53,12 +55,13 @@ from txrec.recommender.ranking import batch as candidate_batch
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.retriever import QueryEncoder, RetrievalQuery, Retriever
 from txrec.recommender.types import Candidates, Request
-from txrec.schema import PAD, EventKind, Split
+from txrec.schema import DAY_US, Split
 from txrec.train.ranker import graded
 from txrec.train.ranker.fusion import fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
+from txrec.train.ranker.outcomes import fit_heads, refit_heads
 from txrec.train.ranker.served import ClickWeights
 from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
 
@@ -180,6 +183,8 @@ class Outcomes:
     sequences: Sequences
     weights: ClickWeights | None = None
     """None = all alike."""
+    window_us: int = 7 * DAY_US
+    """Microseconds after a search in which a cart or a purchase counts as its outcome."""
 
 
 def examples(
@@ -200,43 +205,34 @@ def examples(
         num_candidates: candidates per request.
         progress: called after every batch.
     """
-    parts = []
+    parts, known = [], has_outcome(outcomes.sequences)
     for rows in _chunks(len(requests)):
         candidates = _retrieve(retriever, requests, rows, num_candidates)
         inputs = candidate_batch(candidates, ranking_features, num_candidates).padded(num_candidates)
         labels = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
         weight = np.ones((len(rows), num_candidates), np.float32)
+        followed = np.zeros((len(rows), num_candidates, len(OUTCOMES)), dtype=np.bool_)
         for place, (row, one) in enumerate(zip(rows.tolist(), candidates, strict=True)):
             ids, shown = one.item_idx[:num_candidates], shown_items(requests, outcomes.sequences, row)
             right = np.isin(ids, requests.truth.of(row))
             labels[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
+            for column, items in enumerate(outcome_items(requests, outcomes.sequences, row, outcomes.window_us)):
+                followed[place, : len(ids), column] = right & np.isin(ids, items) & known[OUTCOMES[column]]
             if outcomes.weights is not None:
                 user, now = int(requests.user[row]), int(requests.now_us[row])
                 weight[place, np.flatnonzero(right)] = outcomes.weights.at(user, ids[right], now)
-        parts.append((inputs, torch.from_numpy(labels), torch.from_numpy(weight)))
+        parts.append((inputs, *(torch.from_numpy(one) for one in (labels, weight, followed))))
         progress("retrieving examples", int(rows[-1]) + 1, len(requests))
-    positive, offered = torch.cat([labels for _, labels, _ in parts], dim=1)
+    batches, label_parts, weight_parts, followed_parts = zip(*parts, strict=True)
+    positive, offered = torch.cat(label_parts, dim=1)
     return Examples(
-        CandidateBatch.joined([inputs for inputs, _, _ in parts]),
+        CandidateBatch.joined(batches),
         positive,
         offered,
         torch.from_numpy(requests.truth.counts),
-        None if outcomes.weights is None else torch.cat([weight for _, _, weight in parts]),
+        None if outcomes.weights is None else torch.cat(weight_parts),
+        torch.cat(followed_parts),
     )
-
-
-def shown_items(requests: EvalRequests, sequences: Sequences, row: int) -> NDArray[np.int32]:
-    """Items with impressions that answer a request: until the next query, or for `NEW_SEARCH_US`."""
-    part = slice(int(requests.end[row]), int(sequences.offsets[requests.user[row] + 1]))
-    query, own, now = sequences.query_idx[part], requests.query_idx[row], requests.now_us[row]
-    answered = sequences.split[part] == Split.VALIDATION
-    if own != PAD:
-        other = (query != PAD) & (query != own)
-        answered &= ~np.maximum.accumulate(other) & (sequences.ts[part] <= now + NEW_SEARCH_US)
-    else:
-        answered &= query == PAD
-    shown: NDArray[np.int32] = sequences.item_idx[part][answered & (sequences.event[part] == EventKind.IMPRESSION)]
-    return shown
 
 
 def _fit_ranker(
@@ -309,7 +305,7 @@ class _Attempts:
     def latest(self) -> Examples:
         """The validation requests, which decide and calibrate."""
         now = self.validation
-        log, count = Outcomes(now.data.sequences, self.weights), self.cfg.num_candidates
+        log, count = Outcomes(now.data.sequences, self.weights, self._window_us), self.cfg.num_candidates
         return examples(now.requests, now.retriever, now.ranking_features, log, count, self.progress)
 
     @cached_property
@@ -319,10 +315,14 @@ class _Attempts:
             return self.latest
         return self._training_examples(self.validation.data, self.validation.requests)
 
+    @property
+    def _window_us(self) -> int:
+        return int(self.parts.config.serve.monitor.purchase_h * DAY_US / 24)
+
     def _training_examples(self, window: PreparedData, requests: EvalRequests) -> Examples:
         hidden = simulated_cold_items(window, self.parts.config.seed) if self.hides_items else None
         fitted = self.parts.before(window, Split.VALIDATION, self.validation.retriever.fusion, hidden)
-        outcomes = Outcomes(window.sequences, self.weights)
+        outcomes = Outcomes(window.sequences, self.weights, self._window_us)
         return examples(requests, *fitted, outcomes, self.cfg.num_candidates, self.progress)
 
 
@@ -357,6 +357,9 @@ class _TrialResult(NamedTuple):
         run = TrainingRun(self.num_epochs, seed, self.trial.dropped_columns)
         final = train(cfg, self.trial.everything, None, run, progress).ranker
         final.calibration.copy_(self.ranker.calibration)
+        heads = fit_heads(self.ranker, self.trial.fitting, self.trial.deciding) if cfg.outcomes else None
+        if heads is not None:
+            final.outcomes = refit_heads(final, self.trial.everything, heads)
         return final
 
 

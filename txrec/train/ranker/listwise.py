@@ -35,6 +35,7 @@ class Examples:
     offered: Tensor  # (n, K) bool: right or shown; every candidate where the log has no impressions
     num_right: Tensor  # (n,) right items of each request, retrieved or not
     weight: Tensor | None = None  # (n, K) of right candidates, see `served.ClickWeights`; None = 1
+    outcomes: Tensor | None = None  # (n, K, len(OUTCOMES)) bool: right, and put into the cart, bought; None = unknown
 
     def __len__(self) -> int:
         return len(self.positive)
@@ -42,7 +43,9 @@ class Examples:
     def select(self, rows: Tensor | slice) -> "Examples":
         """Some of the examples."""
         weight = None if self.weight is None else self.weight[rows]
-        return Examples(self.batch.select(rows), self.positive[rows], self.offered[rows], self.num_right[rows], weight)
+        outcomes = None if self.outcomes is None else self.outcomes[rows]
+        chosen = self.positive[rows], self.offered[rows], self.num_right[rows]
+        return Examples(self.batch.select(rows), *chosen, weight, outcomes)
 
     @classmethod
     def joined(cls, parts: Sequence["Examples"]) -> "Examples":
@@ -51,12 +54,14 @@ class Examples:
         weight = None
         if any(e.weight is not None for e in parts):
             weight = torch.cat([torch.ones(e.positive.shape) if e.weight is None else e.weight for e in parts])
+        outcomes = [e.outcomes for e in parts if e.outcomes is not None]
         return cls(
             CandidateBatch.joined([e.batch for e in parts]),
             positive,
             offered,
             torch.cat([e.num_right for e in parts]),
             weight,
+            torch.cat(outcomes) if len(outcomes) == len(parts) else None,
         )
 
 

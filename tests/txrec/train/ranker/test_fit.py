@@ -11,6 +11,7 @@ from tests.judged import judged_data
 from tests.tiny import KINDS, NUM_COLD, NUM_PER_KIND, tiny_data
 from txrec.config import Config, EvaluateConfig, ModelConfig, RankerConfig
 from txrec.data.prepared import PreparedData, Sequences
+from txrec.evals.outcome_labels import shown_items
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender.ranking_features import RankingFeatures
@@ -18,7 +19,7 @@ from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
 from txrec.schema import PAD, EventKind, Split
 from txrec.train.ranker import fit as ranker_module
-from txrec.train.ranker.fit import fit_ranker, shown_items
+from txrec.train.ranker.fit import fit_ranker
 from txrec.train.ranker.windows import earlier_windows, simulated_cold_items
 
 CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
