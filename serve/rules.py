@@ -125,7 +125,8 @@ def similar(book: RuleBook, serving: ServingRequest, item_id: str, recommender: 
     """Similar products, with the rules that act on the request."""
     ruled = prepare(book, serving, serving.request, recommender)
     prepared = ruled.prepared or serving.request
-    slate = recommender.similar(item_id, prepared.top_k, serving.request.filters, serving.request.context)
+    own = serving.request
+    slate = recommender.similar(item_id, prepared.top_k, own.filters, own.context, own.explain)
     return ruled.finish(slate)
 
 

@@ -278,8 +278,9 @@ class SupportsRecommend(Protocol):
         top_k: int = 25,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Slate:
-        """Items like this one."""
+        """Alternatives of a product."""
         ...
 
     def audience(self, request: AudienceRequest) -> AudienceAnswer:

@@ -99,9 +99,9 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
     return log_impression(reply, context.request, body, record, answer.teams, tuple(answer.slate.rules))
 
 
-@router.post("/similar", summary="Products similar to one", responses=UNKNOWN_ITEM)
+@router.post("/similar", summary="Alternatives of a product", responses=UNKNOWN_ITEM)
 async def similar(body: SimilarRequest, context: ContextDep) -> SlateReply:
-    """By users' behaviour and by text."""
+    """Products of the same kind, by views and by text; products that are bought with it are at `/v1/complements`."""
     placement = await context.placement(body)
     body = with_defaults(body, placement)
     context.check_limits(None, body.top_k)

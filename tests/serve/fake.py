@@ -104,6 +104,7 @@ class FakeRecommender:
         top_k: int = 25,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Slate:
         if item_id not in self.catalogue.idx_of:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")

@@ -74,6 +74,41 @@ def test_popular_and_new_products_fulfil_filters_and_obey_rules(replicas: list[T
     assert first[0] not in ids(replicas[1], "new", top_k=60)
 
 
+def test_similar_products_are_alternatives_and_complements_are_what_is_bought_together(
+    replicas: list[TestClient],
+) -> None:
+    """sku-001 to sku-010 and sku-061 are kettles, sku-011 a lamp: bought with a kettle, it is no alternative."""
+    now = time.time_ns() // 1_000
+    for visitor in range(5):
+        for item in ("sku-001", "sku-011"):
+            bought = {"user_id": f"b{visitor}", "event": "purchase", "item_id": item}
+            log(replicas[0], {**bought, "ts": now - visitor * 86_400_000_000})
+    alternatives = ask(replicas[1], "similar", item_id="sku-001", explain=True)["items"]
+    kettles = {f"sku-{number:03d}" for number in (*range(2, 11), 61)}
+    assert {item["item_id"] for item in alternatives} == kettles
+    assert all("also in kettle" in item["reasons"] for item in alternatives)
+    assert any("sku-001" in reason or "model 0" in reason for item in alternatives for reason in item["reasons"])
+    complements = ask(replicas[1], "complements", items=["sku-001"], explain=True)["items"]
+    assert complements[0]["item_id"] == "sku-011"
+    assert "bought together with" in complements[0]["reasons"][0]
+
+
+def test_a_product_without_a_category_has_alternatives_by_its_text_and_none_that_are_bought_with_it(
+    recommender: Recommender,
+) -> None:
+    rows = [
+        {"item_id": "bare", "title": "acme lamp model 3"},
+        {"item_id": "odd", "title": "acme lamp model 3", "category": ["attic", "oddities"]},
+        {"item_id": "other odd", "title": "zenit drill model 1", "category": ["attic", "oddities"]},
+    ]
+    grown = recommender.with_items(rows)
+    found = [item.item_id for item in grown.similar("bare", 5).items]
+    lamps = {f"sku-{number:03d}" for number in (*range(11, 21), 62)} | {"odd"}
+    assert found
+    assert sum(item_id in lamps for item_id in found) >= 4
+    assert [item.item_id for item in grown.similar("odd", 5).items] == ["other odd"]
+
+
 def test_complements_come_from_baskets_live_ones_included_and_never_from_views(replicas: list[TestClient]) -> None:
     now = time.time_ns() // 1_000
     for visitor, items in enumerate(

@@ -24,7 +24,7 @@ from txrec.index.fuse import Fusion
 from txrec.index.live import LiveEvent
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
-from txrec.recommender import lists, live_counts, suggestion_entries
+from txrec.recommender import alternatives, lists, live_counts, suggestion_entries
 from txrec.recommender.audience import AudienceAnswer, AudienceRequest, KnownUsers, Target, best_of
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
@@ -214,26 +214,39 @@ class Recommender:
         top_k: int = 25,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
+        explain: bool = False,
     ) -> Slate:
-        """Items like this one and items that go with it; `context` may name a store or a country.
+        """Alternatives of a product: products of the same kind, by vectors and co-visits; see `alternatives`.
+
+        Args:
+            item_id: raw id.
+            top_k: products wanted; fewer where the kind has fewer.
+            filters: conditions on them.
+            context: of the request; may name a store or a country.
+            explain: fill reasons.
 
         Raises:
             UnknownItemError: the catalogue does not hold the item.
         """
         item_idx = self._known_item(item_id, "item_id")
-        request = Request(top_k=top_k, filters=filters, context=context or {})
+        request = Request(top_k=top_k, filters=filters, context=context or {}, explain=explain)
         history = History(
             *(
                 np.array([value], kind)
                 for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), HISTORY_TYPES, strict=True)
             )
         )
-        mask = self._view(request).mask(filters, [item_idx])
+        kind = alternatives.kind_of(self.catalogue, self.ranking_features.item_text, self._purchases.together, item_idx)
+        allowed = self._view(request).mask(filters, [item_idx])
+        mask = kind.members if allowed is None else kind.members & allowed
         retrieval_query = RetrievalQuery(history, "", self._end_us, mask, request)
         neighbours = self.retriever.by_vectors(
             [retrieval_query], self.ranking_features.item_vectors[[item_idx]], SIMILAR_FUSION
         )
-        return self.rank(neighbours, use_ranker=False)[0]
+        slate = self.rank(neighbours, use_ranker=False)[0]
+        if not explain:
+            return slate
+        return replace(slate, items=tuple(replace(i, reasons=(*i.reasons, kind.reason)) for i in slate.items))
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The caller's own list in the order that suits the request; unknown items are left out and noted."""

@@ -1,0 +1,59 @@
+"""Alternatives of a product: which other products are of the same kind, so that one can be bought instead of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from txrec.index.co_purchases import MIN_STRICT, CoPurchases
+from txrec.recommender.catalogue import Catalogue
+from txrec.schema import PAD
+
+MIN_TEXT_COSINE = 0.5
+"""Least similarity of texts of one kind of product, where a product has no category."""
+_SEPARATOR = "\x1f"
+
+
+class Kind(NamedTuple):
+    """The products of one kind."""
+
+    members: NDArray[np.bool_]
+    """(N + 1,)"""
+    reason: str
+    """Why they are of the same kind, in plain words."""
+
+
+def kind_of(
+    catalogue: Catalogue, item_text: NDArray[np.float32] | None, co_purchases: CoPurchases, item_idx: int
+) -> Kind:
+    """Products of the same kind as one: of its category or, without one, with a similar text.
+
+    Products without a category that are bought together with it are complements, not of its kind. Where texts have no
+    vectors, all other products are of one kind.
+
+    Args:
+        catalogue: the products.
+        item_text: (N + 1, Dt) L2-normalised text vectors, None without a text encoder.
+        co_purchases: products bought together.
+        item_idx: the product.
+    """
+    path = catalogue.items.column("category")[item_idx - 1].as_py()
+    if path:
+        return Kind(_same_category(catalogue, item_idx, path), f"also in {path[-1]}")
+    members, reason = np.ones(len(catalogue) + 1, dtype=np.bool_), "bought by the same users"
+    if item_text is not None:
+        members, reason = item_text @ item_text[item_idx] >= MIN_TEXT_COSINE, "similar description"
+    bought_with, _ = co_purchases.together(item_idx, MIN_STRICT)
+    members[bought_with.item_idx] = False
+    members[PAD] = False
+    return Kind(members, reason)
+
+
+def _same_category(catalogue: Catalogue, item_idx: int, path: list[str]) -> NDArray[np.bool_]:
+    known = catalogue.categories[item_idx]
+    if known != PAD:
+        return np.asarray(catalogue.categories == known)
+    paths = pc.binary_join(catalogue.items.column("category").cast("list<item: string>"), _SEPARATOR)
+    same = pc.fill_null(pc.equal(paths, _SEPARATOR.join(path)), False)
+    return np.append(False, np.asarray(same))
