@@ -18,6 +18,7 @@ from txrec.config import ServeConfig
 from txrec.data.profiles import StoredProfile
 from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion
+from txrec.online.live_window import LiveStatistics
 from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.lists import ListRequest
 from txrec.recommender.rules.types import Products
@@ -95,6 +96,11 @@ class DeployedService:
         """Meaning of selections of products."""
         checks: tuple[ProductCheck, ...] = await self._call("check_products", selections)
         return checks
+
+    async def live_counts(self) -> LiveStatistics | None:
+        """Size of the live window of one retriever."""
+        statistics: LiveStatistics | None = await self._call("live_counts")
+        return statistics
 
     async def model(self) -> Model:
         """The bundle that answers."""

@@ -45,7 +45,7 @@ from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.loop.judging import JUDGMENTS_KIND
 from txrec.loop.served import KIND as EXPERIMENTS
-from txrec.online.live_window import LiveWindow
+from txrec.online.live_window import LiveStatistics, LiveWindow
 from txrec.online.stores import open_documents, open_history, open_journal
 from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.lists import ListRequest
@@ -179,6 +179,11 @@ class Retriever:
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products in the catalogue of the model in production."""
         return rules.check_products(self._models.production.recommender, selections)
+
+    @remote
+    async def live_counts(self) -> LiveStatistics | None:
+        """Size of the live window; None where no live events are counted."""
+        return self._models.live_statistics
 
     @remote
     async def model(self) -> Model:

@@ -16,7 +16,7 @@ from txrec.errors import RequestError
 from txrec.index.suggestions import Suggestion
 from txrec.online.documents import DocumentStore
 from txrec.online.journal import ItemJournal
-from txrec.online.live_window import LiveWindow
+from txrec.online.live_window import LiveStatistics, LiveWindow
 from txrec.online.sqlite_documents import SqliteDocuments
 from txrec.online.sqlite_journal import SqliteJournal
 from txrec.recommender.audience import AudienceAnswer, AudienceRequest
@@ -119,6 +119,10 @@ class LocalService:
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products."""
         return await self._run(lambda recommender: rules.check_products(recommender, selections))
+
+    async def live_counts(self) -> LiveStatistics | None:
+        """Size of the live window."""
+        return await self._run(lambda _: None if self._live is None else self._live.statistics)
 
     async def model(self) -> Model:
         """The bundle that answers."""

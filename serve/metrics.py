@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from serve.types import Answer
 from txrec.loop.live_drift import Outcome, TrafficDrift
+from txrec.online.live_window import LiveStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -63,6 +64,12 @@ class Metrics:
         self._hits = self._counter("txrec_cache_hits", "Cache lookups that hit.", "cache")
         self._misses = self._counter("txrec_cache_misses", "Cache lookups that missed.", "cache")
         self._model = self._gauge("txrec_model_info", "1 for the model that answered last.", "version")
+        self._window = self._gauge(
+            "txrec_live_counts",
+            "Live events that a retriever counts: numbers of `events`, `items` and `queries`, `newest_age_s` is"
+            " the age of the newest one in seconds, `bytes` the memory of the events.",
+            "figure",
+        )
         self._live = self._gauge(
             "txrec_live_figure",
             "Figure of the last hours by attribution, as /v1/monitor computed it last.",
@@ -103,6 +110,19 @@ class Metrics:
             self._drift.labels(self._replica, one.figure).set(one.deviation / one.threshold)
         for outcome in get_args(Outcome):
             self._alarm.labels(self._replica, outcome).set(float(outcome == drift.outcome))
+
+    def live_counts(self, statistics: LiveStatistics, now_us: int) -> None:
+        """Sets the size of the live window, at a time in microseconds since 1970 UTC."""
+        figures: dict[str, float] = {
+            "events": statistics.num_events,
+            "items": statistics.num_items,
+            "queries": statistics.num_queries,
+            "bytes": statistics.num_bytes,
+        }
+        if statistics.newest_us:
+            figures["newest_age_s"] = (now_us - statistics.newest_us) / 1e6
+        for figure, value in figures.items():
+            self._window.labels(self._replica, figure).set(value)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Counts an answered request; `route` is the path's template."""

@@ -20,7 +20,7 @@ from txrec import object_storage
 from txrec.errors import BundleError, TxrecError, UnavailableError
 from txrec.index.live import LiveEvent
 from txrec.online.journal import ItemJournal
-from txrec.online.live_window import LiveWindow
+from txrec.online.live_window import LiveStatistics, LiveWindow
 from txrec.recommender.catalogue import ItemChange
 from txrec.registry.rollout import Report, Rollout, Rollouts, Variant
 
@@ -231,6 +231,11 @@ class Models:
     def production(self) -> Served:
         """The model that answers everyone outside the canary."""
         return self._served[self._production]
+
+    @property
+    def live_statistics(self) -> LiveStatistics | None:
+        """Size of the window of live events; None where none are counted."""
+        return None if self._live is None else self._live.statistics
 
     @property
     def shadow(self) -> Served | None:

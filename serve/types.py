@@ -16,6 +16,7 @@ from txrec.index.filters import Filters
 from txrec.index.live import LiveEvent
 from txrec.index.source import Mask
 from txrec.index.suggestions import Suggestion
+from txrec.online.live_window import LiveStatistics
 from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.lists import ListRequest
@@ -188,6 +189,10 @@ class Service(Protocol):
 
     async def check_products(self, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
         """Meaning of selections of products in the catalogue of the model in production."""
+        ...
+
+    async def live_counts(self) -> LiveStatistics | None:
+        """Size of the live window of the replica that answers; None where no live events are counted."""
         ...
 
     async def model(self) -> Model:

@@ -1,14 +1,20 @@
 """Endpoints for operators: liveness, readiness, metrics, and the front page."""
 
+import asyncio
+from contextlib import suppress
+
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from serve.access import requires
 from serve.api.health import HealthReply
-from serve.dependencies import ServiceDep
+from serve.dependencies import EventLogDep, ServiceDep
 from serve.metrics import CONTENT_TYPE
 from serve.responses import KEYS, NOT_READY
+from txrec.errors import UnavailableError
 
+LIVE_COUNTS_TIMEOUT_S = 1.0
+"""Longest wait for figures of live counts."""
 router = APIRouter(tags=["health"])
 
 
@@ -31,9 +37,16 @@ async def ready(service: ServiceDep) -> HealthReply:
     responses=KEYS,
     dependencies=[requires("read")],
 )
-async def metrics(request: Request) -> Response:
-    """Requests, latencies by stage, fallbacks, events and the model, of the replica that answers; live figures."""
+async def metrics(request: Request, service: ServiceDep, event_log: EventLogDep) -> Response:
+    """Requests, latencies by stage, fallbacks, events and the model, of the replica that answers; live figures.
+
+    While no retriever answers, figures of live counts stay as they were.
+    """
     request.app.state.monitor.refresh_soon()
+    with suppress(UnavailableError, TimeoutError):
+        statistics = await asyncio.wait_for(service.live_counts(), LIVE_COUNTS_TIMEOUT_S)
+        if statistics is not None:
+            request.app.state.metrics.live_counts(statistics, event_log.now_us())
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)
 
 

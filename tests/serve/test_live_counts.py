@@ -1,5 +1,6 @@
 """Live counts over HTTP: clicks that one replica logs teach the searches of every replica, with both stores."""
 
+import re
 import time
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def test_a_new_query_is_answered_on_every_replica_by_what_people_clicked_for_it_
     assert slates[0] == slates[1] == slates[2], "the counts are the same on every replica"
     (learned,) = [item for item in answers[0]["items"] if item["item_id"] == "sku-031"]
     assert "query_clicks" in learned["sources"]
+    figures = dict(
+        re.findall(r'txrec_live_counts{figure="(\w+)",replica="[^"]+"} (\S+)', replicas[2].get("/metrics").text)
+    )
+    assert (float(figures["events"]), float(figures["items"]), float(figures["queries"])) == (4, 1, 1)
+    assert float(figures["newest_age_s"]) >= 600
+    assert 100 < float(figures["bytes"]) < 10_000
     replicas[0].delete("/v1/users/v0")
     replicas[1].delete("/v1/users/v1")
 

@@ -86,3 +86,9 @@ def test_old_events_and_those_beyond_the_bound_are_left_out(opened: Callable[[],
     assert items(LiveWindow(store, 2.0)) == [f"p{number}" for number in range(2, 9)]
     store.append([click(9)])
     assert items(bounded) == ["p6", "p7", "p8", "p9"]
+    fresh = LiveWindow(store, 2.0, max_events=4)
+    fresh.refresh()
+    assert fresh.statistics == bounded.statistics, "what left the window leaves no trace"
+    figures = bounded.statistics
+    assert (figures.num_events, figures.num_items, figures.num_queries, figures.newest_us) == (4, 4, 1, NOW_US + 9)
+    assert 400 < figures.num_bytes < 4_000
