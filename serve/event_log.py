@@ -15,7 +15,7 @@ from serve.batching import Batcher
 from serve.breaker import CircuitBreaker
 from serve.metrics import Metrics
 from txrec.errors import RequestError, UnavailableError
-from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent
+from txrec.online.history import HistoryStore, LiveHistory, LoggedEvent, ShownSlate
 from txrec.recommender.types import Event
 
 STORE_COOLDOWN_S = 1.0
@@ -77,6 +77,22 @@ class EventLog:
             raise UnavailableError("", "the event store does not answer; try again in a moment")
         try:
             return await asyncio.to_thread(self._store.recent, user_id)
+        except UnavailableError:
+            self._breaker.trip()
+            raise
+
+    async def slates_of(self, user_id: str | None) -> tuple[ShownSlate, ...]:
+        """The latest slates that were answered to a user, oldest first; none without a user.
+
+        Raises:
+            UnavailableError: the store cannot be read.
+        """
+        if user_id is None:
+            return ()
+        if self._breaker.is_open:
+            raise UnavailableError("", "the event store does not answer; try again in a moment")
+        try:
+            return await asyncio.to_thread(self._store.slates_of, user_id)
         except UnavailableError:
             self._breaker.trip()
             raise

@@ -27,6 +27,8 @@ _FIELDS = (
     "diversity",
     "exclude_seen",
     "max_showings",
+    "fatigue",
+    "seen_places",
     "rules",
     "sources",
     "objective",
@@ -71,6 +73,10 @@ class Placement(BaseModel):
     """Leave out everything in the user's history."""
     max_showings: int | None = Field(None, ge=0, le=1_000)
     """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
+    fatigue: bool | None = None
+    """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught."""
+    seen_places: int | None = Field(None, ge=0, le=1_000)
+    """The first so many products of every slate that this server answered to the user count as shown."""
     rules: bool | None = None
     """True where merchandising rules act."""
     sources: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=50)

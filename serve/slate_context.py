@@ -73,6 +73,16 @@ class SlateContext:
         (live, fallback), profile = await asyncio.gather(self._recent(user_id), profiles.known(user_id))
         return UserState(None if live.forgotten else user_id, live, profile, fallback)
 
+    async def shown(self, user_id: str | None, num_places: int) -> tuple[tuple[str, int], ...]:
+        """Products that logged slates showed to a user in their first places, with times; none while unavailable."""
+        if not num_places:
+            return ()
+        try:
+            slates = await self.event_log.slates_of(user_id)
+        except UnavailableError:
+            return ()
+        return tuple((item_id, slate.ts) for slate in slates for item_id in slate.item_ids[:num_places])
+
     def serving_request(
         self, query: types.Request, user_id: str | None = None, user: UserState = ANONYMOUS, **settings: Any
     ) -> ServingRequest:

@@ -48,6 +48,12 @@ class PersonalRequest(SlateRequest):
     max_showings: int = Field(0, ge=0, le=1_000)
     """Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
     others; 0 = none do."""
+    fatigue: bool = False
+    """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
+    effect where there were none."""
+    seen_places: int = Field(0, ge=0, le=1_000)
+    """The first so many products of every slate that this server answered to the user count as shown, for
+    `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do."""
     diversity: float = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])

@@ -68,6 +68,8 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
             exclude=frozenset(body.exclude),
             exclude_seen=body.exclude_seen,
             max_showings=body.max_showings,
+            shown=await context.shown(user.user_id, body.seen_places),
+            fatigue=body.fatigue,
             diversity=body.diversity,
             properties=user.properties,
             context=body.context,

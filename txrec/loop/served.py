@@ -40,6 +40,8 @@ class VariantSettings(Closed):
     """Leave out everything in the user's history."""
     max_showings: int | None = Field(None, ge=0, le=1_000)
     """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
+    fatigue: bool | None = None
+    """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught."""
     objective: ObjectiveConfig | None = None
     """Worth of clicks, carts and purchases by which slates are ordered."""
     rules: bool | None = None

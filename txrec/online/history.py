@@ -17,6 +17,8 @@ from txrec.recommender.types import Event
 
 MAX_EVENTS = 500
 """Events of a user that one request reads, latest first to go in."""
+MAX_SLATES = 200
+"""Answered slates of a user that one request reads, latest first to go in."""
 IMPRESSIONS = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),  # joins the events that followed
@@ -124,6 +126,19 @@ class LiveHistory:
 
 
 @dataclass(frozen=True)
+class ShownSlate:
+    """A slate that was answered to a user.
+
+    Attributes:
+        ts: microseconds since 1970 UTC.
+        item_ids: raw ids, best first.
+    """
+
+    ts: int
+    item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EventPage:
     """A part of the event log.
 
@@ -171,6 +186,10 @@ class HistoryStore(Protocol):
 
     def impressions(self, since_us: int = 0) -> pa.Table:
         """All impressions from a time on as IMPRESSIONS, in time order."""
+        ...
+
+    def slates_of(self, user_id: str, limit: int = MAX_SLATES) -> tuple[ShownSlate, ...]:
+        """The latest slates that were answered to a user, oldest first; those of shadow models are left out."""
         ...
 
     def overlap(self, model_version: str) -> Overlap:

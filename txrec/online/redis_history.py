@@ -31,7 +31,17 @@ import redis
 
 from txrec import schema
 from txrec.errors import UnavailableError
-from txrec.online.history import MAX_EVENTS, EventPage, Impression, LiveHistory, LoggedEvent, Overlap, as_table
+from txrec.online.history import (
+    MAX_EVENTS,
+    MAX_SLATES,
+    EventPage,
+    Impression,
+    LiveHistory,
+    LoggedEvent,
+    Overlap,
+    ShownSlate,
+    as_table,
+)
 from txrec.recommender.types import Event
 
 _APPEND = """
@@ -179,6 +189,23 @@ class RedisHistory:
             texts = [one for day in self._days() for one in self._redis.hvals(f"{self._prefix}:shown:{day}")]
         rows = [row for row in map(json.loads, texts) if row["ts"] >= since_us]
         return as_table(sorted(rows, key=lambda row: (row["ts"], row["request_id"], row["variant"])))
+
+    def slates_of(self, user_id: str, limit: int = MAX_SLATES) -> tuple[ShownSlate, ...]:
+        """The latest slates that were answered to a user."""
+        by_day: dict[int, list[str]] = {}
+        slates: list[ShownSlate] = []
+        with available():
+            for place in self._redis.smembers(f"{self._prefix}:shown-to:{user_id}"):
+                day, _, name = place.partition(" ")
+                if not name.endswith(" shadow"):
+                    by_day.setdefault(int(day), []).append(name)
+            for day in sorted(by_day, reverse=True):
+                texts = self._redis.hmget(f"{self._prefix}:shown:{day}", sorted(by_day[day]))
+                rows = [json.loads(text) for text in texts if text is not None]
+                slates += [ShownSlate(row["ts"], tuple(row["item_ids"])) for row in rows]
+                if len(slates) >= limit:
+                    break
+        return tuple(sorted(slates, key=lambda slate: slate.ts)[-limit:])
 
     def overlap(self, model_version: str) -> Overlap:
         """Agreement of a version's shadow slates with the slates that were shown."""

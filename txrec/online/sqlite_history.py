@@ -12,11 +12,13 @@ from txrec import schema
 from txrec.online.history import (
     IMPRESSIONS,
     MAX_EVENTS,
+    MAX_SLATES,
     EventPage,
     Impression,
     LiveHistory,
     LoggedEvent,
     Overlap,
+    ShownSlate,
     as_table,
 )
 from txrec.online.sqlite import SqliteFile
@@ -84,6 +86,9 @@ _IMPRESSIONS_SINCE = """
 SELECT request_id, variant, ts, user_id, model_version, query, fallback, item_ids, scores, overlap,
     took_ms, sources, exploration, placement, experiments, rules, teams
 FROM impressions WHERE ts >= ? ORDER BY ts, request_id, variant
+"""
+_SLATES_OF = """
+SELECT ts, item_ids FROM impressions WHERE user_id = ? AND variant <> 'shadow' ORDER BY ts DESC, request_id LIMIT ?
 """
 _ADDED_COLUMNS = {
     "took_ms": "REAL",
@@ -177,6 +182,12 @@ class SqliteHistory:
             rows = db.execute(_IMPRESSIONS_SINCE, (since_us,)).fetchall()
         named = [dict(zip(IMPRESSIONS.names, row, strict=True)) for row in rows]
         return as_table([{**row, **{name: json.loads(row[name] or "null") for name in _LISTS}} for row in named])
+
+    def slates_of(self, user_id: str, limit: int = MAX_SLATES) -> tuple[ShownSlate, ...]:
+        """The latest slates that were answered to a user."""
+        with self._file.reading() as db:
+            rows = db.execute(_SLATES_OF, (user_id, limit)).fetchall()
+        return tuple(ShownSlate(ts, tuple(json.loads(item_ids))) for ts, item_ids in reversed(rows))
 
     def overlap(self, model_version: str) -> Overlap:
         """Agreement of a version's shadow slates with the slates that were shown."""

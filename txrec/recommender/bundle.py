@@ -13,12 +13,14 @@
     ├── index/NAME/        candidate sources
     ├── activity/          counts that features are made from
     ├── traffic.npz        the training log by day, for live drift (absent without times or with few days)
+    ├── fatigue.json       factors of showings in vain, absent where no served slates taught them
     └── ranker/            absent where retrieval order is kept
 
 It is written next to its place and renamed into it, so that a half-written bundle is never seen.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +57,7 @@ from txrec.text.analyser import FILE as ANALYSER_FILE
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+FATIGUE = "fatigue.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Ranking:
     decision: RankerDecision
     feature_names: tuple[str, ...]
     """Names of the ranker's features, candidates' and request's, in the order of its columns."""
+    fatigue: tuple[float, ...] = ()
+    """Factors on click probabilities after 0, 1, 2 ... showings in vain; empty = not known."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """Origin of the history model, for the manifest: the fields of `txrec.train.warm_start.Lineage`."""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -248,6 +253,12 @@ class Bundle:
         return Activity.open(self.path / "activity")
 
     @cached_property
+    def fatigue(self) -> tuple[float, ...]:
+        """Factors on click probabilities after 0, 1, 2 ... showings in vain; empty = not known."""
+        file = self.path / FATIGUE
+        return tuple(json.loads(file.read_text(encoding="utf-8"))["factors"]) if file.is_file() else ()
+
+    @cached_property
     def ranker(self) -> Ranker | None:
         """The ranker, None where retrieval order is kept."""
         return Ranker.open(self.path / "ranker") if (self.path / "ranker").is_dir() else None
@@ -278,6 +289,8 @@ def write(
             ranking.ranker.save(folder / "ranker")
         for name, content in ranking.files.items():
             (folder / name).write_bytes(content)
+        if ranking.fatigue:
+            (folder / FATIGUE).write_text(json.dumps({"factors": list(ranking.fatigue)}), encoding="utf-8")
         _write_manifest(folder, _manifest(folder, config, data, ranking))
     return Bundle.open(path, verify=False)
 

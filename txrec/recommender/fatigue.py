@@ -1,14 +1,18 @@
-"""Fatigue: products that a user was shown several times without engaging sink to the end of the slate."""
+"""Fatigue: products that a user was shown several times without engaging sink to the end of the slate.
 
-from collections.abc import Sequence
+A showing is an `impression` event of the history, or a product of a slate that the server logged. Where a shop reports
+impressions and the server logs slates, the larger of the two counts holds, so that nothing counts twice.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txrec.model.history_features import History
 from txrec.recommender.ranking import Ranked
+from txrec.recommender.showings import num_showings
 from txrec.recommender.types import Candidates
-from txrec.schema import PAD, EventKind
 
 
 def fatigued_items(history: History, max_showings: int) -> NDArray[np.int32]:
@@ -21,14 +25,8 @@ def fatigued_items(history: History, max_showings: int) -> NDArray[np.int32]:
     Returns:
         (n,) dense indices, ascending.
     """
-    has_item = history.item_idx != PAD
-    items, is_impression = history.item_idx[has_item], history.event[has_item] == EventKind.IMPRESSION
-    unique, place = np.unique(items, return_inverse=True)
-    engaged = np.full(len(unique), -1)
-    rows = np.arange(len(items))
-    np.maximum.at(engaged, place[~is_impression], rows[~is_impression])
-    showings = np.bincount(place[is_impression & (rows > engaged[place])], minlength=len(unique))
-    return np.asarray(unique[showings >= max_showings], np.int32)
+    items, counts = num_showings(history)
+    return items[counts >= max_showings]
 
 
 def sink(ranked: Ranked, item_idx: NDArray[np.int32], fatigued: NDArray[np.int32]) -> Ranked:
@@ -45,11 +43,22 @@ def sink(ranked: Ranked, item_idx: NDArray[np.int32], fatigued: NDArray[np.int32
     return ranked.reordered(np.argsort(behind, kind="stable"))
 
 
-def with_fatigue(ranked: Sequence[Ranked], candidates: Sequence[Candidates]) -> list[Ranked]:
-    """Orders of requests with fatigued items behind all others, for the requests that set `max_showings`."""
-    return [
-        sink(order, one.item_idx, fatigued_items(one.history, one.request.max_showings))
-        if one.request.max_showings
-        else order
-        for order, one in zip(ranked, candidates, strict=True)
-    ]
+def with_fatigue(
+    ranked: Sequence[Ranked], candidates: Sequence[Candidates], idx_of: Mapping[str, int] | None = None
+) -> list[Ranked]:
+    """Orders of requests with fatigued items behind all others, for the requests that set `max_showings`.
+
+    Args:
+        ranked: orders of B requests.
+        candidates: of the same.
+        idx_of: item_id -> item_idx, for slates that the server logged; None = they do not count.
+    """
+    orders = []
+    for order, one in zip(ranked, candidates, strict=True):
+        most = one.request.max_showings
+        if most:
+            items, counts = num_showings(one.history, one.request.shown, idx_of or {})
+            orders.append(sink(order, one.item_idx, items[counts >= most]))
+        else:
+            orders.append(order)
+    return orders

@@ -16,6 +16,7 @@ from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch, Ranker
 from txrec.recommender.name_order import NameOrder
 from txrec.recommender.objective import expected_worth, not_estimated
 from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.showings import fatigue_factor, num_showings
 from txrec.recommender.types import Candidates, Request
 
 
@@ -83,6 +84,7 @@ def rank(
     ranking_features: RankingFeatures,
     reserved: ReservedSlots | None = None,
     objective: ObjectiveConfig | None = None,
+    fatigue: Sequence[float] = (),
 ) -> list[Ranked]:
     """Reorders every request's candidates; items in reserved slots keep their slots regardless of score.
 
@@ -95,10 +97,11 @@ def rank(
         ranking_features: input of the ranker.
         reserved: slots for products without events.
         objective: of requests that say none; None = by relevance.
+        fatigue: factors on click probabilities after 0, 1, 2 ... showings in vain, for requests that ask for them.
     """
     default = objective or ObjectiveConfig()
     objectives = [default if one.request.objective is None else one.request.objective for one in candidates]
-    ranked = _ranked(candidates, objectives, ranker, ranking_features, reserved)
+    ranked = _ranked(candidates, objectives, ranker, ranking_features, (reserved, fatigue))
     return [by_name(order, one, ranking_features) for order, one in zip(ranked, candidates, strict=True)]
 
 
@@ -107,8 +110,9 @@ def _ranked(
     objectives: Sequence[ObjectiveConfig],
     ranker: Ranker | None,
     ranking_features: RankingFeatures,
-    reserved: ReservedSlots | None,
+    settings: tuple[ReservedSlots | None, Sequence[float]],
 ) -> list[Ranked]:
+    reserved, fatigue = settings
     ranked = [_retrieval_order(one, goal) for one, goal in zip(candidates, objectives, strict=True)]
     if ranker is None:
         return ranked
@@ -127,8 +131,12 @@ def _ranked(
     chances = {kind: values.cpu().numpy() for kind, values in by_kind.items()}
     counts = inputs.mask.sum(dim=1).tolist()
     for place, (row, count, score) in enumerate(zip(rows, counts, scores.cpu().numpy(), strict=True)):
-        own = {kind: values[place, :count] for kind, values in chances.items()}
-        ranked[row] = _by_worth(candidates[row], objectives[row], score[:count], own, ranking_features)
+        own, relevance = {kind: values[place, :count] for kind, values in chances.items()}, score[:count]
+        if candidates[row].request.fatigue and fatigue:
+            factors = _factors(candidates[row], count, ranking_features, fatigue)
+            own = {kind: values * factors for kind, values in own.items()}
+            relevance = own["click"]
+        ranked[row] = _by_worth(candidates[row], objectives[row], relevance, own, ranking_features)
         if reserved is not None:
             ranked[row] = _with_slots(ranked[row], candidates[row], reserved, count)
     return ranked
@@ -154,6 +162,14 @@ def _by_worth(
     order = np.argsort(-scores, kind="stable")
     notes = tuple(not_estimated(kind) for kind, worth in objective.model_dump().items() if worth > 0)
     return replace(_with_rest(order, chances["click"], candidates), notes=notes)
+
+
+def _factors(
+    candidates: Candidates, count: int, ranking_features: RankingFeatures, fatigue: Sequence[float]
+) -> NDArray[np.float32]:
+    """(count,) factors of fatigue on the first candidates of a request."""
+    showings = num_showings(candidates.history, candidates.request.shown, ranking_features.catalogue.idx_of)
+    return fatigue_factor(showings, candidates.item_idx[:count], fatigue)
 
 
 def _with_slots(ranked: Ranked, candidates: Candidates, reserved: ReservedSlots, count: int) -> Ranked:

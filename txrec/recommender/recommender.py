@@ -199,13 +199,13 @@ class Recommender:
     def rank_dense(self, candidates: Sequence[Candidates], use_ranker: bool = True) -> list[Ranked]:
         """The final order of candidates; the request may let shown products sink, and have the rest diversified."""
         ranker, reserved = self.ranker if use_ranker else None, self.retriever.reserved
-        ranked = rank(candidates, ranker, self.ranking_features, reserved, self.config.objective)
+        ranked = rank(candidates, ranker, self.ranking_features, reserved, self.config.objective, self.bundle.fatigue)
         vectors = self.ranking_features.item_vectors
         return [
             diversify(order, vectors[one.item_idx[order.order]], one.request.diversity, one.request.top_k)
             if one.request.diversity > 0
             else order
-            for one, order in zip(candidates, with_fatigue(ranked, candidates), strict=True)
+            for one, order in zip(candidates, with_fatigue(ranked, candidates, self.catalogue.idx_of), strict=True)
         ]
 
     def similar(

@@ -60,6 +60,7 @@ class RequestEncoder:
         ]
         if request.exclude_seen:
             excluded.extend(int(item) for item in np.unique(history.item_idx) if item != schema.PAD)
+            excluded.extend({self.catalogue.idx_of[key] for key, _ in request.shown if key in self.catalogue.idx_of})
         profile = self.properties(request)
         nothing = not query and not len(history.item_idx) and not self.knows_profile(profile)
         return RetrievalQuery(

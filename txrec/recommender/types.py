@@ -51,6 +51,9 @@ class Request:
         exclude_seen: leave out every item of the history.
         max_showings: products that the history shows so often since the user last engaged with them stand behind all
             others; 0 = none do.
+        shown: products that slates of the server showed to the user, raw ids, and when, microseconds; oldest first.
+            They count as impressions for `exclude_seen`, `max_showings` and `fatigue`.
+        fatigue: scores of products that the user was shown in vain are lowered as the log teaches.
         diversity: 0 = by relevance alone, 1 = by dissimilarity to what is already in the slate (MMR).
         explain: fill `SlateItem.reasons`.
         with_candidates: fill `Slate.candidates`.
@@ -71,6 +74,8 @@ class Request:
     exclude: frozenset[str] = frozenset()
     exclude_seen: bool = False
     max_showings: int = 0
+    shown: tuple[tuple[str, int], ...] = ()
+    fatigue: bool = False
     diversity: float = 0.0
     explain: bool = False
     with_candidates: bool = False

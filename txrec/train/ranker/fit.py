@@ -101,6 +101,7 @@ def fit_ranker(
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
     held_out = _held_out(requests, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, requests, ~held_out, config.seed, progress)
+    fatigue: tuple[float, ...] = ()
     if data.judged_only:
         ranker, decision = graded.fit_ranker(config.ranker, data, retriever, ranking_features, config.seed, progress)
     else:
@@ -110,11 +111,12 @@ def fit_ranker(
         ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
         if ranker is not None and attempts.weights is not None:
             decision = replace(decision, reason=f"{decision.reason}; clicks weighted by {attempts.weights.bias}")
+            fatigue = attempts.weights.fatigue
     progress("fitting sources", 1, 2)
     retriever, ranking_features = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
     names = (*ranking_features.names, *REQUEST_FEATURES)
-    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision, names)
+    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision, names, fatigue)
 
 
 @dataclass(frozen=True, eq=False)

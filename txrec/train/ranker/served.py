@@ -17,6 +17,7 @@ from txrec.config import MonitorConfig
 from txrec.data import slates as served_slates
 from txrec.data.prepared import PreparedData
 from txrec.loop.attribution import credit, slates_of
+from txrec.loop.fatigue_effect import fatigue_factors
 from txrec.loop.position_bias import PositionBias, estimate
 from txrec.loop.settings import windows
 from txrec.schema import PAD, EventKind, is_engagement
@@ -35,6 +36,7 @@ class ClickWeights:
         item_idx: (n,) its product.
         ts: (n,) its time, microseconds.
         place: (n,) of the product in the slate, from 0.
+        fatigue: factors on click probabilities after 0, 1, 2 ... showings in vain; empty = the slates do not tell.
     """
 
     bias: PositionBias
@@ -42,6 +44,7 @@ class ClickWeights:
     item_idx: NDArray[np.int32]
     ts: NDArray[np.int64]
     place: NDArray[np.int64]
+    fatigue: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, data: PreparedData, cfg: MonitorConfig) -> "ClickWeights | None":
@@ -63,7 +66,7 @@ class ClickWeights:
         led = led.with_columns(item_id=pl.col("item_ids").list.get(pl.col("place")))
         led = led.join(events.select("user_id", "item_id", "ts", "event", "user", "item_idx"), on=_KEYS)
         columns = (led[name].to_numpy() for name in ("user", "item_idx", "ts", "place"))
-        return cls(bias, *columns)
+        return cls(bias, *columns, fatigue=fatigue_factors(shown, credits_, bias))
 
     def at(self, user: int, item_idx: NDArray[np.int32], now_us: int) -> NDArray[np.float64]:
         """(k,) weights of a user's events on products after a time; 1 for products that no slate led to."""
