@@ -145,13 +145,7 @@ class LiveMonitor:
                     log.warning("live drift is not judged: %s", error)
                     self.drift = TrafficDrift("not judged", str(error))
                 self._metrics.live_drift(self.drift)
-        self._metrics.live(
-            {
-                variant: {name: rate.value for name, rate in figures.items() if math.isfinite(rate.value)}
-                for slice_ in ("variant", "experiments")
-                for variant, figures in self._figures.get(slice_, {}).items()
-            }
-        )
+        self._metrics.live(self._values("variant", "experiments"), self._values("placement"))
 
     def _compared(self, now_us: int) -> TrafficDrift:
         """The last day beside the training log of the version in production now."""
@@ -170,3 +164,11 @@ class LiveMonitor:
             pl.DataFrame(pl.from_arrow(table)) for table in (self._store.impressions(since), self._store.export(since))
         )
         return self._comparison.look(slates_of(slates), in_micros(events.lazy()).collect(), now_us)
+
+    def _values(self, *slices: str) -> dict[str, dict[str, float]]:
+        """Part of some slices -> figure -> value, where it is known."""
+        return {
+            part: {name: rate.value for name, rate in figures.items() if math.isfinite(rate.value)}
+            for slice_ in slices
+            for part, figures in self._figures.get(slice_, {}).items()
+        }

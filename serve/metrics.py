@@ -87,6 +87,13 @@ class Metrics:
             "outcome",
         )
 
+        self._live_placement = self._gauge(
+            "txrec_live_placement_figure",
+            "The same by placement; `none` = slates whose request named none.",
+            "placement",
+            "figure",
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["replica", *labels], registry=self._registry)
 
@@ -96,12 +103,15 @@ class Metrics:
     def _histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, ["replica", *labels], buckets=buckets, registry=self._registry)
 
-    def live(self, by_variant: Mapping[str, Mapping[str, float]]) -> None:
-        """Sets the live figures: variant -> figure -> value."""
-        self._live.clear()
-        for variant, figures in by_variant.items():
-            for figure, value in figures.items():
-                self._live.labels(self._replica, variant, figure).set(value)
+    def live(
+        self, by_variant: Mapping[str, Mapping[str, float]], by_placement: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Sets the live figures: variant, or placement -> figure -> value."""
+        for gauge, parts in ((self._live, by_variant), (self._live_placement, by_placement)):
+            gauge.clear()
+            for part, figures in parts.items():
+                for figure, value in figures.items():
+                    gauge.labels(self._replica, part, figure).set(value)
 
     def live_drift(self, drift: TrafficDrift) -> None:
         """Sets the figures of live drift."""

@@ -79,6 +79,36 @@ def test_a_slate_on_which_a_rule_acted_stays_as_it_is() -> None:
     assert Explorer(config, seed=0).apply(ruled) == (ruled, None)
 
 
+def test_a_placement_has_bounds_of_its_own() -> None:
+    explorer = Explorer(ExplorationConfig(), seed=0)
+    slate, record = explorer.apply(SLATE, CONFIG.model_copy(update={"share": 1.0}))
+    assert record is not None
+    assert (record.share, record.num_places) == (1.0, 2)
+    assert explorer.apply(slate) == (slate, None)
+
+
+def test_slates_by_expected_worth_are_drawn_in_proportion_to_it() -> None:
+    worth = (400.0, 200.0, 100.0)
+    slate = Slate(tuple(SlateItem(f"p{n}", value, estimates={"click": 0.1}) for n, value in enumerate(worth)))
+    explorer = Explorer(ExplorationConfig(share=1.0, num_places=1, pool=3), seed=0)
+    first = [explorer.apply(slate)[0].items[0].item_id for _ in range(4_000)]
+    shares = [first.count(f"p{n}") / len(first) for n in range(3)]
+    assert shares == pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=0.03)
+
+
+def test_exploration_of_a_placement_over_http(store: SqliteHistory) -> None:
+    app = create_app(LocalService(*open_fake()), ServeConfig(), Components(store=store, clock=time.time))
+    with TestClient(app) as client:
+        exploration = {"share": 1.0, "num_places": 2, "pool": 3}
+        assert client.put("/v1/placements/home", json={"exploration": exploration}).status_code == 200
+        assert client.put("/v1/placements/mail", json={"exploration": {"share": 2}}).status_code == 422
+        for placement in ("home", "mail"):
+            client.post("/v1/recommend", json={"user_id": "u1", "top_k": 3, "placement": placement})
+    records = {row["placement"]: row["exploration"] for row in store.impressions().to_pylist()}
+    assert records["mail"] is None
+    assert Record.from_json(records["home"]).share == 1.0
+
+
 def test_without_exploration_nothing_changes() -> None:
     assert Explorer(ExplorationConfig(), seed=0).apply(SLATE) == (SLATE, None)
 

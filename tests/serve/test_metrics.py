@@ -86,7 +86,7 @@ def shown(dashboard: Any) -> str:
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_exported(metrics: Metrics, dashboard: Any) -> None:
-    metrics.live({"production": {"click_rate": 0.1}})
+    metrics.live({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
     exported = {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(metrics.text().decode())
@@ -103,7 +103,7 @@ def test_the_dashboard_asks_for_nothing_that_is_not_exported(metrics: Metrics, d
 
 
 def test_the_dashboard_shows_every_exported_figure(metrics: Metrics, dashboard: Any) -> None:
-    metrics.live({"production": {"click_rate": 0.1}})
+    metrics.live({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
     families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     families = {name for name in families if not name.endswith("_created")}
     names = set(re.findall(r"\btxrec_\w+", shown(dashboard)))
