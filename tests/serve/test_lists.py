@@ -96,7 +96,7 @@ def test_similar_products_are_alternatives_and_complements_are_what_is_bought_to
 def test_a_product_without_a_category_has_alternatives_by_its_text_and_none_that_are_bought_with_it(
     recommender: Recommender,
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"item_id": "bare", "title": "acme lamp model 3"},
         {"item_id": "odd", "title": "acme lamp model 3", "category": ["attic", "oddities"]},
         {"item_id": "other odd", "title": "zenit drill model 1", "category": ["attic", "oddities"]},

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.fatigue import clicks_per_slate
+from bench.fatigue import Trial
 from txrec.config import ShopConfig
 from txrec.model.history_features import History
 from txrec.recommender.fatigue import fatigued_items
@@ -64,7 +64,11 @@ def test_products_that_were_shown_count_as_seen(tiny_bundle: Path) -> None:
 
 def test_sinking_late_gains_clicks_of_users_whom_repetition_bores_and_costs_those_of_others() -> None:
     shop = Shop.generate(ShopConfig(num_items=120, num_users=40, num_events=2_000))
-    bored = [clicks_per_slate(shop, setting, 0.5, days=6, num_visits=120) for setting in (0, 2, 5)]
-    assert bored[1] < bored[0] < bored[2], "what sinks after two showings is still better than what follows it"
-    others = [clicks_per_slate(shop, setting, 1.0, days=6, num_visits=120) for setting in (0, 5)]
-    assert others[1] < others[0]
+    bored, others = (Trial(shop, boredom, days=6, num_visits=120) for boredom in (0.5, 1.0))
+    never, soon, late = (bored.clicks(setting).mean() for setting in (0, 2, 5))
+    assert soon < never < late, "what sinks after two showings is still better than what follows it"
+    assert others.clicks(5).mean() < others.clicks(0).mean()
+    factors = bored.learned()
+    assert factors[0] == 1.0
+    assert factors[1] < 0.8
+    assert bored.clicks(0, factors).mean() > 1.05 * late

@@ -65,8 +65,8 @@ class ClickWeights:
         led = credits_.join(shown.select("request_id", "user_id", "item_ids"), on="request_id")
         led = led.with_columns(item_id=pl.col("item_ids").list.get(pl.col("place")))
         led = led.join(events.select("user_id", "item_id", "ts", "event", "user", "item_idx"), on=_KEYS)
-        columns = (led[name].to_numpy() for name in ("user", "item_idx", "ts", "place"))
-        return cls(bias, *columns, fatigue=fatigue_factors(shown, credits_, bias))
+        user, item_idx, ts, place = (led[name].to_numpy() for name in ("user", "item_idx", "ts", "place"))
+        return cls(bias, user, item_idx, ts, place, fatigue_factors(shown, credits_, bias))
 
     def at(self, user: int, item_idx: NDArray[np.int32], now_us: int) -> NDArray[np.float64]:
         """(k,) weights of a user's events on products after a time; 1 for products that no slate led to."""
