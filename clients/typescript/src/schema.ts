@@ -54,6 +54,8 @@ export interface paths {
         /**
          * Metrics for Prometheus
          * @description Requests, latencies by stage, fallbacks, events and the model, of the replica that answers; live figures.
+         *
+         *     While no retriever answers, figures of live counts stay as they were.
          */
         get: operations["metrics_metrics_get"];
         put?: never;
@@ -670,8 +672,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Products similar to one
-         * @description By users' behaviour and by text.
+         * Alternatives of a product
+         * @description Products of the same kind, by views and by text; products that are bought with it are at `/v1/complements`.
          */
         post: operations["similar_v1_similar_post"];
         delete?: never;
@@ -1465,6 +1467,60 @@ export interface components {
             experiments: components["schemas"]["StoredExperiment"][];
         };
         /**
+         * ExplorationConfig
+         * @description Exploration with known propensities, within the shop's bounds.
+         */
+        ExplorationConfig: {
+            /**
+             * Bonus
+             * @description Added to the log odds of a product that no user has seen yet.
+             * @default 0
+             */
+            bonus: number;
+            /**
+             * Bonus Views
+             * @description Views after which half of the bonus is left.
+             * @default 20
+             */
+            bonus_views: number;
+            /**
+             * First Place
+             * @description First place that may change, from 0.
+             * @default 0
+             */
+            first_place: number;
+            /**
+             * Floor
+             * @description Least odds of a product relative to the best one; a floor of quality.
+             * @default 0
+             */
+            floor: number;
+            /**
+             * Num Places
+             * @description Places that may change.
+             * @default 5
+             */
+            num_places: number;
+            /**
+             * Pool
+             * @description Products that a draw chooses from.
+             * @default 20
+             */
+            pool: number;
+            /**
+             * Share
+             * @description Share of the slates that are drawn instead of sorted; 0 = none.
+             * @default 0
+             */
+            share: number;
+            /**
+             * Temperature
+             * @description Temperature of the scores; higher = more equal chances.
+             * @default 1
+             */
+            temperature: number;
+        };
+        /**
          * FacetReply
          * @description Counts of one field over all matching products.
          */
@@ -1761,6 +1817,15 @@ export interface components {
          * @description One product of a slate.
          */
         ItemReply: {
+            /**
+             * Estimates
+             * @description Where an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`, the expected
+             *     price paid, as far as the model estimates them.
+             * @default {}
+             */
+            estimates: {
+                [key: string]: number;
+            };
             /** @description Products that it stands for, with `group_by`. */
             group?: components["schemas"]["GroupReply"] | null;
             /**
@@ -1785,7 +1850,8 @@ export interface components {
             reasons: string[];
             /**
              * Score
-             * @description Click probability where the ranker ran, fused retrieval score otherwise.
+             * @description Expected worth where an objective decided the order; else click probability where the ranker ran, fused retrieval
+             *     score otherwise.
              */
             score: number;
             /**
@@ -2266,6 +2332,38 @@ export interface components {
             not: components["schemas"]["Condition"] | components["schemas"]["And-Output"] | components["schemas"]["Or-Output"] | components["schemas"]["Not-Output"];
         };
         /**
+         * ObjectiveConfig
+         * @description Worth of what users do with a product that they are shown, all in one unit, e.g. euros.
+         *
+         *     Slates are ordered by expected worth. All zero = by relevance.
+         */
+        ObjectiveConfig: {
+            /**
+             * Cart
+             * @description Of an addition to the cart.
+             * @default 0
+             */
+            cart: number;
+            /**
+             * Click
+             * @description Of a click.
+             * @default 0
+             */
+            click: number;
+            /**
+             * Purchase
+             * @description Of a purchase, whatever its price.
+             * @default 0
+             */
+            purchase: number;
+            /**
+             * Revenue
+             * @description Of each unit of the price of a purchase, e.g. the margin 0.02.
+             * @default 0
+             */
+            revenue: number;
+        };
+        /**
          * Or
          * @description Any of several expressions.
          */
@@ -2413,6 +2511,8 @@ export interface components {
              * @description Leave out everything in the user's history.
              */
             exclude_seen?: boolean | null;
+            /** @description Bounds of exploration in this placement; absent = those of `serve.exploration`. */
+            exploration?: components["schemas"]["ExplorationConfig"] | null;
             /**
              * Explore
              * @description false = slates are never changed by exploration.
@@ -2430,6 +2530,11 @@ export interface components {
              * @default []
              */
             fallback_items: string[];
+            /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught.
+             */
+            fatigue?: boolean | null;
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Input"] | null;
             /**
@@ -2443,6 +2548,11 @@ export interface components {
              */
             max_showings?: number | null;
             /**
+             * @description Worth of clicks, carts and purchases by which slates are ordered; {} = by relevance, absent = as the bundle
+             *     says.
+             */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
+            /**
              * Quotas
              * @description Limits of a search page per value.
              */
@@ -2452,6 +2562,11 @@ export interface components {
              * @description True where merchandising rules act.
              */
             rules?: boolean | null;
+            /**
+             * Seen Places
+             * @description The first so many products of every slate that this server answered to the user count as shown.
+             */
+            seen_places?: number | null;
             /**
              * Sort
              * @description Order of a search page.
@@ -2498,6 +2613,8 @@ export interface components {
              * @description Leave out everything in the user's history.
              */
             exclude_seen?: boolean | null;
+            /** @description Bounds of exploration in this placement; absent = those of `serve.exploration`. */
+            exploration?: components["schemas"]["ExplorationConfig"] | null;
             /**
              * Explore
              * @description false = slates are never changed by exploration.
@@ -2515,6 +2632,11 @@ export interface components {
              * @default []
              */
             fallback_items: string[];
+            /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught.
+             */
+            fatigue?: boolean | null;
             /** @description Conditions that every product of the placement fulfils. */
             filters?: components["schemas"]["Filters-Output"] | null;
             /**
@@ -2528,6 +2650,11 @@ export interface components {
              */
             max_showings?: number | null;
             /**
+             * @description Worth of clicks, carts and purchases by which slates are ordered; {} = by relevance, absent = as the bundle
+             *     says.
+             */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
+            /**
              * Quotas
              * @description Limits of a search page per value.
              */
@@ -2537,6 +2664,11 @@ export interface components {
              * @description True where merchandising rules act.
              */
             rules?: boolean | null;
+            /**
+             * Seen Places
+             * @description The first so many products of every slate that this server answered to the user count as shown.
+             */
+            seen_places?: number | null;
             /**
              * Sort
              * @description Order of a search page.
@@ -2903,6 +3035,8 @@ export interface components {
              * @description Products to order.
              */
             items: string[];
+            /** @description Worth of clicks, carts and purchases that orders the list; {} = by relevance, absent = as the bundle says. */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
             /**
              * Query
              * @description Search text.
@@ -2946,6 +3080,15 @@ export interface components {
          * RecommendRequest
          * @description Recommendations for a user.
          * @example {
+         *       "top_k": 10,
+         *       "user_id": "u00042"
+         *     }
+         * @example {
+         *       "objective": {
+         *         "click": 0.1,
+         *         "purchase": 1,
+         *         "revenue": 0.02
+         *       },
          *       "top_k": 10,
          *       "user_id": "u00042"
          *     }
@@ -3020,6 +3163,13 @@ export interface components {
              *     ]
              */
             facets: string[];
+            /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
+             *     effect where there were none.
+             * @default false
+             */
+            fatigue: boolean;
             /** @description Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match. */
             filters?: components["schemas"]["Filters-Input"] | null;
             /**
@@ -3047,6 +3197,16 @@ export interface components {
              * @default 0
              */
             max_showings: number;
+            /**
+             * @description Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
+             *     or the bundle says.
+             * @example {
+             *       "click": 0.1,
+             *       "purchase": 1,
+             *       "revenue": 0.02
+             *     }
+             */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
             /**
              * Offset
              * @description Products before the page. What changes between two requests may shift products; `page_token` does not.
@@ -3082,6 +3242,13 @@ export interface components {
              * @default true
              */
             rules: boolean;
+            /**
+             * Seen Places
+             * @description The first so many products of every slate that this server answered to the user count as shown, for
+             *     `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do.
+             * @default 0
+             */
+            seen_places: number;
             /**
              * Segments
              * @description Segments of the user, for rules; those of the user's profile hold in addition.
@@ -3382,6 +3549,13 @@ export interface components {
              *     ]
              */
             facets: string[];
+            /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
+             *     effect where there were none.
+             * @default false
+             */
+            fatigue: boolean;
             /** @description Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match. */
             filters?: components["schemas"]["Filters-Input"] | null;
             /**
@@ -3409,6 +3583,16 @@ export interface components {
              * @default 0
              */
             max_showings: number;
+            /**
+             * @description Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
+             *     or the bundle says.
+             * @example {
+             *       "click": 0.1,
+             *       "purchase": 1,
+             *       "revenue": 0.02
+             *     }
+             */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
             /**
              * Offset
              * @description Products before the page. What changes between two requests may shift products; `page_token` does not.
@@ -3444,6 +3628,13 @@ export interface components {
              * @default true
              */
             rules: boolean;
+            /**
+             * Seen Places
+             * @description The first so many products of every slate that this server answered to the user count as shown, for
+             *     `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do.
+             * @default 0
+             */
+            seen_places: number;
             /**
              * Segments
              * @description Segments of the user, for rules; those of the user's profile hold in addition.
@@ -3999,6 +4190,18 @@ export interface components {
              * @description Leave out everything in the user's history.
              */
             exclude_seen?: boolean | null;
+            /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught.
+             */
+            fatigue?: boolean | null;
+            /**
+             * Max Showings
+             * @description Products that were shown this often since the user last engaged with them stand behind all others; 0 = none.
+             */
+            max_showings?: number | null;
+            /** @description Worth of clicks, carts and purchases by which slates are ordered. */
+            objective?: components["schemas"]["ObjectiveConfig"] | null;
             /**
              * Rules
              * @description True where merchandising rules act.
