@@ -78,7 +78,8 @@ class Trial:
         """Factors that the library learns from a log without fatigue, by another seed."""
         shown, happened, first = [], [], 0
         for day in self.run(0, (), seed=1):
-            shown.append(world_log.slates(day.world, day.visits, day.items, first=first))
+            slates_of_day = world_log.slates(day.world, day.visits, day.items, first=first)
+            shown.append(slates_of_day.append_column("scores", pa.array(day.scores.tolist())))
             happened.append(world_log.events(day.world, day.visits, day.items, day.responses, first))
             first += len(day.visits)
         slates_ = attribution.slates_of(pl.DataFrame(pl.from_arrow(pa.concat_tables(shown))))
@@ -97,7 +98,7 @@ class Trial:
         histories: dict[int, list[tuple[int, bool]]] = {}
         for _ in range(self.days):
             visits = world.visits(self.num_visits, 1.0)
-            items = slates(world, visits, error, histories, (max_showings, factors))
+            items, scores = slates(world, visits, error, histories, (max_showings, factors))
             clicks = float(world.expected_clicks(visits, items).sum(axis=1).mean())
             responses = world.respond(visits, items)
             for user, shown, clicked in zip(
@@ -106,15 +107,16 @@ class Trial:
                 own = histories.setdefault(user, [])
                 own += [(item, False) for item in shown]
                 own += [(item, True) for item, one in zip(shown, clicked, strict=True) if one]
-            yield Day(world, visits, items, responses, clicks)
+            yield Day(world, visits, items, scores, responses, clicks)
 
 
 class Day(NamedTuple):
-    """A day of a world: visits, their slates (B, PLACES), the responses, and the mean true clicks per slate."""
+    """A day of a world: visits, slates and scores (B, PLACES), the responses, and the mean true clicks per slate."""
 
     world: World
     visits: Visits
     items: NDArray[np.int64]
+    scores: NDArray[np.float64]
     responses: Responses
     clicks: float
 
@@ -125,8 +127,8 @@ def slates(
     error: NDArray[np.float64],
     histories: dict[int, list[tuple[int, bool]]],
     treatment: tuple[int, Sequence[float]],
-) -> NDArray[np.int64]:
-    """(B, PLACES) products: the best by a noisy preference, with shown products sunk or their probability lowered.
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(B, PLACES) products and click probabilities: the best by a noisy preference, with shown products lowered.
 
     Args:
         world: of the visits.
@@ -138,12 +140,12 @@ def slates(
     max_showings, factors = treatment
     scores = np.log(world.preference(visits) + 1e-9) + error[visits.user]
     best = np.argsort(-scores, axis=1)[:, :POOL]
-    if not max_showings and not factors:
-        return best[:, :PLACES]
     relative = np.exp(np.take_along_axis(scores, best, axis=1) - np.take_along_axis(scores, best[:, :1], axis=1))
     setting = world.behaviour
     chance = setting.floor + (setting.ceiling - setting.floor) * relative**setting.sharpness
-    shown_items = np.empty((len(visits), PLACES), np.int64)
+    if not max_showings and not factors:
+        return best[:, :PLACES], chance[:, :PLACES]
+    shown_items, places = (np.empty((len(visits), PLACES), np.int64) for _ in range(2))
     for row, user in enumerate(visits.user.tolist()):
         history, candidates = _history(histories.get(user, [])), (best[row] + 1).astype(np.int32)
         if factors:
@@ -152,8 +154,9 @@ def slates(
         else:
             ranked = Ranked(np.arange(POOL), np.zeros(POOL, np.float32), by_ranker=False)
             order = sink(ranked, candidates, fatigued_items(history, max_showings)).order
-        shown_items[row] = best[row][order[:PLACES]]
-    return shown_items
+        places[row] = order[:PLACES]
+        shown_items[row] = best[row][places[row]]
+    return shown_items, np.take_along_axis(chance, places, axis=1)
 
 
 def _history(events: list[tuple[int, bool]]) -> History:

@@ -13,15 +13,19 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import numpy as np
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a `serve` too
 
 from bench.pages import NUM_COMMON, NUM_RARE, items
 from serve.ingress import create_app
