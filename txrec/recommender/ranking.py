@@ -151,7 +151,7 @@ def _by_worth(
 ) -> Ranked:
     """Order of one request's candidates by relevance, or by expected worth where there is an objective."""
     if objective.is_set:
-        catalogue = ranking_features.catalogue
+        catalogue = ranking_features.catalogue.at(candidates.request.context, candidates.now_us)
         prices = catalogue.prices[candidates.item_idx[: len(scores)]]
         worth = expected_worth(objective, chances, prices, catalogue.usual_price)
         if worth is not None:
