@@ -1360,7 +1360,7 @@ export interface components {
         EventsRequest: components["schemas"]["LiveEvent"] | components["schemas"]["LiveEvent"][];
         /**
          * ExperimentSpec
-         * @description An experiment as it was asked for.
+         * @description Specification of an experiment.
          */
         ExperimentSpec: {
             /**
