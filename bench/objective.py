@@ -59,12 +59,12 @@ def run(config: Config, num_visits: int) -> dict[str, object]:
     world = World(Shop.generate(config.data.shop))
     world.on_sale = np.array([product.in_stock for product in world.shop.catalogue.products])
     visits = world.visits(num_visits, 7.0)
-    asked = requests(world, visits)
+    queries = requests(world, visits)
     values = {
-        name: truth(world, visits, slates(recommender, world, asked, objective))
+        name: truth(world, visits, slates(recommender, world, queries, objective))
         for name, objective in OBJECTIVES.items()
     }
-    found: dict[str, object] = {"config": config.name, "visits": num_visits, "estimated": kinds}
+    figures_by_name: dict[str, object] = {"config": config.name, "visits": num_visits, "estimated": kinds}
     print(f"{'objective':>10}" + "".join(f"{name:>12}{'change':>27}" for name in FIGURES))
     for name, own in values.items():
         line, figures = f"{name:>10}", {}
@@ -74,13 +74,13 @@ def run(config: Config, num_visits: int) -> dict[str, object]:
             low, mid, high = (100 * one / base.mean() for one in (gain.low, mean - base.mean(), gain.high))
             line += f"{mean:>12.4f}" + f"{mid:+.1f} % ({low:+.1f} to {high:+.1f})".rjust(27)
             figures[figure] = {"mean": mean, "change_percent": mid, "low": low, "high": high}
-        found[name] = figures
+        figures_by_name[name] = figures
         print(line)
-    return found
+    return figures_by_name
 
 
 def requests(world: World, visits: Visits) -> list[Request]:
-    """The visits as a server would be asked; histories are those of the bundle."""
+    """The visits as requests to a server; histories are those of the bundle."""
     now = (START_US + visits.second * 1_000_000).tolist()
     texts = world.query_texts(visits)
     return [
@@ -90,17 +90,17 @@ def requests(world: World, visits: Visits) -> list[Request]:
 
 
 def slates(
-    recommender: Recommender, world: World, asked: list[Request], objective: ObjectiveConfig
+    recommender: Recommender, world: World, queries: list[Request], objective: ObjectiveConfig
 ) -> NDArray[np.int64]:
     """(B, PLACES) products of the world, NO_ITEM where a slate is short."""
     place = {product.item_id: number for number, product in enumerate(world.shop.catalogue.products)}
-    found = np.full((len(asked), PLACES), NO_ITEM)
-    for start in range(0, len(asked), BATCH):
-        part = [replace(one, objective=objective) for one in asked[start : start + BATCH]]
+    item_rows = np.full((len(queries), PLACES), NO_ITEM)
+    for start in range(0, len(queries), BATCH):
+        part = [replace(one, objective=objective) for one in queries[start : start + BATCH]]
         for row, slate in enumerate(recommender.recommend(part), start=start):
             ids = [place[item.item_id] for item in slate.items]
-            found[row, : len(ids)] = ids
-    return found
+            item_rows[row, : len(ids)] = ids
+    return item_rows
 
 
 def truth(world: World, visits: Visits, items: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

@@ -75,23 +75,23 @@ def completions(num_items: int, num_queries: int, rng: np.random.Generator) -> l
 def prefixes(suggestions: list[Suggestion], rng: np.random.Generator) -> list[str]:
     """Beginnings of texts, some with two letters exchanged."""
     chosen = rng.integers(0, len(suggestions), NUM_PREFIXES).tolist()
-    found = []
+    texts = []
     for place in chosen:
         text = suggestions[place].text
         prefix = text[: int(rng.integers(1, min(len(text), 18) + 1))]
         if len(prefix) > 4 and rng.random() < TYPO_SHARE:
             cut = int(rng.integers(1, len(prefix) - 1))
             prefix = prefix[:cut] + prefix[cut + 1] + prefix[cut] + prefix[cut + 2 :]
-        found.append(prefix)
-    return found
+        texts.append(prefix)
+    return texts
 
 
-def index_figures(suggestions: list[Suggestion], asked: list[str]) -> dict[str, float]:
+def index_figures(suggestions: list[Suggestion], texts: list[str]) -> dict[str, float]:
     """Times of the index in this process, milliseconds."""
     started = time.perf_counter()
     index = SuggestionIndex(suggestions)
     build_s = time.perf_counter() - started
-    times = [_timed(lambda text=text: index.complete(text, 50)) for text in asked]  # type: ignore[misc]
+    times = [_timed(lambda text=text: index.complete(text, 50)) for text in texts]  # type: ignore[misc]
     return {
         "build_s": round(build_s, 2),
         "index_p50_ms": round(float(np.percentile(times, 50)), 3),
@@ -130,7 +130,7 @@ def server(suggestions: list[Suggestion], port: int) -> Iterator[str]:
         process.join()
 
 
-async def load(url: str, asked: list[str], num_clients: int, seconds: float) -> list[float]:
+async def load(url: str, texts: list[str], num_clients: int, seconds: float) -> list[float]:
     """Times that clients saw, milliseconds."""
     times: list[float] = []
     ends = time.perf_counter() + seconds
@@ -139,7 +139,7 @@ async def load(url: str, asked: list[str], num_clients: int, seconds: float) -> 
         place = first
         while time.perf_counter() < ends:
             started = time.perf_counter()
-            (await client.get(ROUTE, params={"q": asked[place % len(asked)]})).raise_for_status()
+            (await client.get(ROUTE, params={"q": texts[place % len(texts)]})).raise_for_status()
             times.append(1e3 * (time.perf_counter() - started))
             place += 1
 
@@ -172,13 +172,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(1)
     suggestions = completions(arguments.items, arguments.queries, rng)
-    asked = prefixes(suggestions, rng)
+    texts = prefixes(suggestions, rng)
     figures: dict[str, float] = {"items": arguments.items, "completions": len(suggestions)}
-    figures |= index_figures(suggestions, asked)
+    figures |= index_figures(suggestions, texts)
     with server(suggestions, arguments.port) as url:
         for num_clients in (1, 8):
             before = below_bound(url)
-            times = asyncio.run(load(url, asked, num_clients, arguments.seconds))
+            times = asyncio.run(load(url, texts, num_clients, arguments.seconds))
             below, count = (now - then for now, then in zip(below_bound(url), before, strict=True))
             figures[f"clients_{num_clients}_rps"] = round(len(times) / arguments.seconds, 1)
             figures[f"clients_{num_clients}_p50_ms"] = round(float(np.percentile(times, 50)), 3)

@@ -545,7 +545,7 @@ class ObjectiveConfig(Section):
 
     @property
     def is_set(self) -> bool:
-        """Whether anything is worth something."""
+        """True if anything is worth something."""
         return max(self.click, self.cart, self.purchase, self.revenue) > 0
 
 

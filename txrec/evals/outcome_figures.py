@@ -60,7 +60,7 @@ def outcome_figures(
             for kind in kinds:
                 happened = right if kind == "click" else right & np.isin(one.item_idx, items[kind])
                 pairs[kind].append((ranked.estimates[kind][counted], happened[counted]))
-    return {kind: _figures(found) for kind, found in pairs.items() if found}
+    return {kind: _figures(own) for kind, own in pairs.items() if own}
 
 
 def outcome_rows(figures: dict[str, Any]) -> list[list[str]]:

@@ -158,10 +158,10 @@ class Ranker(nn.Module):
     def estimates(self, batch: CandidateBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, K) scores, and kind of event = (B, K) calibrated probability of it, `click` first."""
         scores, inputs = self.scores_and_inputs(batch)
-        found = {"click": self.probabilities(scores)}
+        by_kind = {"click": self.probabilities(scores)}
         if self.outcomes is not None:
-            found |= self.outcomes(inputs(), found["click"])
-        return scores, found
+            by_kind |= self.outcomes(inputs(), by_kind["click"])
+        return scores, by_kind
 
     def scores_and_inputs(self, batch: CandidateBatch) -> tuple[Tensor, Callable[[], Tensor]]:
         """(B, K) scores, -inf at padding, and a function for the (B, K, `outcome_width`) input of outcome heads."""

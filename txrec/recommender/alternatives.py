@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     members: NDArray[np.bool_]
     """(N + 1,)"""
     reason: str
-    """Why they are of the same kind, in plain words."""
+    """Reason that they are of the same kind, in plain words."""
 
 
 def kind_of(
