@@ -147,8 +147,8 @@ class ItemReply(Reply):
     group: GroupReply | None = None
     """Products that it stands for, with `group_by`."""
     estimates: dict[str, float] = Field({})
-    """Estimates by which an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`, the
-    expected price paid, as far as the model has them; else empty."""
+    """Estimates by which an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`,
+    the expected price paid, as far as the model has them; else empty."""
 
 
 class AppliedRule(Reply):

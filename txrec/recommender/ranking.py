@@ -31,8 +31,8 @@ class Ranked:
     fused retrieval scores."""
     by_ranker: bool
     estimates: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """(K,) per kind of event, by place in `Candidates`, see `objective.Worth`; NaN for candidates that the ranker did not
-    see. Empty unless an objective decided the order."""
+    """(K,) per kind of event, by place in `Candidates`, see `objective.Worth`; NaN for candidates that the ranker did
+    not see. Empty unless an objective decided the order."""
     notes: tuple[str, ...] = ()
     """Parts of the objective that have no effect."""
 
