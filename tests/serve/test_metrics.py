@@ -12,6 +12,7 @@ from serve.metrics import Metrics
 from serve.types import Answer, CacheStats
 from txrec.loop.drift import Finding
 from txrec.loop.live_drift import TrafficDrift
+from txrec.online.live_window import LiveStatistics
 from txrec.recommender.page_types import Page
 from txrec.recommender.types import Slate
 
@@ -29,6 +30,8 @@ def metrics() -> Metrics:
     )
     metrics.events(2, 1)
     metrics.slate(Answer(Slate((), page=Page(total=3, offset=0, match="all", answered_query="lamp")), "v1"), None)
+    metrics.slate(Answer(Slate((), notes=("objective: has no effect",)), "v1"), None)
+    metrics.live_counts(LiveStatistics(num_events=3, newest_us=1_000_000), now_us=5_000_000)
     metrics.placement("home")
     metrics.participates(["price test:b"])
     metrics.product_list("trending")
@@ -61,6 +64,9 @@ def test_slates_batches_and_cache_lookups_are_counted(metrics: Metrics) -> None:
     assert value(metrics, "txrec_placement_slates_total", placement="home") == 1
     assert value(metrics, "txrec_experiment_slates_total", experiment="price test", variant="b") == 1
     assert value(metrics, "txrec_pages_total", match="all") == 1
+    assert value(metrics, "txrec_objective_slates_total", effect="no_effect") == 1
+    assert value(metrics, "txrec_live_counts", figure="events") == 3
+    assert value(metrics, "txrec_live_counts", figure="newest_age_s") == 4
     assert value(metrics, "txrec_lists_total", kind="trending") == 1
     assert value(metrics, "txrec_profile_lookups_total", outcome="found") == 1
     assert value(metrics, "txrec_batch_size_sum", kind="slates") == 5

@@ -47,7 +47,7 @@ def test_slates_that_the_server_answered_count_as_seen_and_wear_out_on_every_rep
 ) -> None:
     state = request.getfixturevalue("redis_url") if kind == "redis" else str(tmp_path / "state.sqlite")
     recommender = Recommender.open(tiny_bundle)
-    recommender.bundle.__dict__["fatigue"] = (1.0, 0.5, 0.01)
+    recommender.bundle.__dict__["fatigue"] = (1.0, 0.5, 1e-6)
     service = LocalService(recommender, Model("v1"))
 
     def slate(user: str, **fields: object) -> dict[str, float]:
