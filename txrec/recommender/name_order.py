@@ -1,6 +1,7 @@
 """Order of a search's candidates by their names: article numbers, and products with hardly any events."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +13,27 @@ from txrec.text.article_numbers import Match
 
 MAX_LEXICAL_RANK = 10
 """Products with hardly any events keep the lexical ranks down to this one."""
-FEW_EVENTS = 10
+FEW_EVENTS = 2
 """Events of a product up to which its clicks tell less than its name."""
 SPELLED_ALIKE = 0.6
 """Share of the trigrams of a word that no product has, from which on a title with them is taken to have the word."""
-PROVEN_CLICKS = 4.0
+PROVEN_CLICKS = 1.0
 """Clicks after the query and like ones, from which on a product is not overtaken by a rare one, unless that has half
-as many. Chosen on five weeks of Best Buy's log before the test, over clicks of like queries and names added up: all
-searches gain .001 NDCG@10, products without any event rise from .565 to .669 (BM25 .685), those without an event in
-training from .599 to .629 (BM25 .561). Without this bound all searches lose .01."""
+as many. Chosen with `FEW_EVENTS` on four weeks of Best Buy's log before the test (docs/experiments)."""
 
 MIN_LIVE_CLICKS = 2.0
 """Decayed clicks that bring a product to the front of a query that is new; one may be a mistake."""
+
+
+class _Term(NamedTuple):
+    """A term of a query."""
+
+    word: str
+    """Its first token."""
+    tokens: frozenset[str]
+    """Alternatives of which a title has one."""
+    unknown_grams: frozenset[str]
+    """Trigrams of the word where no product has any of the tokens; else none."""
 
 
 class NameOrder:
@@ -58,7 +68,7 @@ class NameOrder:
             source.live_clicks(self._candidates.query, self._candidates.item_idx) for source in self._sources
         ]
         clicks = next((one for one in clicks_by_source if one is not None), None)
-        if clicks is None or any(not grams for _, grams in self._terms):
+        if clicks is None or any(not term.unknown_grams for term in self._terms):
             return order
         counted = np.where(clicks >= MIN_LIVE_CLICKS, clicks, 0)[order]
         moved: NDArray[np.int64] = order[np.argsort(-counted, kind="stable")]
@@ -90,7 +100,7 @@ class NameOrder:
         return bool(same[candidate] > clicks) or (bool(like[candidate] > clicks) and self._has_every_term(candidate))
 
     def _has_every_term(self, candidate: int) -> bool:
-        """True where a title has all terms of the query, those that no product has as nearly as typing errors allow."""
+        """True where a title has all terms of the query but generic ones; of unknown ones, words spelled alike."""
         known = self._every_term.get(candidate)
         if known is None:
             known = self._every_term[candidate] = self._meets(int(self._candidates.item_idx[candidate]))
@@ -99,22 +109,25 @@ class NameOrder:
     def _meets(self, item_idx: int) -> bool:
         catalogue = self._features.catalogue
         title = catalogue.title_tokens(item_idx)
-        for tokens, grams in self._terms:
-            if not tokens.isdisjoint(title):
+        required = [term for term in self._terms if term.word not in self._features.generic_words]
+        for term in required:
+            if not term.tokens.isdisjoint(title):
                 continue
+            grams = term.unknown_grams
             spelled = set(word_trigrams(normalise(catalogue.titles[item_idx] or ""))) if grams else set()
             if not grams or len(grams & spelled) < SPELLED_ALIKE * len(grams):
                 return False
-        return bool(self._terms)
+        return bool(required)
 
     @cached_property
-    def _terms(self) -> list[tuple[frozenset[str], frozenset[str]]]:
-        """Alternative tokens of each term, and the trigrams of those that no product has."""
+    def _terms(self) -> list["_Term"]:
+        """Terms of the query in reading order."""
         lexical, terms = self._lexical, []
         for term in self._features.catalogue.analyser.terms(self._candidates.query):
             tokens = frozenset(token for token, _ in term)
             unknown = lexical is not None and not any(lexical.knows(token) for token in tokens)
-            terms.append((tokens, frozenset(word_trigrams(term[0][0])) if unknown else frozenset()))
+            word = term[0][0]
+            terms.append(_Term(word, tokens, frozenset(word_trigrams(word)) if unknown else frozenset()))
         return terms
 
     def _clicks(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -68,6 +68,8 @@ class RankingFeatures:
     sources: Mapping[str, Source]
     use_term_match: bool = False
     """True where the term-match features are computed; rankers trained on grades read them."""
+    generic_words: frozenset[str] = frozenset()
+    """Tokens of query words that a title need not have, see `txrec.recommender.generic_words`."""
 
     def warm(self) -> None:
         """Fills the caches before the first request."""

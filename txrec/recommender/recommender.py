@@ -29,6 +29,7 @@ from txrec.recommender.audience import AudienceAnswer, AudienceRequest, KnownUse
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.fatigue import with_fatigue
+from txrec.recommender.generic_words import generic_words
 from txrec.recommender.history import HISTORY_TYPES, StoredHistories
 from txrec.recommender.lists import Asker, ListContext, ListRequest
 from txrec.recommender.matching import Matcher, Speller
@@ -73,6 +74,7 @@ class Recommender:
             bundle.item_text,
             self.retriever.sources,
             use_term_match=self.ranker is not None and self.ranker.graded,
+            generic_words=generic_words(bundle.sources.values(), self.catalogue),
         )
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
         self.clock: Callable[[], float] = time.time

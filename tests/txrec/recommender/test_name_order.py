@@ -83,6 +83,26 @@ def test_a_title_that_lacks_a_term_and_a_product_with_events_stay_where_they_are
     assert NameOrder(without_events(recommender), one).rare_by_lexical_rank(before) is before
 
 
+def test_a_title_need_not_have_generic_words(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_order, "PROVEN_CLICKS", np.inf)
+    one = found(recommender, "lamp zebra")
+    place = by_rank(recommender, one, 1)
+    generic = recommender.catalogue.analyser.terms("zebra")[0][0][0]
+    features = replace(without_events(recommender, one.item_idx[place]), generic_words=frozenset({generic}))
+    assert NameOrder(features, one).rare_by_lexical_rank(last(one, place)).tolist().index(place) == 0
+
+
+def test_a_query_of_generic_words_alone_names_no_product(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(name_order, "PROVEN_CLICKS", np.inf)
+    one = found(recommender)
+    place = by_rank(recommender, one, 1)
+    generic = recommender.catalogue.analyser.terms(QUERY)[0][0][0]
+    features, before = without_events(recommender, one.item_idx[place]), last(one, place)
+    assert NameOrder(replace(features, generic_words=frozenset({generic})), one).rare_by_lexical_rank(before) is before
+
+
 def test_scores_go_with_their_candidates_and_requests_without_a_query_are_left_alone(
     recommender: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
