@@ -15,7 +15,7 @@ _ROWS: dict[str, dict[str, str]] = {
     "": {OPERATIONAL: "name runs_root", "pretrain": "seed"},
     "data": {
         OPERATIONAL: "root",  # the state of the files themselves is part of the key
-        "prepare": "shop events items items_from_events judgments slates",
+        "prepare": "shop events items items_from_events users judgments slates",
     },
     "prepare": {
         "prepare": "latest_time max_rejected_frac duplicate_window_s drop_duplicates session_gap_s"
@@ -46,7 +46,7 @@ _ROWS: dict[str, dict[str, str]] = {
         " num_heads dropout max_epochs batch_size max_examples outcomes",
     },
     "objective": {"train": "click cart purchase revenue"},  # the bundle holds it
-    "retrieval": {"train": "num_candidates sources new_items_frac half_life_days"},
+    "retrieval": {"train": "num_candidates sources new_items_frac half_life_days use_profiles"},
     "evaluate": {
         # validation requests are made by the same protocol
         "train": "filter_seen target_events each_click fold_in max_cases",
