@@ -1819,8 +1819,8 @@ export interface components {
         ItemReply: {
             /**
              * Estimates
-             * @description Where an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`, the expected
-             *     price paid, as far as the model estimates them.
+             * @description Estimates by which an objective decided the order: probability of `click`, `cart` and `purchase`, and `revenue`,
+             *     the expected price paid, as far as the model has them; else empty.
              * @default {}
              */
             estimates: {
