@@ -54,6 +54,6 @@ def _same_category(catalogue: Catalogue, item_idx: int, path: list[str]) -> NDAr
     known = catalogue.categories[item_idx]
     if known != PAD:
         return np.asarray(catalogue.categories == known)
-    paths = pc.binary_join(catalogue.items.column("category").cast("list<item: string>"), _SEPARATOR)
+    paths = pc.binary_join(catalogue.items.column("category"), _SEPARATOR)
     same = pc.fill_null(pc.equal(paths, _SEPARATOR.join(path)), False)
     return np.append(False, np.asarray(same))
