@@ -34,16 +34,14 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.config import Config, RankerConfig
-from txrec.data.prepared import PreparedData, Sequences
-from txrec.evals.outcome_labels import has_outcome, outcome_items, shown_items
+from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.index.new_items import reserved_slots
 from txrec.index.registry import fit_sources
 from txrec.index.source import FitContext
-from txrec.model.outcome_heads import OUTCOMES
-from txrec.model.ranker import CandidateBatch, Ranker
+from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.model.text_encoders import open_text_encoder
@@ -51,12 +49,12 @@ from txrec.progress import Progress, silent
 from txrec.recommender.activity import Activity
 from txrec.recommender.bundle import RankerDecision, Ranking
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking import batch as candidate_batch
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
-from txrec.recommender.retriever import QueryEncoder, RetrievalQuery, Retriever
-from txrec.recommender.types import Candidates, Request
+from txrec.recommender.retriever import QueryEncoder, Retriever
+from txrec.recommender.types import Candidates
 from txrec.schema import DAY_US, Split
 from txrec.train.ranker import graded
+from txrec.train.ranker.examples import Outcomes, chunks, examples, retrieve
 from txrec.train.ranker.fusion import fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
@@ -69,7 +67,6 @@ HELD_OUT_FRAC = 0.4
 """Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
 MIN_EXAMPLES = 50
 """Least requests that train a ranker."""
-RETRIEVE_BATCH = 64
 
 
 def fit_ranker(
@@ -176,65 +173,6 @@ class _Validation:
     """(n,) Requests that choose the epoch, calibrate and decide."""
     retriever: Retriever
     ranking_features: RankingFeatures
-
-
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """Log after requests: impressions, clicks, and the weights of clicks."""
-
-    sequences: Sequences
-    weights: ClickWeights | None = None
-    """None = all alike."""
-    window_us: int = 7 * DAY_US
-    """Microseconds after a search in which a cart or a purchase counts as its outcome."""
-
-
-def examples(
-    requests: EvalRequests,
-    retriever: Retriever,
-    ranking_features: RankingFeatures,
-    outcomes: Outcomes,
-    num_candidates: int,
-    progress: Progress = silent,
-) -> Examples:
-    """Retrieves candidates for logged requests and lays them out with their outcomes.
-
-    Args:
-        requests: of the validation part of the log.
-        retriever: fitted on what lies before them.
-        ranking_features: fitted on the same.
-        outcomes: the log, with impressions, and the weights of its clicks.
-        num_candidates: candidates per request.
-        progress: called after every batch.
-    """
-    parts, known = [], has_outcome(outcomes.sequences)
-    for rows in _chunks(len(requests)):
-        candidates = _retrieve(retriever, requests, rows, num_candidates)
-        inputs = candidate_batch(candidates, ranking_features, num_candidates).padded(num_candidates)
-        labels = np.zeros((2, len(rows), num_candidates), dtype=np.bool_)  # right, offered
-        weight = np.ones((len(rows), num_candidates), np.float32)
-        followed = np.zeros((len(rows), num_candidates, len(OUTCOMES)), dtype=np.bool_)
-        for place, (row, one) in enumerate(zip(rows.tolist(), candidates, strict=True)):
-            ids, shown = one.item_idx[:num_candidates], shown_items(requests, outcomes.sequences, row)
-            right = np.isin(ids, requests.truth.of(row))
-            labels[:, place, : len(ids)] = right, right | np.isin(ids, shown) if len(shown) else np.ones_like(right)
-            for column, items in enumerate(outcome_items(requests, outcomes.sequences, row, outcomes.window_us)):
-                followed[place, : len(ids), column] = right & np.isin(ids, items) & known[OUTCOMES[column]]
-            if outcomes.weights is not None:
-                user, now = int(requests.user[row]), int(requests.now_us[row])
-                weight[place, np.flatnonzero(right)] = outcomes.weights.at(user, ids[right], now)
-        parts.append((inputs, *(torch.from_numpy(one) for one in (labels, weight, followed))))
-        progress("retrieving examples", int(rows[-1]) + 1, len(requests))
-    batches, label_parts, weight_parts, followed_parts = zip(*parts, strict=True)
-    positive, offered = torch.cat(label_parts, dim=1)
-    return Examples(
-        CandidateBatch.joined(batches),
-        positive,
-        offered,
-        torch.from_numpy(requests.truth.counts),
-        None if outcomes.weights is None else torch.cat(weight_parts),
-        torch.cat(followed_parts),
-    )
 
 
 def _fit_ranker(
@@ -371,33 +309,10 @@ def _fit_fusion(
     rows = np.flatnonzero(use)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:4_000])
     candidates: list[Candidates] = []
-    for part in _chunks(len(rows)):
-        candidates.extend(_retrieve(retriever, requests, rows[part], 1))
+    for part in chunks(len(rows)):
+        candidates.extend(retrieve(retriever, requests, rows[part], 1))
         progress("fitting fusion", len(candidates), len(rows))
     return fit_fusion(candidates, [requests.truth.of(int(row)) for row in rows], retriever.names, seed)
-
-
-def _retrieve(retriever: Retriever, requests: EvalRequests, rows: NDArray[np.int64], top_k: int) -> list[Candidates]:
-    names = retriever.query_encoder.names
-    size = len(retriever.dense.vectors)
-    retrieval_queries = []
-    for row in rows.tolist():
-        history = requests.history(row)
-        mask = None
-        if requests.filter_seen:
-            mask = np.ones(size, dtype=np.bool_)
-            mask[requests.items(row)] = False
-        retrieval_queries.append(
-            RetrievalQuery(
-                history,
-                names[requests.query_idx[row]],
-                int(requests.now_us[row]),
-                mask,
-                Request(top_k=top_k),
-                profile=requests.profile(row),
-            )
-        )
-    return retriever.retrieve(retrieval_queries)
 
 
 def _held_out(requests: EvalRequests, seed: int) -> NDArray[np.bool_]:
@@ -408,10 +323,6 @@ def _held_out(requests: EvalRequests, seed: int) -> NDArray[np.bool_]:
     cut = np.quantile(requests.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
     marked: NDArray[np.bool_] = np.where(first, drawn, requests.now_us > cut)
     return marked
-
-
-def _chunks(count: int) -> list[NDArray[np.int64]]:
-    return [np.arange(start, min(start + RETRIEVE_BATCH, count)) for start in range(0, count, RETRIEVE_BATCH)]
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:
