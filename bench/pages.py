@@ -66,7 +66,8 @@ def items(num_items: int, rng: np.random.Generator) -> pa.Table:
         "train_count": zeros,
     }
     columns_in_order = [
-        pa.array(table[name]).cast(schema.PREPARED_ITEMS.field(name).type) for name in schema.PREPARED_ITEMS.names
+        pa.array(table[field.name]).cast(field.type) if field.name in table else pa.nulls(num_items, field.type)
+        for field in schema.PREPARED_ITEMS
     ]
     return pa.Table.from_arrays(columns_in_order, schema=schema.PREPARED_ITEMS)
 
