@@ -1,4 +1,4 @@
-"""Three machines that share nothing but Redis and S3: `ray up`, errors, jobs, serving, `ray down`.
+"""Three machines that share nothing but Redis and S3: `ray up`, errors, jobs, serving, a machine that dies, `ray down`.
 
 The tests are steps of one life of a cluster, in this order, because starting one takes most of the time.
 """
@@ -15,10 +15,11 @@ import boto3
 import pytest
 
 from tests import services
-from tests.machines import unavailable
-from tests.pipelines.own_machines import OwnMachines, own_machines, wait_until
-from txrec import objects
+from tests.machines import ROOT, unavailable
+from tests.pipelines.own_machines import RAY, OwnMachines, entry, environment, own_machines, wait_until
+from txrec import object_storage, objects
 from txrec.client import Client
+from txrec.train import checkpoint
 
 pytestmark = [
     pytest.mark.ray,
@@ -68,6 +69,11 @@ ERRORS = {
         "prepare ~/raw.toml runs_root=s3://shop/runs",
         r"data.root = /root/raw: the machine \S+ does not see it, only the driver does; set data.root to object",
     ),
+    "a host name that does not resolve": (
+        "",
+        "train configs/demo.toml runs_root=s3://shop/runs data.root=s3://shop/raw train.num_workers=2",
+        r"machine \S+: its own name does not resolve there, so workers of one training .*/etc/hosts",
+    ),
     "no credentials": (
         "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY;",
         "prepare configs/demo.toml runs_root=s3://shop/runs",
@@ -77,8 +83,13 @@ ERRORS = {
 
 
 def test_an_error_of_the_cluster_is_one_line_with_the_remedy(own: OwnMachines) -> None:
-    with ThreadPoolExecutor() as pool:
-        done = list(pool.map(lambda case: _on_head(own, *case[:2]), ERRORS.values()))
+    broken = own.machines.all[1]
+    assert broken.run("cp /etc/hosts /tmp/hosts; echo 127.0.0.1 localhost > /etc/hosts").returncode == 0
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = list(pool.map(lambda case: _on_head(own, *case[:2]), ERRORS.values()))
+    finally:
+        broken.run("cat /tmp/hosts > /etc/hosts")
     for (_, _, says), shown in zip(ERRORS.values(), done, strict=True):
         _is_one_line(shown, says)
 
@@ -180,6 +191,50 @@ def test_clicks_that_machines_took_lead_the_searches_of_all_of_them(own: OwnMach
 
     for name, url in urls.items():
         wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 20)
+
+
+def test_training_goes_on_from_its_checkpoint_on_the_other_machines_when_one_dies(own: OwnMachines) -> None:
+    settings = ("train.num_workers=2", "train.max_epochs=12", "train.patience=50", "train.batch_size=4")
+    share = "train.cpus_per_worker=1.2"  # no two on one machine, and room for replicas beside each
+    job = subprocess.Popen(
+        [str(RAY), "job", "submit", *own.submission, "--", *entry("train", *settings, share)], cwd=ROOT,
+        env=environment(own.token), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(
+            "a second checkpoint follows", lambda: job.poll() is not None or _checkpoints()[1:], 150, every_s=0.2
+        )
+        before = _history(_checkpoints()[0])
+        training = own.last_job()
+        (working,) = own.workers(training)
+        dying = next(machine for machine in own.machines.all[1:] if machine.address in working)
+        dying.kill()
+        shown, _ = job.communicate(timeout=240)
+    finally:
+        job.kill()
+    assert job.returncode == 0, shown[-4000:]
+    assert own.alive() == addresses(own) - {dying.address}
+    first, *_, last = own.workers(training)
+    assert dying.address in first
+    assert last == own.alive()
+    curve = objects.read(f"{RUN}/checkpoints/history/training.json")
+    assert curve is not None
+    epochs = json.loads(curve[0])
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, 13))
+    assert epochs[: len(before)] == before  # seconds and rates too: these epochs were not trained again
+    assert objects.exists(f"{RUN}/candidate/manifest.json")
+
+
+def _checkpoints() -> list[str]:
+    """Complete checkpoints of the training under way, oldest first."""
+    entries = objects.listed(f"{RUN}/checkpoints/ray-history")
+    return sorted(f"{RUN}/checkpoints/ray-history/{entry.key}" for entry in entries if entry.key.endswith("train.pt"))
+
+
+def _history(uri: str) -> list[dict[str, object]]:
+    _, state = checkpoint.read(object_storage.fetch(object_storage.local_path(uri)).parent)
+    history: list[dict[str, object]] = state["history"]
+    return history
 
 
 def test_ray_down_leaves_no_process_on_the_head(own: OwnMachines) -> None:
