@@ -18,6 +18,7 @@ from txrec.recommender.ranking_features import RankingFeatures
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
 from txrec.schema import PAD, EventKind, Split
+from txrec.train.ranker import examples as labelled
 from txrec.train.ranker import fit as ranker_module
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.ranker.windows import earlier_windows, simulated_cold_items
@@ -70,7 +71,7 @@ def test_products_are_made_new_only_where_people_search_and_hardly_any_was_new(
         meta = data.meta.model_copy(update={"num_queries": 0})
         data = data.altered(meta, sequences=silent, queries=data.queries.slice(0, 0))
     new: list[set[int]] = []  # trained products without an event in the log of each set of examples
-    real = ranker_module.examples
+    real = labelled.examples
 
     def noted(requests: EvalRequests, retriever: Any, features: RankingFeatures, *rest: Any) -> Any:
         counts = features.activity.plain[1 : data.meta.num_trained_items + 1]
