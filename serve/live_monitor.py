@@ -144,8 +144,8 @@ class LiveMonitor:
                 except BundleError as error:
                     log.warning("live drift is not judged: %s", error)
                     self.drift = TrafficDrift("not judged", str(error))
-                self._metrics.live_drift(self.drift)
-        self._metrics.live(self._values("variant", "experiments"), self._values("placement"))
+                self._metrics.live.drift(self.drift)
+        self._metrics.live.figures(self._values("variant", "experiments"), self._values("placement"))
 
     def _compared(self, now_us: int) -> TrafficDrift:
         """The last day beside the training log of the version in production now."""

@@ -5,14 +5,12 @@ The label `replica` names the replica; sums over replicas are made by the querie
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve.live_metrics import LiveMetrics
 from serve.types import Answer
-from txrec.loop.live_drift import Outcome, TrafficDrift
-from txrec.online.live_window import LiveStatistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -64,35 +62,8 @@ class Metrics:
         self._hits = self._counter("txrec_cache_hits", "Cache lookups that hit.", "cache")
         self._misses = self._counter("txrec_cache_misses", "Cache lookups that missed.", "cache")
         self._model = self._gauge("txrec_model_info", "1 for the model that answered last.", "version")
-        self._window = self._gauge(
-            "txrec_live_counts",
-            "Live events that a retriever counts: numbers of `events`, `items` and `queries`, `newest_age_s` is"
-            " the age of the newest one in seconds, `bytes` the memory of the events.",
-            "figure",
-        )
-        self._live = self._gauge(
-            "txrec_live_figure",
-            "Figure of the last hours by attribution, as /v1/monitor computed it last.",
-            "variant",
-            "figure",
-        )
-        self._drift = self._gauge(
-            "txrec_live_drift",
-            "Deviation of a figure of the last day from the training log, in units of its threshold: above 1 = alarm.",
-            "figure",
-        )
-        self._alarm = self._gauge(
-            "txrec_live_drift_outcome",
-            "1 for the outcome of the last comparison with the training log.",
-            "outcome",
-        )
-
-        self._live_placement = self._gauge(
-            "txrec_live_placement_figure",
-            "The same by placement; `none` = slates whose request named none.",
-            "placement",
-            "figure",
-        )
+        self.live = LiveMetrics(self._registry, self._replica)
+        """Gauges of the last hours."""
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["replica", *labels], registry=self._registry)
@@ -102,37 +73,6 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, ["replica", *labels], buckets=buckets, registry=self._registry)
-
-    def live(
-        self, by_variant: Mapping[str, Mapping[str, float]], by_placement: Mapping[str, Mapping[str, float]]
-    ) -> None:
-        """Sets the live figures: variant, or placement -> figure -> value."""
-        for gauge, parts in ((self._live, by_variant), (self._live_placement, by_placement)):
-            gauge.clear()
-            for part, figures in parts.items():
-                for figure, value in figures.items():
-                    gauge.labels(self._replica, part, figure).set(value)
-
-    def live_drift(self, drift: TrafficDrift) -> None:
-        """Sets the figures of live drift."""
-        self._drift.clear()
-        for one in drift.readings:
-            self._drift.labels(self._replica, one.figure).set(one.deviation / one.threshold)
-        for outcome in get_args(Outcome):
-            self._alarm.labels(self._replica, outcome).set(float(outcome == drift.outcome))
-
-    def live_counts(self, statistics: LiveStatistics, now_us: int) -> None:
-        """Sets the size of the live window, at a time in microseconds since 1970 UTC."""
-        figures: dict[str, float] = {
-            "events": statistics.num_events,
-            "items": statistics.num_items,
-            "queries": statistics.num_queries,
-            "bytes": statistics.num_bytes,
-        }
-        if statistics.newest_us:
-            figures["newest_age_s"] = (now_us - statistics.newest_us) / 1e6
-        for figure, value in figures.items():
-            self._window.labels(self._replica, figure).set(value)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Counts an answered request; `route` is the path's template."""

@@ -46,7 +46,7 @@ async def metrics(request: Request, service: ServiceDep, event_log: EventLogDep)
     with suppress(UnavailableError, TimeoutError):
         statistics = await asyncio.wait_for(service.live_counts(), LIVE_COUNTS_TIMEOUT_S)
         if statistics is not None:
-            request.app.state.metrics.live_counts(statistics, event_log.now_us())
+            request.app.state.metrics.live.counts(statistics, event_log.now_us())
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE)
 
 

@@ -31,14 +31,14 @@ def metrics() -> Metrics:
     metrics.events(2, 1)
     metrics.slate(Answer(Slate((), page=Page(total=3, offset=0, match="all", answered_query="lamp")), "v1"), None)
     metrics.slate(Answer(Slate((), notes=("objective: has no effect",)), "v1"), None)
-    metrics.live_counts(LiveStatistics(num_events=3, newest_us=1_000_000), now_us=5_000_000)
+    metrics.live.counts(LiveStatistics(num_events=3, newest_us=1_000_000), now_us=5_000_000)
     metrics.placement("home")
     metrics.participates(["price test:b"])
     metrics.product_list("trending")
     metrics.audience("item")
     metrics.profile("found")
     metrics.batch("slates", 5)
-    metrics.live_drift(TrafficDrift("drift", readings=(Finding("mix of query", 0.3, 0.1, 12.0, 6.0),)))
+    metrics.live.drift(TrafficDrift("drift", readings=(Finding("mix of query", 0.3, 0.1, 12.0, 6.0),)))
     return metrics
 
 
@@ -92,7 +92,7 @@ def shown(dashboard: Any) -> str:
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_exported(metrics: Metrics, dashboard: Any) -> None:
-    metrics.live({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
+    metrics.live.figures({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
     exported = {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(metrics.text().decode())
@@ -109,7 +109,7 @@ def test_the_dashboard_asks_for_nothing_that_is_not_exported(metrics: Metrics, d
 
 
 def test_the_dashboard_shows_every_exported_figure(metrics: Metrics, dashboard: Any) -> None:
-    metrics.live({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
+    metrics.live.figures({"production": {"click_rate": 0.1}}, {"home": {"click_rate": 0.3}})
     families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     families = {name for name in families if not name.endswith("_created")}
     names = set(re.findall(r"\btxrec_\w+", shown(dashboard)))

@@ -7,9 +7,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from txrec.index.co_purchases import MIN_STRICT, CoPurchases
+from txrec.index.fuse import Fusion
+from txrec.model.history_features import History
 from txrec.recommender.catalogue import Catalogue
-from txrec.schema import PAD
+from txrec.recommender.history import HISTORY_TYPES
+from txrec.schema import PAD, EventKind
 
+FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "new_items": 0.0})
+"""Weights of the sources of alternatives: how popular or new a product is does not make it more alike."""
 MIN_TEXT_COSINE = 0.5
 """Least similarity of texts of one kind of product, where a product has no category."""
 _SEPARATOR = "\x1f"
@@ -48,6 +53,12 @@ def kind_of(
     members[bought_with.item_idx] = False
     members[PAD] = False
     return Kind(members, reason)
+
+
+def view_of(item_idx: int) -> History:
+    """A history of one view of the product, at no time."""
+    values = (item_idx, PAD, EventKind.VIEW, 0)
+    return History(*(np.array([value], kind) for value, kind in zip(values, HISTORY_TYPES, strict=True)))
 
 
 def _same_category(catalogue: Catalogue, item_idx: int, path: list[str]) -> NDArray[np.bool_]:

@@ -20,7 +20,6 @@ from txrec.data.profiles import StoredProfile
 from txrec.errors import UnknownItemError
 from txrec.index import new_items
 from txrec.index.filters import Filters, PriceRange, restrict
-from txrec.index.fuse import Fusion
 from txrec.index.live import LiveEvent
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
@@ -30,7 +29,7 @@ from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
 from txrec.recommender.fatigue import with_fatigue
 from txrec.recommender.generic_words import generic_words
-from txrec.recommender.history import HISTORY_TYPES, StoredHistories
+from txrec.recommender.history import StoredHistories
 from txrec.recommender.lists import Asker, ListContext, ListRequest
 from txrec.recommender.matching import Matcher, Speller
 from txrec.recommender.page_types import PageRequest
@@ -44,11 +43,8 @@ from txrec.recommender.search_page import PageContext, PagePlan, plan
 from txrec.recommender.slates import Decoration
 from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
-from txrec.schema import EventKind
 
 __all__ = ["Candidates", "Event", "Filters", "PriceRange", "Recommender", "Request", "Slate", "SlateItem"]
-
-SIMILAR_FUSION = Fusion(without_query={"dense": 1.0, "covisitation": 1.0, "popularity": 0.0, "new_items": 0.0})
 
 
 class Recommender:
@@ -194,7 +190,7 @@ class Recommender:
             known = query or len(history.item_idx) or self.retriever.knows_profile(profile)
             fallback, request = None if known else "unknown_user", Request(top_k=top_k)
             retrieval_queries.append(
-                RetrievalQuery(history, query, now or self._end_us, mask, request, fallback, profile=profile)
+                RetrievalQuery(history, query, now or self.bundle.meta.end_ts, mask, request, fallback, profile=profile)
             )
         return self.retriever.retrieve(retrieval_queries)
 
@@ -232,19 +228,12 @@ class Recommender:
         """
         item_idx = self._known_item(item_id, "item_id")
         request = Request(top_k=top_k, filters=filters, context=context or {}, explain=explain)
-        history = History(
-            *(
-                np.array([value], kind)
-                for value, kind in zip((item_idx, 0, EventKind.VIEW, 0), HISTORY_TYPES, strict=True)
-            )
-        )
         kind = alternatives.kind_of(self.catalogue, self.ranking_features.item_text, self._purchases.together, item_idx)
         allowed = self._view(request).mask(filters, [item_idx])
         mask = kind.members if allowed is None else kind.members & allowed
-        retrieval_query = RetrievalQuery(history, "", self._end_us, mask, request)
-        neighbours = self.retriever.by_vectors(
-            [retrieval_query], self.ranking_features.item_vectors[[item_idx]], SIMILAR_FUSION
-        )
+        retrieval_query = RetrievalQuery(alternatives.view_of(item_idx), "", self.bundle.meta.end_ts, mask, request)
+        vectors = self.ranking_features.item_vectors[[item_idx]]
+        neighbours = self.retriever.by_vectors([retrieval_query], vectors, alternatives.FUSION)
         slate = self.rank(neighbours, use_ranker=False)[0]
         if not explain:
             return slate
@@ -389,7 +378,7 @@ class Recommender:
             self._view,
             self._histories,
             self.retriever.names,
-            self._end_us,
+            self.bundle.meta.end_ts,
             self.bundle.profiles,
             self.retriever.knows_profile,
         )
@@ -402,11 +391,6 @@ class Recommender:
     def num_ranked(self) -> int:
         """Candidates per request that the ranker reorders, or would."""
         return (self.config.ranker if self.ranker is None else self.ranker.cfg).num_candidates
-
-    @property
-    def _end_us(self) -> int:
-        """Requests without a time are taken to come just after the log."""
-        return self.bundle.meta.end_ts
 
     def _known_item(self, key: str, field: str) -> int:
         if key not in self.catalogue.idx_of:

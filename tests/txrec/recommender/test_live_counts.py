@@ -53,16 +53,26 @@ def test_a_query_never_seen_before_is_answered_by_what_people_clicked_for_it(rec
 def test_popularity_and_co_visits_follow_live_events(recommender: Recommender) -> None:
     index = recommender.catalogue.idx_of
     cold = "sku-063"
+    partner = recommender.similar(cold, 5).items[-1].item_id
     events = clicks(recommender, cold, count=200)
-    together = [LiveEvent(one.user_id, "sku-001", "", CLICK, one.ts + 1) for one in events]
+    together = [LiveEvent(one.user_id, partner, "", CLICK, one.ts + 1) for one in events]
     live = recommender.with_live([*events, *together])
     popularity = live.retriever.sources["popularity"]
     nobody = SourceQuery([""], np.zeros((1, 1), np.float32), [np.empty(0, np.int32)])
-    assert popularity.search(nobody, 2, [None]).item_idx[0].tolist() == sorted((index[cold], index["sku-001"]))
-    affinity = live.retriever.sources["covisitation"].affinities(index[cold], np.array([index["sku-001"]], np.int32))
+    assert popularity.search(nobody, 2, [None]).item_idx[0].tolist() == sorted((index[cold], index[partner]))
+    affinity = live.retriever.sources["covisitation"].affinities(index[cold], np.array([index[partner]], np.int32))
     assert affinity[0] > 0
-    assert "sku-001" in [item.item_id for item in live.similar(cold, 5).items]
+    assert live.similar(cold, 5).items[0].item_id == partner
     assert live.ranking_features.activity.plain[index[cold]] == 200
+
+
+def test_alternatives_do_not_follow_popularity(recommender: Recommender) -> None:
+    before = [item.item_id for item in recommender.similar("sku-001", 5).items]
+    last = recommender.similar("sku-001", 40).items[-1].item_id
+    live = recommender.with_live(clicks(recommender, last, count=200))
+    assert last not in before
+    assert last in [item.item_id for item in live.recommend([Request(user_id="nobody", top_k=5)])[0].items]
+    assert [item.item_id for item in live.similar("sku-001", 5).items] == before
 
 
 def test_events_that_the_training_log_holds_and_unknown_products_do_not_count(recommender: Recommender) -> None:
