@@ -44,7 +44,10 @@ def main() -> None:
     parser.add_argument("--boredom", type=float, default=0.7)
     parser.add_argument("--items", type=int, default=480)
     parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--small", action="store_true", help="two days of a tiny shop")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.days, arguments.visits, arguments.items, arguments.users = 2, 60, 120, 40
     shop = Shop.generate(ShopConfig(num_items=arguments.items, num_users=arguments.users, num_events=20_000))
     trial = Trial(shop, arguments.boredom, arguments.days, arguments.visits)
     factors = trial.learned()

@@ -48,7 +48,10 @@ def main() -> None:
     for name, default in (("runs", 200), ("slates", 4_000), ("requests", 8_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument("--small", action="store_true", help="four runs")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.runs, arguments.slates, arguments.requests = 4, 500, 1_000
     shop = Shop.generate(ShopConfig(num_items=480, num_users=2_000, num_events=40_000))
     requests = served(World(shop), arguments.requests)
     bounds = Bounds(share=arguments.share, num_places=PLACES, pool=POOL, temperature=2.0)

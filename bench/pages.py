@@ -132,7 +132,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--small", action="store_true", help="two thousand products")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.items, arguments.repeats = 2_000, 2
     figures = run(arguments.items, arguments.repeats)
     for name, value in figures.items():
         print(f"{name:>28}  {value:>12,}")

@@ -105,7 +105,10 @@ def main() -> None:
     parser.add_argument("--rules", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--small", action="store_true", help="a hundred rules")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.rules, arguments.requests = 100, 100
     figures = run(arguments.rules, arguments.requests, arguments.seed)
     for name, value in figures.items():
         print(f"{name:>12}  {value:,}")

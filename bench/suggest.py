@@ -169,7 +169,10 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")
     parser.add_argument("--port", type=int, default=8_765)
+    parser.add_argument("--small", action="store_true", help="two thousand products, a second per measurement")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.items, arguments.queries, arguments.seconds = 2_000, 1_000, 1.0
     rng = np.random.default_rng(1)
     suggestions = completions(arguments.items, arguments.queries, rng)
     texts = prefixes(suggestions, rng)
