@@ -48,7 +48,7 @@ SMALL = [
 TAKES_NO_SETTINGS = ("models",)
 LEADS = {"txrec", "curl"}
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def commands() -> list[list[str]]:

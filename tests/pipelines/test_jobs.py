@@ -16,7 +16,7 @@ SMALL = (
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_submitted_job_trains_to_success(tmp_path: Path) -> None:
     entry = f"python -m pipelines train configs/demo.toml runs_root={tmp_path}/runs data.root={tmp_path}/raw {SMALL}"
     with ray_head() as head:

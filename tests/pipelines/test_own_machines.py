@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.server,
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 RUN = "s3://shop/runs/demo"
 
@@ -117,12 +117,15 @@ def _is_one_line(shown: "subprocess.CompletedProcess[str]", says: str) -> None:
     assert re.search(says, errors[0]), errors[0]
 
 
-def test_a_submitted_search_runs_its_trials_on_machines_of_the_cluster(own: OwnMachines) -> None:
-    job = own.submit("tune", "tune.num_trials=2", "tune.search=random")
+def test_a_submitted_search_runs_its_trials_on_different_machines(own: OwnMachines) -> None:
+    longer = ("train.max_epochs=8", "train.batch_size=4", "train.patience=50", "tune.grace_epochs=8")
+    whole = "train.cpus_per_worker=1.75"  # a machine has two, and a trial's own function takes a quarter
+    job = own.submit("tune", "tune.num_trials=2", "tune.search=random", whole, *longer)
     assert job.returncode == 0, job.stdout[-4000:]
-    trials = own.workers(own.last_job())
-    assert [len(machines) for machines in trials] == [1, 1]  # another one each, unless the first ended so soon
-    assert set.union(*trials) <= addresses(own)
+    first, second = own.workers(own.last_job())
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert first | second <= addresses(own)
     assert objects.exists(f"{RUN}/data/meta.json")
     best = objects.read(f"{RUN}/reports/tune/best.toml")
     assert best is not None
@@ -237,7 +240,10 @@ def _history(uri: str) -> list[dict[str, object]]:
     return history
 
 
-def test_ray_down_leaves_no_process_on_the_head(own: OwnMachines) -> None:
+def test_ray_down_leaves_no_process_on_any_machine(own: OwnMachines) -> None:
     done = own.ray("down", "-y", str(own.file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert own.processes(own.head) == []
+    for machine in own.machines.all[1:]:  # Ray's local provider stops the head; the others have to miss it for 20 s
+        if machine.answers():
+            wait_until(f"nothing runs on {machine.name}", lambda machine=machine: not own.processes(machine), 100, 2)

@@ -69,7 +69,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(900)
 def test_three_nodes_write_the_same_bytes_as_one_process_though_a_worker_and_a_node_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

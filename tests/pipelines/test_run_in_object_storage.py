@@ -34,7 +34,7 @@ SETTINGS = (
 )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_run_goes_from_the_log_to_swapped_models_and_slates_with_every_file_in_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

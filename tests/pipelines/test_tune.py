@@ -131,7 +131,7 @@ def test_a_hopeless_trial_is_stopped_after_the_grace_epochs(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: Path) -> None:
     config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3]}}, search="grid", max_concurrent=1)
     tiny_data(config.data_dir)
