@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def connect(dashboard: bool = False) -> Iterator[None]:
         ray.init(
             address="local",
             include_dashboard=dashboard,
-            runtime_env=EXCHANGE_POOL,
+            runtime_env=_local_environment(),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
@@ -85,6 +86,19 @@ def connect(dashboard: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _local_environment() -> dict[str, dict[str, str]]:
+    """Runtime environment of a local cluster's processes: they find this cluster, although others may run here too.
+
+    Ray Train asks for the state of its controller without saying of which cluster; where it finds several, it never
+    frees the resources of a stopped trial.
+    """
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    return {"env_vars": {**EXCHANGE_POOL["env_vars"], "RAY_ADDRESS": f"127.0.0.1:{port}"}}
 
 
 def _join() -> None:

@@ -217,9 +217,9 @@ def test_training_goes_on_from_its_checkpoint_on_the_other_machines_when_one_die
         job.kill()
     assert job.returncode == 0, shown[-4000:]
     assert own.alive() == addresses(own) - {dying.address}
-    first, *_, last = own.workers(training)
-    assert dying.address in first
-    assert last == own.alive()
+    groups = own.workers(training)
+    assert any(dying.address in group for group in groups)
+    assert own.alive() in groups
     curve = objects.read(f"{RUN}/checkpoints/history/training.json")
     assert curve is not None
     epochs = json.loads(curve[0])
