@@ -74,13 +74,14 @@ def connect(dashboard: bool = False) -> Iterator[None]:
     else:
         for name, value in _LOCAL_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            runtime_env=_local_environment(),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _port_of_its_own() as port:
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                runtime_env={"env_vars": {**EXCHANGE_POOL["env_vars"], "RAY_ADDRESS": f"127.0.0.1:{port}"}},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     _hush()
     try:
         yield
@@ -88,17 +89,21 @@ def connect(dashboard: bool = False) -> Iterator[None]:
         ray.shutdown()
 
 
-def _local_environment() -> dict[str, dict[str, str]]:
-    """Runtime environment of a local cluster's processes: they find this cluster, although others may run here too.
+@contextmanager
+def _port_of_its_own() -> Iterator[int]:
+    """Port of the local cluster that starts in the block, known beforehand so that its processes can be told.
 
-    Ray Train asks for the state of its controller without saying of which cluster; where it finds several, it never
-    frees the resources of a stopped trial.
+    Ray Train asks for the state of its controller without saying of which cluster; where several run on a machine, it
+    finds none and never frees the resources of a stopped trial.
     """
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
-    return {"env_vars": {**EXCHANGE_POOL["env_vars"], "RAY_ADDRESS": f"127.0.0.1:{port}"}}
+    try:
+        yield port
+    finally:
+        del os.environ["RAY_GCS_SERVER_PORT"]  # other clusters that this process's children start have their own
 
 
 def _join() -> None:
