@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ import pytest
 
 from pipelines import evaluate, loop
 from tests import tiny_bundle as bundles
+from tests.load import Load
 from tests.services import free_port
 from tests.traffic import LAST_DAY, LAST_US, as_served, profile_of
-from txrec.client import ApiError, Client, Retry
+from txrec.client import Client
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.errors import StageError
@@ -322,39 +322,24 @@ def test_a_webhook_gets_every_entry_and_one_that_is_down_stops_nothing(
     assert shown == [entry, entry]
 
 
-class Visitors:
-    """Users who ask a server without a pause, and click in slates of one variant; failures are kept."""
+class Visitors(Load):
+    """Users who ask a server without a pause, and click in slates of one variant."""
 
     def __init__(self, url: str, clicking: str) -> None:
+        super().__init__(url, num_threads=2)
         self.asked = 0
-        self.failures: list[ApiError] = []
-        self._url, self._clicking = url, clicking
-        self._stopped = threading.Event()
-        self._threads = [Thread(target=self._visit, args=(place,)) for place in range(2)]
+        self._clicking = clicking
 
-    def __enter__(self) -> "Visitors":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _visit(self, place: int) -> None:
-        with Client(self._url, timeout_s=60, retry=Retry(attempts=1)) as client:
-            number = 0
-            while not self._stopped.is_set():
-                user, number = f"visitor-{place}-{number % 150}", number + 1
-                try:
-                    slate = client.recommend(user_id=user, top_k=3)
-                    if slate["variant"] == self._clicking:
-                        clicked = {"item_id": slate["items"][0]["item_id"], "request_id": slate["request_id"]}
-                        client.log({"user_id": user, "event": "click", **clicked})
-                except ApiError as error:
-                    self.failures.append(error)
-                self.asked += 1
+    def ask(self, client: Client, place: int, number: int) -> None:
+        """A slate and, of that variant, a click."""
+        user = f"visitor-{place}-{number % 150}"
+        try:
+            slate = client.recommend(user_id=user, top_k=3)
+            if slate["variant"] == self._clicking:
+                clicked = {"item_id": slate["items"][0]["item_id"], "request_id": slate["request_id"]}
+                client.log({"user_id": user, "event": "click", **clicked})
+        finally:
+            self.asked += 1
 
     def wait_for(self, visits: int) -> None:
         """Returns once so many visits more were made."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from ray import serve as ray_serve
 
+from tests.load import Load
 from tests.serve.conftest import replicas
 from tests.services import free_port
 from txrec.client import ApiError, Client, Json, Retry
@@ -127,39 +127,22 @@ def test_a_bad_bundle_is_refused_with_the_reason_and_the_old_one_serves_on(
     assert client.search("lamp")["model_version"] == "v1"
 
 
-class Load:
-    """Requests without a pause from several threads; every answer, and every failure, is kept."""
+class Searches(Load):
+    """Searches without a pause from several threads; every answer is kept."""
 
     def __init__(self, url: str, threads: int = 3) -> None:
+        super().__init__(url, threads)
         self.answers: list[Json] = []
-        self.failures: list[ApiError] = []
-        self._url = url
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(place,)) for place in range(threads)]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, place: int) -> None:
-        with Client(self._url, timeout_s=60, retry=Retry(attempts=1)) as client:
-            while not self._stopped.is_set():
-                try:
-                    self.answers.append(client.search("zyx lamp", user_id=f"user-{place:03}", top_k=5, filters=ONLY_IT))
-                except ApiError as error:
-                    self.failures.append(error)
+    def ask(self, client: Client, place: int, number: int) -> None:
+        """One search."""
+        self.answers.append(client.search("zyx lamp", user_id=f"user-{place:03}", top_k=5, filters=ONLY_IT))
 
 
 def test_models_are_swapped_and_rolled_back_under_load_without_a_failed_request(shop: Shop, client: Client) -> None:
     client.put_items(LAMP)
     time.sleep(WITHIN_S)
-    with Load(f"http://127.0.0.1:{shop.config.port}") as load:
+    with Searches(f"http://127.0.0.1:{shop.config.port}") as load:
         client.activate("v2")
         assert roles(client)["v2"] == "production"
         swapped = len(load.answers)
