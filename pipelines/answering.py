@@ -16,7 +16,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from pipelines import cluster
+from pipelines import actor_pool, cluster
 from txrec import object_storage
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines
@@ -103,15 +103,7 @@ class OnRayData:
     ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         """The answers of every part as they come: rows of the requests, and the actor's table."""
         total = sum(part["end"] - part["start"] for part in parts)
-        cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-        answered = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
-            actor,
-            fn_constructor_args=settings,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(parts), int(cpus)))),
-            num_cpus=1,
-        )
+        answered = actor_pool.answers(actor, settings, parts, batch_format="pyarrow")
         done = 0
         self.progress(phase, 0, total)
         for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):

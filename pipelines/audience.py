@@ -13,11 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-import ray
-import ray.data
 from rich.console import RenderableType
 from rich.table import Table
 
+from pipelines import actor_pool
 from pipelines.recommend import bundle_folder
 from txrec import object_storage
 from txrec.config import Config
@@ -160,15 +159,7 @@ class Scorer:
 
 def _answers(starts: list[int], bundle: str, request: AudienceRequest) -> Iterator[AudienceAnswer]:
     """Runs the actors over the parts; answers come as they are done."""
-    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-    rows = ray.data.from_items([{"start": start} for start in starts], override_num_blocks=len(starts))
-    done = rows.map_batches(
-        Scorer,
-        fn_constructor_args=(bundle, asdict(request)),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(starts), int(cpus)))),
-        num_cpus=1,
-    )
+    done = actor_pool.answers(Scorer, (bundle, asdict(request)), [{"start": start} for start in starts])
     for row in done.iter_rows():
         yield answer_of(row)
 

@@ -22,7 +22,7 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayTaskError
 
-from pipelines import cluster
+from pipelines import actor_pool, cluster
 from txrec import object_storage
 from txrec.config import Config
 from txrec.data import parcels, preparation
@@ -76,8 +76,7 @@ def run(config: Config, progress: Progress = silent, accept: str = "") -> Report
 
 def _start_workers() -> None:
     """Starts a worker per core while the sources are planned: each needs seconds for its imports."""
-    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-    for _ in range(int(cpus)):
+    for _ in range(actor_pool.num_cores()):
         _import_preparation.options(scheduling_strategy="SPREAD").remote()
 
 

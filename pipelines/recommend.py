@@ -21,11 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-import ray
-import ray.data
 from rich.console import RenderableType
 from rich.table import Table
 
+from pipelines import actor_pool
 from txrec import object_storage, objects
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
@@ -210,16 +209,8 @@ def _answer(parts: list[int], settings: tuple[str, str, int, bool], num_parts: i
     """Runs the actors over the parts."""
     if not parts:
         return Done()
-    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-    actors = max(1, min(len(parts), int(cpus)))
-    rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-    done = rows.map_batches(
-        Answerer,
-        fn_constructor_args=settings,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
-        num_cpus=1,
-    )
+    actors = actor_pool.num_actors(len(parts))
+    done = actor_pool.answers(Answerer, settings, [{"part": part} for part in parts])
     total = Done(num_actors=actors)
     for count, row in enumerate(done.iter_rows(), start=num_parts - len(parts) + 1):
         total = Done(total.users + row["users"], total.unknown + row["unknown"], total.seconds + row["seconds"], actors)
