@@ -60,5 +60,6 @@ class Impressions:
             log.warning("%d impressions are lost, %d so far: %s", len(batch), self.num_dropped, error)
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(FLUSH_S)
-        await self.flush()
+        while self._waiting:  # also those that came while a batch was written
+            await asyncio.sleep(FLUSH_S)
+            await self.flush()

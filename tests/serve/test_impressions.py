@@ -1,6 +1,9 @@
 """What was shown is logged, beside the answer and without it waiting."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fastapi.testclient import TestClient
 
@@ -46,6 +49,30 @@ def test_while_the_store_is_away_impressions_are_dropped_and_counted() -> None:
         return log
 
     assert asyncio.run(scenario()).num_dropped == 1
+
+
+def test_an_impression_that_comes_while_a_batch_is_written_is_stored_without_another() -> None:
+    class Slow(SqliteHistory):
+        def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
+            writing.set()
+            assert go_on.wait(10)
+            super().log_impressions(impressions, keep_since_us)
+
+    writing, go_on = threading.Event(), threading.Event()
+
+    async def scenario() -> list[str]:
+        store = Slow()
+        log = Impressions(store, 30, lambda: 0.0)
+        log.add(SHOWN)
+        assert await asyncio.to_thread(writing.wait, 10)
+        log.add(replace(SHOWN, request_id="r2"))
+        go_on.set()
+        async with asyncio.timeout(10):
+            while len(stored := store.impressions()["request_id"].to_pylist()) < 2:
+                await asyncio.sleep(0.05)
+        return stored
+
+    assert asyncio.run(scenario()) == ["r1", "r2"]
 
 
 def test_memory_is_bounded_and_the_oldest_go_first() -> None:
