@@ -36,7 +36,11 @@ def slices(data: PreparedData, cases: EvalRequests) -> list[Slice]:
     """Every slice that has a case, in a fixed order."""
     slices = [Slice(name, rows, cases.truth.select(rows)) for name, rows in _by_request(data, cases)]
     right = {name: marked[cases.truth.items] for name, marked in _by_item(data)}
-    right["cold_item_searched"] = right["cold_item"] & (cases.query_idx != PAD)[cases.truth.case]
+    searched = (cases.query_idx != PAD)[cases.truth.case]
+    right["cold_item_searched"] = right["cold_item"] & searched
+    if searched.any():  # else the same as without these
+        right["tail_item_without_query"] = right["tail_item"] & ~searched
+        right["cold_item_without_query"] = right["cold_item"] & ~searched
     slices += [_of_items(name, cases.truth, kept) for name, kept in right.items()]
     return [part for part in slices if len(part.rows)]
 
@@ -51,6 +55,7 @@ def _by_request(data: PreparedData, cases: EvalRequests) -> list[tuple[str, NDAr
         "seen_query": requests & known,
         "unseen_query": requests & ~known,
         "new_user": length == 0,
+        **({"new_user_without_query": ~requests & (length == 0)} if requests.any() else {}),
         **{name: (length >= low) & (length <= high) for name, low, high in LENGTHS},
     }
     return [(name, np.flatnonzero(rows)) for name, rows in marked.items()]

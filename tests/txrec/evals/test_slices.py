@@ -88,6 +88,19 @@ def test_new_products_are_also_read_apart_where_they_were_searched_for(found: di
     assert parts["cold_item_searched"].truth.items.tolist() == [7]
 
 
+def test_rare_and_new_products_and_new_users_are_read_apart_where_nobody_searched(
+    found: dict[str, Slice], asked: EvalRequests
+) -> None:
+    names = ("tail_item_without_query", "cold_item_without_query", "new_user_without_query")
+    by_user = {
+        name: {int(asked.user[row]): found[name].truth.of(i).tolist() for i, row in enumerate(found[name].rows)}
+        for name in names
+    }
+    assert list(by_user.values()) == [{4: [6]}, {0: [7], 3: [8]}, {0: [1, 7]}]
+    browsing = asked.select(np.flatnonzero(asked.query_idx == PAD))
+    assert not {part.name for part in slices(DATA, browsing)} & set(names)  # type: ignore[arg-type]
+
+
 def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: EvalRequests) -> None:
     searched = asked.select(np.flatnonzero(asked.query_idx == 1))
     assert {part.name for part in slices(DATA, searched)} == {  # type: ignore[arg-type]
