@@ -1,6 +1,7 @@
 """Fusion weights of candidate sources by coordinate ascent on NDCG@10 of held-out requests."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,26 @@ def _ascend(
     candidates: Sequence[Candidates], truths: Sequence[NDArray[np.int32]], num_sources: int
 ) -> NDArray[np.float32]:
     ranks, gains = _arrays(candidates, truths)
-    # from the best single source on, so that a source enters only where it helps
+    # from the best single source on, where a source enters only if it helps, and from all of them on, where one leaves:
+    # of a source without proposals the others are left at equal weights, which no change of one weight improves
     singles = np.eye(num_sources, dtype=np.float32)
     start = int(np.argmax([_ndcg(ranks, gains, single) for single in singles]))
-    weights: NDArray[np.float32] = singles[start].copy()
+    ends = [_ascend_from(first, ranks, gains) for first in (singles[start], np.ones(num_sources, np.float32))]
+    best = max(ends, key=lambda end: end.ndcg)
+    return best.weights
+
+
+class _Weighted(NamedTuple):
+    weights: NDArray[np.float32]
+    ndcg: float
+
+
+def _ascend_from(start: NDArray[np.float32], ranks: NDArray[np.int32], gains: NDArray[np.float32]) -> _Weighted:
+    weights = start.copy()
     best = _ndcg(ranks, gains, weights)
     for _ in range(ROUNDS):
         before = best
-        for source in range(num_sources):
+        for source in range(len(weights)):
             for value in GRID:
                 tried = weights.copy()
                 tried[source] = value
@@ -59,7 +72,7 @@ def _ascend(
                     weights, best = tried, score
         if best <= before:
             break
-    return weights
+    return _Weighted(weights, best)
 
 
 def _arrays(
