@@ -182,10 +182,15 @@ def _table(cell: NDArray[np.int64], values: NDArray[Any], shape: tuple[int, int]
     return table.reshape(-1, shape[1])[:-1]
 
 
-def combine(ranks: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(..., K, S) ranks -> (..., K) fused scores, as `fuse` makes them."""
-    reciprocal = np.where(ranks > 0, 1.0 / (RANK_OFFSET + ranks), 0.0).astype(np.float32)
-    fused: NDArray[np.float32] = (reciprocal * _floored(weights)).sum(axis=-1)
+def reciprocal_ranks(ranks: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Reciprocals of offset ranks, in the same shape; 0 where an item was not proposed."""
+    reciprocal: NDArray[np.float32] = np.where(ranks > 0, 1.0 / (RANK_OFFSET + ranks), 0.0).astype(np.float32)
+    return reciprocal
+
+
+def combine(reciprocal: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, ...) reciprocal ranks by source -> (...) fused scores, as `fuse` makes them."""
+    fused: NDArray[np.float32] = np.tensordot(_floored(weights), reciprocal, axes=1)
     return fused
 
 

@@ -96,6 +96,8 @@ class Added:
 class Lexical(Source):
     """A BM25 index over the catalogue, dense index = row + 1."""
 
+    from_catalogue = True
+
     def __init__(
         self, index: bm25s.BM25, analyser: Analyser, numbers: ArticleNumbers, added: Added | None = None
     ) -> None:

@@ -56,4 +56,13 @@ def fit_sources(context: FitContext) -> dict[str, Source]:
     """The configured sources by name, fitted, in order of trust."""
     data = context.data
     names = source_names(context.config, data.profiles is not None or bool(data.contexts))
-    return {name: SOURCES[name].fit_source(context) for name in names}
+    return {name: _fitted(name, context) for name in names}
+
+
+def _fitted(name: str, context: FitContext) -> Source:
+    kind = SOURCES[name]
+    if not kind.from_catalogue:
+        return kind.fit_source(context)
+    if name not in context.fitted:
+        context.fitted[name] = kind.fit_source(context)
+    return context.fitted[name]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -176,6 +176,7 @@ class FitContext:
         item_text: (N + 1, Dt) L2-normalised text vectors; None without text.
         absent: (N + 1,) products known not to be on sale yet when the log ends; None = not known.
         popularity_half_life_days: of the popularity source; None = `config.half_life_days`, as for all others.
+        fitted: sources that follow from the catalogue alone, by name; the fits on several cuts of a log share it.
     """
 
     config: RetrievalConfig
@@ -185,6 +186,7 @@ class FitContext:
     item_text: NDArray[np.float32] | None
     absent: NDArray[np.bool_] | None = None
     popularity_half_life_days: float | None = None
+    fitted: dict[str, "Source"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +213,8 @@ class Source(ABC):
 
     model_derived: ClassVar[bool] = False
     """True where scores come from trained vectors, which are too good on the events that they were trained on."""
+    from_catalogue: ClassVar[bool] = False
+    """True where a source follows from the catalogue alone, whatever the log holds; it is fitted once."""
     proposal_reason: ClassVar[str] = ""
     """Reason that every item proposed by this source has, empty = none."""
     fallback_reason: ClassVar[str] = ""

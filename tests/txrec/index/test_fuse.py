@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from txrec.index.fuse import RANK_OFFSET, Fusion, ReservedSlots, combine, fuse
+from txrec.index.fuse import RANK_OFFSET, Fusion, ReservedSlots, combine, fuse, reciprocal_ranks
 from txrec.index.source import Hits
 
 
@@ -39,7 +39,8 @@ def test_weights_depend_on_whether_there_is_a_query() -> None:
 
 def test_combining_is_the_weighted_sum_of_reciprocal_ranks() -> None:
     expected = [0.5 / (RANK_OFFSET + 1), 0.5 / (RANK_OFFSET + 4) + 2 / (RANK_OFFSET + 3)]
-    assert np.allclose(combine(np.array([[1, 0], [4, 3]]), np.array([0.5, 2.0], np.float32)), expected, atol=1e-5)
+    reciprocal = reciprocal_ranks(np.array([[1, 4], [0, 3]], np.int32))
+    assert np.allclose(combine(reciprocal, np.array([0.5, 2.0], np.float32)), expected, atol=1e-5)
 
 
 def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> None:
@@ -47,7 +48,7 @@ def test_of_many_proposals_the_best_are_kept_and_ties_go_to_the_lower_id() -> No
     given = [hits(*rng.permutation(3_000)[:500] + 1) for _ in range(6)]
     weights = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 0.3], np.float32)
     everything, some = fuse(given, 0, weights, 3_000), fuse(given, 0, weights, 100)
-    assert np.allclose(everything.fused, combine(everything.ranks, weights))
+    assert np.allclose(everything.fused, combine(reciprocal_ranks(everything.ranks.T), weights))
     assert (
         everything.item_idx.tolist()
         == everything.item_idx[np.lexsort((everything.item_idx, -everything.fused))].tolist()
@@ -100,14 +101,15 @@ def test_arrays_have_the_types_that_a_bundle_stores_and_a_ranker_reads() -> None
     found = fuse([hits(1, 2), hits(3)], 0, np.ones(2, np.float32), 10)
     assert (found.ranks.dtype, found.scores.dtype, found.fused.dtype) == (np.int32, np.float32, np.float32)
     assert Fusion().weights(("dense",), True).dtype == np.float32
-    assert combine(found.ranks, np.ones(2, np.float32)).dtype == np.float32
+    assert combine(reciprocal_ranks(found.ranks.T), np.ones(2, np.float32)).dtype == np.float32
 
 
 def test_combining_works_for_several_requests_at_once() -> None:
-    ranks, weights = np.array([[[1, 0], [2, 3]], [[0, 4], [5, 6]], [[1, 1], [0, 0]]]), np.array([1.0, 2.0], np.float32)
-    together = combine(ranks, weights)
+    ranks = np.array([[[1, 2], [0, 5], [1, 0]], [[0, 3], [4, 6], [1, 0]]], np.int32)
+    reciprocal, weights = reciprocal_ranks(ranks), np.array([1.0, 2.0], np.float32)
+    together = combine(reciprocal, weights)
     assert together.shape == (3, 2)
-    assert np.array_equal(together, [combine(one, weights) for one in ranks])
+    assert np.allclose(together, [combine(reciprocal[:, row], weights) for row in range(3)])
 
 
 def test_scores_never_rise_along_a_list_with_reserved_slots() -> None:

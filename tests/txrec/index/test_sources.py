@@ -18,7 +18,7 @@ from txrec.index.log import EventLog
 from txrec.index.popularity import Popularity
 from txrec.index.query_clicks import QueryClicks
 from txrec.index.registry import fit_sources, source_names
-from txrec.index.source import FitContext, OpenContext, SourceQuery
+from txrec.index.source import FitContext, OpenContext, Source, SourceQuery
 from txrec.schema import DAY_US, Split
 
 
@@ -258,3 +258,13 @@ def test_the_query_of_a_kind_proposes_that_kind(tiny: PreparedData) -> None:
         ids = sources[name].search(asked, 5, [None]).item_idx[0]
         cold = NUM_PER_KIND * len(KINDS) + 2 + 1
         assert all((i - 1) // NUM_PER_KIND == 2 or i == cold for i in ids), name
+
+
+def test_fits_on_several_cuts_of_a_log_share_the_sources_that_follow_from_the_catalogue(tiny: PreparedData) -> None:
+    vectors, shared = np.zeros((tiny.meta.num_items + 1, 4), np.float32), dict[str, Source]()
+    logs = [EventLog.before(tiny, split) for split in (Split.VALIDATION, Split.TEST)]
+    contexts = [FitContext(RetrievalConfig(), tiny, log, vectors, None, fitted=shared) for log in logs]
+    earlier, later = (fit_sources(context) for context in contexts)
+    assert [name for name in earlier if earlier[name] is later[name]] == list(shared) == ["lexical"]
+    alone = fit_sources(FitContext(RetrievalConfig(), tiny, logs[1], vectors, None))
+    assert alone["lexical"] is not later["lexical"]

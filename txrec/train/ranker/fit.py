@@ -24,7 +24,7 @@ fitted again on the whole log before the test part, for the bundle.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +40,7 @@ from txrec.index.fuse import Fusion
 from txrec.index.log import EventLog
 from txrec.index.new_items import reserved_slots
 from txrec.index.registry import fit_sources
-from txrec.index.source import FitContext
+from txrec.index.source import FitContext, Source
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
@@ -52,10 +52,10 @@ from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
 from txrec.recommender.retriever import QueryEncoder, Retriever
 from txrec.recommender.types import Candidates
-from txrec.schema import DAY_US, Split
+from txrec.schema import DAY_US, PAD, Split
 from txrec.train.ranker import graded
 from txrec.train.ranker.examples import Outcomes, chunks, examples, retrieve
-from txrec.train.ranker.fusion import fit_fusion
+from txrec.train.ranker.fusion import MAX_REQUESTS, fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
@@ -93,7 +93,8 @@ def fit_ranker(
     requests = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     requests = requests.with_profiles(data)
     half_life = popularity_half_life(data, requests, config.retrieval.half_life_days)
-    parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life)
+    catalogue = Catalogue(data.items, analyser=data.analyser)
+    parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life, catalogue)
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
     held_out = _held_out(requests, config.seed)
@@ -129,6 +130,10 @@ class _Parts:
     """(N + 1,) first event per product before the test part, microseconds, 0 = none: not on sale earlier."""
     popularity_half_life_days: float
     """Half-life of the popularity source."""
+    catalogue: Catalogue
+    """Every product, sold at the time or not."""
+    fitted: dict[str, Source] = field(default_factory=dict)
+    """Sources that are the same wherever the log is cut, by name, as `FitContext.fitted`."""
 
     def ranked(self, retriever: Retriever) -> RankerConfig:
         """The ranker's section; items in reserved slots come on top of the candidates that it ranks."""
@@ -154,13 +159,14 @@ class _Parts:
         log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item_idx])
         vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
-        context = FitContext(cfg, data, log, vectors, self.item_text, later, self.popularity_half_life_days)
+        half_life = self.popularity_half_life_days
+        context = FitContext(cfg, data, log, vectors, self.item_text, later, half_life, self.fitted)
         sources = fit_sources(context)
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
-        catalogue = Catalogue(data.items, analyser=data.analyser)
-        return retriever, RankingFeatures(catalogue, activity, vectors, self.item_text, sources, data.judged_only)
+        features = RankingFeatures(self.catalogue, activity, vectors, self.item_text, sources, data.judged_only)
+        return retriever, features
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +211,7 @@ class _Attempts:
     progress: Progress
 
     def __iter__(self) -> Iterator[list["_Trial"]]:
-        if len(self.earlier) > 1:
+        if self._has_windows:
             yield self._on_windows()
         yield self._on_held_out()
 
@@ -218,9 +224,8 @@ class _Attempts:
 
     def _on_held_out(self) -> list["_Trial"]:
         """Trained on the earlier validation requests, decided on those held out."""
-        held_out = self.validation.held_out
-        early, late = (torch.from_numpy(np.flatnonzero(part)) for part in (~held_out, held_out))
-        return [_Trial(self.own.select(early), self.latest.select(late), self.own)]
+        early = torch.from_numpy(np.flatnonzero(~self.validation.held_out))
+        return [_Trial(self.own.select(early), self.late, self.own)]
 
     @cached_property
     def weights(self) -> ClickWeights | None:
@@ -241,12 +246,22 @@ class _Attempts:
             sum(searches_for_new(*window) for window in windows) < MIN_EXAMPLES
         )
 
+    @property
+    def _has_windows(self) -> bool:
+        return len(self.earlier) > 1
+
     @cached_property
     def latest(self) -> Examples:
-        """The validation requests, which decide and calibrate."""
-        now = self.validation
-        log, count = Outcomes(now.data.sequences, self.weights, self._window_us), self.cfg.num_candidates
-        return examples(now.requests, now.retriever, now.ranking_features, log, count, self.progress)
+        """The validation requests, which decide and calibrate where earlier windows train."""
+        return self._deciding_examples(self.validation.requests)
+
+    @cached_property
+    def late(self) -> Examples:
+        """The held-out validation requests, which decide and calibrate where the other ones train."""
+        rows = np.flatnonzero(self.validation.held_out)
+        if self._has_windows or not self.hides_items:  # all of them have been retrieved
+            return self.latest.select(torch.from_numpy(rows))
+        return self._deciding_examples(self.validation.requests.select(rows))
 
     @cached_property
     def own(self) -> Examples:
@@ -258,6 +273,11 @@ class _Attempts:
     @property
     def _window_us(self) -> int:
         return int(self.parts.config.serve.monitor.purchase_h * DAY_US / 24)
+
+    def _deciding_examples(self, requests: EvalRequests) -> Examples:
+        now = self.validation
+        log, count = Outcomes(now.data.sequences, self.weights, self._window_us), self.cfg.num_candidates
+        return examples(requests, now.retriever, now.ranking_features, log, count, self.progress)
 
     def _training_examples(self, window: PreparedData, requests: EvalRequests) -> Examples:
         hidden = simulated_cold_items(window, self.parts.config.seed) if self.hides_items else None
@@ -306,8 +326,9 @@ class _TrialResult(NamedTuple):
 def _fit_fusion(
     retriever: Retriever, requests: EvalRequests, use: NDArray[np.bool_], seed: int, progress: Progress
 ) -> Fusion:
-    rows = np.flatnonzero(use)
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:4_000])
+    rng, searched = np.random.default_rng(seed), requests.query_idx != PAD
+    kinds = [np.flatnonzero(use & kind) for kind in (searched, ~searched)]
+    rows = np.sort(np.concatenate([rng.permutation(kind)[:MAX_REQUESTS] for kind in kinds]))
     candidates: list[Candidates] = []
     for part in chunks(len(rows)):
         candidates.extend(retrieve(retriever, requests, rows[part], 1))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.arrays import dcg_discounts
-from txrec.index.fuse import Fusion, combine
+from txrec.index.fuse import Fusion, combine, reciprocal_ranks
 from txrec.recommender.types import Candidates
 
 GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -43,12 +43,13 @@ def fit_fusion(
 def _ascend(
     candidates: Sequence[Candidates], truths: Sequence[NDArray[np.int32]], num_sources: int
 ) -> NDArray[np.float32]:
-    ranks, gains = _arrays(candidates, truths)
+    reciprocal, gains = _arrays(candidates, truths)
     # from the best single source on, where a source enters only if it helps, and from all of them on, where one leaves:
     # of a source without proposals the others are left at equal weights, which no change of one weight improves
     singles = np.eye(num_sources, dtype=np.float32)
-    start = int(np.argmax([_ndcg(ranks, gains, single) for single in singles]))
-    ends = [_ascend_from(first, ranks, gains) for first in (singles[start], np.ones(num_sources, np.float32))]
+    start = int(np.argmax([_ndcg(reciprocal, gains, single) for single in singles]))
+    starts = (singles[start], np.ones(num_sources, np.float32))
+    ends = [_ascend_from(first, reciprocal, gains) for first in starts]
     best = max(ends, key=lambda end: end.ndcg)
     return best.weights
 
@@ -58,16 +59,20 @@ class _Weighted(NamedTuple):
     ndcg: float
 
 
-def _ascend_from(start: NDArray[np.float32], ranks: NDArray[np.int32], gains: NDArray[np.float32]) -> _Weighted:
+def _ascend_from(
+    start: NDArray[np.float32], reciprocal: NDArray[np.float32], gains: NDArray[np.float32]
+) -> _Weighted:
     weights = start.copy()
-    best = _ndcg(ranks, gains, weights)
+    best = _ndcg(reciprocal, gains, weights)
     for _ in range(ROUNDS):
         before = best
         for source in range(len(weights)):
             for value in GRID:
                 tried = weights.copy()
                 tried[source] = value
-                score = _ndcg(ranks, gains, tried) if tried.any() else 0.0
+                if value == weights[source] or not tried.any():
+                    continue
+                score = _ndcg(reciprocal, gains, tried)
                 if score > best + 1e-6:
                     weights, best = tried, score
         if best <= before:
@@ -77,21 +82,21 @@ def _ascend_from(start: NDArray[np.float32], ranks: NDArray[np.int32], gains: ND
 
 def _arrays(
     candidates: Sequence[Candidates], truths: Sequence[NDArray[np.int32]]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(n, K, S) ranks and (n, K) gain of each candidate at rank 1, normalised by the ideal order's."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(S, n, K) reciprocal ranks and (n, K) gain of each candidate at rank 1, normalised by the ideal order's."""
     width = max(len(one) for one in candidates)
-    ranks = np.zeros((len(candidates), width, candidates[0].ranks.shape[1]), np.int32)
+    ranks = np.zeros((candidates[0].ranks.shape[1], len(candidates), width), np.int32)
     gains = np.zeros((len(candidates), width), np.float32)
     for row, (one, truth) in enumerate(zip(candidates, truths, strict=True)):
         order = np.argsort(one.item_idx)  # ties must not be broken by the order that is being replaced
-        ranks[row, : len(one)] = one.ranks[order]
+        ranks[:, row, : len(one)] = one.ranks[order].T
         ideal = dcg_discounts(min(len(truth), 10)).sum()
         gains[row, : len(one)] = np.isin(one.item_idx[order], truth) / ideal
-    return ranks, gains
+    return reciprocal_ranks(ranks), gains
 
 
-def _ndcg(ranks: NDArray[np.int32], gains: NDArray[np.float32], weights: NDArray[np.float32]) -> float:
-    fused = combine(ranks, weights)
+def _ndcg(reciprocal: NDArray[np.float32], gains: NDArray[np.float32], weights: NDArray[np.float32]) -> float:
+    fused = combine(reciprocal, weights)
     k = min(10, fused.shape[1])
     top = np.argpartition(-fused, k - 1, axis=1)[:, :k]
     top = np.take_along_axis(top, np.argsort(-np.take_along_axis(fused, top, 1), axis=1, kind="stable"), 1)
