@@ -37,6 +37,8 @@ from txrec.text.word_forms import QueryTerm, WordForms
 
 MAX_CHARS = 512
 """Characters at which a query is cut, which bounds its cost."""
+CACHED_QUERIES = 10_000
+"""Queries whose terms are kept: retrieval, features and ranking of one request read them one after another."""
 FILE = "analyser.json"
 FORMAT = 1
 
@@ -72,6 +74,7 @@ class Analyser:
         self._word_forms = WordForms(self.languages, self.vocabulary)
         self._phrases = by_first_word(self.synonyms)
         self.title_tokens = lru_cache(maxsize=200_000)(self._title_tokens)
+        self._cached_terms = lru_cache(maxsize=CACHED_QUERIES)(self._terms)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """State without caches, so that it can be sent to other processes."""
@@ -169,7 +172,10 @@ class Analyser:
         >>> Analyser().terms("red lamps")
         [(('red', 1.0),), (('lamp', 1.0),)]
         """
-        return [term for term in QueryTermBuilder(text[:MAX_CHARS], self._word_forms, self._phrases).terms() if term]
+        return list(self._cached_terms(text[:MAX_CHARS]))
+
+    def _terms(self, text: str) -> tuple[QueryTerm, ...]:
+        return tuple(term for term in QueryTermBuilder(text, self._word_forms, self._phrases).terms() if term)
 
     def query_terms(self, text: str) -> list[QueryTerm]:
         """Search terms of a normalised query: its words, exact spellings, trigrams."""
