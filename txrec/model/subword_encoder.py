@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -29,6 +30,14 @@ from txrec.text.segmentation import clusters, is_unspaced, words
 
 _WEIGHTS, _TOKENIZER = "model.safetensors", "tokenizer.json"
 _CHARS_PER_TOKEN = 8  # a text is cut to `max_tokens` times as many characters before anything looks at it
+_KEPT_TEXTS = 20_000  # parsed texts that are kept: training reads a product in every few steps
+
+
+class _Parsed(NamedTuple):
+    """A text as the encoder reads it."""
+
+    tokens: NDArray[np.int32]  # at most `max_tokens` subwords
+    ngrams: NDArray[np.int32]  # buckets of its character trigrams and words
 
 
 class SubwordEncoder(TextEncoder):
@@ -40,6 +49,7 @@ class SubwordEncoder(TextEncoder):
         super().__init__()
         self.cfg = cfg
         self.tokenizer = tokenizer
+        self._parsed: dict[str, _Parsed] = {}
         self.token = nn.Embedding(tokenizer.get_vocab_size(), cfg.dim, padding_idx=PAD_TOKEN)
         self.position = nn.Embedding(cfg.max_tokens + 1, cfg.dim)
         nn.init.normal_(self.token.weight, std=0.02)
@@ -71,17 +81,31 @@ class SubwordEncoder(TextEncoder):
             return
         frequency = np.zeros(self.cfg.ngram_buckets)
         for text in texts:
-            frequency[list(set(self._ngrams(text)))] += 1
+            frequency[np.unique(self._ngrams(text))] += 1
         idf = np.log1p((len(texts) + 1) / (frequency + 1))
         with torch.no_grad():
             self.ngram.weight *= torch.from_numpy((idf / idf.max()).astype(np.float32))[:, None]
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """(n, T) int64 token ids of normalised texts, CLS first, PAD on the right."""
-        most_chars = _CHARS_PER_TOKEN * self.cfg.max_tokens
-        ids = tokenize(self.tokenizer, [text[:most_chars] for text in texts], self.cfg.max_tokens)
-        first = np.full((len(ids), 1), CLS_TOKEN, dtype=ids.dtype)
-        return torch.from_numpy(np.concatenate([first, ids], axis=1).astype(np.int64)).to(self.token.weight.device)
+        rows = [one.tokens for one in self._parse(texts)]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.full((len(rows), 1 + max(1, int(lengths.max(initial=0)))), PAD_TOKEN, np.int64)
+        ids[:, 0] = CLS_TOKEN
+        ids[:, 1:][np.arange(ids.shape[1] - 1) < lengths[:, None]] = np.concatenate([np.empty(0, np.int64), *rows])
+        return torch.from_numpy(ids).to(self.token.weight.device)
+
+    def _parse(self, texts: Sequence[str]) -> list[_Parsed]:
+        """Texts as the encoder reads them; those of the last batches are kept."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._parsed]
+        if new:
+            if len(self._parsed) + len(new) > _KEPT_TEXTS:
+                self._parsed = {text: self._parsed[text] for text in texts if text in self._parsed}
+            most_chars = _CHARS_PER_TOKEN * self.cfg.max_tokens
+            ids = tokenize(self.tokenizer, [text[:most_chars] for text in new], self.cfg.max_tokens)
+            for text, row in zip(new, ids, strict=True):
+                self._parsed[text] = _Parsed(row[row != PAD_TOKEN], self._ngrams(text))
+        return [self._parsed[text] for text in texts]
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Contextual states of the real tokens: (n, T) int64 to (M, Dt) float32, in reading order, padding left out."""
@@ -110,15 +134,18 @@ class SubwordEncoder(TextEncoder):
         return states.new_zeros(len(real), self.cfg.dim).index_add(0, row, states)
 
     def _bag(self, texts: Sequence[str]) -> Tensor:
-        rows = [self._ngrams(text) for text in texts]
+        rows = [one.ngrams for one in self._parse(texts)]
         device = self.ngram.weight.device
-        flat = torch.tensor([bucket for row in rows for bucket in row], dtype=torch.int64, device=device)
-        lengths = torch.tensor([0, *map(len, rows)][:-1], dtype=torch.int64, device=device)
-        return torch.as_tensor(self.ngram(flat, lengths.cumsum(0)))  # (n, Dt)
+        flat = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *rows])).to(device)
+        starts = torch.tensor([0, *map(len, rows)][:-1], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
+        return torch.as_tensor(self.ngram(flat, starts))  # (n, Dt)
 
-    def _ngrams(self, text: str) -> list[int]:
+    def _ngrams(self, text: str) -> NDArray[np.int32]:
+        if not self.cfg.ngram_buckets:
+            return np.empty(0, np.int32)
         surfaces = words(text[: _CHARS_PER_TOKEN * self.cfg.max_tokens])
-        return [bucket for word in surfaces for bucket in _buckets(fold(word), self.cfg.ngram_buckets)]
+        buckets = [bucket for word in surfaces for bucket in _buckets(fold(word), self.cfg.ngram_buckets)]
+        return np.array(buckets, np.int32)
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / _WEIGHTS)
