@@ -28,11 +28,12 @@ def answers(
         parts: rows that name the parts of the job.
         batch_format: of the batch, as Ray Data names it.
     """
+    actors = num_actors(len(parts))
     return ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
         actor,
         fn_constructor_args=arguments,
         batch_size=1,
         batch_format=batch_format,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors(len(parts))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),  # all at once
         num_cpus=1,
     )

@@ -252,8 +252,9 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
         return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
     requests = eval_requests(data, Split.TEST, config.evaluate)
     with OnRayData(progress) as answering:
-        lists = [answering.lists(bundle, data, requests, max(config.evaluate.ks)) for bundle in bundles]
-    own, other = (metrics.per_case(answers.ranked, requests.truth, config.evaluate.ks) for answers in lists)
+        named = dict(zip(("first", "second"), bundles, strict=True))
+        lists = list(answering.answers(named, data, requests, max(config.evaluate.ks)).lists.values())
+    own, other = (metrics.per_case(one.ranked, requests.truth, config.evaluate.ks) for one in lists)
     metric = config.publish.metric
     check_metric(metric, own)
     resamples = max(config.evaluate.bootstrap, 1)

@@ -35,19 +35,20 @@ def test_actors_answer_what_one_process_answers(
         steps.append((phase, step))
 
     with OnRayData(progress) as there:
-        lists = there.lists(recommender, data, requests, 10)
-        found = there.baselines(data, Split.TEST, requests, 10)
-    expected = here.lists(recommender, data, requests, 10)
+        found = there.answers({"test": recommender, "again": recommender}, data, requests, 10, Split.TEST)
+    lists, whole = found.lists["test"], here.answers({"test": recommender}, data, requests, 10, Split.TEST)
+    expected = whole.lists["test"]
+    np.testing.assert_array_equal(found.lists["again"].ranked, expected.ranked)
     np.testing.assert_array_equal(lists.retrieved, expected.retrieved)
     np.testing.assert_array_equal(lists.ranked, expected.ranked)
     np.testing.assert_array_equal(lists.by_ranker, expected.by_ranker)
     np.testing.assert_allclose(lists.scores, expected.scores, rtol=1e-4, atol=1e-6)
-    expected_baselines = here.baselines(data, Split.TEST, requests, 10)
-    assert found.keys() == expected_baselines.keys()
-    for name, ids in expected_baselines.items():
-        np.testing.assert_array_equal(found[name], ids, err_msg=name)
-    assert ("answering", len(requests)) in steps
-    assert ("baselines", len(requests) * len(expected_baselines)) in steps
+    assert lists.seconds > 0
+    assert found.baselines.keys() == whole.baselines.keys()
+    for name, ids in whole.baselines.items():
+        np.testing.assert_array_equal(found.baselines[name], ids, err_msg=name)
+    assert ("answering", 0) in steps
+    assert ("baselines", len(requests) * len(whole.baselines)) in steps
 
 
 def test_one_part_of_requests_needs_no_cluster(
@@ -61,5 +62,7 @@ def test_one_part_of_requests_needs_no_cluster(
     monkeypatch.setattr("pipelines.answering.cluster.connect", connect)
     few = requests.select(np.arange(20))
     with OnRayData() as there:
-        lists = there.lists(recommender, data, few, 5)
-    np.testing.assert_array_equal(lists.ranked, InProcess().lists(recommender, data, few, 5).ranked)
+        answers = there.answers({"test": recommender}, data, few, 5)
+    expected = InProcess().answers({"test": recommender}, data, few, 5)
+    np.testing.assert_array_equal(answers.lists["test"].ranked, expected.lists["test"].ranked)
+    assert not answers.baselines

@@ -1,7 +1,7 @@
 """Answers to the requests of an evaluation: by a recommender or by baselines, in this process or spread elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -117,6 +117,16 @@ def _request(requests: EvalRequests, data: PreparedData, names: Sequence[str], r
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Lists of several systems for the same C cases."""
+
+    lists: Mapping[str, Lists]
+    """By the name of the recommender."""
+    baselines: Mapping[str, NDArray[np.int32]]
+    """(C, K) by the name of the baseline; empty where none was asked for."""
+
+
 class Answering(Protocol):
     """A place where requests are answered: this process, or the machines of a cluster."""
 
@@ -124,13 +134,23 @@ class Answering(Protocol):
     def progress(self) -> Progress:
         """Called after every batch."""
 
-    def lists(self, recommender: Recommender, data: PreparedData, requests: EvalRequests, k: int) -> Lists:
-        """The recommender's answers to every request, as `ask` gives them."""
+    def answers(
+        self,
+        recommenders: Mapping[str, Recommender],
+        data: PreparedData,
+        requests: EvalRequests,
+        k: int,
+        split: Split | None = None,
+    ) -> Answers:
+        """Answers of recommenders, as `ask` gives them, and of every baseline.
 
-    def baselines(
-        self, data: PreparedData, split: Split, requests: EvalRequests, k: int
-    ) -> dict[str, NDArray[np.int32]]:
-        """Name = (C, k) lists of every baseline, fitted on everything before the split."""
+        Args:
+            recommenders: by any name.
+            data: the data set of the requests.
+            requests: C cases.
+            k: length of the lists.
+            split: baselines are fitted on everything before it; None = no baselines.
+        """
 
 
 @dataclass(frozen=True)
@@ -139,14 +159,19 @@ class InProcess:
 
     progress: Progress = silent
 
-    def lists(self, recommender: Recommender, data: PreparedData, requests: EvalRequests, k: int) -> Lists:
+    def answers(
+        self,
+        recommenders: Mapping[str, Recommender],
+        data: PreparedData,
+        requests: EvalRequests,
+        k: int,
+        split: Split | None = None,
+    ) -> Answers:
         """Implements `Answering`."""
-        return ask(recommender, data, requests, k, self.progress)
-
-    def baselines(
-        self, data: PreparedData, split: Split, requests: EvalRequests, k: int
-    ) -> dict[str, NDArray[np.int32]]:
-        """Implements `Answering`."""
+        lists = {name: ask(one, data, requests, k, self.progress) for name, one in recommenders.items()}
+        if split is None:
+            return Answers(lists, {})
         self.progress("fitting the baselines", 0, None)
-        systems = baselines.fit(data, split)
-        return baselines.answer(systems, requests, query_texts(data)[1:], data.meta.num_items, k, self.progress)
+        fitted = baselines.fit(data, split)
+        texts, num_items = query_texts(data)[1:], data.meta.num_items
+        return Answers(lists, baselines.answer(fitted, requests, texts, num_items, k, self.progress))

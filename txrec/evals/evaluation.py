@@ -65,11 +65,12 @@ def evaluate(
     answering = answering or InProcess()
     progress = answering.progress
     requests = eval_requests(data, split, config.evaluate)
-    lists = answering.lists(recommender, data, requests, max(ks))
+    recommenders = {"test": recommender} | ({} if production is None else {"production": production})
+    answers = answering.answers(recommenders, data, requests, max(ks), split)
+    lists = answers.lists["test"]
     systems = {"test": lists.ranked, "retrieval": lists.retrieved}
-    if production is not None:
-        systems["production"] = answering.lists(production, data, requests, max(ks)).ranked
-    systems |= answering.baselines(data, split, requests, max(ks))
+    systems |= {name: one.ranked for name, one in answers.lists.items()}
+    systems |= answers.baselines
     per_case = {name: metrics.per_case(ids, requests.truth, ks) for name, ids in systems.items()}
     check_metric(metric, per_case["test"])
     figures: dict[str, Any] = {
