@@ -30,12 +30,12 @@ help:
 $(BIN)/txrec: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (Python $$($(PYTHON) -c 'import platform; print(platform.python_version())')) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray]'
+	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/txrec
 	@echo "Installing what tests, lint and type checks need ..."
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[ray,redis,postgres,dev,docs]'
+	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray,redis,postgres,dev,docs]'
 	@touch $@
 
 demo: $(BIN)/txrec
