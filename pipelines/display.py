@@ -31,9 +31,10 @@ class Display:
         """A rule with a title."""
         self.console.print(Rule(f"[bold]{text}", align="left"))
 
-    def begins(self, name: str, title: str) -> None:
-        """Prints the title of a stage."""
-        self.console.print(f"[cyan]•[/] [bold]{name:<9}[/] {title}")
+    def begins(self, name: str, title: str, forecast_s: float | None = None) -> None:
+        """Prints the title of a stage and the seconds that it is likely to take, None = not known."""
+        likely = "" if forecast_s is None else f", [dim]about {_rounded(forecast_s)}"
+        self.console.print(f"[cyan]•[/] [bold]{name:<9}[/] {title}{likely}")
 
     def times(self, seconds: Mapping[str, float]) -> None:
         """Says how long each stage took, and all of them."""
@@ -172,3 +173,11 @@ def _number(value: float) -> str:
 def _clock(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{seconds:.1f} s"
+
+
+def _rounded(seconds: float) -> str:
+    """A forecast in words, no finer than it can be: tens of seconds, minutes, hours."""
+    if seconds < 55:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    minutes = round(seconds / 60) if seconds >= 180 else round(seconds / 30) / 2
+    return f"{minutes:g} min" if minutes < 90 else f"{seconds / 3600:.1f} h"

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines import stages
 from pipelines.display import Display
+from pipelines.forecast import forecast
 from txrec.config import Config
 from txrec.progress import Progress
 
@@ -37,7 +38,7 @@ def run_stage(config: Config, stage: stages.Stage, display: Display, again: bool
     if record is not None:
         display.reused(stage.name, record.headline)
         return False
-    display.begins(stage.name, stage.title)
+    display.begins(stage.name, stage.title, forecast(config, stage.name))
     show(stage.name, display, lambda progress: stages.execute(config, stage, progress, **options)[0])
     return True
 

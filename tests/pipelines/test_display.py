@@ -97,3 +97,16 @@ def test_short_phases_are_not_forecast(output: io.StringIO, clock: list[float]) 
 def test_the_times_of_the_stages_are_added_up(output: io.StringIO) -> None:
     plain(output).times({"prepare": 9.0, "pretrain": 75.0})
     assert "prepare 9.0 s, pretrain 1 min 15 s; in all 1 min 24 s" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("likely", "text"), [(3.0, "10 s"), (41.0, "40 s"), (80.0, "1.5 min"), (290.0, "5 min"), (9_000.0, "2.5 h")]
+)
+def test_a_stage_begins_with_its_likely_time(output: io.StringIO, likely: float, text: str) -> None:
+    plain(output).begins("train", "train the recommender", likely)
+    assert output.getvalue().rstrip().endswith(f"train the recommender, about {text}")
+
+
+def test_a_stage_whose_time_is_not_known_states_none(output: io.StringIO) -> None:
+    plain(output).begins("publish", "register the candidate")
+    assert "about" not in output.getvalue()
