@@ -59,9 +59,7 @@ class _Weighted(NamedTuple):
     ndcg: float
 
 
-def _ascend_from(
-    start: NDArray[np.float32], reciprocal: NDArray[np.float32], gains: NDArray[np.float32]
-) -> _Weighted:
+def _ascend_from(start: NDArray[np.float32], reciprocal: NDArray[np.float32], gains: NDArray[np.float32]) -> _Weighted:
     weights = start.copy()
     best = _ndcg(reciprocal, gains, weights)
     for _ in range(ROUNDS):
