@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.answering import OnRayData
-from txrec import object_storage, objects
+from pipelines.bundles import bundle_folder
 from txrec.config import Config
 from txrec.data import report as data_report
 from txrec.data.prepared import PreparedData
@@ -34,7 +34,6 @@ from txrec.evals.slice_warnings import SliceWarning
 from txrec.evals.slices import Slice, slices
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
-from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
 from txrec.schema import Split
 from txrec.storage import write_text
@@ -271,18 +270,6 @@ def _in_slice(part: Slice, first: Lists, second: Lists, requests: EvalRequests, 
     unit = units(requests)[part.rows]
     tested = bootstrap.paired(own, other, unit, max(config.evaluate.bootstrap, 1), config.seed)
     return SliceComparison(part.name, len(part.rows), float(own.mean()), float(other.mean()), tested.p_value)
-
-
-def bundle_folder(config: Config, name: str) -> Path:
-    """Folder of `candidate`, `production`, a registered version, or of a bundle anywhere, object storage included."""
-    if name == "candidate":
-        return config.candidate_dir
-    if name == "production":
-        return Registry(config.registry_dir).folder()
-    folder = object_storage.local_path(name)
-    if objects.is_uri(name):
-        return bundle_cache.bring(folder)
-    return folder if folder.is_dir() else Registry(config.registry_dir).folder(name)
 
 
 def _candidate(config: Config) -> Recommender:

@@ -13,7 +13,7 @@ import polars as pl
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from pipelines.evaluate import bundle_folder
+from pipelines.bundles import bundle_folder
 from pipelines.served_log import served_log
 from txrec import object_storage
 from txrec.config import Config

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pipelines import progress as progress_channel
 from pipelines import runs, workers
-from pipelines.evaluate import bundle_folder
+from pipelines.bundles import bundle_folder
 from pipelines.warm_start import Start, mark, start_of
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from txrec.progress import Progress
+from txrec.progress import Progress, silent
 
 _POLL_S = 0.3
 
@@ -40,8 +40,11 @@ class RemoteProgress:
 
 
 @contextmanager
-def channel(progress: Progress) -> Iterator[RemoteProgress]:
+def channel(progress: Progress) -> Iterator[Progress]:
     """Progress channel: reports to the yielded object anywhere in the cluster reach `progress` in this process."""
+    if progress is silent:  # an actor for nobody would be a process more
+        yield silent
+        return
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # lives as long as this
     done = threading.Event()

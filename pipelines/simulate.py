@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluate import bundle_folder
+from pipelines.bundles import bundle_folder
 from txrec.client import Client, Json
 from txrec.config import Config
 from txrec.errors import ConfigError

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pipelines import pretrain, runs, workers
 from pipelines import progress as progress_channel
-from pipelines.evaluate import bundle_folder
+from pipelines.bundles import bundle_folder
 from pipelines.records import Records
 from pipelines.warm_start import NO_START, Start, continues, start_of
 from txrec import object_storage

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.evaluate import bundle_folder
+from pipelines.bundles import bundle_folder
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError

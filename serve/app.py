@@ -138,6 +138,7 @@ def _replicated(deployment: Any, num_replicas: int, gpus: float = 0.0) -> Deploy
         ray_actor_options={"num_cpus": 0.1} | ({"num_gpus": gpus} if gpus else {}),
         max_ongoing_requests=_MAX_ONGOING,
         graceful_shutdown_timeout_s=5.0,
+        graceful_shutdown_wait_loop_s=0.5,  # by default 2 s, which a replica waits also where it is idle
         logging_config=_QUIET,
     )
     return replicated

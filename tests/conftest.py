@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests import services
 from tests.tiny import tiny_data
 from txrec.data.prepared import PreparedData
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # seconds that each report of a worker may wait
+os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: whatever else runs on the machine goes first
 os.environ.setdefault("RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", str(512 << 20))  # one per cluster of the tests
 hypothesis.settings.register_profile("txrec", deadline=None)  # first calls import, busy machines wait
 hypothesis.settings.load_profile("txrec")
 
 
 MARKERS = {
-    **dict.fromkeys(("ray_cluster", "fake_server"), "ray"),
+    **dict.fromkeys(("ray_cluster", "shared_ray_head", "fake_server"), "ray"),
     **dict.fromkeys(("redis", "cluster", "redis_url", "cluster_url", "plain_server"), "server"),
 }
 """Marker of the tests that use a fixture, or a parameter, of this name."""
@@ -39,6 +42,13 @@ LONGEST = (
     "tests/serve/test_openapi.py",
 )
 """Files that take longest: they begin first, so that no process waits for one of them in the end."""
+
+
+TOGETHER = {
+    **dict.fromkeys(("tests/test_readme_commands.py", "tests/pipelines/test_jobs.py"), "a cluster to submit to"),
+    **dict.fromkeys(("tests/serve/test_deployments.py", "tests/serve/test_hostile.py"), "the fake recommender"),
+}
+"""Group of files that share a fixture of the session which takes seconds to start."""
 
 
 WHOLLY_SLOW = ("test_openapi.py",)
@@ -66,6 +76,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _place(item: pytest.Item) -> int:
     file = item.nodeid.split("::", 1)[0]
     return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals whole files to the processes, those of a group of `TOGETHER` to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByGroup(LoadFileScheduling):
+        """Files, or groups of them."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +149,13 @@ def real_data() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("set TXREC_DATA to the folder above the real data sets to run this test")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def shared_ray_head() -> Iterator[services.Head]:
+    """A Ray cluster of its own processes, as `ray start --head` starts it, shared by the tests that submit to one."""
+    with services.ray_head() as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

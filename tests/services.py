@@ -168,7 +168,7 @@ class Head:
 def ray_environment() -> dict[str, str]:
     """Environment of commands that run on a `ray_head`: the caller's, without the settings of other clusters."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     return {**kept, **own, "PATH": f"{RAY.parent}:{kept['PATH']}"}
 
 

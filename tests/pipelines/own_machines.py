@@ -5,7 +5,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -160,11 +159,3 @@ def _forwarded(own: OwnMachines, port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def wait_until(what: str, holds: Any, timeout_s: float, every_s: float = 0.5) -> None:
-    """Waits for a condition of another machine; fails with its name."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(every_s)

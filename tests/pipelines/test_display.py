@@ -5,7 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from pipelines import progress
 from pipelines.display import Display
+from txrec.progress import silent
 
 
 @pytest.fixture
@@ -110,3 +112,8 @@ def test_a_stage_begins_with_its_likely_time(output: io.StringIO, likely: float,
 def test_a_stage_whose_time_is_not_known_states_none(output: io.StringIO) -> None:
     plain(output).begins("publish", "register the candidate")
     assert "about" not in output.getvalue()
+
+
+def test_progress_that_nobody_looks_at_starts_no_actor_for_it() -> None:
+    with progress.channel(silent) as reports:  # without a cluster, an actor could not start
+        assert reports is silent

@@ -16,6 +16,7 @@ import pytest
 
 from pipelines import evaluate, loop
 from tests import tiny_bundle as bundles
+from tests.applications import deployed
 from tests.load import Load
 from tests.services import free_port
 from tests.traffic import LAST_DAY, LAST_US, as_served, profile_of
@@ -354,15 +355,13 @@ class Visitors(Load):
 def test_a_served_application_is_driven_from_publish_to_the_decision_without_a_failed_request(
     config: Config, ray_cluster: None
 ) -> None:
-    from ray import serve as ray_serve
-
     from serve import app
 
     served = with_overrides(config, {"serve.port": free_port(), "serve.console": False, "loop.canary_max_h": 72})
     served = with_overrides(served, {"loop.url": f"http://127.0.0.1:{served.serve.port}"})
     told, ahead = list[Entry](), [0.0]
     try:
-        url = app.start(served.registry_dir, served.serve)
+        url = deployed.use("loop", lambda: app.start(served.registry_dir, served.serve))
         with Client(url, timeout_s=60) as client, Visitors(url, "canary") as visitors:
             tools = loop.Tools(lambda *_: None, client, lambda: time.time() + ahead[0], told.append)
             visitors.wait_for(20)
@@ -375,7 +374,7 @@ def test_a_served_application_is_driven_from_publish_to_the_decision_without_a_f
             visitors.wait_for(20)
             roles = {one["version"]: one["variant"] for one in client.models()["models"]}
     finally:
-        ray_serve.shutdown()
+        deployed.stop()
     assert visitors.failures == []
     assert roles["v2"] == "production"
     texts = {one.step: one.text for one in told}

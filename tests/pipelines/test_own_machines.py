@@ -16,7 +16,8 @@ import pytest
 
 from tests import services
 from tests.machines import ROOT, unavailable
-from tests.pipelines.own_machines import RAY, OwnMachines, entry, environment, own_machines, wait_until
+from tests.pipelines.own_machines import RAY, OwnMachines, entry, environment, own_machines
+from tests.waiting import wait_until
 from txrec import object_storage, objects
 from txrec.client import Client
 from txrec.train import checkpoint
@@ -54,7 +55,7 @@ def addresses(own: OwnMachines) -> set[str]:
 
 
 def test_ray_up_brings_up_every_machine(own: OwnMachines) -> None:
-    wait_until("all machines have joined", lambda: own.alive() == addresses(own), 120)
+    wait_until("all machines have joined", lambda: own.alive() == addresses(own), 120, 0.5)
 
 
 RAW = 'name = "raw"\n[data]\nroot = "/root/raw"\n[[data.events]]\npath = "clicks.csv"\n'
@@ -160,7 +161,7 @@ def urls(own: OwnMachines, published: str) -> dict[str, str]:
     own.deploy(f"{RUN}/registry")
     urls = {machine.name: f"http://{machine.address}:8000" for machine in own.machines.all}
     for name, url in urls.items():
-        wait_until(f"{name} answers", lambda url=url: _is_ready(url), 150)
+        wait_until(f"{name} answers", lambda url=url: _is_ready(url), 150, 0.5)
     return urls
 
 
@@ -193,7 +194,7 @@ def test_clicks_that_machines_took_lead_the_searches_of_all_of_them(own: OwnMach
             return {*viewed, client.search("zorgblatt", top_k=1)["items"][0]["item_id"]} == {item}
 
     for name, url in urls.items():
-        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 20)
+        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 20, 0.5)
 
 
 def test_training_goes_on_from_its_checkpoint_on_the_other_machines_when_one_dies(own: OwnMachines) -> None:

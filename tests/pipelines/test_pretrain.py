@@ -35,8 +35,8 @@ def test_without_an_encoder_it_is_skipped_and_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "tiny").exists()
 
 
-@pytest.mark.ray
-def test_the_result_is_an_encoder_and_the_vectors_of_all_texts(ray_cluster: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("workers_in_process")
+def test_the_result_is_an_encoder_and_the_vectors_of_all_texts(tmp_path: Path) -> None:
     config = _config(tmp_path)
     data = tiny_data(config.data_dir)
     told: list[str] = []
@@ -52,8 +52,7 @@ def test_the_result_is_an_encoder_and_the_vectors_of_all_texts(ray_cluster: None
     assert os.listdir(config.checkpoints_dir) == ["text"]
 
 
-@pytest.mark.ray
-def test_no_text_is_an_error_that_says_what_to_set(ray_cluster: None, tmp_path: Path) -> None:
+def test_no_text_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:
     config = _config(tmp_path)
     tiny_data(config.data_dir)
     (config.data_dir / "tokenizer.json").unlink()

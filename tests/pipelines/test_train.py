@@ -139,6 +139,7 @@ def _assert_equal(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None
         assert torch.equal(found, wanted[name]), name
 
 
+@pytest.mark.usefixtures("workers_in_process")
 def test_training_continues_from_a_bundle_in_a_fifth_of_the_epochs_and_says_so(
     whole: tuple[dict[str, Tensor], Config], tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_training_continues_from_a_bundle_in_a_fifth_of_the_epochs_and_says_so(
     assert lineage["reached"] >= reference * (1 - config.train.warm_start.tolerance)
 
 
+@pytest.mark.usefixtures("workers_in_process")
 def test_a_warm_start_that_falls_short_is_followed_by_a_full_training(
     whole: tuple[dict[str, Tensor], Config], tmp_path: Path
 ) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray import serve as ray_serve
 
 from tests import services
+from tests.applications import deployed
 from tests.services import free_port
 from txrec.config import ServeConfig
 from txrec.recommender.recommender import Recommender
@@ -27,16 +27,17 @@ def recommender(tiny_bundle: Path) -> Recommender:
 
 
 @pytest.fixture(scope="module")
-def fake_server(ray_cluster: None) -> Iterator[str]:
+def fake_server(ray_cluster: None) -> str:
     """URL of the deployed application over the fake recommender."""
+    return deployed.use("fake", _launch_fake)
+
+
+def _launch_fake() -> str:
     from serve import app
     from tests.serve.fake import open_fake
 
     config = ServeConfig(port=free_port(), console=False, max_waiting=64, ranker_timeout_s=2.0, body_timeout_s=0.5)
-    try:
-        yield app.launch(app.bind(open_fake, config), config)
-    finally:
-        ray_serve.shutdown()
+    return app.launch(app.bind(open_fake, config), config)
 
 
 def replicas(kind: str) -> list[psutil.Process]:

@@ -1,14 +1,14 @@
 """Experiments of a server of several replicas over a real registry, with both stores: HTTP alone."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray import serve as ray_serve
 
 from tests import services
+from tests.applications import deployed
 from tests.services import free_port
+from tests.waiting import wait_until
 from txrec.client import ApiError, Client
 from txrec.config import ServeConfig
 from txrec.registry.gate import Decision
@@ -16,8 +16,6 @@ from txrec.registry.registry import Registry
 
 pytestmark = pytest.mark.ray
 
-EVERYWHERE_S = 2.0
-"""An experiment runs on every replica after so long."""
 USERS = 24
 VARIANTS = [{"name": "old", "version": "v1"}, {"name": "new", "version": "v2"}]
 
@@ -44,19 +42,26 @@ def url(
             experiment_check_s=0.5,
         )
         try:
-            yield app.start(registry.path, config)
+            yield deployed.use(registry.path, lambda: app.start(registry.path, config))
         finally:
-            ray_serve.shutdown()
+            deployed.stop()
 
 
-def slates(url: str, prefix: str) -> dict[str, dict[str, object]]:
-    """Slates of as many users, each over a connection of its own, so that any replica answers."""
+def slates(url: str) -> dict[str, dict[str, object]]:
+    """Slates of all users, each over a connection of its own, so that any replica answers."""
     replies = {}
     for number in range(USERS):
         with Client(url, timeout_s=60) as client:
-            user = f"{prefix}{number}"
-            replies[user] = client.search("lamp", user_id=user, top_k=4)
+            replies[f"user{number}"] = client.search("lamp", user_id=f"user{number}", top_k=4)
     return replies
+
+
+def wait_for_replicas(url: str, running: bool) -> None:
+    """Waits until every replica knows whether experiments run, which all users take part in."""
+    wait_until(
+        "all replicas know of the experiments",
+        lambda: all(bool(reply["experiments"]) == running for reply in slates(url).values()),
+    )
 
 
 def test_all_replicas_assign_alike_record_the_variant_and_let_go_in_the_end(url: str) -> None:
@@ -69,8 +74,8 @@ def test_all_replicas_assign_alike_record_the_variant_and_let_go_in_the_end(url:
             "v1": "production",
             "v2": "experiment",
         }
-        time.sleep(EVERYWHERE_S)
-        first, second = slates(url, "user"), slates(url, "user")
+        wait_for_replicas(url, running=True)
+        first, second = slates(url), slates(url)
         parts = {user: reply["experiments"] for user, reply in first.items()}
         assert parts == {user: reply["experiments"] for user, reply in second.items()}
         kinds = {variant for part in parts.values() for variant in part.values()}  # type: ignore[attr-defined]
@@ -82,14 +87,10 @@ def test_all_replicas_assign_alike_record_the_variant_and_let_go_in_the_end(url:
             assert reply["fallback"] is None
         figures = client.monitor()["figures"]["experiments"]
         assert sum(part["click_rate"]["users"] for part in figures.values()) == USERS
-        deadline = time.monotonic() + 60
-        while not client.experiment("models")["standing"]["decisions"]:
-            assert time.monotonic() < deadline, "no replica looks at the experiment"
-            time.sleep(0.3)
+        wait_until("a replica looks at it", lambda: client.experiment("models")["standing"]["decisions"])
         (decision,) = client.experiment("models")["standing"]["decisions"]
         assert decision["action"] == "continue"
         for name in ("models", "draft"):
             assert client.stop_experiment(name, "enough")["standing"]["state"] == "stopped"
         assert {one["version"]: one["variant"] for one in client.models()["models"]} == {"v1": "production", "v2": None}
-    time.sleep(EVERYWHERE_S)
-    assert all(reply["experiments"] == {} for reply in slates(url, "user").values())
+    wait_for_replicas(url, running=False)

@@ -1,7 +1,6 @@
 """The deployed application on a real local cluster."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import ray
 
 from tests.serve.conftest import replicas
 from tests.serve.fake import BREAKING
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -67,23 +67,27 @@ def test_a_taken_port_is_said_before_anything_starts(fake_server: str) -> None:
 
 
 def log_of(kind: str) -> list[dict[str, Any]]:
-    """What the replicas of a deployment have logged; every line of it must be JSON."""
+    """What the replicas of a deployment have logged; every complete line of it must be JSON."""
     node: Any = ray._private.worker._global_node
     folder = Path(node.get_logs_dir_path())
     files = [file for one in replicas(kind) for file in folder.glob(f"worker-*-{one.pid}.err")]
     assert files
-    return [json.loads(line) for file in files for line in file.read_text().splitlines() if not line.startswith(":")]
+    complete = [line for file in files for line in file.read_text().split("\n")[:-1]]
+    return [json.loads(line) for line in complete if line and not line.startswith(":")]
+
+
+def lines_of(kind: str, request_id: str) -> list[dict[str, Any]]:
+    """What the replicas of a deployment have logged about a request."""
+    return [line for line in log_of(kind) if request_id in (line.get("request_id"), *line.get("request_ids", ()))]
 
 
 def test_a_defect_of_the_ranker_costs_the_order_and_is_in_all_three_logs_under_the_request(fake_server: str) -> None:
     reply = httpx.post(f"{fake_server}/v1/search", json={"query": BREAKING}, timeout=30)
     assert (reply.status_code, reply.json()["fallback"]) == (200, "ranker_unavailable")
     own = reply.headers["x-request-id"]
-    time.sleep(0.5)
-    ranker, retriever, ingress = (
-        [line for line in log_of(kind) if own in (line.get("request_id"), *line.get("request_ids", ()))]
-        for kind in ("Ranker", "Retriever", "Ingress")
-    )
+    kinds = ("Ranker", "Retriever", "Ingress")
+    wait_until("all three have logged it", lambda: all(lines_of(kind, own) for kind in kinds))
+    ranker, retriever, ingress = (lines_of(kind, own) for kind in kinds)
     assert [(line["level"], line["deployment"]) for line in ranker] == [("error", "ranker")]
     assert "ZeroDivisionError: inner detail" in ranker[0]["traceback"]
     assert [(line["level"], line["deployment"]) for line in retriever] == [("warning", "retriever")]
@@ -95,6 +99,6 @@ def test_what_a_request_is_to_blame_for_is_no_defect_in_the_logs(fake_server: st
     reply = httpx.post(f"{fake_server}/v1/similar", json={"item_id": "p99"}, timeout=30)
     assert reply.status_code == 404
     own = reply.headers["x-request-id"]
-    time.sleep(0.5)
-    lines = [line for kind in ("Retriever", "Ingress") for line in log_of(kind) if line.get("request_id") == own]
+    wait_until("the ingress has logged it", lambda: lines_of("Ingress", own))  # after the others
+    lines = [line for kind in ("Retriever", "Ingress") for line in lines_of(kind, own)]
     assert [(line["level"], line["status"]) for line in lines] == [("info", 404)]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ray import serve as ray_serve
 
+from tests.applications import deployed
 from tests.serve.slate_cases import CASES
 from tests.services import free_port
 from txrec.client import ApiError, Client, Json
@@ -17,13 +17,10 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: None, tiny_bundle: Path) -> Iterator[str]:
+def url(ray_cluster: None, tiny_bundle: Path) -> str:
     from serve import app
 
-    try:
-        yield app.start(tiny_bundle, ServeConfig(port=free_port()))
-    finally:
-        ray_serve.shutdown()
+    return deployed.use("bundle", lambda: app.start(tiny_bundle, ServeConfig(port=free_port())))
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from ray import serve as ray_serve
 
+from tests.applications import deployed
 from tests.serve.conftest import replicas
 from tests.serve.fake import open_fake
 from tests.services import free_port
@@ -28,14 +27,11 @@ CONFIG = ServeConfig(
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: None) -> Iterator[str]:
+def url(ray_cluster: None) -> str:
     from serve import app
 
     config = CONFIG.model_copy(update={"port": free_port()})
-    try:
-        yield app.launch(app.bind(open_fake, config), config)
-    finally:
-        ray_serve.shutdown()
+    return deployed.use("survival", lambda: app.launch(app.bind(open_fake, config), config))
 
 
 class Load:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from txrec.config import Config, ObjectiveConfig
 from txrec.data.prepared import PreparedData
@@ -92,4 +92,5 @@ def _auc(probability: NDArray[np.float32], happened: NDArray[np.bool_]) -> float
     num, others = int(happened.sum()), int((~happened).sum())
     if not num or not others:
         return 0.5
-    return float((rankdata(probability)[happened].sum() - num * (num + 1) / 2) / (num * others))
+    ranks = pl.Series(probability).rank("average").to_numpy()
+    return float((ranks[happened].sum() - num * (num + 1) / 2) / (num * others))

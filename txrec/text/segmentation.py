@@ -6,15 +6,18 @@ its marks each, and indexed by n-grams of clusters.
 """
 
 import re
-import sys
 import unicodedata
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
+
+_PLANES_WITH_MARKS = (range(0x2_0000), range(0xE_0000, 0xE_1000))
+"""Code points that may be combining marks; looking through all 1.1 million takes every process 0.15 s."""
 
 
 def _mark_ranges() -> str:
     """All combining marks of Unicode, as ranges of a regular expression's character class."""
-    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
+    codes = chain.from_iterable(_PLANES_WITH_MARKS)
+    marks = [code for code in codes if unicodedata.category(chr(code))[0] == "M"]
     starts = [marks[0], *(later for earlier, later in pairwise(marks) if later != earlier + 1)]
     ends = [*(earlier for earlier, later in pairwise(marks) if later != earlier + 1), marks[-1]]
     return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))

@@ -1,5 +1,7 @@
 """The analyser through BM25: which products are found first, language by language."""
 
+import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from txrec.config import TextConfig
 from txrec.errors import BundleError, DataError
 from txrec.index.lexical import Lexical
 from txrec.text import Analyser, Synonyms, normalise
+from txrec.text.segmentation import WORD
 
 FILLERS = [f"{colour} {thing}" for colour in ("blue", "large") for thing in ("chair", "rope", "mug", "lamp", "table")]
 
@@ -222,3 +225,9 @@ def test_the_language_is_told_from_the_titles(titles: list[str], language: str) 
 
 def test_declared_languages_are_taken_as_they_are() -> None:
     assert index(["Red lamp for the garden"], "de", "fr").analyser.languages == ("de", "fr")
+
+
+def test_every_combining_mark_of_unicode_belongs_to_the_word_before_it() -> None:
+    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
+    assert len(marks) > 2_000
+    assert [mark for mark in marks if WORD.fullmatch(f"a{mark}") is None] == []
