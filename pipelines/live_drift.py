@@ -10,7 +10,18 @@ from txrec.loop.traffic import TrafficProfile
 from txrec.registry.registry import Registry
 from txrec.schema import DAY_US
 
-_COLUMNS = ("request_id", "variant", "ts", "user_id", "item_ids", "model_version", "scores")
+_COLUMNS = (
+    "request_id",
+    "variant",
+    "ts",
+    "user_id",
+    "item_ids",
+    "model_version",
+    "scores",
+    "query",
+    "fallback",
+    "placement",
+)
 _SPAN_US = 30 * DAY_US
 """Slates of so long before the day tell which scores are usual."""
 

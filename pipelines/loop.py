@@ -203,18 +203,21 @@ class Steps:
 
     def off_policy(self, _: Round) -> StepResult:
         """Estimates what the candidate would have earned on served slates; ends the round where it is surely less."""
-        fields = {"versions": self._registry.names()}
+        fields: dict[str, Any] = {"versions": self._registry.names()}
         try:
             summary = off_policy.run(self.training, "candidate")
         except (DataError, StageError) as error:
             return StepResult("done", f"no estimate: {error}", fields)
-        usable = [one for one in summary.evaluation.estimates if not one.refusal]
-        if not usable:
-            return StepResult("done", f"no estimate: {summary.evaluation.estimates[0].refusal}", fields)
-        best = usable[0]
+        best = summary.evaluation.best
+        if best.refusal:
+            return StepResult("done", f"no estimate: {best.refusal}", fields)
+        placements = {name: one.best for name, one in summary.named_placements.items() if not one.best.refusal}
+        fields["placements"] = {name: [one.gain_low, one.gain_high] for name, one in placements.items()}
+        parts = "".join(f"; {name} {one.gain_low:.4g} to {one.gain_high:.4g}" for name, one in placements.items())
         if best.gain_high < 0:
-            return StepResult("end", f"clicks per slate gain of at most {best.gain_high:.4g} < 0", fields)
-        return StepResult("done", f"clicks per slate gain {best.gain_low:.4g} to {best.gain_high:.4g}", fields)
+            return StepResult("end", f"clicks per slate gain of at most {best.gain_high:.4g} < 0{parts}", fields)
+        text = f"clicks per slate gain {best.gain_low:.4g} to {best.gain_high:.4g}{parts}"
+        return StepResult("done", text, fields)
 
     def publish(self, round_: Round) -> StepResult:
         """Registers the candidate; the round ends where the gate refuses it."""

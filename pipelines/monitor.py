@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines import cluster
 from pipelines.live_drift import live_drift
@@ -23,10 +25,10 @@ from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.data.profiles import FILE as PROFILES_FILE
 from txrec.loop import settings
-from txrec.loop.attribution import credit, events_of, slates_of
+from txrec.loop.attribution import NO_PLACEMENT, credit, events_of, slates_of
 from txrec.loop.decisions import decisions
 from txrec.loop.experiments import ExperimentDecision
-from txrec.loop.exploration_cost import ExplorationCost, cost
+from txrec.loop.exploration_cost import cost, placement_costs
 from txrec.loop.exposure import DEPTH, ProductGroups, alarms, report_rows
 from txrec.loop.figures import SliceTables, add, place_discount, rates
 from txrec.loop.live import TABLE, table_of
@@ -110,7 +112,7 @@ def run(
         until_us=int(span[1] or 0),
         folder=config.reports_dir,
         **_exposure(config, log),
-        exploration=_exploration(config, log),
+        **_exploration(config, log),
         drift=live_drift(config, log, round(clock() * 1e6)),
     )
     monitor.write()
@@ -209,24 +211,43 @@ def _slice_tables(config: Config, head_queries: tuple[str, ...]) -> SliceTables:
 
 
 def _exposure(config: Config, log: ServedLog) -> dict[str, Any]:
-    """Exposure of product groups in served slates next to their clicks; nothing before the first preparation."""
+    """Exposure of product groups in served slates, in all and by placement; nothing before the first preparation.
+
+    Clicks stand next to the whole: those of a placement are among its figures.
+    """
     if not (config.data_dir / "items.parquet").is_file():
         return {}
     groups = ProductGroups.of(PreparedData.open(config.data_dir), config.exposure.attributes)
-    ids = pl.LazyFrame({"item_id": groups.item_ids}, schema={"item_id": pl.String})
+    named = "placement" in log.slates.collect_schema().names()
+    placement = pl.col("placement").fill_null(NO_PLACEMENT) if named else pl.lit(NO_PLACEMENT)
     place = pl.int_ranges(pl.col("item_ids").list.len())
-    places = log.slates.select(item_id="item_ids", place=place).explode("item_id", "place", empty_as_null=False)
-    seen = places.filter(pl.col("place") < DEPTH).group_by("item_id").agg(weight=place_discount(pl.col("place")).sum())
-    clicks = log.events.filter(pl.col("event") == "click").group_by("item_id").agg(clicks=pl.len())
-    table = ids.join(seen, on="item_id", how="left", maintain_order="left").join(
-        clicks, on="item_id", how="left", maintain_order="left"
-    )
-    figures = table.select(pl.col("weight", "clicks").cast(pl.Float64).fill_null(0.0)).collect()
-    shares = groups.shares(figures["weight"].to_numpy(), figures["clicks"].to_numpy())
+    places = log.slates.select(placement=placement, item_id="item_ids", place=place)
+    places = places.explode("item_id", "place", empty_as_null=False).filter(pl.col("place") < DEPTH)
+    seen = places.group_by("placement", "item_id").agg(weight=place_discount(pl.col("place")).sum()).collect()
+    clicks = log.events.filter(pl.col("event") == "click").group_by("item_id").agg(amount=pl.len()).collect()
+    clicked = _by_item(groups, clicks)
+    whole = _by_item(groups, seen.group_by("item_id").agg(amount=pl.col("weight").sum()))
+    shares = groups.shares(whole, clicked)
+    parts = {
+        str(name): _by_item(groups, part.select("item_id", amount="weight"))
+        for (name,), part in seen.group_by("placement")
+    }
     return {
         "exposure": tuple(report_rows(shares, config.exposure)),
         "exposure_alarms": tuple(alarms(shares, config.exposure)),
+        "exposure_placements": {
+            name: tuple(report_rows(groups.shares(parts[name], clicked), config.exposure)) for name in sorted(parts)
+        }
+        if set(parts) - {NO_PLACEMENT}
+        else {},
     }
+
+
+def _by_item(groups: ProductGroups, amounts: pl.DataFrame) -> NDArray[np.float64]:
+    """(N,) amounts in the order of the groups' products, 0 for those without."""
+    ids = pl.DataFrame({"item_id": groups.item_ids}, schema={"item_id": pl.String})
+    joined = ids.join(amounts, on="item_id", how="left", maintain_order="left")
+    return joined["amount"].cast(pl.Float64).fill_null(0.0).to_numpy()
 
 
 def _decisions(config: Config, log: ServedLog, now_us: int) -> tuple[ExperimentDecision, ...]:
@@ -241,14 +262,18 @@ def _decisions(config: Config, log: ServedLog, now_us: int) -> tuple[ExperimentD
     return decisions(config.experiments, frames, now_us, share or None, served)
 
 
-def _exploration(config: Config, log: ServedLog) -> ExplorationCost | None:
-    """Costs and gains of exploration; nothing is read where no slate could be drawn."""
+def _exploration(config: Config, log: ServedLog) -> dict[str, Any]:
+    """Costs and gains of exploration, in all and by placement; nothing is read where no slate could be drawn."""
     if "exploration" not in log.slates.collect_schema().names():
-        return None
+        return {}
     if not log.slates.select(pl.col("exploration").is_not_null().any()).collect().item():
-        return None
+        return {}
     slates, events = slates_of(log.slates.collect()), events_of(log.events.collect())
-    return cost(slates, credit(slates, events, settings.windows(config.serve.monitor)))
+    credits_ = credit(slates, events, settings.windows(config.serve.monitor))
+    return {
+        "exploration": cost(slates, credits_),
+        "exploration_placements": placement_costs(slates, credits_),
+    }
 
 
 def _served(config: Config) -> list[StoredExperiment]:

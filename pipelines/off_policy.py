@@ -1,16 +1,19 @@
 """`txrec evaluate --off-policy`: the value that another bundle would have had on served traffic.
 
 The bundle orders the products that exploration could have shown, with each user's history as it was then; what that
-order would have earned is estimated from the logged probabilities. Leaves reports/off_policy.json.
+order would have earned is estimated from the logged probabilities, in all and by placement. Leaves
+reports/off_policy.json and off_policy.html.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.bundles import bundle_folder
@@ -18,61 +21,117 @@ from pipelines.served_log import served_log
 from txrec import object_storage
 from txrec.config import Config
 from txrec.loop import settings
-from txrec.loop.attribution import credit, events_of, slates_of
-from txrec.loop.off_policy_log import Evaluation, LoggedSlate, evaluate, logged_slates
+from txrec.loop.attribution import NO_PLACEMENT, credit, events_of, slates_of
+from txrec.loop.off_policy import OffPolicyEstimate
+from txrec.loop.off_policy_log import (
+    Evaluation,
+    LoggedSlate,
+    evaluate,
+    evaluate_placements,
+    logged_slates,
+)
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Event, Request
+from txrec.report.page import render
 from txrec.storage import write_text
 
 Reward = Literal["click", "cart", "purchase", "revenue"]
 _EVERY = 100
 
 
+_HEAD = ("value", "95 %", "gain", "95 %", "effective slates")
+
+
 @dataclass(frozen=True)
 class OffPolicySummary:
-    """Result of an off-policy evaluation."""
+    """Result of an off-policy evaluation.
+
+    Attributes:
+        bundle: that was valued.
+        evaluation: over all slates.
+        report: `off_policy.json`; `off_policy.html` lies next to it.
+        placements: the same by placement, largest first.
+    """
 
     bundle: str
     evaluation: Evaluation
     report: Path
+    placements: Mapping[str, Evaluation] = field(default_factory=dict)
 
     def headline(self) -> str:
         """One line: the most precise estimate that was not refused."""
-        usable = [one for one in self.evaluation.estimates if not one.refusal]
-        best = usable[0] if usable else self.evaluation.estimates[0]
-        return f"{self.bundle}, {self.evaluation.reward}s per slate by {best}"
+        return f"{self.bundle}, {self.evaluation.reward}s per slate by {self.evaluation.best}"
+
+    @property
+    def named_placements(self) -> dict[str, Evaluation]:
+        """Evaluations by placement; empty where no request named one."""
+        return dict(self.placements) if set(self.placements) - {NO_PLACEMENT} else {}
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Every estimate as cells: name, then those of `_HEAD`."""
+        return [(one.estimator.replace("_", " "), *_cells(one)) for one in self.evaluation.estimates]
+
+    def placement_rows(self) -> list[tuple[str, ...]]:
+        """The best estimate of every placement as cells: placement, estimator, then those of `_HEAD`."""
+        return [
+            (name, one.best.estimator.replace("_", " "), *_cells(one.best))
+            for name, one in self.named_placements.items()
+        ]
+
+    def exploration_lines(self) -> list[str]:
+        """Cost of exploration, in all and by placement, and how much it changed."""
+        parts = {"": self.evaluation, **self.named_placements}
+        return [f"{name}: {_cost(one)}" if name else _cost(one) for name, one in parts.items()]
 
     def render(self) -> RenderableType:
-        """All estimates, and what exploration cost."""
-        table = Table("", "value", "95 %", "gain", "95 %", "effective slates", box=None)
-        for one in self.evaluation.estimates:
-            cells = (
-                ("refused", one.refusal, "", "")
-                if one.refusal
-                else (
-                    f"{one.value:.4g}",
-                    f"{one.low:.4g} to {one.high:.4g}",
-                    f"{one.gain:+.4g}",
-                    f"{one.gain_low:+.4g} to {one.gain_high:+.4g}",
-                )
-            )
-            table.add_row(one.estimator.replace("_", " "), *cells, f"{one.effective:,.0f}")
-        cost = self.evaluation.exploration
-        lost = (
-            f"cost of exploration unknown: {cost.refusal}"
-            if cost.refusal
-            else f"exploration cost {cost.gain:.4g} ({cost.gain_low:.4g} to {cost.gain_high:.4g}) per slate"
-        )
-        gained = (
-            f"{self.evaluation.drawn:.1%} of the slates were drawn; {self.evaluation.from_below:.1%} of their places"
-            " show products from below"
-        )
-        return Group(table, lost, gained)
+        """All estimates, those of each placement, and the cost of exploration."""
+        table = Table("", *_HEAD, box=None)
+        for row in self.rows():
+            table.add_row(*row)
+        parts: list[RenderableType] = [table]
+        if self.named_placements:
+            by_placement = Table("placement", "by", *_HEAD, box=None)
+            for row in self.placement_rows():
+                by_placement.add_row(*(escape(cell) for cell in row))
+            parts.append(by_placement)
+        return Group(*parts, *(escape(line) for line in self.exploration_lines()))
 
     def write(self) -> None:
-        """Writes off_policy.json."""
-        write_text(self.report, json.dumps({"bundle": self.bundle, **asdict(self.evaluation)}, indent=1))
+        """Writes `off_policy.json` and `off_policy.html`."""
+        placements = {name: asdict(one) for name, one in self.placements.items()}
+        body = {"bundle": self.bundle, **asdict(self.evaluation), "placements": placements}
+        write_text(self.report, json.dumps(body, indent=1))
+        page = render("off_policy.html.j2", report=self, head=["", *_HEAD], placement_head=["", "by", *_HEAD])
+        write_text(self.report.with_suffix(".html"), page)
+
+
+def _cells(one: OffPolicyEstimate) -> tuple[str, ...]:
+    cells = (
+        ("refused", one.refusal, "", "")
+        if one.refusal
+        else (
+            f"{one.value:.4g}",
+            f"{one.low:.4g} to {one.high:.4g}",
+            f"{one.gain:+.4g}",
+            f"{one.gain_low:+.4g} to {one.gain_high:+.4g}",
+        )
+    )
+    return (*cells, f"{one.effective:,.0f}")
+
+
+def _cost(evaluation: Evaluation) -> str:
+    """`exploration cost 0.01 (0.00 to 0.02) per slate; 5.0% of the slates were drawn; ...`."""
+    cost = evaluation.exploration
+    lost = (
+        f"cost of exploration unknown: {cost.refusal}"
+        if cost.refusal
+        else f"exploration cost {cost.gain:.4g} ({cost.gain_low:.4g} to {cost.gain_high:.4g}) per slate"
+    )
+    return (
+        f"{lost}; {evaluation.drawn:.1%} of the slates were drawn, {evaluation.from_below:.1%} of their places show"
+        " products from below"
+    )
 
 
 def run(
@@ -108,10 +167,19 @@ def run(
         if number % _EVERY == 0:
             progress("ranking logged slates", number, len(logged))
     credits_ = credit(explored, events, settings.windows(config.serve.monitor))
-    evaluation = evaluate(logged, lambda slate: orders[slate.request_id], credits_, reward)
-    summary = OffPolicySummary(bundle, evaluation, config.reports_dir / "off_policy.json")
+
+    def rank(slate: LoggedSlate) -> tuple[str, ...]:
+        return orders[slate.request_id]
+
+    summary = OffPolicySummary(
+        bundle,
+        evaluate(logged, rank, credits_, reward),
+        config.reports_dir / "off_policy.json",
+        evaluate_placements(logged, rank, credits_, reward),
+    )
     summary.write()
-    object_storage.share(summary.report)
+    for file in (summary.report, summary.report.with_suffix(".html")):
+        object_storage.share(file)
     return summary
 
 

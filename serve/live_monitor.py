@@ -21,6 +21,7 @@ from txrec.loop.attribution import HOUR_US, in_micros, slates_of
 from txrec.loop.live import LiveAttribution
 from txrec.loop.live_drift import LiveDrift, TrafficDrift
 from txrec.loop.monitor import Figures
+from txrec.loop.placement_drift import PlacementDrift
 from txrec.loop.traffic import TrafficProfile
 from txrec.online.history import HistoryStore
 from txrec.registry.registry import Registry
@@ -89,6 +90,7 @@ class LiveMonitor:
         self.computed = -math.inf
         self._profiles = profiles or TrafficProfiles()
         self._comparison: LiveDrift | None = None
+        self._placements = PlacementDrift(config.drift_alpha / 4)
         self._looked = -math.inf
         self.drift = TrafficDrift("not judged", "nothing was compared yet")
 
@@ -158,7 +160,7 @@ class LiveMonitor:
                 return TrafficDrift(
                     "not judged", f"the training log of {version} has no times, or too few days", version
                 )
-            self._comparison = LiveDrift(profile, version, self._config.drift_alpha)
+            self._comparison = LiveDrift(profile, version, self._config.drift_alpha, self._placements)
         since = max(now_us - DRIFT_SPAN_US, 0)
         slates, events = (
             pl.DataFrame(pl.from_arrow(table)) for table in (self._store.impressions(since), self._store.export(since))

@@ -1,11 +1,13 @@
 """`txrec evaluate --off-policy`: a bundle's order of served products, valued by the clicks that followed."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pipelines import off_policy
@@ -24,7 +26,13 @@ START = 1_700_000_000_000_000
 BOUNDS = Bounds(share=1.0, num_places=1, pool=3, temperature=5.0)
 
 
-def served(folder: Path, bundle: Path, slates: int = 400, bounds: Bounds = BOUNDS) -> Config:
+def served(
+    folder: Path,
+    bundle: Path,
+    slates: int = 400,
+    bounds: Bounds = BOUNDS,
+    placements: tuple[str | None, ...] = (None,),
+) -> Config:
     """Users click whatever the bundle itself would have put first, where they see it first."""
     config = configured(folder).model_copy(update={"serve": ServeConfig(state=str(folder / "history.sqlite"))})
     recommender = Recommender.open(bundle)
@@ -39,7 +47,9 @@ def served(folder: Path, bundle: Path, slates: int = 400, bounds: Bounds = BOUND
         liked = recommender.rank_items(list(items), Request(query="lamp", now_us=ts)).items[0].item_id
         impressions.append(Impression(f"r{number}", ts, "production", "v1", shown, scores, f"new{number}", "lamp"))
         if record is not None:
-            impressions[-1] = replace(impressions[-1], exploration=record.to_json())
+            impressions[-1] = replace(
+                impressions[-1], exploration=record.to_json(), placement=placements[number % len(placements)]
+            )
         if shown[0] == liked:
             click = Event("click", liked, "lamp", ts + 1_000_000)
             clicks.append(LoggedEvent(f"e{number}", f"new{number}", click, None, f"r{number}"))
@@ -59,6 +69,29 @@ def test_a_bundle_is_valued_at_what_its_own_order_earns(tmp_path: Path, tiny_bun
     assert best.gain_low > 0.4
     written = json.loads((config.reports_dir / "off_policy.json").read_text())
     assert written["estimates"][0]["value"] == best.value
+
+
+def test_estimates_and_cost_stand_by_placement_in_json_page_and_terminal(tmp_path: Path, tiny_bundle: Path) -> None:
+    config = served(tmp_path, tiny_bundle, 600, placements=("home", "mail", "home"))
+    found = off_policy.run(config, str(tiny_bundle))
+    written = json.loads((config.reports_dir / "off_policy.json").read_text())["placements"]
+    assert list(written) == ["home", "mail"]
+    assert [part["estimates"][0]["slates"] for part in written.values()] == [400, 200]
+    assert written["home"]["estimates"][0]["gain_low"] > 0.4
+    assert written["home"]["exploration"]["slates"] == 400
+    console = Console(width=200, file=io.StringIO())
+    console.print(found.render())
+    page = (config.reports_dir / "off_policy.html").read_text()
+    assert isinstance(console.file, io.StringIO)
+    for text in (console.file.getvalue(), page):
+        assert "home: exploration cost" in text
+        assert f"{written['mail']['estimates'][0]['value']:.4g}" in text
+
+
+def test_without_named_placements_nothing_is_split(tmp_path: Path, tiny_bundle: Path) -> None:
+    config = served(tmp_path, tiny_bundle, 30)
+    off_policy.run(config, str(tiny_bundle))
+    assert "By placement" not in (config.reports_dir / "off_policy.html").read_text()
 
 
 def test_a_log_without_exploration_says_what_to_set(tmp_path: Path, tiny_bundle: Path) -> None:

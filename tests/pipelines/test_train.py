@@ -172,3 +172,4 @@ def test_a_warm_start_that_falls_short_is_followed_by_a_full_training(
     assert summary.lineage.start == "full"
     assert "a warm start from" in summary.lineage.reason
     assert "< 2.0000" in summary.lineage.reason
+    assert f"full training: {summary.lineage.reason}" in summary.headline()

@@ -23,6 +23,8 @@ Model = Literal["last_touch", "shared"]
 HOUR_US = 3_600_000_000
 SHADOW = "shadow"
 """Variant of slates that nobody saw."""
+NO_PLACEMENT = "none"
+"""Placement of slates whose request named none."""
 LATER_COLUMNS = {
     "experiments": pl.List(pl.String),
     "rules": pl.List(pl.String),

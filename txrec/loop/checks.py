@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from txrec.loop import usual_categories
 from txrec.loop.drift import ALPHA, MIN_REFERENCE, Days, Finding, Layout, Ratio, Reference
 from txrec.schema import DAY_US
 from txrec.storage import write_text
@@ -39,6 +40,7 @@ LAYOUT = Layout(
         "share of events with a new query": Ratio("new_query", "query_events"),
         "share of events at the time of the user's last one": Ratio("same_time", "events"),
         "share of events that repeat the last one": Ratio("repeated", "events"),
+        usual_categories.FIGURE: Ratio("usual", "past"),
         "mean squared events per user": Ratio("squares", "users"),
         "mean value of a purchase": Ratio("value", "purchase"),
     },
@@ -50,6 +52,7 @@ DRIFTS = frozenset(
         "share of events on new products",
         "share of events with a new query",
         "share of events without a query",
+        usual_categories.FIGURE,
         "mix of category",
         "mix of query",
         "mix of price",
@@ -109,11 +112,12 @@ def days_of(events: pl.DataFrame, items: pl.DataFrame) -> Days:
         title_known=pl.col("title").is_not_null() & (pl.col("title") != ""),
         price=pl.col("price").cast(pl.Float64),
         category=category.cast(pl.String).fill_null("none"),
+        path=usual_categories.path(items["category"]),
     )
     frame = (
         events.filter(pl.col("ts") > 0).join(known, on="item_id", how="left").sort("user_id", "ts", maintain_order=True)
     )
-    rows = frame.with_columns(**_marks())
+    rows = _with_usual(frame.with_columns(**_marks()))
     group = (pl.col("user_id").hash(0) % GROUPS).cast(pl.Int64)
     per_user = rows.group_by("day", "user_id").agg(*_sums()).with_columns(group=group, users=pl.lit(1.0))
     squares = (pl.col("events") * pl.col("events")).sum().alias("squares")
@@ -135,7 +139,32 @@ def days_of(events: pl.DataFrame, items: pl.DataFrame) -> Days:
     return _dense(long)
 
 
-_MARKS = ("no_query", "no_price", "no_title", "new_user", "new_item", "new_query", "same_time", "repeated")
+def _with_usual(rows: pl.DataFrame) -> pl.DataFrame:
+    """Adds how usual the category of each event is for its user, and whether the user has a past."""
+    past = usual_categories.affinities(rows.select("day", user="user_id", category="path"), (1,))
+    joined = rows.join(
+        past,
+        left_on=["user_id", "path", "day"],
+        right_on=["user", "category", "day"],
+        how="left",
+        maintain_order="left",
+    )
+    affinity = pl.col("affinity@1")
+    return joined.with_columns(usual=affinity.fill_null(0.0), past=affinity.is_not_null()).drop("affinity@1")
+
+
+_MARKS = (
+    "no_query",
+    "no_price",
+    "no_title",
+    "new_user",
+    "new_item",
+    "new_query",
+    "same_time",
+    "repeated",
+    "usual",
+    "past",
+)
 _SIMPLE = ("users", "events", "item_events", "query_events", *KINDS, *_MARKS, "value")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from txrec.loop.attribution import NO_PLACEMENT
 from txrec.loop.exploration_log import Record
 from txrec.loop.figures import Rate, rate
 
@@ -90,6 +91,21 @@ def cost(slates: pl.DataFrame, credits_: pl.DataFrame) -> ExplorationCost | None
         revenue=float(gained["revenue"].sum()),
         first_views=_first_views(slates, places),
     )
+
+
+def placement_costs(slates: pl.DataFrame, credits_: pl.DataFrame) -> dict[str, ExplorationCost]:
+    """The cost of exploration by placement; empty where no request named one.
+
+    First views are those of the placement: a product may have been seen elsewhere before.
+
+    Args:
+        slates: as for `cost`, and so are the credits.
+    """
+    if "placement" not in slates.columns or slates["placement"].null_count() == slates.height:
+        return {}
+    named = slates.with_columns(pl.col("placement").fill_null(NO_PLACEMENT))
+    parts = {str(name): cost(part, credits_) for (name,), part in named.group_by("placement")}
+    return {name: one for name, one in sorted(parts.items()) if one is not None}
 
 
 def _from_below(record: Record) -> list[bool]:

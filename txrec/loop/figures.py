@@ -13,7 +13,7 @@ import polars as pl
 from scipy.special import ndtri
 
 from txrec.arrays import dcg_discounts
-from txrec.loop.attribution import HOUR_US, Windows
+from txrec.loop.attribution import HOUR_US, NO_PLACEMENT, Windows
 
 FIGURES: dict[str, tuple[str, str]] = {
     "click_rate": ("clicked", "slates"),
@@ -206,7 +206,7 @@ def _sliced(frame: pl.DataFrame, tables: SliceTables) -> pl.DataFrame:
     hour = pl.col("ts") // HOUR_US
     return frame.with_columns(
         fallback_reason=reason,
-        placement=_text(frame, "placement").fill_null("none"),
+        placement=_text(frame, "placement").fill_null(NO_PLACEMENT),
         kind=pl.when(query.is_null()).then(pl.lit("recommendation")).otherwise(pl.lit("search")),
         query_slice=pl.when(query.is_null())
         .then(pl.lit("no query"))

@@ -3,7 +3,8 @@
 Query mix, item mix, mix of categories, shares of unknown users, products and queries, of each kind of event, repeated
 times, concentration on few users and values of purchases are compared with the days of the training log
 (`traffic.TrafficProfile`) by `drift.Reference`, whose thresholds are calibrated by resampling for the present amount of
-traffic. Scores are compared with those of the same version on the days before, because the training log has none.
+traffic. Scores are compared with those of the same version on the days before, because the training log has none, and
+each placement with its own days before (`placement_drift`).
 
 An unusual figure of taste is a `drift`, a reason to train again; any other is a `fault` of the data, which training
 again would only learn.
@@ -16,8 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from txrec.loop import usual_categories
 from txrec.loop.drift import MIN_REFERENCE, Days, Finding, Layout, Ratio, Reference
-from txrec.loop.traffic import GROUPS, HORIZONS, KINDS, UNKNOWN, TrafficProfile, as_days, dense, live_rows
+from txrec.loop.placement_drift import CLICK_SHARE, IN_PLACEMENT, PlacementDrift
+from txrec.loop.traffic import TrafficProfile
+from txrec.loop.traffic_counts import GROUPS, HORIZONS, KINDS, UNKNOWN, as_days, dense, live_rows
 from txrec.schema import DAY_US
 
 Outcome = Literal["quiet", "drift", "fault", "not judged"]
@@ -38,9 +42,17 @@ TASTES = frozenset(
         "mix of item",
         "mix of category",
         "mix of score",
+        usual_categories.FIGURE,
+        "share of searches",
+        CLICK_SHARE,
     }
 )
-"""Figures of what people want; all others are figures of the data's integrity."""
+"""Figures of what people want, in all or of a placement; all others are figures of the data's integrity."""
+
+
+def is_taste(figure: str) -> bool:
+    """True for a figure of what people want, whatever its placement."""
+    return figure.partition(IN_PLACEMENT)[0] in TASTES
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class TrafficDrift:
         head = {
             name: getattr(self, name) for name in ("outcome", "reason", "version", "events", "since_us", "until_us")
         }
-        rows = [{**asdict(one), "unusual": one.unusual, "taste": one.figure in TASTES} for one in self.readings]
+        rows = [{**asdict(one), "unusual": one.unusual, "taste": is_taste(one.figure)} for one in self.readings]
         return {**head, "figures": rows, "decision": str(self)}
 
 
@@ -93,13 +105,22 @@ class LiveDrift:
     Args:
         profile: of the version's training log.
         version: of the bundle.
-        alpha: share of quiet windows that may raise a false alarm.
+        alpha: share of quiet windows that may raise a false alarm: half of them by the training log, a quarter each by
+            scores and by placements.
+        placements: what is usual at each placement, kept from version to version; None = nothing is known yet.
     """
 
-    def __init__(self, profile: TrafficProfile, version: str, alpha: float = ALPHA) -> None:
+    def __init__(
+        self,
+        profile: TrafficProfile,
+        version: str,
+        alpha: float = ALPHA,
+        placements: PlacementDrift | None = None,
+    ) -> None:
         self.version = version
         self._profile = profile
         self._alpha = alpha
+        self._placements = placements or PlacementDrift(alpha / 4)
         self._scores: dict[int, pl.DataFrame] = {}
         self._references: dict[tuple[int, float], Reference] = {}
 
@@ -115,17 +136,18 @@ class LiveDrift:
         since = now_us - DAY_US
         window = events.filter((pl.col("ts") >= since) & (pl.col("ts") < now_us))
         about = TrafficDrift("not judged", "", self.version, window.height, since, now_us)
-        scores = self._score_readings(slates, since, now_us)
+        others = self._score_readings(slates, since, now_us)
+        others += self._placements.readings(slates, events, self._profile.vocabulary, now_us)
         reason = _too_little(window, events, slates, since)
         if reason:
             return replace(about, reason=reason)
         try:
-            readings = self._readings(window, now_us) + scores
+            readings = self._readings(window, now_us) + others
         except ValueError as error:
             return replace(about, reason=str(error))
         readings = tuple(sorted(readings, key=lambda one: one.threshold - one.deviation))
         unusual = {one.figure for one in readings if one.unusual}
-        outcome: Outcome = "quiet" if not unusual else "drift" if unusual <= TASTES else "fault"
+        outcome: Outcome = "quiet" if not unusual else "drift" if all(map(is_taste, unusual)) else "fault"
         return replace(about, outcome=outcome, readings=readings)
 
     def _readings(self, window: pl.DataFrame, now_us: int) -> tuple[Finding, ...]:
@@ -154,7 +176,7 @@ class LiveDrift:
         live = _aligned(_score_days(own.with_columns(window=pl.lit(0, pl.Int64))), days.names)
         size = own.height / float(np.median(days.totals.sum(axis=1)))
         try:
-            return Reference(days, _SCORES, self._alpha / 2, size).readings(live)
+            return Reference(days, _SCORES, self._alpha / 4, size).readings(live)
         except ValueError:  # too few slates of this version
             return ()
 
@@ -183,6 +205,7 @@ def layout(horizon: int) -> Layout:
         "share of events at the time of the user's last one": Ratio("same_time", "events"),
         "mean squared events per user": Ratio("squares", "users"),
         "mean value of a purchase": Ratio("value", "purchase"),
+        usual_categories.FIGURE: Ratio(f"usual@{horizon}", f"past@{horizon}"),
     }
     return Layout((), ratios, {mix: f"{mix}:" for mix in ("query", "item", "category", "hour")})
 

@@ -42,6 +42,8 @@ class Monitor:
         exposure: shares of product groups, as `exposure.report_rows` gives them.
         exposure_alarms: a line for each share outside its limits.
         exploration: its costs and gains; None = no slate could be drawn.
+        exploration_placements: the same by placement.
+        exposure_placements: `exposure` by placement.
         drift: the last day compared with the training log of production.
     """
 
@@ -54,6 +56,8 @@ class Monitor:
     exposure: tuple[Mapping[str, Any], ...] = ()
     exposure_alarms: tuple[str, ...] = ()
     exploration: ExplorationCost | None = None
+    exploration_placements: Mapping[str, ExplorationCost] = field(default_factory=dict)
+    exposure_placements: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     drift: TrafficDrift = field(default_factory=lambda: TrafficDrift("not judged", "it was not compared"))
 
     @property
@@ -72,15 +76,20 @@ class Monitor:
     def render(self) -> RenderableType:
         """Figures by variant and decisions for a terminal."""
         table = Table("", *(name.replace("_", " ") for name in _HEAD), box=None)
-        for slice_ in ("all", "variant", "kind", "model_version"):
+        for slice_ in ("all", "variant", "placement", "kind", "model_version"):
             for part, figures in self.figures.get(slice_, {}).items():
                 table.add_row(
                     f"{slice_}: {part}" if slice_ != "all" else "all", *(_cell(figures, one) for one in _HEAD)
                 )
         alarms = [f"[yellow]warning: {escape(alarm)}" for alarm in (*self.exposure_alarms, *self.drift_alarms)]
-        cost = [str(self.exploration)] if self.exploration else []
+        cost = [escape(line) for line in self.exploration_lines()]
         cost += [str(self.drift)] if not self.drift_alarms else []
         return Group(table, *(str(decision) for decision in self.decisions), *cost, *alarms)
+
+    def exploration_lines(self) -> list[str]:
+        """Costs and gains of exploration, in all and by placement."""
+        whole = [str(self.exploration)] if self.exploration else []
+        return [*whole, *(f"{name}: {one}" for name, one in self.exploration_placements.items())]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON object for monitor.json."""
@@ -92,8 +101,13 @@ class Monitor:
                 for slice_, parts in self.figures.items()
             },
             "decisions": [decision.to_dict() for decision in self.decisions],
-            "exposure": {"shares": list(self.exposure), "alarms": list(self.exposure_alarms)},
+            "exposure": {
+                "shares": list(self.exposure),
+                "alarms": list(self.exposure_alarms),
+                "placements": {name: list(rows) for name, rows in self.exposure_placements.items()},
+            },
             "exploration": self.exploration.to_dict() if self.exploration else None,
+            "exploration_placements": {name: one.to_dict() for name, one in self.exploration_placements.items()},
             "drift": self.drift.to_dict(),
         }
 
@@ -117,7 +131,10 @@ class Monitor:
             "monitor.html.j2",
             report=self,
             tiles=tiles,
-            exposure=exposure_table(self.exposure),
+            exposures=[
+                ("Exposure", exposure_table(self.exposure)),
+                *((f"Exposure: {name}", exposure_table(rows)) for name, rows in self.exposure_placements.items()),
+            ],
             plots=[(caption, _by_hour(self.figures.get("hour", {}), name)) for caption, name in _PLOTS],
             sections=sections,
             drift_rows=[_drift_row(one) for one in self.drift.readings],

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from txrec.errors import DataError
+from txrec.loop.attribution import NO_PLACEMENT
 from txrec.loop.exploration import marginal_probability, prefix_probability
 from txrec.loop.exploration_log import Record
 from txrec.loop.off_policy import Estimator, OffPolicyEstimate, Requirements, SlateLog, crossfit, estimate
@@ -29,6 +30,7 @@ class LoggedSlate:
         items: sorted products, best first, before exploration.
         scores: theirs.
         record: how it was shown.
+        placement: that the request named.
     """
 
     request_id: str
@@ -38,6 +40,7 @@ class LoggedSlate:
     items: tuple[str, ...]
     scores: tuple[float, ...]
     record: Record
+    placement: str = NO_PLACEMENT
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -64,12 +67,18 @@ class Evaluation:
     drawn: float
     from_below: float
 
+    @property
+    def best(self) -> OffPolicyEstimate:
+        """The most precise estimate that was not refused; the first one where all were."""
+        usable = [one for one in self.estimates if not one.refusal]
+        return usable[0] if usable else self.estimates[0]
+
 
 def logged_slates(slates: pl.DataFrame) -> list[LoggedSlate]:
     """The slates with a record of exploration, as they were before it.
 
     Args:
-        slates: as `attribution.slates_of` gives them, with `scores` and `exploration`.
+        slates: as `attribution.slates_of` gives them, with `scores`, `exploration` and, where it is known, `placement`.
 
     Raises:
         DataError: the log has no records: exploration was off.
@@ -95,6 +104,7 @@ def _logged(row: dict[str, object]) -> LoggedSlate:
         items=tuple(str(shown[one]) for one in place),
         scores=tuple(float(scores[one]) for one in place),
         record=record,
+        placement=str(row.get("placement") or NO_PLACEMENT),
     )
 
 
@@ -124,6 +134,21 @@ def evaluate(
         len(drawn) / len(slates),
         float(np.mean(below)) if below else 0.0,
     )
+
+
+def evaluate_placements(
+    slates: Sequence[LoggedSlate], rank: Rank, credits_: pl.DataFrame, reward: str, required: Requirements | None = None
+) -> dict[str, Evaluation]:
+    """`evaluate` of the slates of each placement, the placement with most slates first.
+
+    Args:
+        slates: as for `evaluate`, and so are the others.
+    """
+    parts: dict[str, list[LoggedSlate]] = {}
+    for slate in slates:
+        parts.setdefault(slate.placement, []).append(slate)
+    largest = sorted(parts, key=lambda name: (-len(parts[name]), name))
+    return {name: evaluate(parts[name], rank, credits_, reward, required) for name in largest}
 
 
 def _columns(slate: LoggedSlate, order: Sequence[str]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from txrec.loop import checks
+from txrec.loop import checks, usual_categories
 from txrec.loop.checks import LAYOUT, check, days_of, profile
 from txrec.loop.drift import MIN_REFERENCE, Days, Layout, Ratio, Reference, psi
 from txrec.schema import DAY_US
@@ -174,3 +174,22 @@ def test_a_break_keeps_the_profile_of_the_last_good_preparation_until_it_is_acce
     assert third["accepted"] == "anna: the till was closed"
     assert len(third["profile"]["days"]) == 40
     assert check(bad, third["profile"]).days == 0
+
+
+def with_tastes(log: pl.DataFrame, swapped: pl.Expr | None = None) -> pl.DataFrame:
+    """A log whose even users want category a and whose odd ones category b; tastes are the others' where swapped."""
+    odd = pl.col("user_id").str.slice(1).cast(pl.Int64) % 2 == 1
+    wants_b = odd if swapped is None else odd ^ swapped
+    number = pl.int_range(pl.len())
+    item = pl.when(wants_b).then("p" + (15 + number % 5).cast(pl.String)).otherwise("p" + (number % 15).cast(pl.String))
+    return log.with_columns(item_id=pl.when(pl.col("item_id").is_not_null()).then(item))
+
+
+def test_users_who_swap_their_tastes_are_found_though_the_mix_of_the_shop_stays() -> None:
+    known = profile(days_of(with_tastes(LOG.filter(~LAST)), ITEMS))
+    quiet = check(days_of(with_tastes(LOG), ITEMS), known)
+    assert quiet.outcome == "pass", str(quiet)
+    third = pl.col("user_id").str.slice(1).cast(pl.Int64) % 6 < 2
+    found = check(days_of(with_tastes(LOG, LAST & third), ITEMS), known)
+    assert [finding.figure for _, finding in found.findings] == [usual_categories.FIGURE]
+    assert found.outcome == "drift"

@@ -6,7 +6,7 @@ import pytest
 
 from txrec.loop.attribution import Windows, credit, events_of, slates_of
 from txrec.loop.exploration import Bounds
-from txrec.loop.exploration_cost import ExplorationCost, cost
+from txrec.loop.exploration_cost import ExplorationCost, cost, placement_costs
 from txrec.loop.exploration_log import Record, explore
 
 START = 1_700_000_000_000_000
@@ -84,3 +84,24 @@ _NO_EVENTS = pl.DataFrame(
         "value": pl.Float64,
     }
 )
+
+
+def test_costs_of_placements_are_those_of_their_slates_alone() -> None:
+    _, shown = measured(600)
+    events = pl.DataFrame(
+        {
+            "user_id": ["u0"],
+            "item_id": ["p0"],
+            "request_id": ["r0"],
+            "ts": [START + 1],
+            "event": ["click"],
+            "value": [0.0],
+        }
+    )
+    credits_ = credit(shown, events_of(events), Windows())
+    assert placement_costs(shown, credits_) == {}
+    named = shown.with_columns(placement=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("home")))
+    found = placement_costs(named, credits_)
+    assert list(found) == ["home", "none"]
+    assert found["home"] == cost(named.filter(pl.col("placement") == "home"), credits_)
+    assert found["home"].slates == found["none"].slates == 300

@@ -7,10 +7,13 @@ import polars as pl
 import pytest
 
 from tests.traffic import LAST_DAY, LAST_US, TRAINING, profile_of
-from tests.txrec.loop.test_drift import LOG
+from tests.txrec.loop.test_drift import LOG, with_tastes
 from txrec.errors import BundleError
+from txrec.loop import usual_categories
 from txrec.loop.attribution import slates_of
-from txrec.loop.live_drift import TASTES, LiveDrift, TrafficDrift, usual_days
+from txrec.loop.drift import Finding
+from txrec.loop.live_drift import TASTES, LiveDrift, TrafficDrift, is_taste, usual_days
+from txrec.loop.placement_drift import PlacementDrift
 from txrec.loop.traffic import FILE, TrafficProfile
 from txrec.schema import DAY_US
 
@@ -156,3 +159,60 @@ def test_a_log_of_few_days_has_no_profile(tmp_path: Path) -> None:
     few = TRAINING.filter(pl.col("ts") < 20_006 * DAY_US)
     with pytest.raises(AssertionError):
         profile_of(tmp_path, few)
+
+
+def test_users_who_swap_their_tastes_are_found_against_their_training_events(tmp_path: Path) -> None:
+    profile = profile_of(tmp_path, with_tastes(TRAINING))
+    quiet = LiveDrift(profile, "v1").look(slates(), with_tastes(LOG), NOW_US)
+    assert quiet.outcome == "quiet", str(quiet)
+    third = pl.col("user_id").str.slice(1).cast(pl.Int64) % 6 < 2
+    moved = with_tastes(LOG, (pl.col("ts") >= LAST_US) & third)
+    found = LiveDrift(profile, "v1").look(slates(), moved, NOW_US)
+    assert [one.figure for one in found.findings] == [usual_categories.FIGURE]
+    assert found.outcome == "drift"
+
+
+def placed(days: int, lost: str = "") -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Slates of two placements, and clicks on every third; nobody clicks at one of them on the last day."""
+    shown = slates(2 * days).with_columns(ts=NOW_US - (NOW_US - pl.col("ts")) // 2)  # 600 per day
+    shown = shown.with_columns(placement=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("home")))
+    number = pl.col("request_id").str.slice(1).cast(pl.Int64)
+    gone = (pl.col("placement").fill_null("none") == lost) & (pl.col("ts") >= LAST_US)
+    clicks = shown.filter((number % 3 == 0) & ~gone).select(
+        "user_id", "ts", "request_id", event=pl.lit("click"), item_id=pl.lit("p1")
+    )
+    nothing = {"query": pl.String, "value": pl.Float64}
+    clicks = clicks.with_columns(pl.lit(None, kind).alias(name) for name, kind in nothing.items())
+    return shown, clicks
+
+
+def test_a_placement_that_loses_its_clicks_is_named_and_no_other(profile: TrafficProfile) -> None:
+    shown, clicks = placed(12)
+    home = PlacementDrift(0.001).readings(shown, clicks, profile.vocabulary, NOW_US)
+    assert {one.figure.partition(" in placement ")[2] for one in home} == {"home", "none"}
+    assert not [str(one) for one in home if one.unusual]
+    shown, clicks = placed(12, lost="home")
+    found = PlacementDrift(0.001).readings(shown, clicks, profile.vocabulary, NOW_US)
+    assert [one.figure for one in found if one.unusual] == ["share of slates with a click in placement home"]
+    assert is_taste("share of slates with a click in placement home")
+    assert not is_taste("share of fallbacks in placement home")
+
+
+def test_a_placement_is_part_of_the_comparison_with_its_outcome(profile: TrafficProfile) -> None:
+    shown, _ = placed(12)
+    found = compared(profile, LAST_DAY, shown)
+    assert "share of slates with a click in placement home" in {one.figure for one in found.readings}
+    rows = {one["figure"]: one["taste"] for one in found.to_dict()["figures"]}
+    assert rows["share of slates with a click in placement none"] is True
+    assert rows["share of fallbacks in placement none"] is False
+
+
+def test_usual_days_of_a_placement_are_remembered_from_look_to_look(profile: TrafficProfile) -> None:
+    shown, clicks = placed(12, lost="none")
+    comparison = PlacementDrift(0.001)
+    found: tuple[Finding, ...] = ()
+    for day in range(11, -1, -1):
+        now = NOW_US - day * DAY_US
+        parts = [frame.filter(pl.col("ts").is_between(now - DAY_US, now, closed="left")) for frame in (shown, clicks)]
+        found = comparison.readings(*parts, profile.vocabulary, now)
+    assert "share of slates with a click in placement none" in {one.figure for one in found if one.unusual}

@@ -1,5 +1,7 @@
 """Off-policy estimates from a served log: records of exploration and credited clicks, with a known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from txrec.loop.attribution import Windows, credit, events_of, slates_of
 from txrec.loop.exploration import Bounds
 from txrec.loop.exploration_log import explore
 from txrec.loop.off_policy import Requirements
-from txrec.loop.off_policy_log import Evaluation, LoggedSlate, evaluate, logged_slates
+from txrec.loop.off_policy_log import Evaluation, LoggedSlate, evaluate, evaluate_placements, logged_slates
 
 EXAMINED = np.array([1.0, 0.7, 0.5, 0.3, 0.2])
 APPEAL = {f"p{number}": 0.05 + 0.1 * number for number in range(5)}
@@ -119,3 +121,27 @@ def test_a_log_without_exploration_is_refused() -> None:
     slates, _ = served(50, 3, Bounds(share=0.0))
     with pytest.raises(DataError, match=r"serve.exploration.share"):
         logged_slates(slates_of(slates))
+
+
+def test_each_placement_is_valued_by_its_own_slates() -> None:
+    slates, clicks = served(900, 4)
+    place = pl.int_range(pl.len()) % 3
+    named = slates.with_columns(
+        placement=pl.when(place == 0).then(pl.lit("mail")).when(place == 1).then(pl.lit("home"))
+    ).with_columns(pl.when(pl.int_range(pl.len()) < 30).then(None).otherwise("placement").alias("placement"))
+    answered = slates_of(named)
+    credits_ = credit(answered, events_of(clicks), Windows())
+    logged = logged_slates(answered)
+    found = evaluate_placements(logged, best_first, credits_, "click", Requirements(20))
+    assert list(found) == ["none", "home", "mail"]  # largest first
+    mail = [slate for slate in logged if slate.placement == "mail"]
+    assert found["mail"] == evaluate(mail, best_first, credits_, "click", Requirements(20))
+    assert sum(one.best.slates for one in found.values()) == len(logged)
+
+
+def test_the_best_estimate_is_the_first_that_was_not_refused() -> None:
+    found, _ = evaluated(300, 5)
+    first, second = (replace(one, refusal="") for one in found.estimates[:2])
+    refused = replace(first, refusal="too few")
+    assert replace(found, estimates=(refused, second)).best is second
+    assert replace(found, estimates=(refused,)).best is refused
