@@ -56,6 +56,8 @@ class PlacementDrift:
             vocabulary: of the training log, for the categories.
             now_us: end of the day, microseconds since 1970 UTC.
         """
+        if not slates.height:
+            return ()
         since = now_us - DAY_US
         rows = _rows(slates, events, vocabulary)
         self._remember(rows, since)

@@ -82,12 +82,13 @@ def shortfall(config: Config, lineage: Lineage, reached: float | None) -> str:
 
 
 def shortened(config: Config) -> Config:
-    """The configuration of a warm start: fewer epochs at a lower learning rate, in text and history model alike."""
+    """The configuration of a warm start: fewer epochs at a lower learning rate, in text and history model alike.
+
+    It is validated once, at its end: a schedule that short has its best weights there.
+    """
     warm = config.train.warm_start
-    train = {
-        "max_epochs": max(round(config.train.max_epochs * warm.epochs_frac), 1),
-        "lr": config.train.lr * warm.lr_frac,
-    }
+    max_epochs = max(round(config.train.max_epochs * warm.epochs_frac), 1)
+    train = {"max_epochs": max_epochs, "lr": config.train.lr * warm.lr_frac, "validate_every": max_epochs}
     epochs = max(round(config.pretrain.contrastive_epochs * warm.epochs_frac), 1)
     pretrain = {"masked_epochs": 0, "contrastive_epochs": epochs, "lr": config.pretrain.lr * warm.lr_frac}
     return config.model_copy(

@@ -105,4 +105,5 @@ def test_a_warm_start_takes_a_fifth_of_the_epochs_by_default() -> None:
     short = warm_start.shortened(config)
     assert short.train.max_epochs == 4
     assert short.train.lr == config.train.lr / 2
+    assert short.train.validate_every == 4
     assert short.pretrain.masked_epochs == 0
