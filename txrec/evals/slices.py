@@ -21,6 +21,8 @@ LENGTHS: tuple[tuple[str, int, int], ...] = (
     ("history_over_100", 101, 1 << 40),
 )
 """(name, fewest, most) item events before the request."""
+MAX_SEGMENTS = 20
+"""Segments of the users table that are slices, those with most cases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,21 @@ def _by_request(data: PreparedData, cases: EvalRequests) -> list[tuple[str, NDAr
         **({"new_user_without_query": ~requests & (length == 0)} if requests.any() else {}),
         **{name: (length >= low) & (length <= high) for name, low, high in LENGTHS},
     }
-    return [(name, np.flatnonzero(rows)) for name, rows in marked.items()]
+    return [*((name, np.flatnonzero(rows)) for name, rows in marked.items()), *_by_segment(data, cases)]
+
+
+def _by_segment(data: PreparedData, cases: EvalRequests) -> list[tuple[str, NDArray[np.int64]]]:
+    """Cases of the users of each segment; none without a users table that names segments."""
+    stored = data.profiles
+    if stored is None:
+        return []
+    rows: dict[str, list[int]] = {}
+    for case, user in enumerate(cases.user.tolist()):
+        known = stored.of(str(data.sequences.user_id[user])) if user >= 0 else None
+        for segment in known.segments if known is not None else ():
+            rows.setdefault(segment, []).append(case)
+    largest = sorted(rows, key=lambda name: (-len(rows[name]), name))[:MAX_SEGMENTS]
+    return [(f"segment_{name}", np.array(rows[name], np.int64)) for name in largest]
 
 
 def _by_item(data: PreparedData) -> list[tuple[str, NDArray[np.bool_]]]:

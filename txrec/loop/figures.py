@@ -22,6 +22,9 @@ FIGURES: dict[str, tuple[str, str]] = {
     "conversion": ("converted", "slates"),
     "purchases_per_slate": ("purchases", "slates"),
     "revenue_per_slate": ("revenue", "slates"),
+    "clicks_per_user": ("clicks", "visitors"),
+    "purchases_per_user": ("purchases", "visitors"),
+    "revenue_per_user": ("revenue", "visitors"),
     "ndcg": ("ndcg", "clicked"),
     "mrr": ("mrr", "clicked"),
     "no_result_rate": ("no_result", "searches"),
@@ -30,7 +33,7 @@ FIGURES: dict[str, tuple[str, str]] = {
     "fallback_rate": ("fallback", "slates"),
     "latency_ms": ("took_ms", "timed"),
 }
-"""Figure = (numerator, denominator), columns of `slate_outcomes`.
+"""Figure = (numerator, denominator), columns of `slate_outcomes`; `visitors` = users, or anonymous requests.
 
 `click_rate`: slates with a click or view of a product. `ndcg`, `mrr`: of the order of slates with a click, clicked
 products as the relevant ones. `no_click_rate`: searches with results and without a click.
@@ -253,7 +256,7 @@ def sums(outcomes: pl.DataFrame, figures: dict[str, tuple[str, str]], slices: It
 
     The slice `all` has the one part `all`. A user's rows must all be in `outcomes`, or each hour's in one call.
     """
-    columns = sorted({column for pair in figures.values() for column in pair})
+    columns = sorted({column for pair in figures.values() for column in pair} - {"visitors"})
     parts = []
     for name in ("all", *slices):
         column = "fallback_slice" if name == "fallback" else name
@@ -261,7 +264,7 @@ def sums(outcomes: pl.DataFrame, figures: dict[str, tuple[str, str]], slices: It
         rows = outcomes
         if column in outcomes.columns and outcomes.schema[column] == pl.List(pl.String):  # a slate in several parts
             rows = outcomes.explode(column, empty_as_null=False)
-        users = rows.group_by(part.alias("part"), "key").agg(pl.col(columns).sum())
+        users = rows.group_by(part.alias("part"), "key").agg(pl.col(columns).sum(), visitors=pl.lit(1.0))
         for figure, (numerator, denominator) in figures.items():
             n, y = pl.col(denominator), pl.col(numerator)
             parts.append(

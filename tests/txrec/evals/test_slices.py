@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 
 from tests.txrec.evals.test_protocol import SHOWN, C, P, S, V, sequences
+from txrec import schema
 from txrec.config import EvaluateConfig
+from txrec.data.profiles import StoredProfiles
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.evals.slices import Slice, slices
 from txrec.schema import PAD, Split
@@ -26,6 +28,7 @@ class _Data:
         self.items = pa.table({"train_count": COUNTS})
         self.queries = pa.table({"train_count": QUERIES})
         self.judged_only = False
+        self.profiles: StoredProfiles | None = None
 
 
 DATA = _Data(
@@ -113,3 +116,18 @@ def test_slices_that_have_no_case_are_left_out(found: dict[str, Slice], asked: E
 
 def test_lengths_count_what_the_user_engaged_with(asked: EvalRequests) -> None:
     assert asked.lengths.tolist() == [len(asked.items(case)) for case in range(len(asked))] == [0, 1, 20, 21, 101]
+
+
+def test_each_segment_of_the_users_table_is_a_slice_of_its_users_requests(asked: EvalRequests) -> None:
+    data = _Data([(1, 0, V, 101, 2)])
+    data.sequences = DATA.sequences
+    names = [str(user) for user in DATA.sequences.user_id]
+    rows = [
+        {"user_id": names[0], "properties": [], "segments": ["vip", "trade"]},
+        {"user_id": names[3], "properties": [], "segments": ["vip"]},
+        {"user_id": "nobody", "properties": [], "segments": ["lost"]},
+    ]
+    data.profiles = StoredProfiles(pa.Table.from_pylist(rows, schema.USERS))
+    found = {part.name: part.rows.tolist() for part in slices(data, asked)}  # type: ignore[arg-type]
+    users = {name: [int(asked.user[row]) for row in part] for name, part in found.items() if "segment" in name}
+    assert users == {"segment_vip": [0, 3], "segment_trade": [0]}

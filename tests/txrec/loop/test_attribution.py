@@ -129,10 +129,13 @@ def figures_by_hand(impressions: list[Row], credits_: list[tuple[Any, ...]]) -> 
             ideal = sum(1 / np.log2(rank + 2) for rank in range(len(places)))
             ndcg += sum(1 / np.log2(place + 2) for place in places) / ideal
     searches = [row for row in slates if row["query"]]
+    users = len({row["user_id"] or f"anonymous {row['request_id']}" for row in slates})
     return {
         "click_rate": clicked / len(slates),
         "clicks_per_slate": len(clicks) / len(slates),
         "revenue_per_slate": sum(one[5] for one in credits_ if one[2] == "purchase") / len(slates),
+        "clicks_per_user": len(clicks) / users,
+        "revenue_per_user": sum(one[5] for one in credits_ if one[2] == "purchase") / users,
         "conversion": len({one[0] for one in credits_ if one[2] == "purchase"}) / len(slates),
         "ndcg": ndcg / clicked,
         "mrr": mrr / clicked,

@@ -211,8 +211,8 @@ def test_usual_days_of_a_placement_are_remembered_from_look_to_look(profile: Tra
     shown, clicks = placed(12, lost="none")
     comparison = PlacementDrift(0.001)
     found: tuple[Finding, ...] = ()
-    for day in range(11, -1, -1):
-        now = NOW_US - day * DAY_US
-        parts = [frame.filter(pl.col("ts").is_between(now - DAY_US, now, closed="left")) for frame in (shown, clicks)]
-        found = comparison.readings(*parts, profile.vocabulary, now)
+    for age in range(11, -1, -1):
+        now = NOW_US - age * DAY_US
+        day_of = pl.col("ts").is_between(now - DAY_US, now, closed="left")
+        found = comparison.readings(shown.filter(day_of), clicks.filter(day_of), profile.vocabulary, now)
     assert "share of slates with a click in placement none" in {one.figure for one in found if one.unusual}
