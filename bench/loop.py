@@ -219,7 +219,7 @@ class LoggedShop(LocalShop):
     def slates(self, visitors: Sequence[Visitor], top_k: int) -> list[Shown]:
         """Answers, and logs the impressions."""
         shown = super().slates(visitors, top_k)
-        rows = zip(visitors, shown, strict=True)
+        rows = zip(visitors, shown, self.answered, strict=True)
         self._store.log_impressions(
             [
                 Impression(
@@ -228,11 +228,11 @@ class LoggedShop(LocalShop):
                     "production",
                     self.version,
                     slate.item_ids,
-                    (0.0,) * len(slate.item_ids),
+                    tuple(item.score for item in answer.items),
                     visitor.user_id,
                     visitor.query,
                 )
-                for visitor, slate in rows
+                for visitor, slate, answer in rows
             ]
         )
         return shown

@@ -24,11 +24,13 @@ from pipelines.served_log import ServedLog, served_log
 from txrec import object_storage
 from txrec.client import Client
 from txrec.config import Config, SourceConfig
+from txrec.data.prepared import PreparedData
 from txrec.errors import DataError, StageError
 from txrec.loop.attribution import HOUR_US, events_of, slates_of
 from txrec.loop.decisions import canary_decision
 from txrec.loop.rounds import Entry, Round, RoundStore, Step, StepResult, advance
 from txrec.recommender.bundle import Bundle
+from txrec.registry.gate import ServedGain
 from txrec.registry.registry import Registry
 from txrec.registry.rollout import Rollouts
 from txrec.schema import DAY_US
@@ -202,17 +204,23 @@ class Steps:
         return self._stage("evaluate")
 
     def off_policy(self, _: Round) -> StepResult:
-        """Estimates what the candidate would have earned on served slates; ends the round where it is surely less."""
+        """Estimates what the candidate would have earned on served slates; ends the round where it is surely less.
+
+        Slates of the test part alone: the candidate was trained on the others.
+        """
         fields: dict[str, Any] = {"versions": self._registry.names()}
         try:
-            summary = off_policy.run(self.training, "candidate")
+            since = PreparedData.open(self._config.data_dir).meta.test_start_ts
+            summary = off_policy.run(self.training, "candidate", since_us=since)
         except (DataError, StageError) as error:
             return StepResult("done", f"no estimate: {error}", fields)
         best = summary.evaluation.best
         if best.refusal:
             return StepResult("done", f"no estimate: {best.refusal}", fields)
+        gain = ServedGain(best.estimator, best.value - best.gain, best.gain, best.gain_low, best.gain_high, best.slates)
         placements = {name: one.best for name, one in summary.named_placements.items() if not one.best.refusal}
         fields["placements"] = {name: [one.gain_low, one.gain_high] for name, one in placements.items()}
+        fields["served"] = asdict(gain)
         parts = "".join(f"; {name} {one.gain_low:.4g} to {one.gain_high:.4g}" for name, one in placements.items())
         if best.gain_high < 0:
             return StepResult("end", f"clicks per slate gain of at most {best.gain_high:.4g} < 0{parts}", fields)
@@ -221,12 +229,14 @@ class Steps:
 
     def publish(self, round_: Round) -> StepResult:
         """Registers the candidate; the round ends where the gate refuses it."""
-        before = set(round_.results.get("off_policy", {}).get("versions", ()))
+        earlier = round_.results.get("off_policy", {})
+        before = set(earlier.get("versions", ()))
         added = [name for name in self._registry.names() if name not in before]
         if added:  # this step was done before, and the process ended
             version, gate = added[-1], Bundle.open(self._registry.folder(added[-1]), verify=False).manifest.gate
         else:
-            decision = publish.run(self.training, hold=self._tools.server is not None).decision
+            served = ServedGain(**earlier["served"]) if "served" in earlier else None
+            decision = publish.run(self.training, hold=self._tools.server is not None, served=served).decision
             version, gate = decision.version, decision.to_dict()
         if gate["promote"] and self._registry.production != version:
             self._registry.activate(version, str(gate["decision"]))

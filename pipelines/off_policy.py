@@ -6,8 +6,8 @@ reports/off_policy.json and off_policy.html.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +20,19 @@ from pipelines.bundles import bundle_folder
 from pipelines.served_log import served_log
 from txrec import object_storage
 from txrec.config import Config
+from txrec.errors import DataError
 from txrec.loop import settings
 from txrec.loop.attribution import NO_PLACEMENT, credit, events_of, slates_of
 from txrec.loop.off_policy import OffPolicyEstimate
 from txrec.loop.off_policy_log import (
     Evaluation,
     LoggedSlate,
+    by_placement,
     evaluate,
-    evaluate_placements,
     logged_slates,
 )
+from txrec.loop.position_bias import estimate as examination_of
+from txrec.loop.reordering import reordered, shown_slates
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Event, Request
@@ -123,6 +126,8 @@ def _cells(one: OffPolicyEstimate) -> tuple[str, ...]:
 def _cost(evaluation: Evaluation) -> str:
     """`exploration cost 0.01 (0.00 to 0.02) per slate; 5.0% of the slates were drawn; ...`."""
     cost = evaluation.exploration
+    if cost is None:
+        return "no exploration: the order of the products shown is valued by the examination of their places"
     lost = (
         f"cost of exploration unknown: {cost.refusal}"
         if cost.refusal
@@ -140,6 +145,7 @@ def run(
     reward: Reward = "click",
     limit: int = 5_000,
     progress: Progress = silent,
+    since_us: int = 0,
 ) -> OffPolicySummary:
     """Evaluates a bundle on the latest served slates.
 
@@ -149,15 +155,21 @@ def run(
         reward: reward of a place.
         limit: slates looked at, the latest ones.
         progress: receives the number of slates done.
+        since_us: slates from then on, microseconds since 1970 UTC; those that the bundle was trained on favour it.
 
     Raises:
         StageError: no server of this configuration has kept any state yet.
-        DataError: no slate was explored.
+        DataError: no slate was explored, and there are too few slates to estimate the examination of places.
     """
     slates, events = (frame.collect() for frame in served_log(config, None, None))
     slates, events = slates_of(slates), events_of(events)
-    explored = slates.filter(pl.col("exploration").is_not_null()).sort("ts").tail(limit)
-    logged = logged_slates(explored)
+    credits_ = credit(slates, events, settings.windows(config.serve.monitor))
+    bias = examination_of(slates, credits_)
+    latest = slates.filter(pl.col("ts") >= since_us).sort("ts")
+    explored = latest.filter(pl.col("exploration").is_not_null()).tail(limit)
+    logged = logged_slates(explored) if explored.height or bias is None else shown_slates(latest.tail(limit))
+    if not logged:
+        raise DataError(f"no slate was served since {since_us} (microseconds since 1970 UTC)")
     recommender = Recommender.open(bundle_folder(config, bundle))
     histories = _histories(events)
     progress("ranking logged slates", 0, len(logged))
@@ -166,16 +178,20 @@ def run(
         orders[slate.request_id] = _order(recommender, slate, histories)
         if number % _EVERY == 0:
             progress("ranking logged slates", number, len(logged))
-    credits_ = credit(explored, events, settings.windows(config.serve.monitor))
 
-    def rank(slate: LoggedSlate) -> tuple[str, ...]:
-        return orders[slate.request_id]
+    def value(part: Sequence[LoggedSlate]) -> Evaluation:
+        def rank(slate: LoggedSlate) -> tuple[str, ...]:
+            return orders[slate.request_id]
 
+        order = () if bias is None else (reordered(part, rank, credits_, reward, bias),)
+        if not explored.height:
+            return Evaluation(reward, order, None, 0.0, 0.0)
+        found = evaluate(part, rank, credits_, reward)
+        return replace(found, estimates=(*found.estimates, *order))
+
+    report = config.reports_dir / "off_policy.json"
     summary = OffPolicySummary(
-        bundle,
-        evaluate(logged, rank, credits_, reward),
-        config.reports_dir / "off_policy.json",
-        evaluate_placements(logged, rank, credits_, reward),
+        bundle, value(logged), report, {name: value(part) for name, part in by_placement(logged).items()}
     )
     summary.write()
     for file in (summary.report, summary.report.with_suffix(".html")):

@@ -20,7 +20,7 @@ from txrec.evals.evaluation import best_of, check_metric, deciding
 from txrec.evals.slice_warnings import SliceWarning
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender, Request
-from txrec.registry.gate import Decision
+from txrec.registry.gate import Decision, ServedGain
 from txrec.registry.registry import Registry
 
 
@@ -65,7 +65,13 @@ def _lead(version: str, over: Paired | None) -> str:
     return f"; {version} {change.mean:+.4f}, {change.low:+.4f} to {change.high:+.4f}, p = {over.p_value:.3f}"
 
 
-def run(config: Config, progress: Progress = silent, force: bool = False, hold: bool = False) -> PublishSummary:
+def run(
+    config: Config,
+    progress: Progress = silent,
+    force: bool = False,
+    hold: bool = False,
+    served: ServedGain | None = None,
+) -> PublishSummary:
     """Registers the candidate as the next version and promotes it if the gate, or force, says so.
 
     Args:
@@ -73,6 +79,7 @@ def run(config: Config, progress: Progress = silent, force: bool = False, hold: 
         progress: receives the current phase.
         force: promote whatever the gate says.
         hold: leave production as it is where there is one; a canary is to decide.
+        served: estimated change of clicks per served slate, which favours neither version; None = it is not known.
     """
     registry = Registry(config.registry_dir)
     figures = _measured(config)
@@ -86,6 +93,8 @@ def run(config: Config, progress: Progress = silent, force: bool = False, hold: 
             version=version,
             margin=margin,
             unanswered=unanswered,
+            served=served,
+            served_margin=config.publish.served_margin,
             force=force,
             data_warnings=data_report.recorded_warnings(config.reports_dir),
             **evaluated,

@@ -149,13 +149,15 @@ class LocalShop:
         self._live: dict[str, list[Event]] = {}
         self._next_us: dict[str, int] = {}
         self._requests = 0
+        self.answered: list[Slate] = []
+        """The latest batch of slates, as the recommender answered them."""
 
     def slates(self, visitors: Sequence[Visitor], top_k: int) -> list[Shown]:
         """Ranks for all visits in one batch."""
         for visitor in visitors:
             self._next_us[visitor.user_id] = self._start_us + visitor.second * 1_000_000
         requests = [self._request(visitor, top_k) for visitor in visitors]
-        slates = self.recommender.recommend(requests)
+        slates = self.answered = self.recommender.recommend(requests)
         first, self._requests = self._requests, self._requests + len(visitors)
         return [
             Shown(tuple(item.item_id for item in slate.items), f"r{first + number}")

@@ -7,6 +7,8 @@ The estimators differ in their assumption about rewards, from none to strong, an
 - `position`: the reward of a place depends on its product alone (item-position model; Li et al. 2018);
 - `doubly_robust`: as `position`, with a reward model whose errors alone are weighed (Dudik, Langford, Li 2011).
 
+`examination` (`reordering`) needs no propensities: it values another order of the products shown.
+
 All are self-normalised place by place. Intervals take users as clusters and the effective sample size as degrees of
 freedom. An estimate is *refused* where the
 log does not support it: too few effective samples, one slate that weighs too much, products that were never shown, or
@@ -22,7 +24,7 @@ from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Estimator = Literal["slate", "cascade", "position", "doubly_robust"]
+Estimator = Literal["slate", "cascade", "position", "doubly_robust", "examination"]
 LEVEL = 0.95
 _MEAN_WEIGHT_Z = 4.5
 """Standard errors by which the mean weight may miss one; further off, propensities are wrong."""
@@ -145,9 +147,9 @@ def estimate(log: SlateLog, estimator: Estimator, required: Requirements | None 
     earned = log.reward.sum(axis=1)
     effective = float((total**2 / np.maximum((weight**2).sum(axis=0), 1e-300)).min())
     quantile = float(stdtrit(max(effective - 1, 1.0), (1 + LEVEL) / 2))
-    width = quantile * _error(influence, log.user)
+    width = quantile * cluster_error(influence, log.user)
     gain = value - float(earned.mean())
-    gain_width = quantile * _error(influence - (earned - earned.mean()), log.user)
+    gain_width = quantile * cluster_error(influence - (earned - earned.mean()), log.user)
     means = weight.mean(axis=0)
     return OffPolicyEstimate(
         estimator=estimator,
@@ -179,7 +181,7 @@ def _ratio(target: Floats, logged: Floats) -> Floats:
     return np.divide(target, logged, out=np.zeros_like(target), where=logged > 0)
 
 
-def _error(influence: Floats, user: Ints) -> float:
+def cluster_error(influence: Floats, user: Ints) -> float:
     """Standard error of a mean whose estimate has these influences, users as clusters."""
     _, cluster = np.unique(user, return_inverse=True)
     sums = np.bincount(cluster, influence)
@@ -203,7 +205,7 @@ def _refusal(log: SlateLog, weight: Floats, effective: float, required: Requirem
     if largest > required.max_weight_share:
         return f"one slate has {largest:.2f} of all weight > {required.max_weight_share:g}"
     mean = weight.mean(axis=0)
-    error = np.array([_error(column - column.mean(), log.user) for column in weight.T])
+    error = np.array([cluster_error(column - column.mean(), log.user) for column in weight.T])
     with np.errstate(divide="ignore", invalid="ignore"):
         missed = np.where(np.abs(mean - 1) > 1e-9, np.abs(mean - 1) / error, 0.0)
     worst = int(np.argmax(missed))

@@ -55,7 +55,8 @@ class Evaluation:
     Attributes:
         reward: the counted event.
         estimates: by estimator, the most precise assumption first.
-        exploration: of the ranking that was served, without exploration: its gain is what exploration cost.
+        exploration: of the ranking that was served, without exploration: its gain is what exploration cost; None where
+            nothing was explored.
         drawn: share of the slates that were drawn.
         from_below: share of the places of drawn slates that show a product which sorting would not have shown there
             or above.
@@ -63,7 +64,7 @@ class Evaluation:
 
     reward: str
     estimates: tuple[OffPolicyEstimate, ...]
-    exploration: OffPolicyEstimate
+    exploration: OffPolicyEstimate | None
     drawn: float
     from_below: float
 
@@ -136,19 +137,12 @@ def evaluate(
     )
 
 
-def evaluate_placements(
-    slates: Sequence[LoggedSlate], rank: Rank, credits_: pl.DataFrame, reward: str, required: Requirements | None = None
-) -> dict[str, Evaluation]:
-    """`evaluate` of the slates of each placement, the placement with most slates first.
-
-    Args:
-        slates: as for `evaluate`, and so are the others.
-    """
+def by_placement(slates: Sequence[LoggedSlate]) -> dict[str, list[LoggedSlate]]:
+    """The slates of each placement, the placement with most slates first."""
     parts: dict[str, list[LoggedSlate]] = {}
     for slate in slates:
         parts.setdefault(slate.placement, []).append(slate)
-    largest = sorted(parts, key=lambda name: (-len(parts[name]), name))
-    return {name: evaluate(parts[name], rank, credits_, reward, required) for name in largest}
+    return dict(sorted(parts.items(), key=lambda part: (-len(part[1]), part[0])))
 
 
 def _columns(slate: LoggedSlate, order: Sequence[str]) -> NDArray[np.int64]:
@@ -199,14 +193,30 @@ def _alike(slates: Sequence[LoggedSlate]) -> list[list[int]]:
 
 
 def _rewards(slates: Sequence[LoggedSlate], credits_: pl.DataFrame, reward: str, depth: int) -> Floats:
-    """(n, depth) what each place earned."""
+    """(n, depth) amount that each place earned."""
+    earned = np.zeros((len(slates), depth))
+    for row, amounts in enumerate(earned_places(slates, credits_, reward)):
+        for place, amount in amounts.items():
+            if place < slates[row].record.bounds.depth:
+                earned[row, place] = amount
+    return earned
+
+
+def earned_places(slates: Sequence[LoggedSlate], credits_: pl.DataFrame, reward: str) -> list[dict[int, float]]:
+    """Amounts that the places of each slate earned, without those that earned nothing.
+
+    Args:
+        slates: n served ones.
+        credits_: as `attribution.credit` gives them.
+        reward: `click`, `cart`, `purchase` (1 per place with such an event) or `revenue`.
+    """
     kinds = {"click": ["click", "view"], "cart": ["cart"], "purchase": ["purchase"], "revenue": ["purchase"]}[reward]
     amount = pl.col("value").sum() if reward == "revenue" else (pl.col("weight").sum() > 0).cast(pl.Float64)
     rows = credits_.filter(pl.col("event").is_in(kinds)).group_by("request_id", "place").agg(amount=amount)
     number = {slate.request_id: row for row, slate in enumerate(slates)}
-    earned = np.zeros((len(slates), depth))
+    earned: list[dict[int, float]] = [{} for _ in slates]
     for request, place, value in rows.iter_rows():
         row = number.get(request)
-        if row is not None and place < slates[row].record.bounds.depth:
-            earned[row, place] = value
+        if row is not None and value:
+            earned[row][place] = value
     return earned

@@ -11,7 +11,7 @@ from txrec.loop.attribution import Windows, credit, events_of, slates_of
 from txrec.loop.exploration import Bounds
 from txrec.loop.exploration_log import explore
 from txrec.loop.off_policy import Requirements
-from txrec.loop.off_policy_log import Evaluation, LoggedSlate, evaluate, evaluate_placements, logged_slates
+from txrec.loop.off_policy_log import Evaluation, LoggedSlate, by_placement, evaluate, logged_slates
 
 EXAMINED = np.array([1.0, 0.7, 0.5, 0.3, 0.2])
 APPEAL = {f"p{number}": 0.05 + 0.1 * number for number in range(5)}
@@ -123,20 +123,13 @@ def test_a_log_without_exploration_is_refused() -> None:
         logged_slates(slates_of(slates))
 
 
-def test_each_placement_is_valued_by_its_own_slates() -> None:
-    slates, clicks = served(900, 4)
-    place = pl.int_range(pl.len()) % 3
-    named = slates.with_columns(
-        placement=pl.when(place == 0).then(pl.lit("mail")).when(place == 1).then(pl.lit("home"))
-    ).with_columns(pl.when(pl.int_range(pl.len()) < 30).then(None).otherwise("placement").alias("placement"))
-    answered = slates_of(named)
-    credits_ = credit(answered, events_of(clicks), Windows())
-    logged = logged_slates(answered)
-    found = evaluate_placements(logged, best_first, credits_, "click", Requirements(20))
-    assert list(found) == ["none", "home", "mail"]  # largest first
-    mail = [slate for slate in logged if slate.placement == "mail"]
-    assert found["mail"] == evaluate(mail, best_first, credits_, "click", Requirements(20))
-    assert sum(one.best.slates for one in found.values()) == len(logged)
+def test_slates_are_parted_by_placement_the_largest_first() -> None:
+    slates, _ = served(90, 4)
+    row = pl.int_range(pl.len())
+    named = slates.with_columns(placement=pl.when(row < 20).then(pl.lit("mail")).when(row < 50).then(pl.lit("home")))
+    found = by_placement(logged_slates(slates_of(named)))
+    assert {name: len(part) for name, part in found.items()} == {"none": 40, "home": 30, "mail": 20}
+    assert list(found) == ["none", "home", "mail"]
 
 
 def test_the_best_estimate_is_the_first_that_was_not_refused() -> None:
