@@ -53,7 +53,7 @@ _ROWS: dict[str, dict[str, str]] = {
         "evaluate": "ks bootstrap relevant_grade",
     },
     "exposure": {"evaluate": "attributes limits"},
-    "publish": {"evaluate": "metric", "publish": "margin smoke_queries"},
+    "publish": {"evaluate": "metric", "publish": "margin served_margin smoke_queries"},
 }
 _OPERATIONAL_SECTIONS = ("serve", "sample", "tune", "checks", "monitor", "experiments", "exploration", "loop")
 

@@ -631,8 +631,8 @@ class PublishConfig(Section):
     margin: float = Field(0.01, ge=0)
     """A new bundle may be worse by this share and still be promoted."""
     served_margin: float = Field(0.2, ge=0, le=1)
-    """The metric may be worse by this share where the bundle's order of served slates would have earned at most `margin`
-    less (`txrec loop` estimates that): clicks on production's own slates favour production."""
+    """The metric may be worse by this share where the bundle's order of served slates would have earned at most
+    `margin` less (`txrec loop` estimates that): clicks on production's own slates favour production."""
     smoke_queries: tuple[str, ...] = ()
     """Queries that must be answered by at least one item."""
 
