@@ -46,9 +46,9 @@ class Completions:
     def __init__(self, suggestions: list[Suggestion]) -> None:
         self._suggestions = suggestions
 
-    async def suggestions(self) -> list[Suggestion]:
-        """All of them."""
-        return self._suggestions
+    async def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """All of them; none is live."""
+        return [] if live else self._suggestions
 
     async def model(self) -> Model:
         """Never changes."""

@@ -82,9 +82,9 @@ class DeployedService:
         product: Product | None = await self._call("item", item_id)
         return product
 
-    async def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products, for completion."""
-        entries: list[Suggestion] = await self._call("suggestions")
+    async def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products, for completion; or else the live queries."""
+        entries: list[Suggestion] = await self._call("suggestions", live)
         return entries
 
     async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:

@@ -146,7 +146,8 @@ class Retriever:
     async def rank_items(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
         """Orders the caller's own items; too few to be worth a hop."""
         variant, served = self._models.choose(request.key)
-        slate = served.recommender.rank_items(item_ids, with_history(served.recommender, request))
+        complete, book = with_history(served.recommender, request), self._rules.current
+        slate = rules.own_list(book, request, complete, item_ids, served.recommender)
         return Answer(trim(slate, 0), served.model.version, variant)
 
     @remote
@@ -165,9 +166,9 @@ class Retriever:
         return product(self._models.production.recommender, item_id)
 
     @remote
-    async def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products of the model in production, for completion."""
-        return await asyncio.to_thread(self._models.production.recommender.suggestions)
+    async def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products of the model in production, for completion; or else the live queries."""
+        return await asyncio.to_thread(self._models.production.recommender.suggestions, live)
 
     @remote
     async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:

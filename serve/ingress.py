@@ -140,7 +140,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Runs the MCP endpoint, watches experiments, and in the end writes the impressions that wait in memory."""
+    """Runs the MCP endpoint, watches experiments and suggestions, and in the end writes the impressions that wait."""
     async with AsyncExitStack() as stack:
         config: ServeConfig = app.state.config
         if config.mcp:
@@ -148,8 +148,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
             any_host = app.state.keys_needed
             app.state.mcp = await stack.enter_async_context(mcp_endpoint.running(app, config.host, any_host))
-        watching = asyncio.create_task(app.state.experiments.watch())
+        watching = [asyncio.create_task(part.watch()) for part in (app.state.experiments, app.state.suggester)]
         yield
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         app.state.mcp = None
     await app.state.impressions.flush()

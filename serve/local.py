@@ -92,7 +92,9 @@ class LocalService:
     async def rank(self, item_ids: Sequence[str], request: ServingRequest) -> Answer:
         """Orders the caller's own items."""
         slate = await self._run(
-            lambda recommender: recommender.rank_items(item_ids, with_history(recommender, request))
+            lambda recommender: rules.own_list(
+                self._rules.current, request, with_history(recommender, request), item_ids, recommender
+            )
         )
         return Answer(slate, self._model.version)
 
@@ -108,9 +110,9 @@ class LocalService:
         """A product."""
         return await self._run(lambda recommender: product(recommender, item_id))
 
-    async def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products, for completion."""
-        return await self._run(lambda recommender: recommender.suggestions())
+    async def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products, for completion; or else the live queries."""
+        return await self._run(lambda recommender: recommender.suggestions(live))
 
     async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
         """The users most likely to want a target, and the model's version."""

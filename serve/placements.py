@@ -190,6 +190,6 @@ def with_defaults(body: Any, placement: Placement | None) -> Any:
         for name in _FIELDS
         if name in known and name not in body.model_fields_set and getattr(placement, name) is not None
     }
-    if placement.filters is not None:
+    if placement.filters is not None and "filters" in known:
         changes["filters"] = joined(placement.filters, body.filters)
     return body.model_copy(update=changes)

@@ -146,6 +146,39 @@ def product_list(
     return ruled.finish(recommender.product_list(ruled.prepared or request, spec))
 
 
+def own_list(
+    book: RuleBook, serving: ServingRequest, request: Request, item_ids: Sequence[str], recommender: SupportsRecommend
+) -> Slate:
+    """The caller's own products in order, with the rules that act on the request; rules add no products.
+
+    Products that a limit moves out of the slate, and then those that cannot be bought now, stand last.
+
+    Args:
+        book: all rules.
+        serving: the request with its context.
+        request: the same with its history.
+        item_ids: the products.
+        recommender: will answer it.
+    """
+    ruled = prepare(book, serving, request, recommender)
+    prepared, catalogue = ruled.prepared or request, ruled.catalogue
+    allowed, blocked = catalogue.mask(request.filters, ()) if request.filters else None, prepared.blocked
+    places = {item_id: catalogue.idx_of.get(item_id, 0) for item_id in item_ids}
+    refused = [key for key, place in places.items() if place and allowed is not None and not allowed[place]]
+    hidden = {*refused, *(key for key, place in places.items() if place and blocked is not None and blocked[place])}
+    slate = recommender.rank_items([key for key in places if key not in hidden], prepared)
+    if ruled.rules is not None:
+        moved = replace(ruled.rules, adds_items=False).apply(slate, request)
+        kept = {item.item_id for item in moved.items}
+        slate = replace(moved, items=(*moved.items, *(item for item in slate.items if item.item_id not in kept)))
+    on_sale = catalogue.on_sale
+    last = {item.item_id for item in slate.items if on_sale is not None and not on_sale[places[item.item_id]]}
+    notes = [f"items: {key} does not fulfil the filters, left out" for key in refused]
+    notes += [f"items: {item.item_id} cannot be bought now, last" for item in slate.items if item.item_id in last]
+    items = sorted(slate.items, key=lambda item: item.item_id in last)
+    return replace(slate, items=tuple(items), notes=(*slate.notes, *notes))
+
+
 def check_products(recommender: SupportsRecommend, selections: Sequence[Products]) -> tuple[ProductCheck, ...]:
     """Meaning of each selection of products in the catalogue."""
     catalogue, checks = recommender.catalogue, []

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Depends, Request
 
 from serve.api.common import SessionEvent
-from serve.api.slates import SlateRequest
+from serve.api.slates import ContextRequest
 from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
 from serve.event_log import check_event
 from serve.placements import Placement
@@ -52,7 +52,7 @@ class SlateContext:
     config: ConfigDep
     event_log: EventLogDep
 
-    async def placement(self, body: SlateRequest, instead: str = "") -> Placement | None:
+    async def placement(self, body: ContextRequest, instead: str = "") -> Placement | None:
         """The placement that a request names, or another one instead; counts its slate."""
         state = self.request.app.state
         placement: Placement | None = await state.placements.find(instead or body.placement)
@@ -107,7 +107,7 @@ class SlateContext:
 ContextDep = Annotated[SlateContext, Depends(SlateContext)]
 
 
-def rule_settings(body: SlateRequest, user: UserState, placement: Placement | None) -> dict[str, Any]:
+def rule_settings(body: ContextRequest, user: UserState, placement: Placement | None) -> dict[str, Any]:
     """Fields of `ServingRequest` that rules and placements read.
 
     Segments are those that the request states, that its context means, and that the user's profile holds.

@@ -1,19 +1,22 @@
 """Query suggestions of an ingress replica: an index of queries, categories and products, and the user's own searches.
 
 The index lives in the ingress, so that a suggestion costs no hop. It is built again, in a thread, when the model or the
-catalogue has changed, and blocked words follow their document; both are looked at twice per second at most.
+catalogue has changed, and blocked words follow their document; both are looked at twice per second at most. So are the
+queries that live events have taught, which are a small index of their own.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain, islice
 
 from serve.event_log import EventLog
 from serve.logs import log
 from serve.types import Service
 from txrec.errors import UnavailableError
-from txrec.index.suggestions import Suggestion, SuggestionIndex
+from txrec.index.suggestions import Suggestion, SuggestionIndex, complete
 from txrec.online.documents import DocumentStore
 from txrec.text import normalise
 
@@ -21,8 +24,10 @@ KIND = "suggestions"
 BLOCKED = "blocked words"
 """Name of the document that holds the blocked words."""
 REFRESH_S = 0.5
+LEAST_WAIT_S = 0.05
 SPARE = 5
 """Completions per suggestion of an answer that are looked at: blocked ones and own searches fall away."""
+_normalised = lru_cache(maxsize=50_000)(normalise)
 MAX_CACHED_USERS = 10_000
 """Users whose searches in the training log are kept in memory."""
 MAX_OWN = 3
@@ -51,6 +56,8 @@ class Suggester:
         self._documents = documents
         self._clock = clock
         self._index: SuggestionIndex | None = None
+        self._live = SuggestionIndex()
+        self._live_entries: list[Suggestion] = []
         self._state: tuple[str, int] = ("", -1)
         self._blocked: frozenset[str] = frozenset()
         self._trained: OrderedDict[str, tuple[str, ...]] = OrderedDict()
@@ -64,15 +71,47 @@ class Suggester:
             UnavailableError: no index is built yet and the recommender does not answer.
         """
         if self._index is None:
-            await self._refresh()
+            await self.refresh()
         elif self._clock() >= self._next_look:
             self._next_look = self._clock() + REFRESH_S
             self._task = asyncio.create_task(self._refresh_later())
         own = await self._own(normalise(prefix), user_id)
-        index = self._index or SuggestionIndex()
-        known = {normalise(suggestion.text) for suggestion in own}
-        others = [one for one, _ in index.complete(prefix, SPARE * limit) if normalise(one.text) not in known]
-        return [one for one in (*own, *others) if self._blocked.isdisjoint(normalise(one.text).split())][:limit]
+        known = {suggestion.normal for suggestion in own}
+        completions = complete([self._index or SuggestionIndex(), self._live], prefix, SPARE * limit)
+        others = (one for one, _ in completions if one.normal not in known)
+        allowed = (one for one in chain(own, others) if self._blocked.isdisjoint(one.normal.split()))
+        return list(islice(allowed, limit))
+
+    async def watch(self) -> None:
+        """Looks for changes twice per second from the first suggestion on, so that none after a pause is out of date.
+
+        Runs until it is cancelled.
+        """
+        while True:
+            await asyncio.sleep(max(REFRESH_S, LEAST_WAIT_S))
+            if self._index is not None and self._clock() >= self._next_look:
+                self._next_look = self._clock() + REFRESH_S
+                await self._refresh_later()
+
+    async def refresh(self) -> None:
+        """Brings indexes and blocked words up to date.
+
+        Raises:
+            UnavailableError: the store or the recommender does not answer.
+        """
+        async with self._refreshing:
+            self._blocked = frozenset(word for text in await self.blocked() for word in normalise(text).split())
+            model = await self._service.model()
+            state = model.version, model.last_change
+            if self._index is None or state != self._state:
+                entries = await self._service.suggestions()
+                self._index = await asyncio.to_thread(SuggestionIndex, entries)
+                self._state = state
+                self._trained.clear()
+            live_entries = await self._service.suggestions(live=True)
+            if live_entries != self._live_entries:
+                self._live = await asyncio.to_thread(SuggestionIndex, live_entries)
+                self._live_entries = live_entries
 
     async def block(self, words: list[str]) -> None:
         """Replaces the blocked words, durably."""
@@ -92,10 +131,11 @@ class Suggester:
             trained = await self._trained_queries(user_id) if prefix else ()
         except UnavailableError:
             return []
-        queries = [query for query in (*(event.query for event in reversed(live.events)), *trained) if query]
-        unique = {normalise(query): query for query in reversed(queries)}
-        recent = dict.fromkeys(normalise(query) for query in queries)
-        return [Suggestion(unique[text], "query", 0.0) for text in recent if text.startswith(prefix)][:MAX_OWN]
+        texts: dict[str, str] = {}
+        for query in (*(event.query for event in reversed(live.events)), *trained):
+            if query:
+                texts.setdefault(_normalised(query), query)
+        return [Suggestion(query, "query", 0.0) for text, query in texts.items() if text.startswith(prefix)][:MAX_OWN]
 
     async def _trained_queries(self, user_id: str) -> tuple[str, ...]:
         """The user's searches in the training log, latest first; read from the recommender once per user and model."""
@@ -108,17 +148,8 @@ class Suggester:
 
     async def _refresh_later(self) -> None:
         try:
-            await self._refresh()
+            await self.refresh()
         except UnavailableError as error:
             log.warning("suggestions are not kept up to date now: %s", error)
-
-    async def _refresh(self) -> None:
-        async with self._refreshing:
-            model = await self._service.model()
-            state = model.version, model.last_change
-            if self._index is None or state != self._state:
-                entries = await self._service.suggestions()
-                self._index = await asyncio.to_thread(SuggestionIndex, entries)
-                self._state = state
-                self._trained.clear()
-            self._blocked = frozenset(word for text in await self.blocked() for word in normalise(text).split())
+        except Exception:
+            log.exception("suggestions are not kept up to date")

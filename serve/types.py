@@ -179,8 +179,8 @@ class Service(Protocol):
         """A product of the model in production; None for one that it does not know."""
         ...
 
-    async def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products of the model in production, for completion."""
+    async def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products of the model in production, for completion; or else the live queries."""
         ...
 
     async def audience(self, request: AudienceRequest) -> tuple[AudienceAnswer, str]:
@@ -255,8 +255,8 @@ class SupportsRecommend(Protocol):
         """Slates from candidates; in retrieval order without the ranker."""
         ...
 
-    def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products, for completion."""
+    def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products, for completion; or else the queries that live events have taught."""
         ...
 
     @property

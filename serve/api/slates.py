@@ -10,13 +10,9 @@ from txrec.index.filters import Filters
 MAX_RANKED = 1_000
 
 
-class SlateRequest(Body):
-    """Fields of every request for a slate."""
+class ContextRequest(Body):
+    """Fields of every request whose answer depends on its circumstances."""
 
-    top_k: int = Field(25, ge=1)
-    """Items of the slate."""
-    filters: Filters | None = None
-    """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
     explain: bool = False
     """Fill `reasons` and `timings_ms`."""
     placement: Id | None = Field(None, examples=["home"])
@@ -28,23 +24,26 @@ class SlateRequest(Body):
     of the user for the model. `store` and `country` decide prices and stock."""
     rules: bool = True
     """false leaves merchandising rules out, e.g. to measure them."""
+
+
+class SlateRequest(ContextRequest):
+    """Fields of every request for a slate."""
+
+    top_k: int = Field(25, ge=1)
+    """Items of the slate."""
+    filters: Filters | None = None
+    """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
     candidates: int = Field(0, ge=0, le=1_000)
     """Number of candidates to return as well, in the order in which retrieval proposed them, before ranking."""
 
 
-class PersonalRequest(SlateRequest):
-    """Fields of a personal request for a slate."""
+class UserFields(Body):
+    """Fields of a request for a user."""
 
     user_id: Id | None = Field(None, examples=[USER])
     """User whose history is used; absent or unknown = no history."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
     """Events of the user since then, oldest first; they follow the stored history."""
-    items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
-    """Products in the cart: they count as history and are never recommended."""
-    exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
-    """Products that must not be shown."""
-    exclude_seen: bool = False
-    """Leave out everything in the user's history, products of `impression` events included."""
     max_showings: int = Field(0, ge=0, le=1_000)
     """Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
     others; 0 = none do."""
@@ -52,15 +51,26 @@ class PersonalRequest(SlateRequest):
     """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
     effect where there were none."""
     seen_places: int = Field(0, ge=0, le=1_000)
-    """The first so many products of every slate that this server answered to the user count as shown, for
-    `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do."""
+    """The first so many products of every slate that this server answered to the user count as shown too; 0 = only
+    those of `impression` events do."""
+    objective: ObjectiveConfig | None = Field(None, examples=[{"click": 0.1, "purchase": 1.0, "revenue": 0.02}])
+    """Worth of clicks, carts and purchases that decides the order; {} = by relevance, absent = as the placement or the
+    bundle says."""
+
+
+class PersonalRequest(SlateRequest, UserFields):
+    """Fields of a personal request for a slate."""
+
+    items: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products in the cart: they count as history and are never recommended."""
+    exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
+    """Products that must not be shown."""
+    exclude_seen: bool = False
+    """Leave out everything in the user's history, products of `impression` events included."""
     diversity: float = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])
     """Candidate sources that may propose products; empty = all."""
-    objective: ObjectiveConfig | None = Field(None, examples=[{"click": 0.1, "purchase": 1.0, "revenue": 0.02}])
-    """Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
-    or the bundle says."""
 
 
 class RecommendRequest(PersonalRequest, PageFields):
@@ -105,23 +115,24 @@ class SimilarRequest(SlateRequest):
     """The product to start from."""
 
 
-class RankRequest(Body):
+class RankRequest(ContextRequest, UserFields):
     """The caller's own list, put in order."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": list(ITEMS), "query": "lamp"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items": list(ITEMS), "query": "lamp"},
+                {"items": list(ITEMS), "user_id": USER, "placement": "cart", "context": {"country": "AT"}},
+            ]
+        }
+    )
 
     items: tuple[Id, ...] = Field(min_length=1, max_length=MAX_RANKED)
-    """Products to order."""
-    user_id: Id | None = None
-    """User whose history is used."""
-    session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
-    """Events of the user since then, oldest first."""
+    """Products to order; those that cannot be bought in the store or country of the `context` now stand last."""
     query: str | None = None
     """Search text."""
-    objective: ObjectiveConfig | None = None
-    """Worth of clicks, carts and purchases that orders the list; {} = by relevance, absent = as the bundle says."""
-    explain: bool = False
-    """Fill `reasons` and `timings_ms`."""
+    filters: Filters | None = None
+    """Conditions; products of the list that do not fulfil them are left out."""
 
 
 class ItemReply(Reply):

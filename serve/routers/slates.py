@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from serve.access import requires
 from serve.api.slates import (
     AppliedRule,
+    ContextRequest,
     ItemReply,
     RankRequest,
     RecommendRequest,
     SearchRequest,
     SimilarRequest,
     SlateReply,
-    SlateRequest,
 )
 from serve.pages import group_reply, highlight_reply, page_reply, page_request
 from serve.participation import failure, with_settings
@@ -118,7 +118,13 @@ async def similar(body: SimilarRequest, context: ContextDep) -> SlateReply:
 
 @router.post("/rank", summary="The caller's own list in order")
 async def rank(body: RankRequest, context: ContextDep) -> SlateReply:
-    """Orders the products of the request for a user, a search or both; unknown products are left out and noted."""
+    """Orders the products of the request for a user, a search or both.
+
+    Products that are unknown, blocked by a rule or filtered out are left out; other rules move products of the list
+    and add none.
+    """
+    placement = await context.placement(body)
+    body = with_defaults(body, placement)
     context.check_limits(body.query, len(body.items))
     user = await context.user(body.user_id)
     serving = context.serving_request(
@@ -127,15 +133,22 @@ async def rank(body: RankRequest, context: ContextDep) -> SlateReply:
             events=session_of(body.session),
             query=body.query,
             top_k=len(body.items),
+            filters=body.filters,
+            max_showings=body.max_showings,
+            shown=await context.shown(user.user_id, body.seen_places),
+            fatigue=body.fatigue,
             properties=user.properties,
+            context=body.context,
             objective=body.objective,
             explain=body.explain,
         ),
         body.user_id,
         user,
+        **{**rule_settings(body, user, placement), "fallback_items": ()},
     )
     answer = await context.service.rank(body.items, serving)
-    return log_impression(slate_reply(answer, context.request, body.explain, user.fallback), context.request, body)
+    reply = slate_reply(answer, context.request, body.explain, user.fallback)
+    return log_impression(reply, context.request, body, rules=tuple(answer.slate.rules))
 
 
 def slate_reply(answer: Answer, request: Request, explain: bool, fallback: str | None = None) -> SlateReply:
@@ -162,7 +175,7 @@ def slate_reply(answer: Answer, request: Request, explain: bool, fallback: str |
 def log_impression(
     reply: SlateReply,
     request: Request,
-    body: SlateRequest | RankRequest,
+    body: ContextRequest,
     exploration: Record | None = None,
     teams: tuple[int, ...] = (),
     rules: tuple[str, ...] = (),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis as redis_client
 
 from tests import services
 from tests.applications import deployed
@@ -18,6 +19,16 @@ def redis_url() -> Iterator[str]:
     """URL of a Redis server."""
     with services.redis() as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty state of the server that several replicas can share: a SQLite file, and a Redis server."""
+    if request.param == "sqlite":
+        return str(tmp_path / "state.sqlite")
+    url: str = request.getfixturevalue("redis_url")
+    redis_client.Redis.from_url(url).flushall()
+    return url
 
 
 @pytest.fixture(scope="module")

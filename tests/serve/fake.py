@@ -73,7 +73,9 @@ class FakeRecommender:
             yield
         return found
 
-    def suggestions(self) -> list[Suggestion]:
+    def suggestions(self, live: bool = False) -> list[Suggestion]:
+        if live:
+            return []
         kinds = [Suggestion("red lamp", "query", 5.0), Suggestion("kettles", "category", 2.0)]
         titles = zip(self.catalogue.idx_of, self.catalogue.titles[1:], strict=True)
         return [*kinds, *(Suggestion(str(title), "product", 1.0, key) for key, title in titles)]

@@ -32,11 +32,6 @@ def recommender(tiny_bundle: Path) -> Recommender:
     return recommender
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "state.sqlite") if request.param == "sqlite" else request.getfixturevalue("redis_url")
-
-
 def client(recommender: Recommender, state: str) -> TestClient:
     kinds = ("placements", "experiments")
     stores: Any = {kind: open_documents(state, kind) for kind in kinds}

@@ -1,38 +1,26 @@
-"""Suggestions over HTTP: completions, the user's own searches, blocked words, live products, with two replicas."""
+"""Suggestions over HTTP: completions, own and live searches, blocked words, live products; replicas, both stores."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from serve import suggester
-from serve.ingress import Components, create_app
-from serve.local import LocalService
 from tests.serve.fake import open_fake
-from txrec.online.sqlite_documents import SqliteDocuments
-from txrec.online.sqlite_history import SqliteHistory
-from txrec.online.sqlite_journal import SqliteJournal
+from tests.serve.shared_state import replica
+from txrec.recommender.recommender import Recommender
 
 
 @pytest.fixture
-def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TestClient]:
-    monkeypatch.setattr(suggester, "REFRESH_S", 0.0)
-    clients = []
-    for _ in range(2):
-        state = tmp_path / "state.sqlite"
-        journal = SqliteJournal(state)
-        parts = Components(
-            store=SqliteHistory(state), journal=journal, suggestions=SqliteDocuments(state, suggester.KIND)
-        )
-        clients.append(TestClient(create_app(LocalService(*open_fake(), journal), components=parts)))
-    return clients
+def replicas(state: str) -> list[TestClient]:
+    """Two replicas that know each other by their store alone."""
+    return [replica(open_fake()[0], state) for _ in range(2)]
 
 
 def texts(client: TestClient, q: str, **more: Any) -> list[str]:
-    with client:  # one event loop for both calls: the first starts the refresh that the second sees
-        client.get("/v1/suggest", params={"q": q})
-        client.get("/v1/suggest", params={"q": q})
+    with client:
+        assert client.portal is not None
+        client.portal.call(cast(FastAPI, client.app).state.suggester.refresh)
         reply = client.get("/v1/suggest", params={"q": q, **more})
     assert reply.status_code == 200, reply.text
     return [one["text"] for one in reply.json()["suggestions"]]
@@ -72,6 +60,24 @@ def test_a_new_product_completes_on_every_replica(replicas: list[TestClient]) ->
     assert texts(other, "zyxophone") == []
     one.put("/v1/items", json={"item_id": "new", "title": "Zyxophone, small"})
     assert texts(other, "zyxo") == ["Zyxophone, small"]
+
+
+def test_a_live_search_of_several_users_is_suggested_by_every_replica_and_goes_when_they_are_forgotten(
+    recommender: Recommender, state: str
+) -> None:
+    one, other = replica(recommender, state), replica(recommender, state)
+
+    def click(client: TestClient, user: str) -> None:
+        event = {"user_id": user, "event": "click", "item_id": "sku-031", "query": "Zorgblatt tent"}
+        assert client.post("/v1/events", json=event).status_code == 202
+
+    click(one, "anna")
+    assert texts(other, "zorg") == [], "what one user typed is their own"
+    click(other, "bert")
+    assert texts(one, "zorg") == texts(other, "zorg") == ["zorgblatt tent"]
+    assert texts(other, "zrogblatt") == ["zorgblatt tent"]
+    one.delete("/v1/users/bert")
+    assert texts(one, "zorg") == texts(other, "zorg") == []
 
 
 @pytest.mark.parametrize(

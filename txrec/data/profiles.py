@@ -1,8 +1,8 @@
 """User profiles: properties and segments that a shop knows of its users next to their events, as a table and live."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from txrec import schema
 FILE = "profiles.parquet"
 """Name of the table of schema.USERS in a prepared data set and in a bundle."""
 PropertyValue = str | bool | float
+CACHED_USERS = 50_000
+"""Users whose properties are kept in memory as texts."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class StoredProfiles:
             return None
         properties, segments = (self.table[name][row].as_py() for name in ("properties", "segments"))
         return StoredProfile(dict(properties or ()), tuple(segments or ()))
+
+    @cached_property
+    def properties_of(self) -> Callable[[str], Mapping[str, str]]:
+        """Properties of a user, empty for one who is not in the table; those of the latest users are kept."""
+
+        def read(user_id: str) -> Mapping[str, str]:
+            stored = self.of(user_id)
+            return {} if stored is None else stored.properties
+
+        return lru_cache(maxsize=CACHED_USERS)(read)
 
     @cached_property
     def user_ids(self) -> list[str]:

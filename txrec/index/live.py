@@ -6,7 +6,7 @@ live period starts with the first live event after the log, however long the sho
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ class LiveLog:
         num_items: N.
         half_life_days: of the slow decay.
         popularity: (N + 1,) fitted event counts, decayed.
+        profiles: properties of each user by `log.user_idx`; empty = none are known of any.
     """
 
     log: EventLog
@@ -57,6 +58,7 @@ class LiveLog:
     num_items: int
     half_life_days: float
     popularity: NDArray[np.float32]
+    profiles: Sequence[Mapping[str, str]] = ()
 
     @classmethod
     def of(
@@ -66,6 +68,7 @@ class LiveLog:
         end_us: int,
         half_life_days: float,
         popularity: NDArray[np.float32],
+        profile_of: Callable[[str], Mapping[str, str]] | None = None,
     ) -> "LiveLog | None":
         """The events that count; None where there are none.
 
@@ -75,6 +78,7 @@ class LiveLog:
             end_us: end of the training log, microseconds.
             half_life_days: of the slow decay.
             popularity: (N + 1,) fitted event counts.
+            profile_of: properties of a user; None = of nobody.
         """
         new_events = [event for event in events if event.ts > end_us and event.item_id in idx_of]
         if not new_events:
@@ -95,7 +99,8 @@ class LiveLog:
         user, item, query, kind, ts = (column[order] for column in columns)
         log = EventLog(user, item, query, kind, ts, int(ts.min()))
         table = pa.table({"query": pa.array(sorted(texts), pa.string())})
-        return cls(log, table, len(popularity) - 1, half_life_days, popularity)
+        profiles = tuple(profile_of(user) for user in users) if profile_of else ()
+        return cls(log, table, len(popularity) - 1, half_life_days, popularity, profiles)
 
 
 ENGAGEMENTS = {

@@ -7,10 +7,12 @@ Statistician 1999). The score of an item is the logarithm of its share of all us
 of the request.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,8 +22,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from txrec import schema
+from txrec.arrays import ragged_gather
 from txrec.data.prepared import PreparedData
 from txrec.index.arrays import load_arrays, pack, save_arrays, unpack
+from txrec.index.live import LiveLog
 from txrec.index.log import EventLog
 from txrec.index.source import (
     NO_ITEMS,
@@ -161,6 +165,33 @@ class Counts:
     category_lift: NDArray[np.float32]
 
 
+class LiveTakes(NamedTuple):
+    """Users who took items live; they are added to `Counts`.
+
+    Attributes:
+        by_item: (V, N + 1) users with a value who took an item.
+        users: (N + 1,) users who took an item, with or without a profile.
+        item_idx: the items that anybody took.
+    """
+
+    by_item: sp.csr_array
+    users: NDArray[np.float32]
+    item_idx: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, live: LiveLog, codes: Sequence[tuple[int, ...]], num_values: int) -> "LiveTakes":
+        """Those of live events, with the codes of each user's properties."""
+        pairs = np.unique(np.stack([live.log.user_idx, live.log.item_idx]).astype(np.int64), axis=1)
+        lengths = np.array([len(own) for own in codes], np.int64)
+        counts = lengths[pairs[0]]
+        places = ragged_gather((np.cumsum(lengths) - lengths)[pairs[0]], counts)
+        values = np.fromiter(chain.from_iterable(codes), np.int64)[places]
+        shape = (num_values, live.num_items + 1)
+        by_item = sp.csr_array((np.ones(len(values), np.float32), (values, np.repeat(pairs[1], counts))), shape=shape)
+        users = np.bincount(pairs[1], minlength=live.num_items + 1).astype(np.float32)
+        return cls(by_item, users, np.flatnonzero(users).astype(np.int32))
+
+
 class ProfileAffinity(Source):
     """Items by their lift for the properties of the user and the context of the request."""
 
@@ -171,10 +202,13 @@ class ProfileAffinity(Source):
         """Takes the codes by name of the property, and the counts."""
         self._codes = dict(codes)
         self._counts = counts
-        self._base = np.log((counts.users + 0.5) / max(float(counts.users.sum()), 1.0)).astype(np.float32)
-        kept = max(4, CACHED_SCORES // len(counts.users))
-        self._scores = lru_cache(maxsize=kept)(self._compute_scores)
-        self._head = lru_cache(maxsize=kept)(self._compute_head)
+        self._num_users = max(float(counts.users.sum()), 1.0)
+        self._base = self._log_share(counts.users)
+        self._num_kept = max(4, CACHED_SCORES // len(counts.users))
+        self._scores = lru_cache(maxsize=self._num_kept)(self._compute_scores)
+        self._head = lru_cache(maxsize=self._num_kept)(self._compute_head)
+        self._live: LiveTakes | None = None
+        self._live_head = self._head
 
     @classmethod
     def fit_source(cls, context: FitContext) -> "ProfileAffinity":
@@ -234,14 +268,27 @@ class ProfileAffinity(Source):
 
     def lifts(self, codes: Sequence[int], item_idx: NDArray[np.int32]) -> Lifts:
         """Lifts of K items, as logarithms, added up over the properties."""
-        counts = self._counts
+        counts, live = self._counts, self._live
         item, category = np.zeros((2, len(item_idx)), np.float32)
+        users = counts.users[item_idx] if live is None else counts.users[item_idx] + live.users[item_idx]
         for code in codes:
             of_category = counts.category_lift[code][counts.category[item_idx]]
             own = counts.by_item[[code]].toarray()[0][item_idx]
-            item += _shrunk(own, self._expected(code)[item_idx], np.exp(of_category))
+            if live is not None:
+                own = own + live.by_item[[code]].toarray()[0][item_idx]
+            item += _shrunk(own, users * self._rate(code), np.exp(of_category))
             category += of_category
         return Lifts(item, category)
+
+    def with_live(self, live: LiveLog) -> "ProfileAffinity":
+        """The source with the users of the users table who took items live; lifts of categories stay as fitted."""
+        if not live.profiles:
+            return self
+        source = copy.copy(self)
+        codes = [self.codes_of(profile) for profile in live.profiles]
+        source._live = LiveTakes.of(live, codes, len(self._counts.category_lift))
+        source._live_head = lru_cache(maxsize=self._num_kept)(source._compute_live_head)
+        return source
 
     def with_items(self, update: CatalogueUpdate) -> Self:
         """The same counts over the updated catalogue; new items have the lift of their category."""
@@ -276,13 +323,32 @@ class ProfileAffinity(Source):
         return cls(codes, Counts(unpack("by_item", arrays), *counts))
 
     def _best(self, codes: tuple[int, ...], k: int, mask: Mask) -> Scored:
-        head = self._head(codes)
+        head = self._live_head(codes)
         if mask is not None:
             kept = mask[head.item_idx]
             head = Scored(head.item_idx[kept], head.scores[kept])
         if len(head.item_idx) >= min(k, len(self._base) - 1):
             return Scored(head.item_idx[:k], head.scores[:k])
-        return best(np.arange(1, len(self._base), dtype=np.int32), self._scores(codes)[1:], k, mask)
+        scores = self._scores(codes)
+        if self._live is not None:
+            scores = scores.copy()
+            scores[self._live.item_idx] = self._live_scores(codes, self._live)
+        return best(np.arange(1, len(self._base), dtype=np.int32), scores[1:], k, mask)
+
+    def _compute_live_head(self, codes: tuple[int, ...]) -> Scored:
+        """The head with live scores; a live item below it stays out, as fitted items between them are not in it."""
+        fitted, live = self._head(codes), self._live
+        if live is None:
+            return fitted
+        scores, kept = self._live_scores(codes, live), ~np.isin(fitted.item_idx, live.item_idx)
+        enters = scores >= (fitted.scores[-1] if len(fitted.item_idx) < len(self._base) - 1 else -np.inf)
+        item_idx = np.append(fitted.item_idx[kept], live.item_idx[enters])
+        return best(item_idx, np.append(fitted.scores[kept], scores[enters]), len(item_idx), None)
+
+    def _live_scores(self, codes: tuple[int, ...], live: LiveTakes) -> NDArray[np.float32]:
+        """Scores of the items that were taken live, on the scale of the fitted ones."""
+        share = self._log_share((self._counts.users + live.users)[live.item_idx])
+        return np.asarray(share + self.lifts(codes, live.item_idx).item, np.float32)
 
     def _compute_head(self, codes: tuple[int, ...]) -> Scored:
         return best(np.arange(1, len(self._base), dtype=np.int32), self._scores(codes)[1:], HEAD, None)
@@ -292,12 +358,15 @@ class ProfileAffinity(Source):
         lifts = self.lifts(codes, np.arange(len(self._base), dtype=np.int32)).item
         return np.asarray(self._base + lifts, np.float32)
 
-    def _expected(self, code: int) -> NDArray[np.float32]:
-        """(N + 1,) users with a value that the popularity of every item lets expect."""
+    def _log_share(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logarithm of a number of users as a share of all users of the log."""
+        return np.asarray(np.log((users + 0.5) / self._num_users), np.float32)
+
+    def _rate(self, code: int) -> np.float32:
+        """Share of the users of an item that have a value, where the value says nothing about the item."""
         counts = self._counts
-        total = float(counts.by_item.data[counts.by_item.indptr[code] : counts.by_item.indptr[code + 1]].sum())
-        expected: NDArray[np.float32] = counts.users * np.float32(total / max(float(counts.users.sum()), 1.0))
-        return expected
+        own = counts.by_item.data[counts.by_item.indptr[code] : counts.by_item.indptr[code + 1]]
+        return np.float32(float(own.sum()) / self._num_users)
 
 
 def _shrunk(

@@ -45,6 +45,8 @@ MAX_SIMILAR = 100
 """Queries that vote for one search at most."""
 SHARPNESS = 4.0
 """A similar query votes with similarity ** SHARPNESS."""
+MIN_LIVE_USERS = 2
+"""Users who clicked after a query live, for it to be suggested to others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,7 @@ class QueryClicks(Source):
         self._idf = arrays["idf"]
         self.similar = lru_cache(maxsize=4096)(self._similar)
         self._live: QueryClicks | None = None
+        self._live_queries: dict[str, float] = {}
 
     @classmethod
     def fit(cls, log: EventLog, queries: pa.Table, num_items: int, half_life_days: float) -> "QueryClicks":
@@ -167,6 +170,15 @@ class QueryClicks(Source):
         rows = np.argsort(-clicks, kind="stable")[:most]
         return [(self.text(int(row)), float(clicks[row])) for row in rows if clicks[row] > 0]
 
+    def live_queries(self, most: int) -> list[tuple[str, float]]:
+        """Queries after which several users clicked live, with their fitted and live decayed clicks, most first."""
+        clicks = {text: live + self._fitted_clicks(text) for text, live in self._live_queries.items()}
+        return sorted(clicks.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+
+    def _fitted_clicks(self, text: str) -> float:
+        row = self._row.get(text)
+        return 0.0 if row is None else float(self.clicks.data[slice(*self.clicks.indptr[row : row + 2])].sum())
+
     def query_reason(self, query: str, item: int) -> str | None:
         """The most similar query, of the first ten, after which the item was clicked."""
         for row in self.similar(query).rows[:10] if query else ():
@@ -182,6 +194,7 @@ class QueryClicks(Source):
         """The source with live clicks, and the queries that they followed, next to the fitted ones."""
         source = copy.copy(self)
         source._live = QueryClicks.fit(live.log, live.queries, live.num_items, live.half_life_days)
+        source._live_queries = _of_several_users(live)
         return source
 
     def save(self, path: Path) -> None:
@@ -263,6 +276,17 @@ class QueryClicks(Source):
         rows = np.flatnonzero(similarity >= MIN_SIMILARITY)
         order = rows[np.argsort(-similarity[rows], kind="stable")][:MAX_SIMILAR]
         return order, np.minimum(similarity[order], 1.0)
+
+
+def _of_several_users(live: LiveLog) -> dict[str, float]:
+    """Decayed clicks of the live queries of at least `MIN_LIVE_USERS` users: what one alone typed is their own."""
+    log, size = live.log, live.queries.num_rows + 1
+    searched = log.query_idx != schema.PAD
+    pairs = np.unique(np.stack([log.query_idx[searched], log.user_idx[searched]]), axis=1)
+    users = np.bincount(pairs[0], minlength=size)
+    clicks = np.bincount(log.query_idx[searched], log.weights(live.half_life_days)[searched], size)
+    texts = ["", *live.queries.column("query").to_pylist()]
+    return {texts[query]: float(clicks[query]) for query in np.flatnonzero(users >= MIN_LIVE_USERS).tolist()}
 
 
 def _summed(one: Scored, other: Scored) -> Scored:

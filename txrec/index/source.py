@@ -312,6 +312,10 @@ class Source(ABC):
         """Queries that led to clicks with their time-decayed number, most first; none where this source counts none."""
         return []
 
+    def live_queries(self, most: int) -> list[tuple[str, float]]:  # noqa: ARG002
+        """Queries that led to clicks of several users live, with all their decayed clicks; none by default."""
+        return []
+
     def named(self, text: str) -> dict[int, Match]:  # noqa: ARG002
         """Items that a normalised query names by article number, with the kind of match."""
         return {}

@@ -5,11 +5,11 @@ are sorted as texts, so that a prefix is a range of them; the best of short pref
 Where too few texts begin with a prefix, prefixes one edit away are tried.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -24,8 +24,12 @@ KEPT_CHARS = 3
 """Prefixes up to this length have their best completions kept."""
 KEPT = 64
 """Completions that are kept per short prefix, and looked at per edited one."""
-MAX_SCANNED = 5_000
+MAX_SCANNED = 50_000
 """Places of a range that are looked at."""
+PLACES_PER_ENTRY = 4
+"""Heaviest places of a range that are sorted per entry of an answer: an entry may have several of them."""
+MAX_FOLLOWING = 100
+"""Different characters after a text up to which all of them are tried as a correction."""
 MIN_TYPO_CHARS = 4
 """Shorter prefixes are taken as they are."""
 INNER_WORD_FACTOR = 0.3
@@ -53,6 +57,16 @@ class Suggestion:
     weight: float
     item_id: str | None = None
 
+    @cached_property
+    def normal(self) -> str:
+        """The text after normalisation."""
+        return normalise(self.text)
+
+    @property
+    def identity(self) -> tuple[str, str | None, str]:
+        """Kind, item id and normal form: two suggestions that share them are one."""
+        return self.kind, self.item_id, self.normal
+
 
 class SuggestionIndex:
     """Completions by prefix; immutable."""
@@ -62,7 +76,7 @@ class SuggestionIndex:
         self.entries = _unique(entries)
         places = []
         for number, entry in enumerate(self.entries):
-            text = normalise(entry.text)
+            text = entry.normal
             for start in _starts(text):
                 factor = 1.0 if start == 0 else INNER_WORD_FACTOR
                 places.append((text[start : start + MAX_KEY_CHARS], number, entry.weight * factor))
@@ -81,45 +95,70 @@ class SuggestionIndex:
             prefix: the typed text; blank = the heaviest entries.
             limit: longest list.
         """
-        text = normalise(prefix)
-        exact = self._scores(text)
-        corrected: dict[int, float] = {}
-        if len(exact) < FEW and len(text) >= MIN_TYPO_CHARS:
-            for edited in self._edits(text):
-                for number, score in self._scores(edited).items():
-                    if number not in exact:
-                        corrected[number] = max(corrected.get(number, 0.0), TYPO_FACTOR * score)
-        best = [*_best(exact, limit), *_best(corrected, limit)][:limit]
-        return [(self.entries[number], score) for number, score in best]
+        return complete([self], prefix, limit)
 
-    def _scores(self, text: str) -> dict[int, float]:
-        places = self._kept.get(text)
-        if places is None:
-            first, last = self._range(text)
-            places = np.arange(first, min(last, first + MAX_SCANNED))
+    def beginning_with(self, text: str, most: int) -> list[tuple[Suggestion, float]]:
+        """The best entries with a place that begins with a normalised text, with their scores."""
+        return [(self.entries[number], score) for number, score in self._best(text, most)]
+
+    def one_edit_away(self, text: str) -> list[tuple[Suggestion, float]]:
+        """Entries with a place that begins with one edit of a normalised text, best first, with lowered scores."""
         scores: dict[int, float] = {}
-        for number, weight in zip(self._entry[places].tolist(), self._weight[places].tolist(), strict=True):
-            scores[number] = max(scores.get(number, 0.0), weight)
-        return scores
+        for edited in self._edits(text):
+            for number, score in self._best(edited, KEPT):
+                scores[number] = max(scores.get(number, 0.0), TYPO_FACTOR * score)
+        order = sorted(scores, key=lambda number: (-scores[number], number))
+        return [(self.entries[number], scores[number]) for number in order]
+
+    def _best(self, text: str, most: int) -> list[tuple[int, float]]:
+        """Numbers of the best entries that a normalised text begins, with their scores."""
+        kept = self._kept.get(text)
+        first, last = (0, 0) if kept is not None else self._range(text)
+        places = slice(first, min(last, first + MAX_SCANNED)) if kept is None else kept
+        numbers, weights = self._entry[places], self._weight[places]
+        if len(weights) > PLACES_PER_ENTRY * most:
+            head = np.argpartition(-weights, PLACES_PER_ENTRY * most)[: PLACES_PER_ENTRY * most]
+            numbers, weights = numbers[head], weights[head]
+        order = np.lexsort((numbers, -weights))
+        best: dict[int, float] = {}
+        for number, weight in zip(numbers[order].tolist(), weights[order].tolist(), strict=True):
+            best.setdefault(number, weight)
+            if len(best) == most:
+                break
+        return list(best.items())
 
     def _range(self, text: str) -> tuple[int, int]:
         return bisect_left(self._keys, text), bisect_left(self._keys, text + _LAST)
 
     def _edits(self, text: str) -> set[str]:
         """Prefixes one edit away that some place begins with; the first character stays."""
-        edits = set()
+        edits: set[str] = set()
         for place in range(1, len(text)):
             head, tail = text[:place], text[place:]
-            if len(tail) > 1:  # without the last character every longer text would do
-                edits |= {head + tail[1:], head + tail[1:2] + tail[:1] + tail[2:]}
-            for character in self._alphabet:
-                edits |= {head + character + tail[1:], head + character + tail}
-        edits.discard(text)
-        return {edited for edited in edits if edited and self._begins(edited)}
+            first, last = self._range(head)
+            if first == last:  # nor does anything begin with an edit further on
+                break
+            edited = [head + tail[1:], head + tail[1:2] + tail[:1] + tail[2:]] if len(tail) > 1 else []
+            for character in self._following(head, first, last):  # without its last one every longer text would do
+                edited += [head + character + tail[1:], head + character + tail]
+            edits.update(one for one in edited if self._begins(one, first, last))
+        return edits - {text}
 
-    def _begins(self, text: str) -> bool:
-        place = bisect_left(self._keys, text)
-        return place < len(self._keys) and self._keys[place].startswith(text)
+    def _following(self, head: str, first: int, last: int) -> list[str]:
+        """Characters that follow a text among its places; the most frequent ones of all where those are many."""
+        characters: list[str] = []
+        place = bisect_right(self._keys, head, first, last)
+        while place < last:
+            character = self._keys[place][len(head)]
+            characters.append(character)
+            if len(characters) > MAX_FOLLOWING:
+                return self._alphabet
+            place = bisect_left(self._keys, head + character + _LAST, place, last)
+        return characters
+
+    def _begins(self, text: str, first: int, last: int) -> bool:
+        place = bisect_left(self._keys, text, first, last)
+        return place < last and self._keys[place].startswith(text)
 
     def _best_of_short(self) -> dict[str, np.ndarray]:
         by_prefix: dict[str, list[int]] = defaultdict(list)
@@ -133,16 +172,39 @@ class SuggestionIndex:
         return kept
 
 
-def _best(scores: dict[int, float], limit: int) -> list[tuple[int, float]]:
-    return nlargest(limit, scores.items(), key=lambda pair: (pair[1], -pair[0]))
+def complete(indexes: Sequence[SuggestionIndex], prefix: str, limit: int) -> list[tuple[Suggestion, float]]:
+    """Completions from several indexes, best first, with their scores; an entry of several has its highest score.
+
+    Args:
+        indexes: hold the entries.
+        prefix: the typed text; blank = the heaviest entries.
+        limit: longest list.
+    """
+    text = normalise(prefix)
+    exact = _merged([index.beginning_with(text, limit) for index in indexes])
+    if len(exact) >= FEW or len(text) < MIN_TYPO_CHARS:
+        return exact[:limit]
+    known = {suggestion.identity for suggestion, _ in exact}
+    corrected = _merged([index.one_edit_away(text) for index in indexes])
+    return [*exact, *(pair for pair in corrected if pair[0].identity not in known)][:limit]
+
+
+def _merged(lists: Sequence[list[tuple[Suggestion, float]]]) -> list[tuple[Suggestion, float]]:
+    if len(lists) == 1:
+        return lists[0]
+    best: dict[tuple[str, str | None, str], tuple[Suggestion, float]] = {}
+    for pair in (pair for pairs in lists for pair in pairs):
+        identity = pair[0].identity
+        if identity not in best or best[identity][1] < pair[1]:
+            best[identity] = pair
+    return sorted(best.values(), key=lambda pair: -pair[1])
 
 
 def _unique(entries: Iterable[Suggestion]) -> Sequence[Suggestion]:
     heaviest: dict[tuple[str, str | None, str], Suggestion] = {}
     for entry in entries:
-        text = normalise(entry.text)
-        key = entry.kind, entry.item_id, text
-        if text and (key not in heaviest or heaviest[key].weight < entry.weight):
+        key = entry.identity
+        if entry.normal and (key not in heaviest or heaviest[key].weight < entry.weight):
             heaviest[key] = entry
     return tuple(heaviest.values())
 

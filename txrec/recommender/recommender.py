@@ -259,8 +259,10 @@ class Recommender:
         """A user's profile in the users table; None for anybody else."""
         return None if self.bundle.profiles is None else self.bundle.profiles.of(user_id)
 
-    def suggestions(self) -> list[Suggestion]:
-        """Queries, categories and products, for completion."""
+    def suggestions(self, live: bool = False) -> list[Suggestion]:
+        """Queries, categories and products, for completion; or else the queries that live events have taught."""
+        if live:
+            return suggestion_entries.live_entries(self.retriever.sources)
         return suggestion_entries.entries(self.catalogue, self.retriever.sources)
 
     def history_length(self, user_id: str) -> int:
@@ -337,8 +339,7 @@ class Recommender:
 
     def profile_of(self, user_id: str) -> Mapping[str, str]:
         """Properties of a user in the users table; empty for anybody else."""
-        stored = self.profile(user_id)
-        return {} if stored is None else stored.properties
+        return {} if self.bundle.profiles is None else self.bundle.profiles.properties_of(user_id)
 
     def with_live(self, events: Sequence[LiveEvent]) -> "Recommender":
         """A recommender whose counts (popularity, clicks after queries, co-visits) include live events.
@@ -348,7 +349,7 @@ class Recommender:
         """
         base = self._fitted or self
         half_life = self.config.retrieval.half_life_days
-        parts = live_counts.with_live(base.retriever, base.ranking_features, events, half_life)
+        parts = live_counts.with_live(base.retriever, base.ranking_features, events, half_life, self.profile_of)
         if parts is None:
             return base
         changed = copy.copy(base)

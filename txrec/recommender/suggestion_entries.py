@@ -10,6 +10,8 @@ from txrec.recommender.catalogue import Catalogue
 
 MAX_QUERIES = 50_000
 MAX_PRODUCTS = 50_000
+MAX_LIVE = 1_000
+"""Live queries that are suggested; their index is made anew whenever they change."""
 
 
 def entries(catalogue: Catalogue, sources: Mapping[str, Source]) -> list[Suggestion]:
@@ -21,6 +23,12 @@ def entries(catalogue: Catalogue, sources: Mapping[str, Source]) -> list[Suggest
     queries = [pair for source in sources.values() for pair in source.clicked_queries(MAX_QUERIES)]
     searched = [Suggestion(text, "query", 1.0 + clicks) for text, clicks in queries]
     return [*searched, *_categories(catalogue), *_products(catalogue)]
+
+
+def live_entries(sources: Mapping[str, Source]) -> list[Suggestion]:
+    """Queries after which several users clicked while the server runs, weighted by fitted and live clicks."""
+    queries = [pair for source in sources.values() for pair in source.live_queries(MAX_LIVE)]
+    return [Suggestion(text, "query", 1.0 + clicks) for text, clicks in queries]
 
 
 def _products(catalogue: Catalogue) -> list[Suggestion]:

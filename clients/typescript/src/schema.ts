@@ -541,7 +541,10 @@ export interface paths {
         put?: never;
         /**
          * The caller's own list in order
-         * @description Orders the products of the request for a user, a search or both; unknown products are left out and noted.
+         * @description Orders the products of the request for a user, a search or both.
+         *
+         *     Products that are unknown, blocked by a rule or filtered out are left out; other rules move products of the list
+         *     and add none.
          */
         post: operations["rank_v1_rank_post"];
         delete?: never;
@@ -3022,8 +3025,33 @@ export interface components {
          *       ],
          *       "query": "lamp"
          *     }
+         * @example {
+         *       "context": {
+         *         "country": "AT"
+         *       },
+         *       "items": [
+         *         "SKU100013",
+         *         "SKU100026",
+         *         "SKU100039"
+         *       ],
+         *       "placement": "cart",
+         *       "user_id": "u00042"
+         *     }
          */
         RankRequest: {
+            /**
+             * Context
+             * @description Circumstances by name, e.g. device, store, country; each is the segment `name=value`, for rules, and a property
+             *     of the user for the model. `store` and `country` decide prices and stock.
+             * @default {}
+             * @example {
+             *       "country": "AT",
+             *       "device": "mobile"
+             *     }
+             */
+            context: {
+                [key: string]: string;
+            };
             /**
              * Explain
              * @description Fill `reasons` and `timings_ms`.
@@ -3031,26 +3059,76 @@ export interface components {
              */
             explain: boolean;
             /**
+             * Fatigue
+             * @description Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
+             *     effect where there were none.
+             * @default false
+             */
+            fatigue: boolean;
+            /** @description Conditions; products of the list that do not fulfil them are left out. */
+            filters?: components["schemas"]["Filters-Input"] | null;
+            /**
              * Items
-             * @description Products to order.
+             * @description Products to order; those that cannot be bought in the store or country of the `context` now stand last.
              */
             items: string[];
-            /** @description Worth of clicks, carts and purchases that orders the list; {} = by relevance, absent = as the bundle says. */
+            /**
+             * Max Showings
+             * @description Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
+             *     others; 0 = none do.
+             * @default 0
+             */
+            max_showings: number;
+            /**
+             * @description Worth of clicks, carts and purchases that decides the order; {} = by relevance, absent = as the placement or the
+             *     bundle says.
+             * @example {
+             *       "click": 0.1,
+             *       "purchase": 1,
+             *       "revenue": 0.02
+             *     }
+             */
             objective?: components["schemas"]["ObjectiveConfig"] | null;
+            /**
+             * Placement
+             * @description Name of the place where the slate is shown; rules and reports know it.
+             * @example home
+             */
+            placement?: string | null;
             /**
              * Query
              * @description Search text.
              */
             query?: string | null;
             /**
+             * Rules
+             * @description false leaves merchandising rules out, e.g. to measure them.
+             * @default true
+             */
+            rules: boolean;
+            /**
+             * Seen Places
+             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
+             *     those of `impression` events do.
+             * @default 0
+             */
+            seen_places: number;
+            /**
+             * Segments
+             * @description Segments of the user, for rules; those of the user's profile hold in addition.
+             * @default []
+             */
+            segments: string[];
+            /**
              * Session
-             * @description Events of the user since then, oldest first.
+             * @description Events of the user since then, oldest first; they follow the stored history.
              * @default []
              */
             session: components["schemas"]["SessionEvent"][];
             /**
              * User Id
-             * @description User whose history is used.
+             * @description User whose history is used; absent or unknown = no history.
+             * @example u00042
              */
             user_id?: string | null;
         };
@@ -3198,8 +3276,8 @@ export interface components {
              */
             max_showings: number;
             /**
-             * @description Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
-             *     or the bundle says.
+             * @description Worth of clicks, carts and purchases that decides the order; {} = by relevance, absent = as the placement or the
+             *     bundle says.
              * @example {
              *       "click": 0.1,
              *       "purchase": 1,
@@ -3244,8 +3322,8 @@ export interface components {
             rules: boolean;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown, for
-             *     `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do.
+             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
+             *     those of `impression` events do.
              * @default 0
              */
             seen_places: number;
@@ -3584,8 +3662,8 @@ export interface components {
              */
             max_showings: number;
             /**
-             * @description Worth of clicks, carts and purchases by which the slate is ordered; {} = by relevance, absent = as the placement
-             *     or the bundle says.
+             * @description Worth of clicks, carts and purchases that decides the order; {} = by relevance, absent = as the placement or the
+             *     bundle says.
              * @example {
              *       "click": 0.1,
              *       "purchase": 1,
@@ -3630,8 +3708,8 @@ export interface components {
             rules: boolean;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown, for
-             *     `exclude_seen`, `max_showings` and `fatigue`; 0 = only `impression` events do.
+             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
+             *     those of `impression` events do.
              * @default 0
              */
             seen_places: number;

@@ -11,13 +11,14 @@ from tests.tiny import KINDS, NUM_PER_KIND, tiny_data
 from txrec import schema
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
-from txrec.data.profiles import FILE
+from txrec.data.profiles import FILE, StoredProfiles
+from txrec.index.live import LiveEvent, LiveLog
 from txrec.index.log import EventLog
 from txrec.index.profile_affinity import ProfileAffinity, PropertyCodes
 from txrec.index.registry import fit_sources, source_names
-from txrec.index.source import FitContext, OpenContext, SourceQuery
+from txrec.index.source import FitContext, OpenContext, SourceQuery, best
 from txrec.recommender.catalogue import Catalogue
-from txrec.schema import Split
+from txrec.schema import EventKind, Split
 
 
 def with_table(data: PreparedData) -> PreparedData:
@@ -87,6 +88,39 @@ def test_the_lift_of_the_category_stands_in_for_that_of_items_that_few_took(sour
 def test_it_learns_from_nothing_later_than_the_log_that_it_is_fitted_on(data: PreparedData) -> None:
     early = EventLog.before(data, Split.TRAIN)  # no event at all
     assert not ProfileAffinity.fit(data, early).knows_profile({"style": "tent"})
+
+
+def test_users_of_the_table_who_take_a_product_live_change_its_lift_and_no_other(
+    source: ProfileAffinity, data: PreparedData
+) -> None:
+    tent, end, stored = 35, data.meta.end_ts, StoredProfiles.read(data.path)
+    assert stored is not None
+    names = ["", *data.items["item_id"].to_pylist()]
+    idx_of = {name: place for place, name in enumerate(names) if place}
+    lamps = [user for user in range(24) if KINDS[user % 6] == "lamp"]
+    events = [LiveEvent(f"user-{user:03d}", names[tent], "", int(EventKind.CLICK), end + user) for user in lamps]
+    popularity, everything = np.ones(len(names), np.float32), np.arange(1, len(names), dtype=np.int32)
+    log = LiveLog.of([*events, *events], idx_of, end, 30.0, popularity, stored.properties_of)
+    assert log is not None
+    live = source.with_live(log)
+    change = {}
+    for style in ("lamp", "drill"):
+        codes = source.codes_of({"style": style})
+        before, after = source.lifts(codes, everything).item, live.lifts(codes, everything).item
+        change[style] = after[tent - 1] - before[tent - 1]
+        assert (after == before).sum() == len(everything) - 1
+        users = source._counts.users[1:] + len(lamps) * (everything == tent)
+        scores = np.log((users + 0.5) / source._counts.users.sum()) + after
+        assert live.search(query({"style": style}), 63, [None]).item_idx[0].tolist() == (
+            best(everything, scores.astype(np.float32), 63, None).item_idx.tolist()
+        )
+        allowed = np.isin(np.arange(len(names)), [2, tent])
+        assert set(live.search(query({"style": style}), 5, [allowed]).item_idx[0].tolist()) == {2, tent, 0}
+    assert change["lamp"] > 0.3
+    assert change["drill"] < 0
+    unknown = LiveLog.of(events, idx_of, end, 30.0, popularity)
+    assert unknown is not None
+    assert source.with_live(unknown) is source
 
 
 def test_a_saved_source_answers_as_before(source: ProfileAffinity, data: PreparedData, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from txrec.index.suggestions import Suggestion, SuggestionIndex
+from txrec.index.suggestions import Suggestion, SuggestionIndex, complete
 
 
 def index(*texts: str) -> SuggestionIndex:
@@ -68,3 +68,25 @@ def test_the_work_of_a_completion_does_not_grow_with_the_length_of_its_range() -
     for prefix in ("l", "la", "lamp", "lmap"):
         assert len(tested.complete(prefix)) == 10
     assert time.process_time() - started < 1.0
+
+
+def test_of_two_indexes_the_heavier_entry_counts_once_and_exact_ones_stand_before_corrected_ones() -> None:
+    fitted = SuggestionIndex([Suggestion("lamp", "query", 3.0), Suggestion("lump", "query", 50.0)])
+    live = SuggestionIndex([Suggestion("Lamp", "query", 9.0), Suggestion("lamp oil", "query", 1.0)])
+    completions = [(one.text, round(score, 1)) for one, score in complete([fitted, live], "lamp", 10)]
+    assert completions == [("Lamp", 9.0), ("lamp oil", 1.0), ("lump", 5.0)]
+
+
+def test_corrections_are_those_of_a_plain_search_over_all_edits() -> None:
+    rng = np.random.default_rng(8)
+    texts = sorted({"".join(rng.choice(list("abcde"), rng.integers(4, 9))) for _ in range(300)})
+    tested = SuggestionIndex(Suggestion(text, "query", 1.0) for text in texts)
+    keys = [entry.normal for entry in tested.entries]
+    for typed in ("abcd", "aabbc", "dcbaa", "bdbdb"):
+        edits = {typed[:n] + typed[n + 1 :] for n in range(1, len(typed) - 1)}
+        edits |= {typed[:n] + typed[n + 1] + typed[n] + typed[n + 2 :] for n in range(1, len(typed) - 1)}
+        for letter in "abcde":
+            edits |= {typed[:n] + letter + typed[n + 1 :] for n in range(1, len(typed))}
+            edits |= {typed[:n] + letter + typed[n:] for n in range(1, len(typed))}
+        expected = {key for key in keys if any(key.startswith(edit) for edit in edits - {typed})}
+        assert {one.normal for one, _ in tested.one_edit_away(typed)} == expected, typed

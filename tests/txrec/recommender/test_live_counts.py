@@ -50,6 +50,20 @@ def test_a_query_never_seen_before_is_answered_by_what_people_clicked_for_it(rec
     assert [item.item_id for item in after_all.items] == [item.item_id for item in before.items]
 
 
+def test_queries_that_several_users_clicked_after_are_suggested_with_fitted_and_live_clicks(
+    recommender: Recommender,
+) -> None:
+    alone = [LiveEvent("v", "sku-031", "of one alone", CLICK, after(recommender, 1))] * 3
+    live = recommender.with_live(
+        [*clicks(recommender, "sku-031", "zorgblatt"), *clicks(recommender, "sku-011", "lamp"), *alone]
+    )
+    fitted = {one.text: one.weight for one in recommender.suggestions() if one.kind == "query"}
+    weights = {one.text: one.weight for one in live.suggestions(live=True)}
+    assert set(weights) == {"zorgblatt", "lamp"}
+    assert weights["lamp"] - fitted["lamp"] == pytest.approx(weights["zorgblatt"] - 1.0, rel=1e-3)
+    assert recommender.suggestions(live=True) == []
+
+
 def test_popularity_and_co_visits_follow_live_events(recommender: Recommender) -> None:
     index = recommender.catalogue.idx_of
     cold = "sku-063"

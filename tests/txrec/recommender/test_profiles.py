@@ -11,10 +11,11 @@ from tests.txrec.index.test_profile_affinity import with_table
 from txrec.config_loader import with_overrides
 from txrec.evals.answering import ask
 from txrec.evals.protocol import eval_requests
+from txrec.index.live import LiveEvent
 from txrec.recommender.audience import AudienceRequest
 from txrec.recommender.recommender import Recommender, Request
 from txrec.recommender.retriever import NO_HISTORY
-from txrec.schema import Split
+from txrec.schema import EventKind, Split
 
 QUICK = {"pretrain.contrastive_epochs": 1, "train.max_epochs": 1, "ranker.max_epochs": 1}
 
@@ -60,6 +61,17 @@ def test_live_properties_replace_those_of_the_table_and_the_context_is_added(rec
     assert not sources(recommender, Request(user_id="user-003", properties={}, top_k=60))
     lamp = sources(recommender, Request(properties={"style": "lamp"}, top_k=60))
     assert sources(recommender, Request(user_id="nobody", context={"style": "lamp"}, top_k=60)) == lamp
+
+
+def test_live_events_of_users_teach_those_who_share_a_property_and_have_no_events(recommender: Recommender) -> None:
+    new, cold = "sku-063", Request(properties={"style": "lamp"}, top_k=63)
+    end = recommender.bundle.meta.end_ts
+    events = [LiveEvent(f"user-{1 + 6 * n:03d}", new, "", int(EventKind.CLICK), end + 1 + n) for n in range(12)]
+    live = recommender.with_live(events)
+    before, after = sources(recommender, cold)[new], sources(live, cold)[new]
+    assert after > before + 1
+    tent = Request(properties={"style": "tent"}, top_k=63)
+    assert sources(live, tent)[new] - sources(recommender, tent)[new] < after - before
 
 
 def test_an_audience_ranks_users_without_events_by_their_properties(recommender: Recommender) -> None:

@@ -156,11 +156,19 @@ class GroupMasks:
 
 @dataclass(frozen=True, eq=False)
 class ActiveRules:
-    """Rules that act on one request."""
+    """Rules that act on one request.
+
+    Attributes:
+        groups: the rules, by their conditions.
+        catalogue: of the request.
+        book: all rules.
+        adds_items: whether pinned and promoted products may come from outside the slate.
+    """
 
     groups: tuple[Group, ...]
     catalogue: RuleCatalogue
     book: RuleBook
+    adds_items: bool = True
 
     def prepare(self, request: Request, num_ranked: int) -> Request:
         """The request to retrieve for: query, blocked products, and as many ranked candidates as effects need.
@@ -334,6 +342,8 @@ class ActiveRules:
 
     def _new_items(self, item_ids: Sequence[str], request: Request) -> list[SlateItem]:
         """Slate items of products that are not among the candidates, where they may be shown."""
+        if not self.adds_items:
+            return []
         return slate_items(self.catalogue, item_ids, replace(request, blocked=self._blocked), "rule")
 
     def _group_of(self, rule: Rule) -> Group:
