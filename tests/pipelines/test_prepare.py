@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_database_keeps_the_order_of_its_rows(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [(f"u{n % 3}", f"i{n}") for n in range(300)]
-    with sqlite3.connect(tmp_path / "shop.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
         connection.execute("CREATE TABLE log (user_id, item_id)")
         connection.executemany("INSERT INTO log VALUES (?, ?)", rows)
     monkeypatch.setenv("SHOP_DB", f"sqlite:///{tmp_path / 'shop.db'}")

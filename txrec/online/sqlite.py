@@ -7,6 +7,7 @@ commit and waits neither for a transaction nor for the fsync of a commit. Whatev
 
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class SqliteFile:
         self._readers: deque[sqlite3.Connection] = deque()  # idle; append and pop are atomic
         with self._available():
             self._db = self._connect()
+            self._close = weakref.finalize(self, _close, self._db, self._readers)  # also of a file that nobody closed
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # the log is on the disk when a commit returns
             self._db.execute("PRAGMA secure_delete = ON")
@@ -77,9 +79,7 @@ class SqliteFile:
     def close(self) -> None:
         """Closes all connections; later calls raise `UnavailableError`."""
         self._closed = True
-        self._db.close()
-        while self._readers:
-            self._readers.pop().close()
+        self._close()
 
     def _reader(self) -> sqlite3.Connection:
         if self._closed:
@@ -100,3 +100,9 @@ class SqliteFile:
             yield
         except sqlite3.Error as error:
             raise UnavailableError("", f"the event store {self._name} cannot be used now: {error}") from error
+
+
+def _close(writer: sqlite3.Connection, readers: deque[sqlite3.Connection]) -> None:
+    writer.close()
+    while readers:
+        readers.pop().close()

@@ -7,6 +7,7 @@ import json
 import lzma
 import sqlite3
 import tarfile
+from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_a_database_is_read_by_its_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with sqlite3.connect(tmp_path / "shop.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
         connection.execute("CREATE TABLE log (who, sku, at, what, q)")
         connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?)", ROWS)
     monkeypatch.setenv("SHOP_DB", f"sqlite:///{tmp_path / 'shop.db'}")
