@@ -103,7 +103,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 def _code_key() -> str:
     """Hash of everything that a trained bundle of the tests depends on."""
     root = Path(__file__).parent.parent
-    files = [*(root / "txrec").rglob("*.py"), *(root / "tests").glob("tiny*.py")]
+    files = [*(root / "txrec").rglob("*.py"), *(root / "tests").glob("tiny*.py"), root / "tests" / "outcome_bundle.py"]
     digest = hashlib.sha256(version("torch").encode())
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
@@ -140,6 +140,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_bundle.write(folder, tiny_data(folder / "data", num_users=240))
 
     return shared_folder(tmp_path_factory, "tiny-bundle", make) / "candidate"
+
+
+@pytest.fixture(scope="session")
+def outcome_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle whose ranker estimates purchases, shared: do not write into it."""
+    from tests import outcome_bundle
+
+    return shared_folder(tmp_path_factory, "outcome-bundle", outcome_bundle.write) / "candidate"
 
 
 @pytest.fixture(scope="session")

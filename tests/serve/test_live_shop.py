@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import live_documents, models
+from serve import live_documents, models, placements, suggester
 from tests.applications import deployed
 from tests.load import Load
 from tests.serve.conftest import replicas
@@ -104,7 +104,7 @@ def test_every_replica_reads_what_any_replica_wrote(client: Client) -> None:
 
 
 def test_changes_are_looked_for_often_enough_to_hold_everywhere_within_two_seconds() -> None:
-    assert max(models.POLL_S, live_documents.POLL_S) <= 0.5
+    assert max(models.POLL_S, live_documents.POLL_S, placements.REFRESH_S, suggester.REFRESH_S) <= 0.5
 
 
 def test_a_product_comes_and_goes_everywhere(client: Client) -> None:
@@ -271,15 +271,27 @@ def test_no_acknowledged_event_is_lost_when_an_ingress_is_killed_in_a_write_stor
     }
 
 
-def test_products_and_models_are_as_they_were_after_a_restart(shop: Shop, client: Client) -> None:
+def test_products_models_rules_placements_and_profiles_are_as_they_were_after_a_restart(
+    shop: Shop, client: Client
+) -> None:
     from serve import app
 
     client.put_items(LAMP)
     client.activate("v2")
     client.activate("v1", "canary", 0.25)
+    client.put_rules(
+        {"rule_id": "vips", "when": {"segment": ["tier=gold"]}, "effect": {"type": "pin", "items": ["new-1"]}}
+    )
+    client.put_placement("shelf", top_k=2)
+    client.put_user("vip", properties={"tier": "gold"})
+    client.block_words("kettle")
     app.stop()
     shop.config = shop.config.model_copy(update={"num_ingresses": 1, "num_retrievers": 1, "num_rankers": 1})
     shop.open()
     assert all(found(client))
+    slate = client.search("tent", user_id="vip", placement="shelf", explain=True)
+    assert (slate["items"][0]["item_id"], len(slate["items"])) == ("new-1", 2)
+    assert slate["rules"] == [{"rule_id": "vips", "effect": "pin"}]
+    assert not any("kettle" in one["text"] for one in client.suggest("ket")["suggestions"])
     assert roles(client) == {"v1": "canary", "v2": "production", "v3": None, "v4": None}
     assert Registry(shop.registry.path).production == "v2"

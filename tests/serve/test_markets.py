@@ -1,26 +1,20 @@
 """Prices and stock by store over HTTP: put live, filtered by, sorted by and answered."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.ingress import Components, create_app
-from serve.local import LocalService
-from serve.types import Model
-from txrec.online.sqlite_journal import SqliteJournal
+from tests.serve.shared_state import replica
 from txrec.recommender.recommender import Recommender
 
 VIENNA: dict[str, Any] = {"context": {"store": "vienna"}}
 
 
 @pytest.fixture
-def client(tiny_bundle: Path) -> Iterator[TestClient]:
-    journal = SqliteJournal()
-    service = LocalService(Recommender.open(tiny_bundle), Model("v1"), journal)
-    with TestClient(create_app(service, components=Components(journal=journal))) as client:
+def client(recommender: Recommender, state: str) -> Iterator[TestClient]:
+    with replica(recommender, state) as client:
         yield client
 
 

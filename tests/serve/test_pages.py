@@ -1,5 +1,6 @@
 """Search pages over HTTP: facets, orders, groups, and pages that any replica continues, with both stores."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from txrec.recommender.recommender import Recommender
 
 @pytest.fixture(params=["sqlite", "redis"])
 def replicas(tmp_path: Path, request: pytest.FixtureRequest, recommender: Recommender) -> list[TestClient]:
-    """Two applications that share the shop's changes and rules; the second one serves another model version."""
+    """Two applications that share the shop's changes and rules; the second one serves another model."""
 
-    def app(version: str) -> TestClient:
+    other_model = copy.copy(recommender)
+    other_model.ranker = None
+
+    def app(version: str, model: Recommender) -> TestClient:
         rules: DocumentStore
         journal: ItemJournal
         if request.param == "redis":
@@ -32,10 +36,10 @@ def replicas(tmp_path: Path, request: pytest.FixtureRequest, recommender: Recomm
             rules, journal = RedisDocuments(url, "rules", prefix), RedisJournal(url, prefix)
         else:
             rules, journal = SqliteDocuments(tmp_path / "s", "rules"), SqliteJournal(tmp_path / "s")
-        service = LocalService(recommender, Model(version), journal, rules)
+        service = LocalService(model, Model(version), journal, rules)
         return TestClient(create_app(service, None, Components(journal=journal, rules=rules)))
 
-    return [app("v1"), app("v2")]
+    return [app("v1", recommender), app("v2", other_model)]
 
 
 def search(client: TestClient, query: str = "lamp", **fields: Any) -> dict[str, Any]:
@@ -70,6 +74,8 @@ def test_pages_are_continued_by_any_replica_while_products_change(replicas: list
         versions.add(reply["model_version"])
     assert shown == whole
     assert versions == {"v1", "v2"}
+    own = [item["item_id"] for item in search(replicas[1], top_k=100, offset=0)["items"] if item["item_id"] in whole]
+    assert own != whole, "the other model would have ordered them otherwise"
     assert search(replicas[1], top_k=1, offset=0)["page"]["total"] == len(whole) + number
 
 

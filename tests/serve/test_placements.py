@@ -1,4 +1,7 @@
-"""Placements: defaults from a file and over HTTP, live on every replica, recorded with impressions and counted."""
+"""Placements: defaults from a file and over HTTP, live on every replica, recorded with impressions and counted.
+
+With both stores.
+"""
 
 from pathlib import Path
 
@@ -6,14 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve import placements
-from serve.ingress import Components, create_app
+from serve.ingress import create_app
 from serve.local import LocalService
 from serve.types import Model
 from tests.serve.fake import open_fake
+from tests.serve.shared_state import replica
 from txrec.config import ServeConfig
 from txrec.errors import ConfigError
-from txrec.online.sqlite_documents import SqliteDocuments
-from txrec.online.sqlite_history import SqliteHistory
+from txrec.online.stores import open_history
 from txrec.recommender.recommender import Recommender, Request
 
 FILE = """
@@ -27,17 +30,11 @@ fallback_items = ["p1", "p2"]
 
 
 @pytest.fixture
-def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TestClient]:
+def replicas(state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TestClient]:
     monkeypatch.setattr(placements, "REFRESH_S", 0.0)
     (tmp_path / "placements.toml").write_text(FILE)
     config = ServeConfig(placements_file=str(tmp_path / "placements.toml"))
-    state = tmp_path / "state.sqlite"
-
-    def app() -> TestClient:
-        parts = Components(store=SqliteHistory(state), placements=SqliteDocuments(state, placements.KIND))
-        return TestClient(create_app(LocalService(*open_fake()), config, parts))
-
-    return [app() for _ in range(2)]
+    return [replica(open_fake()[0], state, config) for _ in range(2)]
 
 
 def ids(client: TestClient, path: str = "/v1/search", **fields: object) -> list[str]:
@@ -74,13 +71,13 @@ def test_a_short_slate_is_filled_with_the_fallback_products_that_the_request_all
     assert ids(replicas[0], placement="product page", top_k=2) == ["p9", "p6"]
 
 
-def test_impressions_and_metrics_tell_the_placement(replicas: list[TestClient], tmp_path: Path) -> None:
+def test_impressions_and_metrics_tell_the_placement(replicas: list[TestClient], state: str) -> None:
     with replicas[0] as client:
         ids(client, placement="home")
         ids(client, placement="elsewhere")
         ids(client)
         figures = client.get("/metrics").text
-    logged = SqliteHistory(tmp_path / "state.sqlite").impressions()["placement"].to_pylist()
+    logged = open_history(state).impressions()["placement"].to_pylist()
     assert sorted(logged, key=str) == [None, "elsewhere", "home"]
     for name in ("home", "other", "none"):
         assert f'txrec_placement_slates_total{{placement="{name}"' in figures

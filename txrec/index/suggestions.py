@@ -113,9 +113,10 @@ class SuggestionIndex:
     def _best(self, text: str, most: int) -> list[tuple[int, float]]:
         """Numbers of the best entries that a normalised text begins, with their scores."""
         kept = self._kept.get(text)
-        first, last = (0, 0) if kept is not None else self._range(text)
-        places = slice(first, min(last, first + MAX_SCANNED)) if kept is None else kept
-        numbers, weights = self._entry[places], self._weight[places]
+        if kept is None:
+            first, last = self._range(text)
+            kept = np.arange(first, min(last, first + MAX_SCANNED))
+        numbers, weights = self._entry[kept], self._weight[kept]
         if len(weights) > PLACES_PER_ENTRY * most:
             head = np.argpartition(-weights, PLACES_PER_ENTRY * most)[: PLACES_PER_ENTRY * most]
             numbers, weights = numbers[head], weights[head]
