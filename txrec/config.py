@@ -76,7 +76,10 @@ def _check_text(delimiter: str, encoding: str) -> None:
 
 
 class JoinConfig(Section):
-    """A second file whose columns are added to a source's rows by an equal key."""
+    """A second file whose columns are added to a source's rows by an equal key.
+
+    A column that the source's own file has too is called `NAME:joined`. The file may be that of the source itself.
+    """
 
     path: str
     """File, relative to `data.root`."""
@@ -92,6 +95,8 @@ class JoinConfig(Section):
     """Text encoding."""
     ragged: bool = False
     """csv: true where rows may lack fields at their end, which are then empty."""
+    multiline: bool = False
+    """csv: true where quoted fields may hold line breaks."""
     on: tuple[str, str]
     """(column of the source, column of this file)."""
     required: bool = True

@@ -52,6 +52,13 @@ class SessionEvent(Body):
     value: float | None = None
     """Price of a purchase, grade of a rating."""
 
+    @field_validator("ts", mode="before")
+    @classmethod
+    def _number(cls, ts: Any) -> Any:
+        if isinstance(ts, bool):
+            raise ValueError(f"ts = {str(ts).lower()} is no time; expected microseconds since 1970 UTC")
+        return ts
+
     @field_validator("ts")
     @classmethod
     def _microseconds(cls, ts: int | None) -> int | None:

@@ -18,6 +18,7 @@ from txrec.data.blocks import Block
 from txrec.data.remarks import Remarks
 from txrec.data.sources import Chunk, mapping, sources_of
 from txrec.data.times import times
+from txrec.errors import DataError
 from txrec.schema import EVENT_CODES, EventKind, Reason
 from txrec.text import normalise_column
 
@@ -190,7 +191,17 @@ def _known(raw: pl.DataFrame, name: str, source: SourceConfig, columns: Mapping[
 
 
 def _ids(raw: pl.DataFrame, name: str | None) -> pl.Series:
-    """A column of ids as strings; those that a nullable column made floats are whole again."""
+    """A column of ids as strings; those that a nullable column made floats are whole again.
+
+    Raises:
+        DataError: the column holds objects.
+    """
+    kind = _column(raw, name).dtype
+    inner = kind.inner if isinstance(kind, pl.List) else kind
+    if isinstance(inner, pl.Struct):
+        fields = ", ".join(f"{name}.{field.name}" for field in inner.fields[:8])
+        listed = f' with rows = ["{name}"]' if isinstance(kind, pl.List) else ""
+        raise DataError(f"column {name!r} holds objects, which are no ids; name one of their fields: {fields}{listed}")
     return values.whole_ids(_text(raw, name))
 
 
@@ -252,7 +263,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
             "brand": values.plain_text(known("brand")),
             "category": _category(raw, columns.get("category"), source.category_separator),
             "price": price,
-            "available": values.availability(known("available"))[0],
+            "available": _availability(known("available")),
             "attributes": _pairs(raw, source.attributes),
             "stock": _by_store({store: _stock(raw, name) for store, name in source.stock.items()}, raw.height),
         }
@@ -267,6 +278,11 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
         frame = frame.with_columns(instant.alias(name))
     by_store = _by_store({store: price for store, (price, _) in prices.items()}, raw.height)
     return frame.with_columns(prices=by_store), checks
+
+
+def _availability(text: pl.Series) -> pl.Series:
+    """Whether products can be ordered, null where a row says nothing."""
+    return values.availability(text)[0].set(text.is_null(), None)
 
 
 def _stock(raw: pl.DataFrame, name: str) -> pl.Series:

@@ -28,6 +28,9 @@ NUM_ROWS = 20_000
 """Rows of a source that are looked at."""
 _PLAIN_BYTES = 8 << 20
 _EXAMPLE_WIDTH = 160
+_EXPECTED_REASONS = frozenset({"duplicate", "cancellation", "negative_quantity", "not_a_product", "excluded_by_rule"})
+_MOST_FAULTY = 0.05
+"""Share of rows rejected for other than these reasons from which on a source is warned of."""
 
 
 @dataclass
@@ -51,6 +54,7 @@ class SourceCheck:
     num_titles: int = 0
     matches: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    open_numbers: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -77,9 +81,7 @@ class SourceCheck:
         if "ts" in frame.columns and frame.height:
             low, high = frame.select(low=pl.col("ts").min(), high=pl.col("ts").max()).row(0)
             self.first_us, self.last_us = min(self.first_us, low), max(self.last_us, high)
-        for total, more in ((self.matches, done.remarks.matches), (self.unknown, done.remarks.unknown)):
-            for key, count in more.items():
-                total[key] = total.get(key, 0) + count
+        remarks.Remarks.add_counts(self, done.remarks)
 
     def span(self) -> str:
         """First and last time of the rows; empty without times."""
@@ -113,9 +115,10 @@ class Check:
 
     def warnings(self) -> list[str]:
         """Likely mistakes in the declaration, each with its remedy."""
-        made = remarks.warnings((one.name, one.matches, one.unknown) for one in self.sources if one.num_read)
+        made = remarks.warnings((one.name, one) for one in self.sources if one.num_read)
         for one in self.sources:
-            if one.num_read and one.num_kept < 0.5 * one.num_read:
+            faulty = sum(count for reason, count in one.rejected.items() if reason not in _EXPECTED_REASONS)
+            if one.num_read and (one.num_kept < 0.5 * one.num_read or faulty > _MOST_FAULTY * one.num_read):
                 top = ", ".join(f"{reason} {count:,}" for reason, count in one.rejected.most_common(3))
                 made.append(
                     f"{one.name} ({one.path}): {1 - one.num_kept / one.num_read:.0%} of its rows rejected: {top}"

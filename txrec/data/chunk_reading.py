@@ -28,7 +28,8 @@ def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
     for block in reader(data, chunk, source):
         added = [pl.lit(value, dtype=pl.String).alias(name) for name, value in folders.items()
                  if name in chunk.columns and name not in block.frame.columns]  # fmt: skip
-        yield with_joined(replace(block, frame=block.frame.with_columns(added)) if added else block, joins)
+        block = replace(block, frame=block.frame.with_columns(added)) if added else block  # noqa: PLW2901
+        yield with_joined(block, joins, chunk.columns)
 
 
 def _read_lines(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterator[Block]:

@@ -1,6 +1,6 @@
 """Joined files: columns that a source takes from another file by a key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
@@ -9,7 +9,7 @@ from txrec.config import DataConfig, JoinConfig
 from txrec.data import files, parquet_rows, values
 from txrec.data.blocks import Block, SelectedRaw
 from txrec.data.json_lines import is_stream, parse_json, records
-from txrec.data.parse import Lines, Parsed, column_names, parse_delimited
+from txrec.data.parse import Lines, Parsed, column_names, join_lines, parse_delimited
 from txrec.errors import DataError
 from txrec.schema import Reason
 
@@ -72,6 +72,8 @@ def _delimited_table(path: str, join: JoinConfig) -> pl.DataFrame:
     lines = Lines.of(content)
     if join.header:
         lines = lines.part(1)
+    if join.multiline:
+        lines = join_lines(lines, len(columns), join, "")[0]
     parsed = parse_delimited(lines, columns, columns, join)
     _check_all_read(path, lines, parsed)
     return parsed.frame
@@ -84,12 +86,26 @@ def _check_all_read(path: str, lines: Lines, parsed: Parsed) -> None:
         raise DataError(f"{path}: row {index + 1} cannot be joined ({reason.value}): {text!r}")
 
 
-def with_joined(block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]]) -> Block:
-    """A block with the joined columns; rows without a required match are rejected with their reason."""
+def joined_names(columns: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
+    """Column of a joined file = its name in the source's rows: `title:joined` where these have a `title` themselves."""
+    there = set(taken)
+    return {name: f"{name}:joined" if name in there else name for name in columns}
+
+
+def with_joined(
+    block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]], file_columns: Sequence[str] = ()
+) -> Block:
+    """A block with the joined columns; rows without a required match are rejected with their reason.
+
+    Args:
+        block: rows of the source.
+        joins: joined files and their tables.
+        file_columns: all columns of the source's file, read or not; joined columns of the same name are renamed.
+    """
     for join, table in joins:
         left, right = join.on
-        renamed = table.rename({name: f"{name}:joined" for name in table.columns if name in block.frame.columns})
-        key = f"{right}:joined" if f"{right}:joined" in renamed.columns else right
+        names = joined_names(table.columns, (*file_columns, *block.frame.columns))
+        renamed, key = table.rename(names), names[right]
         frame = block.frame.with_columns(_join_key(_key_column(block.frame, left)).alias(":left")).join(
             renamed.with_columns(_join_key(renamed[key]).alias(":right")).with_columns(
                 pl.lit(value=True).alias(":matched")

@@ -238,6 +238,8 @@ def as_text(frame: pl.DataFrame) -> pl.DataFrame:
     flat: dict[str, pl.Series] = {}
     for series in frame.get_columns():
         if isinstance(series.dtype, pl.Struct):
+            if not series.struct.fields:  # `{}` in every record
+                continue
             inner = series.struct.unnest()
             flat.update({f"{series.name}.{field.name}": field for field in as_text(inner).get_columns()})
         elif isinstance(series.dtype, pl.List):
@@ -263,7 +265,7 @@ def is_stream(first: bytes) -> bool:
 def _spans_lines(text: str) -> bool:
     try:
         _DECODER.raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.startswith(("{\n", "{\r\n"))
     return True
 
@@ -291,7 +293,7 @@ def _lines_of(member: str, text: str, *, final: bool) -> tuple[list[tuple[str, b
             break
         try:
             end = _DECODER.raw_decode(text, at)[1]
-        except ValueError:
+        except (ValueError, RecursionError):
             if not final and len(text) - at < _MOST_BYTES:
                 break
             following = re.compile(r"\n(?=\s*,?\s*\{)|(?<=[}\]]),(?=\s*\{)").search(text, at + 1)

@@ -354,7 +354,7 @@ class _Preparation:
     def _remarks(self) -> list[str]:
         places = {chunk.number: f"data.{chunk.table}.{chunk.source}" for chunk in self._job.plan.chunks}
         ordered = sorted((one for one in self._chunks if one.num_read), key=lambda one: one.chunk)
-        return remarks.warnings((places[one.chunk], one.matches, one.unknown) for one in ordered)
+        return remarks.warnings((places[one.chunk], one) for one in ordered)
 
 
 def _windows(job: Job, chunks: Iterable[ChunkFigures], times: split.TimeCounts) -> tuple[int, int]:

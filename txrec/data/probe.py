@@ -63,7 +63,13 @@ def _layout(file: files.File, source: SourceConfig, block: bytes) -> FileLayout:
     if source.format == "jsonl":
         stream = is_stream(block)
         made = next(records(iter([("", block)])), ("", b""))[1] if stream else block
-        frame = parse_json(Lines.of(made), source.encoding, rows=source.rows).frame
+        lines = Lines.of(made)
+        frame = parse_json(lines, source.encoding, rows=source.rows).frame
+        if not any(frame.columns):
+            raise DataError(
+                f"{file.path}: none of its first {len(lines):,} lines holds a JSON object; the first is "
+                f"{lines.texts([0])[0][:80]!r}; expected JSON Lines, or an array of objects"
+            )
         return FileLayout(tuple(name for name in frame.columns if name), is_stream=stream)
     lines = Lines.of(block)
     skipped, delimiter = source.skip_lines, source.delimiter

@@ -25,6 +25,7 @@ from txrec.data import chunk_reading, parcels, sources, sql
 from txrec.data.blocks import Block, block_of
 from txrec.data.canonical import EVENT_COLUMNS, QUARANTINE, Canonical, canonical
 from txrec.data.job import Job
+from txrec.data.remarks import Remarks
 from txrec.data.sources import Chunk
 from txrec.schema import Reason
 
@@ -50,6 +51,8 @@ class ChunkFigures:
     """Declared column, word or rule = rows that it matched."""
     unknown: dict[str, int] = field(default_factory=dict)
     """Words of availability that say neither yes nor no = rows."""
+    open_numbers: dict[str, int] = field(default_factory=dict)
+    """Numbers that can be read in two ways, and those that settle it."""
 
     def add(self, block: Block, done: Canonical) -> None:
         """Counts one block."""
@@ -57,9 +60,7 @@ class ChunkFigures:
         self.num_kept += done.frame.height
         self.num_lines += block.num_lines
         self.rejected = dict(Counter(self.rejected) + Counter(done.rejected["reason"].to_pylist()))
-        for total, more in ((self.matches, done.remarks.matches), (self.unknown, done.remarks.unknown)):
-            for name, count in more.items():
-                total[name] = total.get(name, 0) + count
+        Remarks.add_counts(self, done.remarks)
         if "ts" in done.frame.columns and done.frame.height:
             self.first_us = min(self.first_us, done.frame.select(pl.col("ts").min()).item())
             self.last_us = max(self.last_us, done.frame.select(pl.col("ts").max()).item())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -21,6 +22,8 @@ class Remarks:
     """Setting = rows that it matched."""
     unknown: dict[str, int] = field(default_factory=dict)
     """Words of availability that say neither yes nor no = rows."""
+    open_numbers: dict[str, int] = field(default_factory=dict)
+    """`price` = values that may be thousands or have three decimals (`1.299`); `price settled` = values that tell."""
 
     @classmethod
     def of(cls, raw: pl.DataFrame, source: SourceConfig) -> "Remarks":
@@ -36,7 +39,21 @@ class Remarks:
             for word in words:
                 count = counts.get(word, lower.get(word.lower(), 0) if canonical == "event" else 0)
                 made.matches[f"values.{canonical}.{word!r}"] = count
+        if not source.decimal:
+            for canonical in ("price", "value"):
+                name = source.columns.get(canonical, canonical)
+                if name in raw.columns:
+                    may_be_thousands, settled = values.open_numbers(raw[name])
+                    made.open_numbers |= {canonical: may_be_thousands, f"{canonical} settled": settled}
         return made
+
+    @staticmethod
+    def add_counts(total: "Counts", more: "Counts") -> None:
+        """Adds the counts of a block to those of its source."""
+        for name in ("matches", "unknown", "open_numbers"):
+            counts: dict[str, int] = getattr(total, name)
+            for key, count in getattr(more, name).items():
+                counts[key] = counts.get(key, 0) + count
 
     def add_availability(self, column: pl.Series) -> None:
         """Counts the words of the column that say neither yes nor no."""
@@ -60,26 +77,42 @@ def _word_counts(column: pl.Series) -> dict[str, int]:
     return dict(zip(counts["word"].to_list(), counts["count"].to_list(), strict=True))
 
 
-def warnings(parts: Iterable[tuple[str, Mapping[str, int], Mapping[str, int]]]) -> list[str]:
-    """Messages on settings of sources that match nothing, and on unknown words of availability.
+class Counts(Protocol):
+    """Counters of `Remarks`, as the figures of chunks and of checked sources have them too."""
+
+    matches: dict[str, int]
+    unknown: dict[str, int]
+    open_numbers: dict[str, int]
+
+
+def warnings(parts: Iterable[tuple[str, Counts]]) -> list[str]:
+    """Messages on settings of sources that match nothing, on unknown words of availability, and on open numbers.
 
     Args:
-        parts: (source such as `data.events.0`, matches, unknown words) of every chunk with rows.
+        parts: source such as `data.events.0` and counts of every chunk with rows.
     """
-    matches: dict[tuple[str, str], int] = {}
-    unknown: dict[str, dict[str, int]] = {}
-    for source, matched, words in parts:
-        for setting, count in matched.items():
-            matches[source, setting] = matches.get((source, setting), 0) + count
-        for word, count in words.items():
-            known = unknown.setdefault(source, {})
-            known[word] = known.get(word, 0) + count
-    made = [f"{source}.{setting} matches no row" for (source, setting), count in matches.items() if not count]
-    for source, counts in unknown.items():
-        most = sorted(counts.items(), key=lambda pair: -pair[1])[:_SHOWN_WORDS]
+    sources: dict[str, Remarks] = {}
+    for source, counts in parts:
+        Remarks.add_counts(sources.setdefault(source, Remarks()), counts)
+    made = [f"{source}.{setting} matches no row" for source, one in sources.items()
+            for setting, count in one.matches.items() if not count]  # fmt: skip
+    made += [message for source, one in sources.items() for message in _number_warnings(source, one.open_numbers)]
+    for source, one in sources.items():
+        if not one.unknown:
+            continue
+        most = sorted(one.unknown.items(), key=lambda pair: -pair[1])[:_SHOWN_WORDS]
         listed = ", ".join(f"{word!r} ({count:,} rows)" for word, count in most)
         made.append(
             f"{source}: words of availability that say neither yes nor no count as available: {listed}; "
             'say what they mean by values.available = { "WORD" = "true" }'
         )
     return made
+
+
+def _number_warnings(source: str, counts: Mapping[str, int]) -> list[str]:
+    return [
+        f"{source}: {count:,} values of {name} such as 1.299 may be thousands or have three decimals; a comma is "
+        'read as that of thousands, a point as that of decimals: say so by decimal = "." or decimal = ","'
+        for name, count in counts.items()
+        if count and not name.endswith(" settled") and not counts.get(f"{name} settled")
+    ]

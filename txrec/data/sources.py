@@ -13,7 +13,7 @@ import pyarrow as pa
 from txrec import schema
 from txrec.config import DataConfig, SourceConfig, fingerprint
 from txrec.data import files, sql
-from txrec.data.joins import join_columns
+from txrec.data.joins import join_columns, joined_names
 from txrec.data.probe import FileLayout, late_keys, probe
 from txrec.errors import DataError
 
@@ -195,7 +195,7 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
         known = ", ".join(CANONICAL[table].names)
         raise DataError(f"{where}: {unknown[0]!r} is no column of {table}; known are {known}")
     _check_gathered(source, where)
-    joined = [name for join in source.join for name in join_columns(data, join)]
+    joined, keys = _joined_columns(data, source, columns)
     there = {*columns, *joined}
     listed = f"columns found: {', '.join([*columns, *joined])}"
     for name, purpose in _needed(data, table, source).items():
@@ -205,12 +205,23 @@ def _check_columns(data: DataConfig, table: Table, source: SourceConfig, columns
         if name not in columns:
             raise DataError(f"{where}: no list {name!r} (named in rows); {listed}")
     for join in source.join:
-        if join.on[0] not in there or join.on[1] not in joined:
+        if join.on[0] not in there or join.on[1] not in keys:
             raise DataError(f"{where}: cannot join {join.path} on {join.on[0]} = {join.on[1]}; {listed}")
     mapped = {*mapping(source, table, [*there]), *source.constants}
     for name in _REQUIRED[table]:
         if name not in mapped:
             raise DataError(f"{where}: nothing gives {name}, which {table} need; {listed}; set columns.{name}")
+
+
+def _joined_columns(data: DataConfig, source: SourceConfig, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Columns of the joined files as rows have them, and as their files name them."""
+    joined: list[str] = []
+    keys: list[str] = []
+    for join in source.join:
+        names = joined_names(join_columns(data, join), (*columns, *joined))
+        joined += names.values()
+        keys += names
+    return joined, keys
 
 
 def _check_gathered(source: SourceConfig, where: str) -> None:

@@ -82,7 +82,7 @@ def _clock_us(text: pl.Series) -> pl.Series:
 
 
 def _epoch(column: pl.Series, unit: str) -> pl.Series:
-    column = column if column.dtype.is_numeric() else values.as_text(column)
+    column = column if column.dtype.is_numeric() else values.as_text(column).str.strip_chars()
     whole = column.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
     if unit == "ns":
         exact = whole if whole is not None else column.cast(pl.Int64, strict=False)
@@ -110,6 +110,7 @@ def _by_pattern(text: pl.Series, cfg: TimeConfig) -> pl.Series:
         text, form = _offsets(text), cfg.format.replace("%Z", "%z")
     else:
         form = cfg.format
+    text = text.str.replace(r"\s*\([^()]*\)$", "") if "(" not in form else text  # `... GMT+0200 (CEST)` of browsers
     zoned = "%z" in form or "%:z" in form or "%#z" in form
     zone = "UTC" if zoned else None
     read = text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False, exact=True)
@@ -128,7 +129,10 @@ def _offsets(text: pl.Series) -> pl.Series:
 
 def _iso_slowly(text: pl.Series, zone: str) -> pl.Series:
     """Rows with a zone of their own, with odd precision, or with nonsense among them."""
-    plain = text.str.replace(r"^(\d{4}-\d\d-\d\d)[Tt]", "${1} ").str.replace(r"(:\d\d),(\d+)", "${1}.${2}")
+    plain = text.str.replace(r"\[[A-Za-z/_]+\]$", "")  # the zone's name after its offset, as Java writes it
+    plain = plain.str.replace(r"^(\d{4})(\d\d)(\d\d)[Tt](\d\d)(\d\d)(\d\d)", "${1}-${2}-${3} ${4}:${5}:${6}")
+    plain = plain.str.replace(r"^(\d{4}-\d\d-\d\d)[Tt](\d\d)$", "${1} ${2}:00")
+    plain = plain.str.replace(r"^(\d{4}-\d\d-\d\d)[Tt]", "${1} ").str.replace(r"(:\d\d),(\d+)", "${1}.${2}")
     plain = _offsets(plain.str.replace(r"(?i)\s*(z|utc)$", "+00:00")).str.replace(r"\s+([+-]\d\d)", "${1}")
     plain = plain.str.replace(r"(:.*[+-]\d\d)$", "${1}:00").str.replace(r"(:.*[+-]\d\d)(\d\d)$", "${1}:${2}")
     plain = plain.str.replace(r"(:\d\d\.\d{9})\d+", "${1}")

@@ -9,20 +9,39 @@ from typing import NamedTuple
 
 import polars as pl
 
+from txrec.text.folding import fold
+
 NOTHING = ("nan", "null", "none", "n/a", "na", "undefined", "nil", "(none)", "(null)", "(not set)", r"\n", "-", "#n/a")
 """Words for a missing value, in lower case: everywhere except in item ids, titles and queries."""
 NOBODY = (*NOTHING, "-1", "guest", "anonymous")
 """Words for a user who is not known, in lower case."""
 _FLOAT_ID = r"^(0|-?[1-9]\d*)\.0$"
+_FRACTION = r"^-?\d+\.\d*[1-9]\d*$"
+_OPEN_NUMBER = r"^[1-9]\d{0,2}[.,]\d{3}$"
 _IN_STOCK = {
     "1", "true", "t", "yes", "y", "available", "instock", "preorder", "backorder", "onbackorder", "backordered",
     "availablefororder", "limitedavailability", "onlineonly", "instoreonly", "presale", "madetoorder", "active",
     "continue", "lowstock", "onsale", "published", "enabled", "visible",
+    "ja", "auflager", "lagernd", "lieferbar", "sofortlieferbar", "verfugbar", "vorbestellbar", "oui", "enstock",
+    "disponible", "disponibile", "disponivel", "si", "sim", "oplager", "opvoorraad", "ilager", "wmagazynie", "dostepny",
+    "skladem", "varastossa", "естьвналичии", "вналичии", "stoktavar", "stokta", "有货", "有貨", "在庫あり", "재고있음",
 }  # fmt: skip
 _OUT_OF_STOCK = {
     "0", "false", "f", "no", "n", "unavailable", "outofstock", "soldout", "discontinued", "notavailable", "oos",
     "archived", "draft", "inactive", "deny", "disabled", "hidden", "reserved",
+    "notinstock", "nostock", "temporarilyoutofstock", "currentlyunavailable", "nein", "ausverkauft", "vergriffen",
+    "nichtverfugbar", "nichtlieferbar", "nichtauflager", "non", "epuise", "rupture", "rupturedestock", "indisponible",
+    "agotado", "sinexistencias", "nodisponible", "esaurito", "nondisponibile", "esgotado", "indisponivel",
+    "uitverkocht",
+    "nietopvoorraad", "slutsald", "slutilager", "brak", "niedostepny", "wyprzedany", "vyprodano", "neniskladem",
+    "loppunut", "нетвналичии", "распродано", "stoktayok", "tukendi",
+    "缺货", "無貨", "售罄", "在庫なし", "売り切れ", "품절",
 }  # fmt: skip
+_STOCK_COUNT = re.compile(
+    r"[>+]?\s*(?P<before>-?\d[\d,]*(?:\.\d+)?)\s*\+?\s*(?:in stock|available|left|pcs|pieces|auf lager|stuck|en stock)?"
+    r"|(?:in stock|available)\s*[:(]\s*(?P<after>\d+)\s*\)?"
+)
+"""Stock counts, alone or with words: `25`, `10+`, `0 in stock`, `In stock (5)`."""
 _TAG = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>", re.DOTALL)
 _INLINE = re.compile(r"^</?(?:b|i|u|em|strong|span|font|a|sup|sub|small|mark|abbr|wbr)\b", re.IGNORECASE)
 
@@ -32,7 +51,7 @@ def as_text(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String:
         return column
     if column.dtype == pl.Binary:
-        texts = [None if value is None else value.decode(errors="replace") for value in column.to_list()]
+        texts = [None if value is None else value.decode(errors="backslashreplace") for value in column.to_list()]
         return pl.Series(column.name, texts, dtype=pl.String)
     try:
         return column.cast(pl.String, strict=False)
@@ -51,12 +70,13 @@ def list_of_texts(column: pl.Series) -> pl.Series:
 
 
 def whole_ids(column: pl.Series) -> pl.Series:
-    """Ids of a column that pandas made floats (`17850.0` -> `17850`); any other value in it leaves it as it is."""
-    if len(column) == column.null_count() or not (column.head(64).drop_nulls().str.ends_with(".0")).all():
+    """Ids of a column that pandas made floats (`17850.0` -> `17850`); a fraction (`1.5`) leaves the column as it is."""
+    if len(column) == column.null_count() or not column.str.ends_with(".0").any():
         return column
-    if not bool(column.str.contains(_FLOAT_ID).drop_nulls().all()):
+    if column.str.contains(_FRACTION).any():
         return column
-    return column.str.strip_suffix(".0")
+    whole = column.str.contains(_FLOAT_ID).fill_null(value=False)
+    return column.set(whole, None).fill_null(column.str.strip_suffix(".0"))
 
 
 def without(column: pl.Series, words: tuple[str, ...]) -> pl.Series:
@@ -84,10 +104,11 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
         decimal: `.` or `,`; empty = detected from values of the column that can be read in one way only.
     """
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
-        number = column.cast(pl.Float32, strict=False)
-        return Numbers(number.fill_nan(None), number.is_null() & column.is_not_null())
+        number = _finite(column.cast(pl.Float32, strict=False))
+        nothing = column.is_nan() if column.dtype.is_float() else column.is_null()
+        return Numbers(number.fill_nan(None), number.is_null() & column.is_not_null() & ~nothing.fill_null(value=False))
     column = as_text(column)
-    number = column.cast(pl.Float32, strict=False)
+    number = _finite(column.cast(pl.Float32, strict=False))
     comma = decimal == ","
     odd = number.is_null() & column.is_not_null()
     if odd.any() or comma:
@@ -101,10 +122,31 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
     return Numbers(number.fill_nan(None), bad)
 
 
+def _finite(number: pl.Series) -> pl.Series:
+    """Numbers with null in place of infinite ones."""
+    endless = number.is_infinite().fill_null(value=False)
+    return number.set(endless, None) if endless.any() else number
+
+
+def open_numbers(column: pl.Series) -> tuple[int, int]:
+    """Numbers of a column that may be thousands or have three decimals (`1.299`), and those that can be read only once.
+
+    Without one of the second kind nothing in the column tells what the others are.
+    """
+    if column.dtype != pl.String:
+        return 0, 0
+    text = column.str.strip_chars("$€£ ")
+    hits = int(text.str.contains(_OPEN_NUMBER).sum() or 0)
+    small = int(text.str.contains(r"^\d{1,3}$").sum() or 0)
+    return hits, len(text) - text.null_count() - hits - small
+
+
 def _digits(text: str) -> str:
     bare = re.sub(r"[\s\u00a0\u202f'\u2019_]", "", text)
+    if bare.startswith("(") and bare.endswith(")"):  # a negative amount in bookkeeping
+        bare = f"-{bare[1:-1]}"
     match = re.fullmatch(
-        r"(?P<sign>[-+\u2212]?)(?:[^\d.,+-]{0,5}\.?)(?P<inner>[-+\u2212]?)(?P<body>[\d.,]*\d)(?:[.,]?-{1,2})?[^\d,+-]{0,5}",
+        r"(?P<sign>[-+\u2212]?)(?:[^\d.,+%-]{0,5}\.?)(?P<inner>[-+\u2212]?)(?P<body>[\d.,]*\d)(?:[.,]?-{1,2})?[^\d,+%-]{0,5}",
         bare,
     )
     if match is None:
@@ -114,9 +156,9 @@ def _digits(text: str) -> str:
 
 
 def _has_decimal_comma(texts: list[str]) -> bool:
-    """True where a value of the column can only be read with a decimal comma (`19,90`, `1.299,00`)."""
+    """True where a value of the column can only be read with a decimal comma (`19,90`, `1.299,00`, `1.299.000`)."""
     bodies = [_digits(text) for text in texts]
-    return any(re.search(r"^-?\d+,(\d{1,2}|\d{4,})$|\.\d{3},\d+$", body) for body in bodies)
+    return any(re.search(r"^-?\d+,(\d{1,2}|\d{4,})$|\.\d{3},\d+$|^-?\d{1,3}(\.\d{3}){2,}$", body) for body in bodies)
 
 
 def _number(text: str, *, comma: bool) -> float | None:
@@ -155,16 +197,14 @@ def availability(column: pl.Series) -> Availability:
 
 
 def _is_available(text: str) -> bool | None:
-    word = re.sub(r"[^a-z0-9.+-]", "", text.lower().rpartition("/")[2]) or text.lower()
-    plain = re.sub(r"[^a-z0-9]", "", word)
+    word = fold(text.lower().rpartition("/")[2].strip() or text.lower())
+    plain = re.sub(r"[\W_]", "", word)
     if plain in _IN_STOCK:
         return True
     if plain in _OUT_OF_STOCK:
         return False
-    try:
-        return float(word) > 0
-    except ValueError:
-        return None
+    count = _STOCK_COUNT.fullmatch(word)
+    return None if count is None else float((count["before"] or count["after"]).replace(",", "")) > 0
 
 
 def plain_text(column: pl.Series) -> pl.Series:

@@ -63,7 +63,7 @@ def catalogue(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     merged = (
         rows.filter(pl.col("item_id").is_in(repeated["item_id"].implode()))
         .group_by("item_id", maintain_order=True)
-        .agg(*(pl.col(name).drop_nulls().first() for name in _FILLED), *maps, pl.col("available").any())
+        .agg(*(pl.col(name).drop_nulls().first() for name in _FILLED), *maps, pl.col("available").max())
     )
     whole = rows.filter(first).join(merged, on="item_id", how="left", maintain_order="left", suffix=":merged")
     names = (*_FILLED, *_MAPS, "available")

@@ -1,6 +1,7 @@
 """Folded spellings of words: without case, accents and optional marks, so that `creme` meets `crème`.
 
-Vowel signs of the Indic and South-East Asian scripts and the voicing marks of kana are letters and stay.
+Vowel signs of the Indic and South-East Asian scripts and the voicing marks of kana are letters and stay; katakana are
+hiragana.
 """
 
 import re
@@ -12,6 +13,7 @@ _LETTERS = (
     | str.maketrans({"œ": "oe", "æ": "ae", "þ": "th", "ĳ": "ij"})
     | str.maketrans("ىیکةٱ", "ييكها", "\u0640\u200c\u200d")  # Arabic and Persian letters written for each other
     | str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", 2 * "0123456789")
+    | {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}  # `イス` meets `いす`
 )
 # marks over Latin, Greek and Cyrillic; Hebrew points; Arabic vowel signs; nuktas of the Indic scripts
 _MARKS = re.compile(

@@ -47,6 +47,7 @@ _QUANTITY = re.compile(
     r"(?<![\w.,/])(?P<number>\d{1,9}(?:[.,]\d{1,4})?)"
     rf"(?:[ -]?(?P<unit>{_NAMES})(?!\w)|(?P<mark>''|\u2032\u2032|[\"\u201d\u2033]|'(?!\w)|\u2032))"
 )
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
 _QUOTES = re.compile(r"[\"\u201c\u201d\u201e]")
 
 
@@ -60,7 +61,7 @@ class Quantity(NamedTuple):
 
 
 def quantities(text: str) -> list[Quantity]:
-    """Quantities of a normalised text, each with its place.
+    """Quantities of a normalised text, each with its place; one that can be read in two ways is there twice.
 
     >>> [one.token for one in quantities('laptop 13,3 zoll, 1.5 l')]
     ['13.3in', '1500ml']
@@ -71,6 +72,8 @@ def quantities(text: str) -> list[Quantity]:
         if mark and mark[0] in '"\u201d' and len(_QUOTES.findall(text, 0, match.start())) % 2:
             continue  # the end of a quotation, not inches
         base, factor, _ = _UNITS[match["unit"] or ("ft" if mark in ("'", "\u2032") else "in")]
-        value = float(match["number"].replace(",", ".")) * factor
-        result.append(Quantity(f"{value:.10g}{base}", match.start(), match.end()))
+        values = [float(match["number"].replace(",", "."))]
+        if _THOUSANDS.fullmatch(match["number"]):  # `1.000 g` of one shop is `1 kg`, `1.500 kg` of another 1.5 kg
+            values.append(float(re.sub("[.,]", "", match["number"])))
+        result += [Quantity(f"{value * factor:.10g}{base}", match.start(), match.end()) for value in values]
     return result

@@ -65,10 +65,12 @@ class QueryTermBuilder:
         self._add_neighbours()
         self._add_synonyms()
         if has_digit(self._text):
+            scaled: set[int] = set()
             for quantity in quantities(self._text):
                 inside = [place for place in self._places if quantity.start <= place.start < quantity.end]
-                for place in inside:
+                for place in inside if quantity.start not in scaled else ():
                     place.scale(BARE_WEIGHT)
+                scaled.add(quantity.start)
                 self._add(inside, [(quantity.token,)], 1.0)
         terms: list[QueryTerm] = []
         for place in self._places:

@@ -40,9 +40,18 @@ SNOWBALL: dict[str, str] = {
     "sv": "swedish",
     "ta": "tamil",
     "tr": "turkish",
+    "uk": "russian",
     "yi": "yiddish",
 }
-"""ISO 639-1 code -> Snowball algorithm; languages without one are searched by their whole words."""
+"""ISO 639-1 code -> Snowball algorithm; languages without one are searched by their whole words.
+
+Snowball has none for Ukrainian; most of its endings of nouns and adjectives are those that the Russian one takes off.
+"""
+_SINGULARS: dict[str, tuple[tuple[str, str], ...]] = {
+    "es": (("ces", "z"),),
+    "pt": (("oes", "ao"), ("aes", "ao"), ("ais", "al"), ("eis", "el"), ("ois", "ol"), ("ns", "m")),
+}
+"""Folded plural endings that change a stem, with their singular: `luces` -> `luz`, `balões` -> `balão`."""
 HEAD_LAST = frozenset({"da", "de", "en", "et", "fi", "hu", "nl", "no", "sv"})
 """Languages whose compounds and phrases name the kind of thing last: a scissor lift is a lift."""
 COMPOUNDING = frozenset({"da", "de", "et", "fi", "hu", "nl", "no", "sv"})
@@ -57,6 +66,7 @@ _SCRIPTS = {
     "hy": ("\u0530", "\u058f"),
     "ne": _DEVANAGARI,
     "ru": ("\u0400", "\u04ff"),
+    "uk": ("\u0400", "\u04ff"),
     "ta": ("\u0b80", "\u0bff"),
     "yi": ("\u0590", "\u05ff"),
 }
@@ -113,7 +123,17 @@ class Stems:
         for code, first, last, stemmer in self._stemmers:
             if not first <= word[0] <= last:
                 continue
-            stem = english_stem(word) if code == "en" else stemmer.stemWord(word)
-            if stem and stem not in stems:
-                stems.append(stem)
+            forms = (word, *_singulars(code, word)) if code in _SINGULARS else (word,)
+            for form in forms:
+                stem = english_stem(form) if code == "en" else stemmer.stemWord(form)
+                if stem and stem not in stems:
+                    stems.append(stem)
         return tuple(stems) or (word,)
+
+
+def _singulars(code: str, word: str) -> list[str]:
+    return [
+        word.removesuffix(plural) + singular
+        for plural, singular in _SINGULARS[code]
+        if word.endswith(plural) and len(word) > len(plural)
+    ]

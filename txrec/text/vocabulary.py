@@ -11,7 +11,7 @@ MAX_WORDS, MAX_PAIRS = 300_000, 200_000
 """The most frequent ones are kept."""
 MIN_PART = 2
 """Shortest part of a joined spelling: `tv-stand` has one, `a-b` does not."""
-MIN_COMPOUND, MIN_COMPOUND_PART, MAX_COMPOUND_PARTS = 8, 4, 3
+MIN_COMPOUND, MAX_COMPOUND, MIN_COMPOUND_PART, MAX_COMPOUND_PARTS = 8, 64, 4, 3
 MIN_COMPOUND_COUNT = 2
 """Texts that hold a part of a compound; a word of one text may be a mistake."""
 LINKS = ("", "s", "es", "n", "en", "er", "e")
@@ -75,7 +75,7 @@ class Vocabulary:
 
         The fewest parts win, then the longest last one, which names the thing.
         """
-        if len(word) < MIN_COMPOUND or not word.isalpha():
+        if not MIN_COMPOUND <= len(word) <= MAX_COMPOUND or not word.isalpha():
             return ()
         return self._parts(word, MAX_COMPOUND_PARTS) or ()
 

@@ -25,6 +25,8 @@ HEADER = "user,item,time,kind,query\n"
         (["-5,00", "12,- €"], [-5.0, 12.0]),
         (["N/A", "NaN", "null", ""], [None, None, None, None]),
         (["1,299", "7.5"], [1299.0, 7.5]),
+        (["2.450", "1.100.000"], [2450.0, 1_100_000.0]),
+        (["(3.50)", "12"], [-3.5, 12.0]),
     ],
 )
 def test_numbers_are_read_as_people_write_them(texts: list[str], expected: list[float | None]) -> None:
@@ -34,9 +36,9 @@ def test_numbers_are_read_as_people_write_them(texts: list[str], expected: list[
 
 
 def test_a_text_that_is_no_number_is_told_apart_from_nothing() -> None:
-    number, bad = values.numbers(pl.Series(["5", "cheap", None, "N/A"]))
-    assert number.to_list() == [5.0, None, None, None]
-    assert bad.to_list() == [False, True, False, False]
+    number, bad = values.numbers(pl.Series(["5", "cheap", None, "N/A", "inf", "1e400", "5%"]))
+    assert number.to_list() == [5.0, *[None] * 6]
+    assert bad.to_list() == [False, True, False, False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,8 @@ def test_a_text_that_is_no_number_is_told_apart_from_nothing() -> None:
     [
         ("in_stock", True), ("InStock", True), ("https://schema.org/InStock", True), ("preorder", True), ("25", True),
         ("onbackorder", True), ("available for order", True), ("out_of_stock", False), ("OutOfStock", False),
+        ("10+", True), ("1,000", True), ("5 in stock", True), ("In stock (5)", True), ("auf Lager", True),
+        ("0 in stock", False), ("not in stock", False), ("ausverkauft", False), ("épuisé", False),
         ("0", False), ("-3", False), ("false", False), ("Sold out", False), ("discontinued", False),
     ],
 )  # fmt: skip
@@ -81,6 +85,29 @@ def test_ids_that_pandas_made_floats_meet_whole_ones_and_leading_zeros_stay(tmp_
 def test_one_id_that_is_no_float_leaves_the_column_alone() -> None:
     assert values.whole_ids(pl.Series(["1.0", "1.1"])).to_list() == ["1.0", "1.1"]
     assert values.whole_ids(pl.Series(["1.0", None])).to_list() == ["1", None]
+
+
+def test_ids_of_letters_among_floats_keep_no_float_from_being_whole() -> None:
+    assert values.whole_ids(pl.Series(["17.0", "85123A", "04.0", None])).to_list() == ["17", "85123A", "04.0", None]
+
+
+def test_a_row_of_a_product_that_says_nothing_does_not_make_it_available(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", "item_id,title,available\na,One,\na,,false\nb,Two,\nc,Three,false\nc,,true\n")
+    _, data = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
+    rows = {row["item_id"]: row["available"] for row in data.items.to_pylist()}
+    assert rows == {"a": False, "b": True, "c": True}
+
+
+@pytest.mark.parametrize(
+    ("prices", "is_open"), [(["1.299", "2.450"], True), (["1.299", "19.90"], False), (["1.299", "5"], True)]
+)
+def test_prices_that_may_be_thousands_are_a_warning(tmp_path: Path, prices: list[str], is_open: bool) -> None:
+    rows = "".join(f"{number};T;{price}\n" for number, price in enumerate(prices))
+    write(tmp_path, "items.csv", f"item_id;title;price\n{rows}")
+    source = {"path": "items.csv", "delimiter": ";"}
+    for settings, expected in (({}, is_open), ({"decimal": ","}, False)):
+        report, _ = prepared(tmp_path, {"items": [{**source, **settings}]})
+        assert any("may be thousands" in warning for warning in report.as_json()["warnings"]) == expected
 
 
 def test_the_session_stands_in_for_a_user_who_is_not_known(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def read(texts: list[Any], clock: list[Any] | None = None, **settings: Any) -> l
         "2024-05-01T10:05:09Z", "2024-05-01 10:05:09 UTC", "2024-05-01 12:05:09+02:00", "2024-05-01 12:05:09 +0200",
         "2024-05-01T12:05:09 CEST", "2024-05-01 06:05:09 EDT", "2024-05-01 19:05:09 JST", "2024-05-01 10:05:09 GMT",
         "2024-05-01 03:05:09 PDT", "2024-05-01T10:05:09.000000000Z", "2024-05-01 10:05:09,000", "2024-05-01t10:05:09z",
+        "20240501T100509Z", "2024-05-01T12:05:09+02:00[Europe/Berlin]",
     ],
 )  # fmt: skip
 def test_times_that_name_their_zone_are_one_instant(text: str) -> None:
@@ -33,6 +34,15 @@ def test_times_that_name_their_zone_are_one_instant(text: str) -> None:
 @pytest.mark.parametrize("zone", ["CST", "IST", "BST"])
 def test_an_abbreviation_of_several_zones_is_refused(zone: str) -> None:
     assert read([f"2024-05-01 10:05:09 {zone}", "2024-05-01"]) == [None, "2024-05-01 00:00:00"]
+
+
+def test_times_of_browsers_are_read_with_their_offset() -> None:
+    text = "Wed May 01 2024 12:05:09 GMT+0200 (Central European Summer Time)"
+    assert read([text], format="%a %b %d %Y %H:%M:%S GMT%z") == ["2024-05-01 10:05:09"]
+
+
+def test_blanks_around_numbers_are_no_part_of_them() -> None:
+    assert read([f" {SECONDS} "], format="s") == ["2024-05-01 10:05:09"]
 
 
 def test_nanoseconds_are_cut_to_microseconds() -> None:

@@ -39,6 +39,12 @@ def first(source: Lexical, titles: Sequence[str], query: str, count: int = 1) ->
         ("fr", "loreal shampooing", "Shampoing L'Oréal, shampooing doux", "Loge de théâtre"),
         ("es", "camiones", "Camión de juguete", "Camisa de niño"),
         ("pt", "botao", "Botão de madeira", "Bota de couro"),
+        ("es", "luces", "Luz led", "Lucha libre"),
+        ("pt", "aneis", "Anel dourado", "Anis estrelado"),
+        ("pt", "caes", "Cão de peluche", "Café"),
+        ("uk", "лампи", "Лампа червона", "Лампадка"),
+        ("uk", "червоний стілець", "Червона лампа, стілець", "Чорний стілець"),
+        ("ja", "いす", "イス 赤", "いか"),
         ("it", "caffettiere", "Caffettiera in alluminio", "Caffè in grani"),
         ("pl", "lyzka", "Łyżka żeliwna", "Lyra harp"),
         ("cs", "zlute tricko", "Žluté tričko dětské", "Zlato ring"),
@@ -155,6 +161,24 @@ def test_both_spellings_are_found_and_the_exact_one_is_first(query: str, spelled
     titles = [*FILLERS, "Creme dessert", "Crème dessert"]
     found = first(index(titles, "fr"), titles, query, 2)
     assert (found[0], set(found)) == (spelled_so, {"Creme dessert", "Crème dessert"})
+
+
+def test_thousands_in_a_quantity_are_found_by_their_larger_unit() -> None:
+    titles = [*FILLERS, "Mehl 500 g", "Mehl 1 kg", "Mehl 2 kg"]
+    assert first(index(titles, "de"), titles, "1.000 g mehl") == ["Mehl 1 kg"]
+
+
+def test_katakana_and_hiragana_are_both_found_and_the_typed_one_is_first() -> None:
+    titles = [*FILLERS, "りんご 赤", "リンゴ 赤"]
+    for query in ("りんご", "リンゴ"):
+        found = first(index(titles, "ja"), titles, query, 2)
+        assert (found[0], set(found)) == (f"{query} 赤", set(titles[-2:]))
+
+
+def test_a_word_of_a_hundred_thousand_letters_is_no_compound_to_take_apart() -> None:
+    analyser = index(["Winter Jacke", "Winter Decke", "Damen Jacke"], "de").analyser
+    assert analyser.vocabulary.compound_parts("winterjacke" * 10_000) == ()
+    assert analyser.vocabulary.compound_parts("winterjacke") == ("winter", "jacke")
 
 
 def test_synonyms_find_each_other_and_an_arrow_goes_one_way() -> None:

@@ -13,13 +13,15 @@ from txrec.config import Config
 from txrec.config_loader import parse
 from txrec.data import check as checks
 from txrec.data.detection.links import linked
+from txrec.data.detection.mixed import divide
 from txrec.data.detection.names import fit
-from txrec.data.detection.sample import sample, tables_in
-from txrec.data.detection.tables import Table, classified
+from txrec.data.detection.sample import Sample, sample, tables_in
+from txrec.data.detection.table import Table
+from txrec.data.detection.tables import classified, is_price
 from txrec.errors import ConfigError, DataError
 
 _ROLES = ("user_id", "session_id", "item_id", "ts", "event", "query", "request_id", "value", "title", "description",
-          "category", "brand", "price", "available", "grade")  # fmt: skip
+          "category", "brand", "price", "available", "grade", "segments")  # fmt: skip
 _FROM_EVENTS = ("title", "category", "brand", "price")
 _LINE = 110
 
@@ -54,7 +56,7 @@ def declare(paths: Sequence[str], name: str, runs_root: str = "runs") -> Declara
         raise ConfigError("init: expected at least one file, e.g. txrec init events.csv catalogue.csv")
     root, relative = _common_root(paths)
     samples = [sample(root, member) for path in relative for member in tables_in(root, path)]
-    tables = linked([classified(one) for one in samples])
+    tables = linked([table for one in samples for table in _tables_of(one)])
     _only_timed(tables)
     if not any(table.kind in ("events", "items", "judgments") for table in tables):
         listed = "; ".join(f"{table.sample.path} ({', '.join(table.sample.columns[:8])})" for table in tables)
@@ -75,6 +77,17 @@ def declare(paths: Sequence[str], name: str, runs_root: str = "runs") -> Declara
     if not any(table.kind == "events" for table in tables):
         questions.append("no file holds events of users; recommendations need a log")
     return Declaration(_text(document, tables, questions), config, tables, questions, first)
+
+
+def _tables_of(one: Sample) -> list[Table]:
+    table = classified(one)
+    if one.listed is None or table.kind != "events":
+        return [table]
+    listed = classified(one.listed)
+    if listed.kind != "events" or "item_id" not in listed.columns:
+        return [table]
+    divide(table, listed)
+    return [table, listed]
 
 
 def _common_root(paths: Sequence[str]) -> tuple[str, list[str]]:
@@ -107,7 +120,7 @@ def _only_timed(tables: Sequence[Table]) -> None:
         for table in logs:
             if "ts" not in table.columns:
                 table.kind = "other"
-                table.notes.append("it has no times, and other logs have: it is left out")
+                table.questions = ["it has no times, and other logs have: it is left out; which column holds them?"]
 
 
 def _document(tables: Sequence[Table], name: str, root: str, runs_root: str) -> tomlkit.TOMLDocument:
@@ -121,7 +134,7 @@ def _document(tables: Sequence[Table], name: str, root: str, runs_root: str) -> 
     if carried:
         data["items_from_events"] = _value(carried)
     document["data"] = data
-    for kind in ("events", "items", "judgments"):
+    for kind in ("events", "items", "users", "judgments"):
         sources = tomlkit.aot()
         for table in tables:
             if table.kind == kind:
@@ -202,7 +215,7 @@ def _items_from_events(tables: Sequence[Table]) -> dict[str, str]:
             name: fit(role, name) or (0.5 if role == "title" and fit("description", name) >= 0.9 else 0.0)
             for name, column in logs[0].profile.items()
             if all(name in table.profile for table in logs) and len(column.texts) and column.time is None
-            and (role == "price") == column.is_number
+            and (role == "price") == is_price(column)
             and name not in {c for r, c in logs[0].columns.items() if r != "value"}
         }  # fmt: skip
         best = max(scores, key=lambda one: scores[one], default="")

@@ -9,8 +9,10 @@ import polars as pl
 from txrec.data import values
 from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.sample import Sample
-from txrec.data.detection.tables import Table, classified
+from txrec.data.detection.table import Table
+from txrec.data.detection.tables import classified
 
+_PROPERTIES = ("title", "description", "category", "brand", "price", "available")
 _JOINABLE = ("delimiter", "header", "names", "encoding", "ragged")
 
 
@@ -24,13 +26,14 @@ def linked(tables: list[Table]) -> list[Table]:
             tables = [made if one is table else one for one in tables if one is not other]
     _match_products(tables)
     for table in [one for one in tables if one.kind == "items"]:
+        _with_family_titles(table)
         used = _with_category_names(table, tables)
         if used is not None:
             tables = [one for one in tables if one is not used]
     _leave_out_other_catalogues(tables)
     for table in [one for one in tables if one.kind == "lines"]:
         table.kind = "other"
-        table.questions.append("it names products and no user; which table says whose they are?")
+        table.questions = ["it names products and no user; which table says whose they are?"]
     return tables
 
 
@@ -46,7 +49,7 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
     """Order lines with the columns of their orders, and the table of the orders."""
     best: tuple[float, Table, str, str] | None = None
     for other in tables:
-        if other is lines or not any(fit("user_id", name) >= 0.5 for name in other.profile):
+        if other is lines or not _completes(lines, other):
             continue
         for left in lines.profile.values():
             for right in other.profile.values():
@@ -55,6 +58,7 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
                 shared = _overlap(_keys(lines, left.name), _keys(other, right.name))
                 alike = plain_name(left.name) == plain_name(right.name)
                 named = alike or fit("request_id", left.name) >= 0.5
+                named = named and plain_name(left.name) != "id"
                 score = shared + 0.5 * named
                 if shared > 0.8 and named and (best is None or score > best[0]):
                     best = (score, other, left.name, right.name)
@@ -62,6 +66,14 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
         return None
     _, orders, left_name, right_name = best
     return _joined(lines, orders, left_name, right_name), orders
+
+
+def _completes(lines: Table, other: Table) -> bool:
+    """True where a table has what lines lack: the user of an order, or the query of a judged pair."""
+    if any(fit("user_id", name) >= 0.5 for name in other.profile):
+        return True
+    graded = any(fit("grade", name) >= 0.5 for name in lines.profile)
+    return graded and any(fit("query", name) >= 0.5 for name in other.profile)
 
 
 def _joined(lines: Table, orders: Table, left: str, right: str) -> Table:
@@ -119,7 +131,7 @@ def _leave_out_other_catalogues(tables: Sequence[Table]) -> None:
         )
         if max(shares) > 0.5 and (share < 0.05 or (small and "title" not in table.columns)):
             table.kind = "other"
-            table.notes.append("the log knows none of its ids")
+            table.questions = ["it is left out: the log knows none of its ids"]
 
 
 def _id_columns(table: Table, current: str) -> list[str]:
@@ -169,6 +181,32 @@ def _with_category_names(items: Table, tables: Sequence[Table]) -> Table | None:
     return None
 
 
+def _with_family_titles(items: Table) -> None:
+    """Joins a catalogue of variants to itself, where only the first row of a product's variants has its title."""
+    title, item = items.columns.get("title"), items.columns["item_id"]
+    if title is None or items.profile[title].filled > 0.95 or items.sample.settings.get("format", "csv") != "csv":
+        return
+    frame = items.sample.frame
+    for name in items.profile:
+        if name in (title, item) or plain_name(name) not in _FAMILIES:
+            continue
+        firsts = frame.unique(name, keep="first", maintain_order=True).select(name, pl.col(title).alias(":title"))
+        found = frame.join(firsts, on=name, how="left")[":title"].is_not_null().mean()
+        if not isinstance(found, float) or found <= items.profile[title].filled + 0.05:
+            continue
+        join = {"path": items.sample.path, "on": (name, name), "required": False}
+        items.settings["join"] = [join | {k: v for k, v in items.sample.settings.items() if k in _JOINABLE}]
+        items.settings["join"][0] |= {k: v for k, v in items.sample.settings.items() if k == "multiline"}
+        for role in ("title", "description", "brand", "category"):
+            if role in items.columns:
+                items.take(role, f"{items.columns[role]}:joined", f"likely: of the first row with the same {name}")
+        return
+
+
+_FAMILIES = ("handle", "item_group_id", "parent_id", "parent_sku", "parent", "group_id", "product_id", "style_id")
+"""Columns whose equal values say that rows are variants of one product."""
+
+
 def _contained(inner: set[str], outer: set[str]) -> float:
     return len(inner & outer) / max(1, len(inner)) if len(inner) > 1 else 0.0
 
@@ -194,6 +232,11 @@ def _with_properties(table: Table) -> Table:
     pattern = "|".join([*([r"\d+"] if any(one.isdigit() for one in words) else []), *map(re.escape, others)])
     table.settings["reject"] = [{"column": name, "matches": f"^({pattern})$"}]
     table.notes.append(f"of the properties only {word} is read")
+    unread = [one for one in words if one != word and any(fit(role, one) >= 0.5 for role in _PROPERTIES)]
+    if unread:
+        table.questions.append(
+            f"of the properties only {word} is read; {', '.join(unread[:5])} would need a column each: pivot the table"
+        )
     if chosen == "category" and all(text.isdigit() for text in table.profile[value].texts.head(50).to_list()):
         table.notes.append("categories are numbers: the catalogue has no words")
     return table

@@ -3,75 +3,120 @@
 import re
 from functools import cache
 
+from txrec.text.folding import fold
+
 _COLUMNS = {
-    "user_id": "user_id userid user uid visitor_id visitorid visitor customer_id customerid customer customer_no"
-    " customer_number customer_nr client_id clientid client member_id memberid account_id buyer_id shopper_id"
-    " reviewer_id reviewerid person_id user_pseudo_id fullvisitorid full_visitor_id anonymous_id anonymousid device_id"
-    " cookie_id cookie profile_id household_key msno username user_name customer_email email billing_email user_email"
-    " kunde kundennr kunden_id kundennummer kunden_nr utilisateur id_client cliente id_cliente usuario id_usuario"
-    " distinct_id userkey customer_key login reader_id listener_id player_id subject_id shopperid user_guid",
-    "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung session_key sid",
-    "item_id": "item_id itemid item product_id productid product product_code productcode sku sku_id skuid asin"
-    " parent_asin article_id articleid article article_no article_number stock_code stockcode movie_id movieid book_id"
-    " bookid isbn isbn13 track_id trackid song_id songid artist_id artistid video_id game_id recipe_id anime_id"
-    " business_id gmap_id listing_id offer_id variant_id variantid variant_sku lineitem_sku line_item_sku product_sku"
-    " item_sku content_id contentid goods_id gtin ean upc handle artikel artikelnummer artikelnr artikel_nr"
-    " artikel_id produkt_id produktnummer produkt produit id_produit producto id_producto news_id post_id itemnumber"
-    " item_number item_code itemcode product_number material productno product_no prod_id pid iid"
-    " product_uid item_uid aid",
-    "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat created"
-    " date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate order_date orderdate"
-    " purchase_date purchased_at paid_at visit_time click_time server_time received_at occurred_at datum zeit"
-    " zeitpunkt zeitstempel bestelldatum fecha rated_at played_at t_dat at event_date eventdate order_created_at"
-    " date_created order_time transaction_date transaction_time utc_time local_time unix_time unixtime epoch heure"
-    " rating_timestamp review_date sale_date fecha_compra date_commande horodatage timestamp_ms time_ms",
-    "event": "event event_type eventtype event_name eventname action action_type actiontype behavior behaviour"
-    " behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento type"
-    " event_kind event_category activity_type evt ereignistyp aktionstyp",
-    "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase keyword"
-    " keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete raw_query"
-    " terms search_string user_query internal_search_term busqueda recherche suchwort",
+    "user_id": "user_id userid user uid visitor_id visitorid visitor customer_id customerid customer"
+    " customer_no customer_number customer_nr client_id clientid client member_id memberid account_id buyer_id"
+    " shopper_id reviewer_id reviewerid person_id user_pseudo_id fullvisitorid full_visitor_id anonymous_id"
+    " anonymousid device_id cookie_id cookie profile_id household_key msno username user_name customer_email"
+    " email billing_email user_email kunde kundennr kunden_id kundennummer kunden_nr utilisateur id_client"
+    " cliente id_cliente usuario id_usuario distinct_id userkey customer_key login reader_id listener_id"
+    " player_id subject_id shopperid user_guid anonid anon_id user_token usertoken id_klienta klient klient_id"
+    " nr_klienta zakaznik id_zakaznika cliente_id id_utente utente codice_cliente id_do_cliente klantnummer klant"
+    " klant_id klantnr kundnummer kund_id kund kundnr kundenummer asiakasnumero asiakas asiakas_id ugyfel"
+    " ugyfel_id vevo musteri musteri_no musteri_id kullanici kullanici_id клиент id_клиента пользователь"
+    " id_пользователя покупатель клієнт користувач πελάτης 用户id 用户 会员id 買家id 顧客id 顧客 会員id"
+    " ユーザーid ユーザー 고객id 고객 고객번호 회원id 사용자 معرف_العميل العميل معرف_المستخدم المستخدم לקוח"
+    " מזהה_לקוח email_billing",
+    "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung"
+    " session_key sid",
+    "item_id": "item_id itemid item product_id productid product product_code productcode sku sku_id skuid"
+    " asin parent_asin article_id articleid article article_no article_number stock_code stockcode movie_id"
+    " movieid book_id bookid isbn isbn13 track_id trackid song_id songid artist_id artistid video_id game_id"
+    " recipe_id anime_id business_id gmap_id listing_id offer_id variant_id variantid variant_sku lineitem_sku"
+    " line_item_sku product_sku item_sku content_id contentid goods_id gtin ean upc handle artikel artikelnummer"
+    " artikelnr artikel_nr artikel_id produkt_id produktnummer produkt produit id_produit producto id_producto"
+    " news_id post_id itemnumber item_number item_code itemcode product_number material productno product_no"
+    " prod_id pid iid product_uid item_uid aid object_id objectid reference ref id_produktu kod_produktu"
+    " kod_towaru produkt_kod kod_zbozi zbozi id_zbozi codice_articolo codice_prodotto id_prodotto prodotto"
+    " articolo id_produto produto codigo_produto cod_produto codigo_producto codigo_articulo referencia"
+    " artikelcode productnummer tuotenumero tuote tuote_id tuotekoodi varenummer varenr termek termek_id cikkszam"
+    " urun urun_kodu urun_id stok_kodu артикул товар id_товара код_товара код_продукта κωδικός κωδικός_προϊόντος"
+    " προϊόν 商品id 商品 商品编号 产品id 商品番号 商品コード 品番 상품id 상품 상품번호 제품id معرف_المنتج المنتج"
+    " מקט מזהה_מוצר clickurl click_url",
+    "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat"
+    " created date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate"
+    " order_date orderdate purchase_date purchased_at paid_at visit_time click_time server_time received_at"
+    " occurred_at datum zeit zeitpunkt zeitstempel bestelldatum fecha rated_at played_at t_dat at event_date"
+    " eventdate order_created_at date_created order_time transaction_date transaction_time utc_time local_time"
+    " unix_time unixtime epoch heure rating_timestamp review_date sale_date fecha_compra date_commande horodatage"
+    " timestamp_ms time_ms data data_zamowienia data_zakupu czas cas datum_objednavky data_ordine data_acquisto"
+    " data_compra data_pedido data_hora besteldatum tijd tijdstip tidpunkt tid pvm paivamaara aika idopont tarih"
+    " дата время дата_заказа дата_покупки час ημερομηνία ώρα 日時 日付 时间 日期 下单时间 購入日 일시 날짜 시간"
+    " 주문일시 التاريخ تاريخ الوقت תאריך",
+    "event": "event event_type eventtype event_name eventname action action_type actiontype behavior"
+    " behaviour behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento"
+    " type event_kind event_category activity_type evt ereignistyp aktionstyp akcja zdarzenie akce udalost azione"
+    " acao accion actie gebeurtenis handelse atgard tapahtuma toiminto esemeny islem olay действие событие"
+    " тип_события дія подія ενέργεια 行为 行動 イベント 행동 이벤트 الحدث حدث פעולה אירוע",
+    "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase"
+    " keyword keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete"
+    " raw_query terms search_string user_query internal_search_term busqueda recherche suchwort"
+    " site_search_keyword sitesearchkeyword fraza hledany_vyraz zoekterm sokord hakusana arama запрос"
+    " поисковый_запрос запит αναζήτηση 搜索词 検索語 検索キーワード 검색어 بحث חיפוש",
     "request_id": "order_id orderid invoice invoice_no invoiceno invoice_number transaction_id transactionid"
-    " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id rechnung"
-    " commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id",
-    "value": "rating overall stars score value amount revenue unit_price price total lineitem_price item_price sales"
-    " rating_value star_rating grade preis betrag prix precio unitprice play_count playcount plays weight"
-    " quantity_price item_total line_total book_rating",
-    "title": "title name product_name productname item_name itemname product_title producttitle item_title label"
-    " designation artist_name track_name movie_title book_title bezeichnung artikelbezeichnung titel nom libelle nombre"
-    " titulo product_description lineitem_name prod_name produktname display_name original_title",
-    "description": "description body body_html long_description short_description desc summary details beschreibung"
-    " features about text descripcion overview plot synopsis detail_desc long_desc product_details langtext kurztext",
-    "brand": "brand vendor manufacturer make marke hersteller marque marca brand_name brands store label_name publisher"
-    " fabricant fabricante",
-    "category": "category categories cat category_path category_code category_name product_type producttype genres"
-    " genre department product_category google_product_category main_category kategorie kategorien categorie categoria"
-    " breadcrumb breadcrumbs category_id categoryid taxonomy product_group_name section item_category tags warengruppe"
-    " rubrique type product_type_name categorie_produit",
-    "price": "price unit_price unitprice variant_price current_price preis prix precio selling_price regular_price"
-    " list_price item_price sale_price verkaufspreis price_eur price_usd actual_price retail_price lineitem_price",
-    "available": "available availability in_stock instock stock_status is_in_stock stock inventory inventory_qty"
-    " stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available stock_level"
-    " on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand",
+    " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id"
+    " rechnung commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id",
+    "value": "rating overall stars score value amount revenue unit_price price total lineitem_price"
+    " item_price sales rating_value star_rating grade preis betrag prix precio unitprice play_count playcount"
+    " plays weight quantity_price item_total line_total book_rating",
+    "title": "title name product_name productname item_name itemname product_title producttitle"
+    " item_title label designation artist_name track_name movie_title book_title bezeichnung artikelbezeichnung"
+    " titel nom libelle nombre titulo product_description lineitem_name prod_name produktname display_name"
+    " original_title nazwa nazwa_produktu nazev nome nome_prodotto nome_produto naam productnaam benamning"
+    " produktnamn namn navn nimi tuotenimi nev urun_adi название наименование назва τίτλος όνομα 商品名 商品名称"
+    " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione",
+    "description": "description body body_html long_description short_description desc summary details"
+    " beschreibung features about text descripcion overview plot synopsis detail_desc long_desc product_details"
+    " langtext kurztext",
+    "brand": "brand vendor manufacturer make marke hersteller marque marca brand_name brands store"
+    " label_name publisher fabricant fabricante marka merk varumarke merkki znacka producent бренд марка μάρκα"
+    " 品牌 ブランド メーカー 브랜드 العلامة_التجارية מותג",
+    "category": "category categories cat category_path category_code category_name product_type producttype"
+    " genres genre department product_category google_product_category main_category kategorie kategorien"
+    " categorie categoria breadcrumb breadcrumbs category_id categoryid taxonomy product_group_name section"
+    " item_category tags warengruppe rubrique type product_type_name categorie_produit kategoria kategori osasto"
+    " категория категорія κατηγορία 类别 分类 カテゴリ カテゴリー 카테고리 الفئة קטגוריה",
+    "price": "price unit_price unitprice variant_price current_price preis prix precio selling_price"
+    " regular_price list_price item_price sale_price verkaufspreis price_eur price_usd actual_price retail_price"
+    " lineitem_price cena prezzo preco prijs pris hinta fiyat цена ціна τιμή 价格 単価 価格 値段 가격 السعر מחיר"
+    " price_tax_incl price_tax_excl price_incl_tax price_excl_tax price_with_tax bruttopreis nettopreis"
+    " price_gross price_net msrp rrp uvp",
+    "available": "available availability in_stock instock stock_status is_in_stock stock inventory"
+    " inventory_qty stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available"
+    " stock_level on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand dostepnosc dostupnost"
+    " disponibilita disponibilidade voorraad lagersaldo saatavuus varastosaldo stok наличие остаток наявність"
+    " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי",
     "grade": "grade relevance relevance_score judgment judgement label rating esci_label score relevancy",
-    "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity amount_of_items",
+    "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity"
+    " amount_of_items ilosc mnozstvi quantita quantidade aantal antal maara adet количество кількість ποσότητα"
+    " 数量 수량 الكمية כמות",
     "clock": "time time_of_day clock hour uhrzeit heure hora event_hour order_time timeframe time_ms ms",
 }  # fmt: skip
 _OF_PRODUCTS = ("product_", "item_", "article_", "sku_", "artikel_", "produit_", "producto_")
 _EVENTS = {
-    "search": "search searched site_search query view_search_results product_search products_searched search_query"
-    " suche searching search_performed recherche busqueda search_results searchresults",
-    "impression": "impression impressions view_item_list product_list_viewed show shown exposure impr seen displayed",
-    "view": "view viewed views pageview product_view view_item product_viewed detail details pdp pv view_product"
-    " viewproduct detail_view product_detail browse visit view_content viewcontent productview item_view ansicht"
-    " angesehen play played listen stream watch read open product_page vue vista viewed_product product_detail_view",
-    "click": "click clicked clicks select_item product_clicked clk tap klick product_click select_content item_click"
-    " fav favorite favourite like wishlist add_to_wishlist bookmark clic",
-    "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket add_cart warenkorb"
-    " added_to_cart add_to_bag in_cart carted cart_addition addcart add",
-    "purchase": "purchase purchased purchases buy buys bought order ordered orders transaction order_completed"
-    " checkout_completed sale paid kauf gekauft bestellung achat compra order_placed conversion product_purchased"
-    " checkout_success completed_order invoice",
+    "search": "search searched site_search query view_search_results product_search products_searched"
+    " search_query suche searching search_performed recherche busqueda search_results searchresults",
+    "impression": "impression impressions view_item_list product_list_viewed show shown exposure impr seen"
+    " displayed",
+    "view": "view viewed views pageview product_view view_item product_viewed detail details pdp pv"
+    " view_product viewproduct detail_view product_detail browse visit view_content viewcontent productview"
+    " item_view ansicht angesehen play played listen stream watch read open product_page vue vista viewed_product"
+    " product_detail_view wyswietlenie zobrazeni visualizzazione visto visualizacao visualizacion bekeken"
+    " weergave visning katselu goruntuleme inceleme просмотр перегляд προβολή 浏览 瀏覽 閲覧 조회 عرض مشاهدة"
+    " צפייה consultation",
+    "click": "click clicked clicks select_item product_clicked clk tap klick product_click"
+    " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic",
+    "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket"
+    " add_cart warenkorb added_to_cart add_to_bag in_cart carted cart_addition addcart add koszyk kosik carrello"
+    " carrinho carrito winkelwagen varukorg ostoskori kosar sepet корзина кошик καλάθι 加购 カート 장바구니 سلة"
+    " السلة עגלה panier cesta kurv handlekurv",
+    "purchase": "purchase purchased purchases buy buys bought order ordered orders transaction"
+    " order_completed checkout_completed sale paid kauf gekauft bestellung achat compra order_placed conversion"
+    " product_purchased checkout_success completed_order invoice zakup nakup acquisto aankoop kop osto vasarlas"
+    " satin_alma покупка αγορά 购买 購入 구매 شراء רכישה sales sold bestilling tilaus zamowienie objednavka"
+    " ordine pedido",
     "rate": "rate rated rating ratings review reviewed reviews score",
 }  # fmt: skip
 _IGNORED = (
@@ -83,18 +128,34 @@ _IGNORED = (
 )
 
 
+_LINES_OF_ORDERS = ("detail", "details")
+_USER_FILES = frozenset({
+    "user", "users", "customer", "customers", "member", "members", "profile", "profiles", "client", "clients",
+    "visitor", "visitors", "shopper", "shoppers", "account", "accounts", "kunde", "kunden", "cliente", "clientes",
+    "utilisateurs", "usuarios", "demographic", "demographics", "userinfo", "people", "reviewers", "subscribers",
+    "households", "klienci", "zakaznici", "klanten", "kunder", "asiakkaat", "musteriler", "клиенты", "клієнти",
+})  # fmt: skip
+"""Words in the names of files that list users."""
+_PERSONAL = frozenset({
+    "email", "mail", "phone", "tel", "telephone", "mobile", "firstname", "lastname", "first_name", "last_name",
+    "full_name", "name", "surname", "username", "user_name", "nickname", "address", "street", "house", "password",
+    "ip", "birthday", "birthdate", "birth_date", "date_of_birth", "dob", "iban", "location", "vorname", "nachname",
+    "telefon", "strasse", "adresse", "geburtsdatum", "friends", "url", "link", "image", "avatar",
+})  # fmt: skip
+"""Words in the names of columns that tell who a user is."""
+
+
 def plain_name(name: str) -> str:
     """A column name in one form: `Customer ID`, `customerId` and `customer.id` are `customer_id`."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip())
-    folded = parted.lower().translate(str.maketrans("äöüéèêáíóúñç", "aoueeeaiounc"))
-    return re.sub(r"[^a-z0-9\u0370-\uffff]+", "_", folded).strip("_")
+    return re.sub(r"[^a-z0-9\u0370-\uffff]+", "_", fold(parted.lower())).strip("_")
 
 
 @cache
 def _ranks() -> dict[str, dict[str, float]]:
     """Canonical column = plain name = how well it fits, at most 1: earlier names of the list fit better."""
     return {
-        role: {name: 1.0 - 0.4 * place / len(names) for place, name in enumerate(names)}
+        role: {fold(name): 1.0 - 0.4 * place / len(names) for place, name in enumerate(names)}
         for role, text in _COLUMNS.items()
         if (names := text.split())
     }
@@ -109,6 +170,10 @@ def fit(role: str, name: str) -> float:
     last = plain_name(name.rpartition(".")[2])
     squeezed = full.replace("_", "")
     best = max(ranks.get(full, 0.0), 0.97 * ranks.get(last, 0.0) if last != "id" else 0.0, ranks.get(squeezed, 0.0))
+    bare = re.sub(r"_(hash|hashed|uuid|guid|raw|enc)$", "", last)
+    best = max(best, 0.95 * ranks.get(bare, 0.0) if bare != last else 0.0)
+    if role == "item_id" and last.endswith("s"):  # a list of products
+        best = max(best, 0.9 * ranks.get(last.removesuffix("s"), 0.0), 0.9 * ranks.get(squeezed.removesuffix("s"), 0.0))
     if best:
         return best
     if role == "item_id" and full == "id":
@@ -131,20 +196,39 @@ def event_kind(word: str) -> str | None:
     plain = plain_name(word)
     if plain in _IGNORED.split():
         return "ignored"
-    for kind, text in _EVENTS.items():
-        if plain in text.split() or plain.removesuffix("s") in text.split():
+    for kind, words in _event_words().items():
+        if plain in words or plain.removesuffix("s") in words:
             return kind
     for kind in ("cart", "purchase", "search", "impression", "rate", "click", "view"):  # `product_page_viewed`
-        if any(part in _EVENTS[kind].split() for part in plain.split("_")):
+        if any(part in _event_words()[kind] for part in plain.split("_")):
             return kind
     return None
+
+
+@cache
+def _event_words() -> dict[str, frozenset[str]]:
+    return {kind: frozenset(map(fold, text.split())) for kind, text in _EVENTS.items()}
 
 
 def kind_of_file(path: str) -> str | None:
     """The kind of events that a file's name tells of (`clicks.csv`, `yoochoose-buys.dat`)."""
     stem = plain_name(re.sub(r"(\.[a-z0-9]+)+$", "", path.rpartition("/")[2].rpartition("::")[2], flags=re.IGNORECASE))
     for part in reversed(stem.split("_")):
+        if part in _LINES_OF_ORDERS:
+            continue
         kind = event_kind(part) or event_kind(part.removesuffix("s"))
         if kind not in (None, "ignored"):
             return kind
     return None
+
+
+def is_users_file(path: str) -> bool:
+    """True where a file's name says that it lists users (`customers.csv`, `u.user`)."""
+    words = set(re.split(r"[^\w]+|_", plain_name(path.rpartition("/")[2].rpartition("::")[2])))
+    return bool(words & _USER_FILES)
+
+
+def is_personal(name: str) -> bool:
+    """True where a column holds names, addresses and the like, which are no properties for recommendations."""
+    plain = plain_name(name)
+    return plain in _PERSONAL or any(part in _PERSONAL for part in (plain.rpartition("_")[2], plain.partition("_")[0]))

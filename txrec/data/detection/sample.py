@@ -1,15 +1,16 @@
 """Samples of a shop's files: the first rows as columns of text, read by the readers that preparation uses."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from txrec.config import SourceConfig
-from txrec.data import files
+from txrec.data import files, parquet_rows
 from txrec.data.detection.names import fit
 from txrec.data.detection.text_layout import HEAD_BYTES, text_layout
 from txrec.data.json_lines import as_text, is_stream, parse_json, records
@@ -20,6 +21,8 @@ from txrec.errors import DataError
 SAMPLE_BYTES = 8 << 20
 """Text of a file that is looked at."""
 _SAMPLE_ROWS = 100_000
+_FEW_RECORDS = 0.02
+"""Share of records with a list of products that is worth a source of its own."""
 
 
 @dataclass(eq=False)
@@ -36,8 +39,8 @@ class Sample:
     """(N rows) columns of text; fields of objects as `outer.inner`."""
     num_bad: int = 0
     """Rows that could not be read."""
-    more_files: list[str] = field(default_factory=list)
-    """Other files with the same columns."""
+    listed: "Sample | None" = None
+    """The same records with a row per element of a list of products, where only some of them name one product."""
 
     @property
     def columns(self) -> list[str]:
@@ -128,7 +131,23 @@ def _parquet(file: files.File, path: str) -> Sample:
     times = {
         name: f"sure: a {kind} column" for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime | pl.Date)
     }
-    return _checked(Sample(path, {"format": "parquet"}, {f"time:{k}": v for k, v in times.items()}, as_text(frame)))
+    settings: dict[str, Any] = {"format": "parquet"}
+    remarks = {f"time:{name}": text for name, text in times.items()}
+    if not any(fit("item_id", name) >= 0.5 for name, kind in frame.schema.items() if not isinstance(kind, pl.List)):
+        rows = [name for name, kind in frame.schema.items() if _holds_products(name, kind)][:1]
+        if rows:
+            settings["rows"], remarks["rows"] = tuple(rows), "likely: its elements name products"
+            frame = parquet_rows.exploded(frame, rows).frame
+    return _checked(Sample(path, settings, remarks, as_text(frame)))
+
+
+def _holds_products(name: str, kind: pl.DataType) -> bool:
+    """True for lists of product ids, or of structs with one."""
+    if not isinstance(kind, pl.List):
+        return False
+    if isinstance(kind.inner, pl.Struct):
+        return any(fit("item_id", field.name) >= 0.5 for field in kind.inner.fields)
+    return fit("item_id", name) >= 0.5 and fit("category", name) < 0.5
 
 
 def _json(file: files.File, path: str, settings: dict[str, Any], remarks: dict[str, str]) -> Sample:
@@ -140,19 +159,53 @@ def _json(file: files.File, path: str, settings: dict[str, Any], remarks: dict[s
     some = [lines.at(index).decode(errors="replace") for index in range(min(300, len(lines)))]
     trees = [tree for text in some for tree in _trees(text)]
     if not trees:
-        raise DataError(f"{path}: begins like JSON, and none of its first {len(some)} lines is an object")
+        raise DataError(
+            f"{path}: begins like JSON, and none of its first {len(some)} lines is an object: {some[0][:60]!r}"
+            f"{_hint(some)}"
+        )
     rows = _lists_of_rows(trees)
+    made = _records_with(lines, path, (settings, remarks), rows)
+    other = () if rows else _lists_of_some_records(trees)
+    if other:
+        made.listed = _records_with(lines, path, (settings, remarks), other)
+        singles = [name for name in made.columns if fit("item_id", name) >= 0.5]
+        made.listed.frame = made.listed.frame.drop(singles, strict=False)
+    return made
+
+
+def _records_with(
+    lines: Lines, path: str, layout: tuple[dict[str, Any], dict[str, str]], rows: tuple[str, ...]
+) -> Sample:
+    settings, remarks = layout
     if rows:
-        settings["rows"] = rows
-        remarks["rows"] = "likely: its elements name products"
-    parsed = parse_json(lines, encoding, rows=rows)
+        settings, remarks = {**settings, "rows": rows}, {**remarks, "rows": "likely: its elements name products"}
+    parsed = parse_json(lines, settings.get("encoding", "utf-8"), rows=rows)
     return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
+
+
+def _lists_of_some_records(trees: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The list of products of those records that name no single product, where there are more than a few."""
+    flat = [dict(_leaves(tree)) for tree in trees]
+    single = {name for one in flat for name in one if fit("item_id", name) >= 0.5}
+    others = [
+        tree
+        for tree, leaves in zip(trees, flat, strict=True)
+        if not any(leaves.get(name) not in (None, "") and not isinstance(leaves[name], list) for name in single)
+        and any(isinstance(value, list) for value in leaves.values())
+    ]
+    return _lists_of_rows(others) if len(others) > _FEW_RECORDS * len(trees) else ()
+
+
+def _hint(lines: Sequence[str]) -> str:
+    if re.match(r"\s*[{\[]\s*u?'", lines[0]):
+        return "; these are Python's literals: convert them with json.dumps(ast.literal_eval(line)) to JSON Lines"
+    return "; expected JSON Lines or an array of objects"
 
 
 def _trees(text: str) -> Iterator[dict[str, Any]]:
     try:
         tree = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(tree, dict):
         yield tree

@@ -2,46 +2,20 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import polars as pl
 
 from txrec.data import values
+from txrec.data.detection import users
 from txrec.data.detection.columns import Column, is_id, mean_length, profile, share
+from txrec.data.detection.judged import judgments
 from txrec.data.detection.names import event_kind, fit, kind_of_file, plain_name
 from txrec.data.detection.sample import Sample
+from txrec.data.detection.table import Chosen, Table, best, remark
 from txrec.data.detection.times import is_clock
 from txrec.data.detection.unnamed import names_by_values
 
-Kind = Literal["events", "items", "judgments", "lines", "other"]
-_SURE, _LIKELY = 0.75, 0.5
 _MOST_EVENT_WORDS = 60
-
-
-@dataclass(eq=False)
-class Table:
-    """A sample with its kind and the meaning of its columns."""
-
-    sample: Sample
-    kind: Kind = "other"
-    columns: dict[str, str] = field(default_factory=dict)
-    """Canonical column = source column."""
-    remarks: dict[str, str] = field(default_factory=dict)
-    """Canonical column or setting = how sure it is, and why."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Other settings of `SourceConfig`."""
-    questions: list[str] = field(default_factory=list)
-    """Open questions to the shop."""
-    notes: list[str] = field(default_factory=list)
-    """Files that were left out, with the reasons."""
-    profile: dict[str, Column] = field(default_factory=dict)
-    """Columns by name."""
-
-    def take(self, role: str, name: str, remark: str) -> None:
-        """Gives a canonical column its source column."""
-        self.columns[role] = name
-        self.remarks[role] = remark
 
 
 def classified(sample: Sample) -> Table:
@@ -51,20 +25,22 @@ def classified(sample: Sample) -> Table:
         table.kind, table.columns = "events", {}
         table.settings["constants"] = {"event": _kind_or_question(table)}
         return table
-    if not sample.settings.get("header", True):
+    if sample.remarks.get("encoding", "").startswith("guess"):
+        table.questions.append(_encoding_question(sample))
+    has_header = sample.settings.get("header", True)
+    of_users = users.user_column(sample.path, table.profile, has_header=has_header)
+    if of_users is not None:
+        users.declare(table, of_users, has_header=has_header)
+        return table
+    if not has_header:
         _name_columns(table)
-    user, item = _best(table, "user_id", _is_person), _best(table, "item_id", is_id)
-    session = _best(table, "session_id", _is_person)
-    grade = _best(table, "grade", lambda column: column.is_number or _few_words(column, 8))
-    query = _best(table, "query", _is_words)
+    user, item = best(table, "user_id", _is_person), best(table, "item_id", is_id)
+    session = best(table, "session_id", _is_person)
+    grade = best(table, "grade", lambda column: column.is_number or _few_words(column, 8))
+    query = best(table, "query", _is_words)
     when = _time_column(table)
     if item and query and grade and not user and when is None and grade[0] != "value":
-        table.kind = "judgments"
-        for role, chosen in (("query", query), ("item_id", item), ("grade", grade)):
-            table.take(role, chosen[0], chosen[1])
-        if set(table.profile[grade[0]].texts.unique().to_list()) <= {"E", "S", "C", "I"}:
-            table.settings["values"] = {"grade": {"E": "3", "S": "2", "C": "1", "I": "0"}}
-            table.remarks["values"] = "likely: exact, substitute, complement, irrelevant"
+        judgments(table, query, item, grade)
         return table
     if (user or session) and (item or query):
         _events(table, user or (None, ""), session, item)
@@ -79,27 +55,10 @@ def classified(sample: Sample) -> Table:
     return table
 
 
-_Chosen = tuple[str, str]
-
-
-def _best(table: Table, role: str, fits: Callable[[Column], bool], least: float = 0.3) -> _Chosen | None:
-    """The column whose name fits a canonical column best and whose values allow it."""
-    taken = set(table.columns.values())
-    scores = {
-        name: fit(role, name) * (0.5 + 0.5 * min(1.0, 2 * column.filled))
-        for name, column in table.profile.items()
-        if name not in taken and len(column.texts) and fits(column)
-    }
-    name = max(scores, key=lambda one: scores[one], default="")
-    if not name or scores[name] < least:
-        return None
-    return name, _remark(scores[name], table.profile[name])
-
-
-def _remark(score: float, column: Column) -> str:
-    example = ", ".join(repr(text[:24]) for text in column.texts.unique(maintain_order=True).head(2).to_list())
-    sure = "sure" if score >= _SURE else "likely" if score >= _LIKELY else "guess"
-    return f"{sure}: by its name; {example}"
+def _encoding_question(sample: Sample) -> str:
+    texts = (text for name in sample.columns for text in sample.texts(name).head(500).to_list())
+    shown = next((text for text in texts if not text.isascii()), "")
+    return f"encoding = {sample.settings['encoding']!r} is a guess: is {shown[:40]!r} spelled right?"
 
 
 def _is_person(column: Column) -> bool:
@@ -115,7 +74,7 @@ def _few_words(column: Column, most: int) -> bool:
     return column.texts.n_unique() <= most
 
 
-def _bare_id(table: Table) -> _Chosen | None:
+def _bare_id(table: Table) -> Chosen | None:
     """A column named `id`, or the first column, of a table that names its rows by it."""
     names = list(table.profile)
     for name in [*(n for n in names if plain_name(n) in ("id", "key", "code", "number", "nr")), *names[:1]]:
@@ -145,7 +104,7 @@ def _is_day(column: Column) -> bool:
     return day_only or (form.startswith("%") and "%H" not in form and "%I" not in form)
 
 
-def _events(table: Table, user: tuple[str | None, str], session: _Chosen | None, item: _Chosen | None) -> None:
+def _events(table: Table, user: tuple[str | None, str], session: Chosen | None, item: Chosen | None) -> None:
     table.kind = "events"
     if user[0]:
         table.take("user_id", user[0], user[1])
@@ -153,12 +112,31 @@ def _events(table: Table, user: tuple[str | None, str], session: _Chosen | None,
         table.take("session_id" if user[0] else "user_id", session[0], session[1])
     if item:
         table.take("item_id", *item)
+    if user[0]:
+        _ask_for_nobody(table, user[0])
     _take_time(table)
     _take_event(table)
-    query = _best(table, "query", _is_words, 0.5)
+    query = best(table, "query", _is_words, 0.5)
     if query:
         table.take("query", *query)
     _take_rest(table)
+
+
+def _ask_for_nobody(table: Table, name: str) -> None:
+    """Asks whether a user id with a large part of the rows stands for everybody who is not known."""
+    texts = values.without(table.profile[name].texts, values.NOBODY).drop_nulls().alias("word")
+    counts = texts.value_counts(sort=True).head(2)
+    if counts.height < 2:
+        return
+    word, most, second = counts["word"][0], counts["count"][0], counts["count"][1]
+    if most > 0.05 * len(texts) and (most > 10 * second or (most > 2 * second and _NOBODY.fullmatch(word.lower()))):
+        table.questions.append(
+            f"{name} = {word!r} has {most / len(texts):.0%} of the rows: one user, or all who are not known? Then set "
+            f"missing = {{ user_id = [{word!r}] }}"
+        )
+
+
+_NOBODY = re.compile(r"[0-]+|unknown|unbekannt|not logged in|no_?user|default|empty|visitor|user|gast|invite|invitado")
 
 
 def _take_time(table: Table) -> None:
@@ -200,16 +178,20 @@ def _take_event(table: Table) -> None:
         and len(column.texts) and column.texts.n_unique() <= _MOST_EVENT_WORDS
     }  # fmt: skip
     known = {
-        name: sum(event_kind(word) is not None for word in table.profile[name].texts.unique().to_list())
+        name: share(table.profile[name].texts.unique().map_elements(_is_event_word, return_dtype=pl.Boolean))
         for name in words
     }
-    name = max(words, key=lambda one: (known[one] > 0, words[one]), default="")
+    name = max(words, key=lambda one: (known[one] > 0, known[one] > 0.5, words[one]), default="")
     if not name or not known[name]:
         table.settings["constants"] = {"event": _kind_or_question(table)}
         return
-    table.take("event", name, _remark(words[name], table.profile[name]))
+    table.take("event", name, remark(words[name], table.profile[name]))
     counts = table.profile[name].texts.alias("word").value_counts(sort=True)
     _take_event_words(table, name, counts["word"].to_list())
+
+
+def _is_event_word(word: str) -> bool:
+    return event_kind(word) not in (None, "ignored")
 
 
 def _take_event_words(table: Table, name: str, words: Sequence[str]) -> None:
@@ -232,10 +214,13 @@ def _take_event_words(table: Table, name: str, words: Sequence[str]) -> None:
         )
 
 
+_SALES = ("transaction_", "purchase_", "sales_", "invoice_", "t_dat")
+
+
 def _kind_or_question(table: Table) -> str:
     """The kind of all events of a table without a column for it."""
     names = [plain_name(name) for name in table.profile]
-    rating = _best(table, "value", lambda column: column.is_number and _few_words(column, 20), 0.6)
+    rating = best(table, "value", lambda column: column.is_number and _few_words(column, 20), 0.6)
     if (rating and fit("grade", rating[0]) > 0) or any(
         name.startswith(("rating", "stars", "overall")) for name in names
     ):
@@ -245,8 +230,8 @@ def _kind_or_question(table: Table) -> str:
     if by_file:
         table.remarks["constants"] = "likely: by the file's name"
         return by_file
-    if any(fit("quantity", name) >= 0.5 or fit("request_id", name) >= 0.6 for name in names):
-        table.remarks["constants"] = "likely: the table has quantities or order numbers"
+    if any(fit("quantity", name) >= 0.5 or fit("request_id", name) >= 0.6 or name.startswith(_SALES) for name in names):
+        table.remarks["constants"] = "likely: the table has quantities, order numbers or sales"
         return "purchase"
     if any("play" in name or "listen" in name or "track" in name or "artist" in name for name in names):
         table.remarks["constants"] = "likely: plays"
@@ -260,10 +245,10 @@ def _kind_or_question(table: Table) -> str:
 
 
 def _take_rest(table: Table) -> None:
-    request = _best(table, "request_id", is_id, 0.5)
+    request = best(table, "request_id", is_id, 0.5)
     if request:
         table.take("request_id", *request)
-    value = _best(table, "value", _is_price, 0.5)
+    value = best(table, "value", is_price, 0.5)
     if value:
         table.take("value", *value)
     quantity = next((n for n, c in table.profile.items() if fit("quantity", n) >= 0.5 and c.is_number), None)
@@ -280,7 +265,8 @@ def _take_rest(table: Table) -> None:
             table.notes.append(f"rows with {request[0]} like {odd[0]!r} are left out as cancellations")
 
 
-def _is_price(column: Column) -> bool:
+def is_price(column: Column) -> bool:
+    """True where (almost) all values are numbers, with or without a currency."""
     if column.is_number:
         return True
     number, bad = values.numbers(column.texts.head(2_000))
@@ -290,24 +276,24 @@ def _is_price(column: Column) -> bool:
 def _is_catalogue(table: Table, item: str) -> bool:
     column = table.profile[item]
     describing = sum(
-        _best(table, role, _is_words, 0.5) is not None for role in ("title", "description", "brand", "category")
+        best(table, role, _is_words, 0.5) is not None for role in ("title", "description", "brand", "category")
     )
     return column.filled > 0.3 and describing > 0 and (column.distinct > 0.5 or describing > 1)
 
 
-def _items(table: Table, item: _Chosen) -> None:
+def _items(table: Table, item: Chosen) -> None:
     table.kind = "items"
     table.take("item_id", *item)
     accepted: dict[str, Callable[[Column], bool]] = {
         "title": lambda column: not column.is_number,
-        "price": _is_price,
+        "price": is_price,
         "available": _is_availability,
         "brand": _is_words,
         "category": lambda column: column.time is None,
         "description": _is_words,
     }
     for role, accept in accepted.items():
-        chosen = _best(table, role, accept, 0.5)
+        chosen = best(table, role, accept, 0.5)
         if chosen and not (role == "title" and fit("category", chosen[0]) > fit("title", chosen[0])):
             table.take(role, *chosen)
     if "title" not in table.columns and "description" in table.columns:
@@ -357,9 +343,4 @@ def _name_columns(table: Table) -> None:
     renamed = [names.get(name, name) for name in table.profile]
     listed = ", ".join(f"{place} = {name}" for place, name in enumerate(renamed, 1))
     table.questions.append(f"the file has no header; its columns were named by their values: {listed}")
-    table.sample.frame = table.sample.frame.rename(dict(zip(table.profile, renamed, strict=True)))
-    table.sample.settings["names"] = tuple(renamed)
-    for name, column in list(table.profile.items()):
-        column.name = names.get(name, name)
-        column.texts = column.texts.alias(column.name)
-    table.profile = {column.name: column for column in table.profile.values()}
+    table.rename(names)

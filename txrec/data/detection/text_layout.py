@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import py3langid
 from charset_normalizer import from_bytes
 
 from txrec.data.detection.names import is_known_name
@@ -25,6 +26,15 @@ _ENCODINGS = [
     "cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "shift_jis", "euc_jp", "gb18030",
     "big5", "euc_kr",
 ]  # fmt: skip
+_WESTERN = frozenset({"de", "fr", "es", "pt", "it", "nl", "sv", "da", "nb", "no", "nn", "fi", "en", "ca", "gl"})
+_SYLLABLES = (
+    ("shift_jis", "[\u3041-\u30fc]", 0.2),
+    ("euc_jp", "[\u3041-\u30fc]", 0.2),
+    ("euc_kr", "[\uac00-\ud7a3]", 0.9),
+)
+"""Encodings of two bytes, their letters, and the share of these that no text in another encoding has by chance."""
+_CYRILLIC = frozenset({"ru", "uk", "bg", "sr", "mk", "be"})
+_CENTRAL = frozenset({"pl", "cs", "sk", "hu", "hr", "sl", "bs", "ro", "sq"})
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _REFUSED = {
@@ -95,16 +105,64 @@ def detect_encoding(head: bytes) -> tuple[str, str]:
         pass
     else:
         return "utf-8", "sure: all of it can be decoded"
+    return _code_page(head)
+
+
+def _code_page(head: bytes) -> tuple[str, str]:
+    """The encoding of a text that is no UTF-8, and a remark."""
+    for page, letters, least in _SYLLABLES:
+        if _share_of(head, page, letters) >= least:
+            return page, "likely: its syllables can be read in no other way"
     matches = list(from_bytes(head[: 1 << 16], cp_isolation=_ENCODINGS))
     if not matches:
-        return "latin-1", "guess: it is no UTF-8; look at letters with accents"
+        name, language = _latin_page(head[: 1 << 16])
+        name = name if "\ufffd" not in head.decode(name, errors="replace") else "latin-1"
+        return name, f"guess: it is no UTF-8, text looks like {language}; look at letters with accents"
     best = matches[0]
     western = [match for match in matches if match.encoding == "cp1252"]
     alike = western and (str(western[0]) == str(best) or western[0].chaos <= best.chaos + 0.02)
     if alike and best.encoding.startswith("cp125"):
         best = western[0]
+    if best.encoding in ("cp1252", "cp1250", "cp1254", "cp1257"):
+        name, language = _latin_page(head[: 1 << 16])
+        return name, f"guess: it is no UTF-8, text looks like {language}; look at letters with accents"
+    if best.encoding == "cp1251" and _language(head, "cp1251") not in _CYRILLIC and _language(head, "cp1255") == "he":
+        return "cp1255", "guess: it is no UTF-8, text looks like Hebrew; look at its letters"
     language = f", text looks like {best.language}" if best.language != "Unknown" else ""
     return best.encoding, f"guess: it is no UTF-8{language}; look at letters with accents"
+
+
+def _language(head: bytes, page: str) -> str:
+    words = dict.fromkeys(re.findall(r"[^\W\d_]{3,}", head.decode(page, errors="replace").lower()))
+    return str(py3langid.classify(" ".join(list(words)[:2_000]))[0])
+
+
+def _share_of(head: bytes, page: str, letters: str) -> float:
+    """Share of some letters in the text that is not ASCII; 0 where the text cannot be decoded."""
+    try:
+        text = head[: head.rfind(b"\n") + 1].decode(page)
+    except UnicodeDecodeError:
+        return 0.0
+    marked = re.sub(r"[\x00-\x7f]", "", text)
+    return len(re.findall(letters, marked)) / max(1, len(marked))
+
+
+def _latin_page(head: bytes) -> tuple[str, str]:
+    """The Windows code page of a text in Latin letters, and its language: western, central European or Turkish."""
+    languages = {}
+    for page in ("cp1252", "cp1250", "cp1254"):
+        languages[page] = _language(head, page)
+    western = languages["cp1252"]
+    has_turkish = bool(re.search(rb"[\xf0\xfe\xde\xd0]", head)) and western != "is"  # icelandic letters in cp1252
+    if (
+        western == "tr"
+        or (western not in _WESTERN and languages["cp1254"] == "tr")
+        or (has_turkish and languages["cp1250"] not in _CENTRAL)
+    ):
+        return "cp1254", "tr"
+    if western in _CENTRAL or (western not in _WESTERN and languages["cp1250"] in _CENTRAL):
+        return "cp1250", languages["cp1250"]
+    return "cp1252", western
 
 
 def _decoded(head: bytes, encoding: str) -> str:

@@ -16,7 +16,7 @@ _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S%.f", ", %H:%M", ", %I:%M:%S %p",
            "T%H:%M:%S", " %H:%M:%S %z")  # fmt: skip
 _OTHERS = ("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y",
-           "%a %b %d %H:%M:%S %z %Y", "%Y%m%d%H%M%S",
+           "%a %b %d %H:%M:%S %z %Y", "%a %b %d %Y %H:%M:%S GMT%z", "%Y%m%d%H%M%S",
            "%Y%m%d %H:%M:%S", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d-%H.%M.%S")  # fmt: skip
 _DAY_FIRST = {"%d/%m": "%m/%d", "%d-%m": "%m-%d"}
 

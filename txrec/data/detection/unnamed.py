@@ -7,6 +7,9 @@ import polars as pl
 from txrec.data.detection.columns import Column, is_id, share
 from txrec.data.detection.names import event_kind, kind_of_file
 
+_MOST_DISTINCT, _FEW_ROWS = 0.99, 40
+"""A column with more distinct values numbers the rows of the table, unless it has few of them."""
+
 
 def names_by_values(path: str, columns: Sequence[Column]) -> dict[str, str]:
     """Column = its name by its values (`user_id`, `ts`, `title` ...), for those that can be recognised.
@@ -51,7 +54,10 @@ def _is_text(column: Column) -> bool:
 
 
 def _roles_of_events(path: str, free: Sequence[Column], ids: Sequence[Column]) -> dict[str, str]:
-    user, item = _user_and_item(ids)
+    chosen = _user_and_item(ids)
+    if chosen is None:
+        return {}
+    user, item = chosen
     names = {user.name: "user_id", item.name: "item_id"}
     few = [c for c in free if c.is_number and c not in (user, item) and 1 < c.texts.n_unique() <= 11]
     few = [column for column in few if share(column.texts.str.len_chars() < 4) == 1.0]
@@ -60,11 +66,17 @@ def _roles_of_events(path: str, free: Sequence[Column], ids: Sequence[Column]) -
     return names
 
 
-def _user_and_item(ids: Sequence[Column]) -> tuple[Column, Column]:
-    """Columns of user and product among those of ids: rows of a user or session tend to follow each other."""
+def _user_and_item(ids: Sequence[Column]) -> tuple[Column, Column] | None:
+    """Columns of user and product among those of ids: rows of a user or session tend to follow each other.
+
+    Columns that number the rows are neither; None where two are not left.
+    """
+    ids = [column for column in ids if column.distinct < _MOST_DISTINCT or len(column.texts) <= _FEW_ROWS]
+    if len(ids) < 2:
+        return None
     candidates = [column for column in ids if column.texts.n_unique() > 11][:3]
     if len(candidates) < 2:
-        return ids[0], ids[1]
+        return None if len(ids[0].texts) > _FEW_ROWS else (ids[0], ids[1])
     runs = {column.name: share(column.texts == column.texts.shift(1)) for column in candidates}
     first = max(candidates, key=lambda column: runs[column.name])
     if runs[first.name] < 0.1:

@@ -63,6 +63,8 @@ class Expected:
     """Time of the first event."""
     titles: int = NUM_ITEMS
     """Products with a title in the catalogue or the log."""
+    profiles: int = 0
+    """Users of users tables."""
     columns: dict[str, str] = field(default_factory=dict)
     """Canonical = source column that must be declared somewhere."""
 

@@ -5,8 +5,19 @@ from typing import Any
 
 import pytest
 
-from tests.txrec.data.detection import data_sets, exports, platforms  # noqa: F401 - they register their cases
-from tests.txrec.data.detection.shop_files import CASES, Expected, write
+from tests.txrec.data.detection import data_sets, exports, languages, platforms, users_and_parts  # noqa: F401 - they register their cases
+from tests.txrec.data.detection.shop_files import (
+    CASES,
+    NUM_ITEMS,
+    WORDS,
+    Expected,
+    Files,
+    csv_text,
+    json_lines,
+    rows_of,
+    title_of,
+    write,
+)
 from txrec.config import Config
 from txrec.config_loader import load
 from txrec.data.check import Check
@@ -38,6 +49,8 @@ def differences(made: Declaration, expected: Expected) -> list[str]:
         "events": expected.events, "users": expected.users, "items": expected.items, "first": expected.first,
     }  # fmt: skip
     wrong = [f"{name}: {actual[name]}, expected {value}" for name, value in wanted.items() if actual[name] != value]
+    profiles = sum(len(one.users) for one in check.sources if one.table == "users")
+    wrong += [f"profiles: {profiles}, expected {expected.profiles}"] if profiles != expected.profiles else []
     wrong += [f"titles: {titles}, expected {expected.titles}"] if titles != expected.titles else []
     sources = [*made.config.data.events, *made.config.data.items]
     for canonical, name in expected.columns.items():
@@ -75,3 +88,57 @@ def test_the_written_file_is_the_configuration_that_was_checked(tmp_path: Path) 
     (tmp_path / "shop.toml").write_text(made.text, encoding="utf-8")
     written: Config = load(tmp_path / "shop.toml")
     assert written == made.config
+
+
+def declared(folder: Path, files: Files) -> Declaration:
+    return declare(write(folder, files), "shop")
+
+
+def test_names_and_addresses_of_users_are_left_out(tmp_path: Path) -> None:
+    made = declared(tmp_path, CASES["customers"]()[0])
+    (users,) = made.config.data.users
+    assert users.properties == ("country", "tier", "age")
+    assert users.columns == {"segments": "groups"}
+
+
+def test_judged_pairs_are_joined_with_their_queries_and_words_are_grades(tmp_path: Path) -> None:
+    words = ("Exact", "Partial", "Irrelevant", "Perhaps")
+    labels = [[n, n % 5, n % NUM_ITEMS, words[n % 4]] for n in range(40)]
+    files: Files = {
+        "query.csv": csv_text(["query_id", "query"], ([n, f"{WORDS[n]} red"] for n in range(5)), "\t"),
+        "label.csv": csv_text(["id", "query_id", "product_id", "label"], labels, "\t"),
+        "product.csv": csv_text(["product_id", "product_name"], ([i, title_of(i)] for i in range(NUM_ITEMS)), "\t"),
+    }
+    made = declared(tmp_path, files)
+    (source,) = made.config.data.judgments
+    assert source.values["grade"] == {"Exact": "3", "Partial": "1", "Irrelevant": "0"}
+    assert any("'Perhaps'" in question for question in made.questions)
+    assert made.check is not None
+    assert [one.num_kept for one in made.check.sources if one.table == "judgments"] == [30]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"e.csv": csv_text(None, ([r.user, r.item % 5, r.at.date()] for r in rows_of(("rate",))))}, "no file holds"),
+        ({"m.json": "{'user': 'a', 'item': 1}\n"}, "Python"),
+        ({"m.json": "{not json\n"}, "expected JSON Lines"),
+    ],
+)
+def test_files_that_cannot_be_told_are_an_error_with_the_reason(tmp_path: Path, files: Files, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        declared(tmp_path, files)
+
+
+def test_records_without_a_product_among_many_with_one_are_a_question(tmp_path: Path) -> None:
+    log = [
+        {"user": r.user, "time": r.seconds, "type": r.kind, **({"sku": f"P{r.item}"} if n % 5 else {"lines": []})}
+        for n, r in enumerate(rows_of())
+    ]
+    made = declared(tmp_path, {"log.jsonl": json_lines(log)})
+    assert any("missing_item 80" in question for question in made.questions)
+
+
+def test_other_properties_of_products_in_rows_of_properties_are_a_question(tmp_path: Path) -> None:
+    made = declared(tmp_path, CASES["retail_rocket"]()[0])
+    assert any("available would need a column" in question for question in made.questions)
