@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from txrec.config_loader import parse
 from txrec.data.check import check
 from txrec.data.detection.declaration import declare
 from txrec.data.preparation import InProcess, run
-from txrec.errors import TxrecError
+from txrec.errors import DataError, TxrecError
 
 _PIECES = (
     '"', "'", ",", ";", "\t", "\n", "\r", "\0", "\ufeff", "é", "💡", "{", "}", "[", "]", "null", "NaN", "1e999", "-1",
@@ -149,3 +150,39 @@ def test_no_file_and_no_declaration_ends_in_an_exception_that_is_not_txrecs(chan
             run(parse(tree, "hostile.toml"), InProcess())
         with contextlib.suppress(TxrecError):
             declare([f"{folder}/{name}"], "shop")
+
+
+def _read(folder: Path, name: str, content: bytes, source: dict[str, Any]) -> dict[str, int]:
+    (folder / name).write_bytes(content)
+    events = {"path": name, "constants": {"event": "view"}, **source}
+    made = check(parse({"name": "hostile", "data": {"root": str(folder), "events": [events]}}, "hostile.toml"))
+    return dict(made.sources[0].rejected)
+
+
+_RECORD = '{"user_id": "u", "item_id": "i", "ts": "2024-05-01", "more": %s}\n'
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deeply_nested_json_costs_its_own_line_at_most(tmp_path: Path, depth: int) -> None:
+    text = _RECORD % ("[" * depth + "]" * depth) + _RECORD % 1 + _RECORD % 2
+    rejected = _read(tmp_path, "log.jsonl", text.encode(), {"format": "jsonl"})
+    assert rejected in ({}, {"broken_json": 1})
+
+
+def test_objects_that_are_empty_in_every_record_are_no_columns(tmp_path: Path) -> None:
+    text = (_RECORD % "{}") * 100
+    assert _read(tmp_path, "log.jsonl", text.encode(), {"format": "jsonl"}) == {}
+    assert declare([str(tmp_path / "log.jsonl")], "shop").config.data.events
+
+
+def test_objects_in_the_place_of_ids_are_an_error_that_names_their_fields(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    rows = [{"user_id": "u", "item_id": {"sku": "a", "no": 1}, "ts": "2024-05-01"}]
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    with pytest.raises(DataError, match=r"'item_id' holds objects.*item_id\.sku"):
+        _read(tmp_path, "log.parquet", sink.getvalue(), {"format": "parquet"})
+
+
+def test_python_literals_are_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of its first 1 lines holds a JSON object"):
+        _read(tmp_path, "log.jsonl", b"{'user_id': 'u', 'item_id': 'i'}\n", {"format": "jsonl"})

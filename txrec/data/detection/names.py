@@ -44,7 +44,7 @@ _COLUMNS = {
     " timestamp_ms time_ms data data_zamowienia data_zakupu czas cas datum_objednavky data_ordine data_acquisto"
     " data_compra data_pedido data_hora besteldatum tijd tijdstip tidpunkt tid pvm paivamaara aika idopont tarih"
     " дата время дата_заказа дата_покупки час ημερομηνία ώρα 日時 日付 时间 日期 下单时间 購入日 일시 날짜 시간"
-    " 주문일시 التاريخ تاريخ الوقت תאריך",
+    " 주문일시 التاريخ تاريخ الوقت תאריך t started_at started",
     "event": "event event_type eventtype event_name eventname action action_type actiontype behavior"
     " behaviour behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento"
     " type event_kind event_category activity_type evt ereignistyp aktionstyp akcja zdarzenie akce udalost azione"
@@ -83,7 +83,8 @@ _COLUMNS = {
     " lineitem_price cena prezzo preco prijs pris hinta fiyat цена ціна τιμή 价格 単価 価格 値段 가격 السعر מחיר"
     " price_tax_incl price_tax_excl price_incl_tax price_excl_tax price_with_tax bruttopreis nettopreis"
     " price_gross price_net msrp rrp uvp",
-    "available": "available availability in_stock instock stock_status is_in_stock stock inventory"
+    "available": "available availability in_stock verfugbarkeit availability_status stock_state"
+    " lieferstatus instock stock_status is_in_stock stock inventory"
     " inventory_qty stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available"
     " stock_level on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand dostepnosc dostupnost"
     " disponibilita disponibilidade voorraad lagersaldo saatavuus varastosaldo stok наличие остаток наявність"
@@ -170,7 +171,7 @@ def fit(role: str, name: str) -> float:
     last = plain_name(name.rpartition(".")[2])
     squeezed = full.replace("_", "")
     best = max(ranks.get(full, 0.0), 0.97 * ranks.get(last, 0.0) if last != "id" else 0.0, ranks.get(squeezed, 0.0))
-    bare = re.sub(r"_(hash|hashed|uuid|guid|raw|enc)$", "", last)
+    bare = re.sub(r"_(hash|hashed|uuid|guid|raw|enc|en|de|fr|es|it|nl|pt|pl|sv|us|uk)$", "", last)
     best = max(best, 0.95 * ranks.get(bare, 0.0) if bare != last else 0.0)
     if role == "item_id" and last.endswith("s"):  # a list of products
         best = max(best, 0.9 * ranks.get(last.removesuffix("s"), 0.0), 0.9 * ranks.get(squeezed.removesuffix("s"), 0.0))

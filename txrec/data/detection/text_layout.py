@@ -45,6 +45,8 @@ _REFUSED = {
     b"<!DOCTYPE": "is an HTML page; export the table as CSV or JSON Lines",
     b"<html": "is an HTML page; export the table as CSV or JSON Lines",
     b"%PDF": "is a PDF document; export the table as CSV",
+    b"\x1f\x8b": "is packed by gzip; give it the ending .gz",
+    b"(\xb5/\xfd": "is packed by Zstandard; give it the ending .zst",
 }
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 

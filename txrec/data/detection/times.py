@@ -15,7 +15,7 @@ _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
          "%d%b%Y", "%m %d, %Y")  # fmt: skip
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S%.f", ", %H:%M", ", %I:%M:%S %p",
            "T%H:%M:%S", " %H:%M:%S %z")  # fmt: skip
-_OTHERS = ("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y",
+_OTHERS = ("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y",
            "%a %b %d %H:%M:%S %z %Y", "%a %b %d %Y %H:%M:%S GMT%z", "%Y%m%d%H%M%S",
            "%Y%m%d %H:%M:%S", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d-%H.%M.%S")  # fmt: skip
 _DAY_FIRST = {"%d/%m": "%m/%d", "%d-%m": "%m-%d"}
@@ -113,5 +113,8 @@ def _order(column: pl.Series, pattern: str) -> tuple[float, float]:
 
 
 def is_clock(column: pl.Series) -> bool:
-    """True where the texts are times of day (`14:05`, `14:05:09`)."""
-    return bool(len(column)) and _mean(column.str.contains(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?$")) > 0.95
+    """True where the texts are times of day (`14:05`, `14:05:09`, `2:05 PM`)."""
+    return (
+        bool(len(column))
+        and _mean(column.str.contains(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?$")) > 0.95
+    )

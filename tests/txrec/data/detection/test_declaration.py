@@ -142,3 +142,13 @@ def test_records_without_a_product_among_many_with_one_are_a_question(tmp_path: 
 def test_other_properties_of_products_in_rows_of_properties_are_a_question(tmp_path: Path) -> None:
     made = declared(tmp_path, CASES["retail_rocket"]()[0])
     assert any("available would need a column" in question for question in made.questions)
+
+
+def test_a_user_with_a_large_part_of_the_rows_is_a_question(tmp_path: Path) -> None:
+    rows = rows_of(("purchase",))
+    log = csv_text(
+        ["customer", "sku", "time"],
+        (["0" if n % 2 else r.user + 1, f"P{r.item}", r.seconds] for n, r in enumerate(rows)),
+    )
+    made = declared(tmp_path, {"orders.csv": log})
+    assert any("'0' has 50% of the rows" in question for question in made.questions)

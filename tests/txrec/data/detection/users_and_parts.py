@@ -116,3 +116,39 @@ def _lines_of_orders() -> tuple[Files, Expected]:
     return {"order_detail.csv": log, "products.csv": items}, Expected(
         counts(rows), columns={"price": "Price (tax incl.)"}
     )
+
+
+@case
+def _orders_with_lists_among_views() -> tuple[Files, Expected]:
+    rows = rows_of()
+    words = {"view": "Product Viewed", "cart": "Product Added", "purchase": "Order Completed"}
+    log = []
+    for r in rows:
+        product = {"product_id": f"P{r.item:03d}", "name": title_of(r.item)}
+        properties = {"order_id": r.order, "products": [product]} if r.kind == "purchase" else product
+        log.append(
+            {"anonymousId": f"a{r.user}", "event": words[r.kind], "timestamp": r.at.isoformat()}
+            | {"properties": properties}
+        )
+    return {"track.jsonl": json_lines(log), "catalogue.csv": catalogue_csv()}, Expected(counts(rows))
+
+
+@case
+def _day_and_twelve_hour_clock() -> tuple[Files, Expected]:
+    rows = rows_of()
+    log = csv_text(
+        ["user", "sku", "event", "date", "time"],
+        ([r.user, f"P{r.item:03d}", r.kind, f"{r.at:%d/%m/%Y}", f"{r.at:%I:%M %p}"] for r in rows),
+    )
+    return {"log.csv": log, "catalogue.csv": catalogue_csv()}, Expected(counts(rows))
+
+
+@case
+def _mail_times_and_titles_by_language() -> tuple[Files, Expected]:
+    rows = rows_of()
+    log = csv_text(
+        ["user", "sku", "event", "time"],
+        ([r.user, f"P{r.item:03d}", r.kind, f"{r.at:%a, %d %b %Y %H:%M:%S} GMT"] for r in rows),
+    )
+    items = csv_text(["sku", "title_en", "title_de"], ([f"P{i:03d}", title_of(i), "x"] for i in range(NUM_ITEMS)))
+    return {"log.csv": log, "items.csv": items}, Expected(counts(rows), columns={"title": "title_en"})
