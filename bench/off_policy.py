@@ -26,6 +26,8 @@ ESTIMATORS: tuple[Estimator, ...] = ("slate", "cascade", "position", "doubly_rob
 SERVED_ERROR, NEW_ERROR = 2.0, 1.0
 """Standard deviation of each ranking's error on the log preference of a user and a product."""
 POOL, PLACES = 10, 4
+REPORT_EVERY = 20
+"""Runs between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,15 @@ def main() -> None:
     figures: dict[str, dict[str, float]] = {
         "truth": {"new_ranking": truth, "served_ranking": sorted_truth, "lift": truth / sorted_truth - 1}
     }
-    runs = [run(requests, bounds, arguments.slates, seed) for seed in range(arguments.runs)]
+    runs = []
+    for seed in range(arguments.runs):
+        runs.append(run(requests, bounds, arguments.slates, seed))
+        if (seed + 1) % REPORT_EVERY == 0:
+            covered = {name: np.mean([one[name].low <= truth <= one[name].high for one in runs]) for name in ESTIMATORS}
+            print(
+                f"after {seed + 1} runs: " + ", ".join(f"{name} {share:.3f}" for name, share in covered.items()),
+                flush=True,
+            )
     for name in ESTIMATORS:
         estimates = [one[name] for one in runs]
         figures[name] = {
@@ -123,8 +133,9 @@ def run(requests: Requests, bounds: Bounds, slates: int, seed: int) -> dict:
         )
 
     best = np.diagonal(requests.expected[rows], axis1=1, axis2=2).sum(axis=1)
+    of_target = log(target)
     return {
-        **{name: estimate(log(target), name) for name in ESTIMATORS},
+        **{name: estimate(of_target, name) for name in ESTIMATORS},
         "cost": estimate(log(greedy), "position"),
         "true_cost": float((best - expected.sum(axis=1)).mean()),
         "seen": float((shown.place[shown.drawn] >= PLACES).mean()),
