@@ -4,6 +4,7 @@
 #   make demo ONCE=1                the same, but stops after one answered request
 #   make demo CONFIG=configs/bestbuy.toml DATA=DIR    on real data; DIR is the folder above the data sets
 #   make test                       the whole test suite
+#   make test TESTS=tests/serve     the tests of some folders or files, with services and without
 #   make test-fast                  without Ray, servers, browsers and slow tests
 #   make coverage                   the whole test suite, with branch coverage
 #   make lint type fmt              what CI checks; fmt rewrites
@@ -19,6 +20,8 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/demo.toml
 # TXREC_DATA tells tests where the real data sets are; without it those tests are skipped and say so.
 DATA   ?=
+TESTS  ?=
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast coverage lint audit type fmt bench docs mutants typescript
@@ -33,9 +36,11 @@ $(BIN)/txrec: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray]'
 	@touch $@
 
+# Processes of Ray's dashboard keep no bytecode, and machines of the tests see the environment read-only.
 $(VENV)/dev: $(BIN)/txrec
 	@echo "Installing what tests, lint and type checks need ..."
 	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray,redis,postgres,dev,docs]'
+	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c "import ray; print(*ray.__path__)")
 	@touch $@
 
 demo: $(BIN)/txrec
@@ -44,9 +49,9 @@ demo: $(BIN)/txrec
 # The trained bundle of the tests is kept there, and made anew after a change of the library.
 export TXREC_TEST_CACHE ?= $(CURDIR)/.test-cache
 
-# Both parts run in two processes, whole files in each; those of the second start a Ray cluster each.
+# Both parts run in PROCESSES processes, whole files in each; those of the second start a Ray cluster each.
 shared := ray or server or browser or data
-pytest := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+pytest := -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test: $(VENV)/dev
 	@$(BIN)/python $(pytest) -m "not ($(shared))"; status=$$?; \

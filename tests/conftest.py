@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from tests import services
 from tests.tiny import tiny_data
 from txrec.data.prepared import PreparedData
+
+if TYPE_CHECKING:
+    from tests.services import Head
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # seconds that each report of a worker may wait
@@ -33,13 +35,21 @@ MARKERS = {
 
 
 LONGEST = (
-    "tests/test_readme_commands.py",
     "tests/pipelines/test_own_machines.py",
-    "tests/pipelines/test_train.py",
+    "tests/test_readme_commands.py",
+    "tests/pipelines/test_prepare.py",
+    "tests/pipelines/test_run_in_object_storage.py",
     "tests/pipelines/test_tune.py",
-    "tests/pipelines/test_pretrain.py",
+    "tests/pipelines/test_train.py",
+    "tests/serve/test_live_shop.py",
     "tests/test_demo.py",
+    "tests/serve/test_deployed_experiments.py",
+    "tests/pipelines/test_pretrain.py",
     "tests/serve/test_openapi.py",
+    "tests/txrec/train/ranker/test_fit.py",
+    "tests/txrec/train/ranker/test_outcomes.py",
+    "tests/pipelines/test_off_policy.py",
+    "tests/test_package.py",
 )
 """Files that take longest: they begin first, so that no process waits for one of them in the end."""
 
@@ -55,12 +65,25 @@ WHOLLY_SLOW = ("test_openapi.py",)
 """Files of slow tests only that take seconds to collect: a run without slow tests does not read them."""
 
 
+SHARED = ("ray", "server", "browser", "data")
+"""Markers of the tests that `make test` runs apart."""
+_SHARED_NAMES = re.compile(rf"\bmark\.(?:{'|'.join(SHARED)})\b|\b(?:{'|'.join(MARKERS)})\b")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return (
-        True
-        if collection_path.name in WHOLLY_SLOW and re.search(r"not \(?[^()]*\bslow\b", config.option.markexpr)
-        else None
-    )
+    """Reads no file in vain: each process of a run reads all others, which takes seconds."""
+    expression = config.option.markexpr
+    if collection_path.name in WHOLLY_SLOW and re.search(r"not \(?[^()]*\bslow\b", expression):
+        return True
+    only_shared = expression == " or ".join(SHARED)
+    is_test_file = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if only_shared and is_test_file and not _names_shared(collection_path) else None
+
+
+@cache
+def _names_shared(file: Path) -> bool:
+    """Whether a file of tests names a marker of `SHARED`, or a fixture that brings one."""
+    return _SHARED_NAMES.search(file.read_text(encoding="utf-8")) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,6 +94,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
         for name in {*getattr(item, "fixturenames", ()), *parameters} & MARKERS.keys():
             item.add_marker(MARKERS[name])
+        if any(item.get_closest_marker(name) for name in SHARED) and not _names_shared(item.path):
+            raise pytest.UsageError(f"{item.nodeid}: its file must name the fixture or marker that needs a service")
 
 
 def _place(item: pytest.Item) -> int:
@@ -160,9 +185,11 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_ray_head() -> Iterator[services.Head]:
+def shared_ray_head() -> Iterator["Head"]:
     """A Ray cluster of its own processes, as `ray start --head` starts it, shared by the tests that submit to one."""
-    with services.ray_head() as head:
+    from tests.services import ray_head
+
+    with ray_head() as head:
         yield head
 
 

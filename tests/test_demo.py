@@ -12,6 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
+
+from pipelines.__main__ import app
+from tests.applications import deployed
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -39,10 +43,14 @@ class Shop:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Starts `txrec demo`; its output is one pipe."""
+    def command(self, *options: str) -> list[str]:
+        """Arguments of txrec."""
         places = [f"runs_root={self.folder}/runs", f"data.root={self.folder}/raw", f"serve.port={self.port}"]
-        command = [sys.executable, "-m", "pipelines", "demo", "configs/demo.toml", *SMALL, *places, *options]
+        return ["demo", "configs/demo.toml", *SMALL, *places, *options]
+
+    def start(self) -> subprocess.Popen[str]:
+        """Starts `txrec demo`; its output is one pipe."""
+        command = [sys.executable, "-m", "pipelines", *self.command()]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -110,9 +118,12 @@ def test_the_reports_say_what_was_read_and_how_good_the_model_is(served: str, sh
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_second_run_reuses_everything_says_so_and_stops_after_one_answer(served: str, shop: Shop) -> None:
-    process = shop.start("--once")
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed
-    assert printed.count("unchanged, reused") == 5
-    assert "POST /v1/search" in printed
+def test_a_second_run_reuses_everything_says_so_and_stops_after_one_answer(
+    served: str, shop: Shop, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    deployed.stop()  # the port is another, the name of the application the same
+    result = CliRunner().invoke(app, shop.command("serve.console=false", "serve.num_rankers=0", "--once"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("unchanged, reused") == 5
+    assert "POST /v1/search" in result.stdout

@@ -24,7 +24,7 @@ import pytest
 import typer.main
 
 from pipelines.__main__ import app
-from tests.services import Head, free_port, ray_environment, ray_head
+from tests.services import Head, free_port, ray_environment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +43,9 @@ SMALL = [
     "ranker.max_epochs=1",
     "ranker.max_examples=200",
     "evaluate.bootstrap=50",
-    "tune.num_trials=2",
+    "tune.num_trials=1",
+    "serve.console=false",
+    "serve.num_rankers=0",
 ]
 TAKES_NO_SETTINGS = ("models",)
 LEADS = {"txrec", "curl"}
@@ -159,15 +161,14 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+def checkout(tmp_path_factory: pytest.TempPathFactory, shared_ray_head: Head) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    with ray_head() as head:
-        opened = Checkout(folder, free_port(), head)
-        try:
-            yield opened
-        finally:
-            opened.stop()
+    opened = Checkout(folder, free_port(), shared_ray_head)
+    try:
+        yield opened
+    finally:
+        opened.stop()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import RAY, ray_environment, ray_head
+from tests.services import RAY, Head, ray_environment
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
@@ -15,15 +15,14 @@ SMALL = (
 )
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_submitted_job_trains_to_success(tmp_path: Path) -> None:
+def test_a_submitted_job_trains_to_success(tmp_path: Path, shared_ray_head: Head) -> None:
     entry = f"python -m pipelines train configs/demo.toml runs_root={tmp_path}/runs data.root={tmp_path}/raw {SMALL}"
-    with ray_head() as head:
-        command = [str(RAY), "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *entry.split()]
-        job = subprocess.run(
-            command, cwd=ROOT, env=ray_environment(), capture_output=True, text=True, check=False, timeout=580
-        )
+    submit = [str(RAY), "job", "submit", "--address", shared_ray_head.dashboard, "--working-dir", "."]
+    job = subprocess.run(
+        [*submit, "--", *entry.split()],
+        cwd=ROOT, env=ray_environment(), capture_output=True, text=True, check=False, timeout=580,
+    )  # fmt: skip
     assert job.returncode == 0, job.stdout[-4000:] + job.stderr[-2000:]
     assert re.search(r"Job 'raysubmit_\w+' succeeded", job.stdout)
     assert (tmp_path / "runs" / "demo" / "candidate" / "manifest.json").is_file()

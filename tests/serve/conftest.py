@@ -47,7 +47,9 @@ def _launch_fake() -> str:
     from serve import app
     from tests.serve.fake import open_fake
 
-    config = ServeConfig(port=free_port(), console=False, max_waiting=64, ranker_timeout_s=2.0, body_timeout_s=0.5)
+    config = ServeConfig(
+        port=free_port(), console=False, max_waiting=64, ranker_timeout_s=20, request_timeout_s=30, body_timeout_s=2.0
+    )
     return app.launch(app.bind(open_fake, config), config)
 
 

@@ -22,7 +22,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 @pytest.fixture(scope="module")
 def plain_server() -> Iterator[str]:
-    app = create_app(LocalService(*open_fake()), ServeConfig(body_timeout_s=0.5))
+    app = create_app(LocalService(*open_fake()), ServeConfig(body_timeout_s=2.0))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

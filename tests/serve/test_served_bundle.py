@@ -20,7 +20,8 @@ pytestmark = pytest.mark.ray
 def url(ray_cluster: None, tiny_bundle: Path) -> str:
     from serve import app
 
-    return deployed.use("bundle", lambda: app.start(tiny_bundle, ServeConfig(port=free_port())))
+    patient = ServeConfig(port=free_port(), ranker_timeout_s=20, request_timeout_s=30)
+    return deployed.use("bundle", lambda: app.start(tiny_bundle, patient))
 
 
 @pytest.fixture(scope="module")
