@@ -23,7 +23,7 @@ from txrec.train.ranker import fit as ranker_module
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.ranker.windows import earlier_windows, simulated_cold_items
 
-CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=20, lr=3e-3)
+CFG = RankerConfig(dim=16, num_heads=2, num_candidates=8, batch_size=32, max_epochs=1, lr=3e-3)
 
 
 def log_with_impressions() -> tuple[EvalRequests, Sequences]:
