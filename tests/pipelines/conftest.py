@@ -40,15 +40,12 @@ def workers_in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         kept.append(ray.train.Checkpoint.from_directory(folder))
 
     def fit(trainer: Any, _: object) -> object:
-        before = torch.get_num_threads()
-        try:
-            value = trainer.train_loop_per_worker(trainer.train_loop_config)
-        finally:
-            torch.set_num_threads(before)
-            torch.set_flush_denormal(False)
+        value = trainer.train_loop_per_worker(trainer.train_loop_config)
         return SimpleNamespace(return_value=value, checkpoint=kept.pop() if kept else None)
 
     context = SimpleNamespace(get_storage=lambda: SimpleNamespace(experiment_fs_path=str(tmp_path / "reported")))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # other tests run beside this one
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda _: None)
     monkeypatch.setattr("pipelines.workers.fit", fit)
     monkeypatch.setattr("pipelines.progress.channel", nullcontext)
     monkeypatch.setattr(ray.train, "report", report)
