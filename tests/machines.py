@@ -181,7 +181,7 @@ def _started(machine: Machine, made: list[Machine], folder: Path, environment: M
 
 
 def _wait_for(machine: Machine) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not machine.answers():
         log = machine.key.parent / f"{machine.name}.log"
         assert time.monotonic() < deadline, f"{machine.name} does not answer: {log.read_text()[-2000:]}"

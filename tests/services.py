@@ -145,7 +145,7 @@ def redis(folder: Path | None = None, port: int = 0, cluster: bool = False, host
 def _assign_all_slots(port: int) -> None:
     node = redis_client.Redis(port=port, decode_responses=True)
     node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "cluster_state:ok" not in str(node.execute_command("CLUSTER", "INFO")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -217,7 +217,7 @@ def _wait_for_dashboard(head: Head, process: "subprocess.Popen[bytes]", log: Pat
 
 def wait_for_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
     """Waits until a server that was just started takes connections."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             socket.create_connection((host, port), timeout=1).close()
@@ -249,7 +249,7 @@ def _as_user(folder: Path, parts: list[object]) -> None:
 
 
 def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             psycopg.connect(url, connect_timeout=2).close()

@@ -90,7 +90,7 @@ def served(shop: Shop) -> str:
     assert process.wait(timeout=60) == 0, "".join(printed)
     process.stdout.close()
     assert descendants, "".join(printed)
-    _, alive = psutil.wait_procs(descendants, timeout=20)
+    _, alive = psutil.wait_procs(descendants, timeout=60)
     assert alive == [], "processes left running"
     return "".join(printed)
 

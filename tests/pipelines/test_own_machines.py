@@ -194,7 +194,7 @@ def test_clicks_that_machines_took_lead_the_searches_of_all_of_them(own: OwnMach
             return {*viewed, client.search("zorgblatt", top_k=1)["items"][0]["item_id"]} == {item}
 
     for name, url in urls.items():
-        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 20, 0.5)
+        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 120, 0.5)
 
 
 def test_training_goes_on_from_its_checkpoint_on_the_other_machines_when_one_dies(own: OwnMachines) -> None:
