@@ -43,7 +43,7 @@ LONGEST = (
     "tests/pipelines/test_train.py",
     "tests/serve/test_live_shop.py",
     "tests/test_demo.py",
-    "tests/serve/test_deployed_experiments.py",
+    "tests/serve/test_deployed_stores.py",
     "tests/pipelines/test_pretrain.py",
     "tests/serve/test_openapi.py",
     "tests/txrec/train/ranker/test_fit.py",
