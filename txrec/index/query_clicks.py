@@ -235,9 +235,10 @@ class QueryClicks(Source):
         """Clicks of several queries, weighted by their similarity."""
         if not len(rows):
             return NO_ITEMS
-        votes = sp.csr_array((similarity**SHARPNESS)[None, :]) @ self.clicks[rows]
-        votes = sp.csr_array(votes)
-        return Scored(votes.indices.astype(np.int32), votes.data.astype(np.float32))
+        at, weights = _entries(self.clicks, rows, similarity**SHARPNESS)
+        ids, place = np.unique(self.clicks.indices[at], return_inverse=True)
+        votes = np.bincount(place, weights * self.clicks.data[at], len(ids))
+        return Scored(ids.astype(np.int32), votes.astype(np.float32))
 
     def _counts(
         self, rows: NDArray[np.int32], weights: NDArray[np.float32], ids: NDArray[np.int32]
@@ -272,7 +273,9 @@ class QueryClicks(Source):
         weight = counts * self._idf[grams]
         unknown = num_grams - counts.sum()  # trigrams never seen lengthen the vector: they are evidence of difference
         norm = np.sqrt((weight**2).sum() + unknown * float(self._idf.max()) ** 2)
-        similarity = np.asarray(weight / norm @ self._by_gram[grams]).ravel()
+        at, weights = _entries(self._by_gram, grams, weight / norm)
+        shape = self._by_gram.shape[1]
+        similarity = np.bincount(self._by_gram.indices[at], weights * self._by_gram.data[at], shape)
         rows = np.flatnonzero(similarity >= MIN_SIMILARITY)
         order = rows[np.argsort(-similarity[rows], kind="stable")][:MAX_SIMILAR]
         return order, np.minimum(similarity[order], 1.0)
@@ -287,6 +290,19 @@ def _of_several_users(live: LiveLog) -> dict[str, float]:
     clicks = np.bincount(log.query_idx[searched], log.weights(live.half_life_days)[searched], size)
     texts = ["", *live.queries.column("query").to_pylist()]
     return {texts[query]: float(clicks[query]) for query in np.flatnonzero(users >= MIN_LIVE_USERS).tolist()}
+
+
+class _Entries(NamedTuple):
+    """Entries of some rows of a sparse matrix."""
+
+    at: NDArray[np.int64]  # places in its data
+    weights: NDArray[Any]  # of their rows
+
+
+def _entries(matrix: sp.csr_array, rows: NDArray[Any], weights: NDArray[Any]) -> _Entries:
+    """Entries of rows with the rows' weights; a third of the time of a product of sparse matrices."""
+    starts, lengths = matrix.indptr[rows], matrix.indptr[rows + 1] - matrix.indptr[rows]
+    return _Entries(ragged_gather(starts, lengths), np.repeat(weights, lengths))
 
 
 def _summed(one: Scored, other: Scored) -> Scored:
