@@ -18,7 +18,7 @@ _ENVIRONMENT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # a second port that nobody uses, and 30 s of draining it at the end
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_idle_worker_killing_time_threshold_ms": "20000",  # by default 1 s: every step would start its workers anew
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default 2 s, which a worker waits for each of its reports
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # by default 2 s, which a worker waits for each of its reports
 }
 _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process per training; nobody takes this machine away

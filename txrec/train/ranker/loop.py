@@ -23,6 +23,8 @@ PRIOR = 20.0
 """Inverse variance of the prior that holds the linear scorer to retrieval order, in sets."""
 LINEAR_ITERATIONS = 100
 """Maximum of L-BFGS."""
+LINEAR_TOLERANCE = 1e-5
+"""Gain of an iteration, nats, below which L-BFGS ends."""
 LINEAR_SETS = 4_096
 """Sets whose loss is computed at once while the linear scorer is fitted."""
 
@@ -89,7 +91,11 @@ def fit_linear(ranker: Ranker, training: Sets, loss: Callable[[Tensor, Sets], Te
     start = [weight.detach().clone() for weight in weights]
     level = [torch.zeros((), requires_grad=True)] if ranker.graded else []
     solver = torch.optim.LBFGS(
-        [*weights, *level], max_iter=LINEAR_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+        [*weights, *level],
+        max_iter=LINEAR_ITERATIONS,
+        tolerance_change=LINEAR_TOLERANCE,
+        history_size=20,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

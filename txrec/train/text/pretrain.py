@@ -12,6 +12,7 @@ Only the training part is read (`corpus.py`). Every step draws from generators s
 so a run that was interrupted and resumed equals an uninterrupted one.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -239,28 +240,30 @@ class Pretrainer:
         self,
         progress: Progress = silent,
         save: Callable[[], None] | None = None,
-        save_every: int = 100,
+        save_every_s: float = 30.0,
         max_steps: int | None = None,
     ) -> None:
         """Trains to the end, or for `max_steps` steps.
 
         Args:
             progress: receives phase, step, number of steps and loss.
-            save: called every `save_every` steps and after each phase, a good moment to `save` a checkpoint.
-            save_every: steps between two calls.
+            save: called after each phase and `save_every_s` after its last call, a good moment to `save` a checkpoint.
+            save_every_s: seconds of training that may be lost.
             max_steps: stop after this many steps of this call.
 
         Raises:
             TrainingError: the loss is not a number.
         """
         left = max_steps if max_steps is not None else sum(phase.num_steps for phase in self.phases)
+        saved = time.monotonic()
         self._model.train()
         with torch.random.fork_rng(devices=[]):
             while not self.done and left > 0:
                 self._advance(progress)
                 left -= 1
-                if save and self.step % save_every == 0:
+                if save and (self.step == 0 or time.monotonic() - saved >= save_every_s):
                     save()
+                    saved = time.monotonic()
         self._model.eval()
 
     def save(self, folder: Path) -> None:

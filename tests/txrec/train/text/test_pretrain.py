@@ -177,6 +177,24 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny: PreparedData, tmp_pa
         assert second.losses == whole.losses
 
 
+def test_checkpoints_are_due_after_each_phase_and_after_some_seconds(
+    tiny: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, due = [0.0], list[tuple[int, int]]()
+    monkeypatch.setattr("txrec.train.text.pretrain.time.monotonic", lambda: now[0])
+    trainer = _trainer(tiny, SHORT.model_copy(update={"max_steps": 4}))
+
+    def progress(*_: object, **__: float) -> None:
+        now[0] += 100.0  # at the end of each phase
+
+    trainer.run(progress, lambda: due.append((trainer.phase, trainer.step)), save_every_s=50.0)
+    assert due == [(1, 0), (2, 0)]
+    trainer = _trainer(tiny, SHORT.model_copy(update={"max_steps": 4}))
+    due.clear()
+    trainer.run(save=lambda: due.append((trainer.phase, trainer.step)), save_every_s=0.0)
+    assert due == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
+
+
 def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(tiny: PreparedData) -> None:
     runs = []
     for seed in (0, 0, 1):
