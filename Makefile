@@ -31,10 +31,10 @@ help:
 
 # constraints.txt pins exact versions; which build of torch comes (CPU, CUDA) is up to pip's own settings.
 $(BIN)/txrec: pyproject.toml constraints.txt
-	@echo "Setting up $(VENV) (Python $$($(PYTHON) -c 'import platform; print(platform.python_version())')) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray]'
-	@touch $@
+	@echo "Setting up $(VENV) (Python $$($(PYTHON) -c 'import platform; print(platform.python_version())')), a minute ..."
+	@began=$$(date +%s); $(PYTHON) -m venv $(VENV) && \
+	 $(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[ray]' && touch $@ && \
+	 echo "set up in $$(( $$(date +%s) - began )) s"
 
 # Processes of Ray's dashboard keep no bytecode, and machines of the tests see the environment read-only.
 $(VENV)/dev: $(BIN)/txrec

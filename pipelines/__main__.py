@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -306,8 +307,10 @@ def _serve(config: Config, bundle: str, display: Any, ready: Callable[[str], Non
     stopped = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        began = time.monotonic()
         with display.console.status("starting the server"):
             url = serve.app.start(bundle, config.serve)
+        display.times({"server": time.monotonic() - began})
         try:
             ready(url)
             display.console.print(f"\nAPI      {url}/docs")

@@ -37,9 +37,10 @@ class Display:
         self.console.print(f"[cyan]•[/] [bold]{name:<9}[/] {title}{likely}")
 
     def times(self, seconds: Mapping[str, float]) -> None:
-        """Says how long each stage took, and all of them."""
+        """Says how long each stage took, and, of several, all of them."""
         parts = [f"{name} {_clock(took)}" for name, took in seconds.items()]
-        self.console.print(f"[dim]time: {', '.join(parts)}; in all {_clock(sum(seconds.values()))}", soft_wrap=True)
+        whole = f"; in all {_clock(sum(seconds.values()))}" if len(parts) > 1 else ""
+        self.console.print(f"[dim]time: {', '.join(parts)}{whole}", soft_wrap=True)
 
     def reused(self, name: str, headline: str) -> None:
         """Says that a stage's earlier result is still valid."""
