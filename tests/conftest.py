@@ -108,7 +108,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deals whole files to the processes, those of a group of `TOGETHER` to the same one."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByGroup(LoadFileScheduling):
+    class ByGroup(LoadFileScheduling):  # type: ignore[misc]  # the package has no types
         """Files, or groups of them."""
 
         def _split_scope(self, nodeid: str) -> str:

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -15,7 +16,7 @@ import boto3
 import pytest
 
 from tests import services
-from tests.machines import ROOT, unavailable
+from tests.machines import ROOT, Machine, unavailable
 from tests.pipelines.own_machines import RAY, OwnMachines, entry, environment, own_machines
 from tests.waiting import wait_until
 from txrec import object_storage, objects
@@ -161,7 +162,7 @@ def urls(own: OwnMachines, published: str) -> dict[str, str]:
     own.deploy(f"{RUN}/registry")
     urls = {machine.name: f"http://{machine.address}:8000" for machine in own.machines.all}
     for name, url in urls.items():
-        wait_until(f"{name} answers", lambda url=url: _is_ready(url), 150, 0.5)
+        wait_until(f"{name} answers", partial(_is_ready, url), 150, 0.5)
     return urls
 
 
@@ -194,7 +195,7 @@ def test_clicks_that_machines_took_lead_the_searches_of_all_of_them(own: OwnMach
             return {*viewed, client.search("zorgblatt", top_k=1)["items"][0]["item_id"]} == {item}
 
     for name, url in urls.items():
-        wait_until(f"{name} counts the clicks", lambda url=url: learned(url), 120, 0.5)
+        wait_until(f"{name} counts the clicks", partial(learned, url), 120, 0.5)
 
 
 def test_training_goes_on_from_its_checkpoint_on_the_other_machines_when_one_dies(own: OwnMachines) -> None:
@@ -245,6 +246,10 @@ def test_ray_down_leaves_no_process_on_any_machine(own: OwnMachines) -> None:
     done = own.ray("down", "-y", str(own.file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert own.processes(own.head) == []
+
+    def is_bare(machine: Machine) -> bool:
+        return not own.processes(machine)
+
     for machine in own.machines.all[1:]:  # Ray's local provider stops the head; the others have to miss it for 20 s
         if machine.answers():
-            wait_until(f"nothing runs on {machine.name}", lambda machine=machine: not own.processes(machine), 100, 2)
+            wait_until(f"nothing runs on {machine.name}", partial(is_bare, machine), 100, 2)

@@ -162,7 +162,9 @@ def test_an_objective_orders_by_worth_in_the_ranker_deployment(url: str) -> None
 def test_pages_go_on_where_they_were_while_another_model_takes_over(url: str) -> None:
     with Client(url, timeout_s=60) as client:
         whole = ids(client.search("lamp", top_k=100, offset=0))
-        reply, shown, versions = client.search("lamp", top_k=2, offset=0), [], []
+        reply = client.search("lamp", top_k=2, offset=0)
+        shown: list[str] = []
+        versions: list[str] = []
         while True:
             shown += ids(reply)
             versions.append(reply["model_version"])
