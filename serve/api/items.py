@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
 from serve.api.common import ITEMS, Body, Id, Reply, as_many, one_or_many
+from txrec.data.values import strip_html
 
 MAX_ITEMS = 1_000
 Place = Annotated[str, Field(min_length=1, max_length=256)]
@@ -17,7 +18,7 @@ class LiveItem(Body):
     item_id: Id = Field(examples=[ITEMS[0]])
     """The product; an unknown id adds a new one."""
     title: str | None = Field(None, max_length=2_000, examples=["Reading lamp, brass"])
-    """Name."""
+    """Name; HTML in texts becomes text, as in a catalogue."""
     description: str | None = Field(None, max_length=20_000)
     """Further text that searches match."""
     category: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=20)
@@ -41,6 +42,11 @@ class LiveItem(Body):
     """Not shown before this instant; without a zone it is UTC."""
     sale_end: datetime | None = None
     """Not shown from this instant on."""
+
+    @field_validator("title", "description", "brand")
+    @classmethod
+    def _without_html(cls, text: str | None) -> str | None:
+        return strip_html(text) if text and ("<" in text or "&" in text) else text
 
     @model_validator(mode="after")
     def _starts_before_it_ends(self) -> Self:

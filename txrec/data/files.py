@@ -329,11 +329,23 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     return (text.encode() for text in codecs.iterdecode(chunks, encoding, errors="replace"))
 
 
+def ends_in_returns(beginning: bytes) -> bool:
+    """True where carriage returns alone end (almost) all lines, as in old Mac files.
+
+    Args:
+        beginning: the first bytes of the text.
+    """
+    sample = beginning[: 1 << 16]
+    pairs = sample.count(b"\r\n")
+    alone, feeds = sample.count(b"\r") - pairs, sample.count(b"\n")
+    return alone > 10 * feeds
+
+
 def _whole_lines(chunks: Iterator[bytes], first: bool) -> Iterator[bytes]:
     rest, returns = b"", None
     for chunk in chunks:
-        if returns is None:  # carriage returns alone end the lines of old Mac files
-            returns = b"\r" in chunk and b"\n" not in chunk
+        if returns is None:
+            returns = ends_in_returns(chunk)
         if returns:
             chunk = chunk.replace(b"\r", b"\n")  # noqa: PLW2901
         if first and chunk.startswith(codecs.BOM_UTF8):

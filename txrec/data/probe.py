@@ -83,7 +83,10 @@ def _layout(file: files.File, source: SourceConfig, block: bytes) -> FileLayout:
     named = source.model_copy(update={"delimiter": delimiter})
     columns = column_names(lines.at(skipped), named, source.quoting, source.escape)
     return FileLayout(
-        tuple(distinct(columns)), skipped + source.header, delimiter, b"\n" not in files.first_bytes(file.path)
+        tuple(distinct(columns)),
+        skipped + source.header,
+        delimiter,
+        files.ends_in_returns(files.first_bytes(file.path)),
     )
 
 

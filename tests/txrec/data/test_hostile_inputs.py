@@ -186,3 +186,12 @@ def test_objects_in_the_place_of_ids_are_an_error_that_names_their_fields(tmp_pa
 def test_python_literals_are_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its first 1 lines holds a JSON object"):
         _read(tmp_path, "log.jsonl", b"{'user_id': 'u', 'item_id': 'i'}\n", {"format": "jsonl"})
+
+
+def test_a_comment_with_another_line_end_than_the_rows_is_no_hindrance(tmp_path: Path) -> None:
+    rows = "".join(f"u{number};i;2024-05-0{1 + number % 9}\r" for number in range(20))
+    text = f"# written by hand\nuser_id;item_id;ts\r{rows}"
+    assert _read(tmp_path, "log.csv", text.encode(), {"delimiter": ";", "comment": "#"}) == {}
+    made = declare([str(tmp_path / "log.csv")], "shop")
+    assert made.check is not None
+    assert made.check.sources[0].num_kept == 20
