@@ -18,7 +18,7 @@ class LiveItem(Body):
     item_id: Id = Field(examples=[ITEMS[0]])
     """The product; an unknown id adds a new one."""
     title: str | None = Field(None, max_length=2_000, examples=["Reading lamp, brass"])
-    """Name; HTML in texts becomes text, as in a catalogue."""
+    """Name."""
     description: str | None = Field(None, max_length=20_000)
     """Further text that searches match."""
     category: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] | None = Field(None, max_length=20)
@@ -46,6 +46,7 @@ class LiveItem(Body):
     @field_validator("title", "description", "brand")
     @classmethod
     def _without_html(cls, text: str | None) -> str | None:
+        """HTML in texts becomes text, as in a catalogue's files."""
         return strip_html(text) if text and ("<" in text or "&" in text) else text
 
     @model_validator(mode="after")
