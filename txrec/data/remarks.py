@@ -11,6 +11,8 @@ from txrec.data import values
 from txrec.schema import Reason
 
 _MOST_WORDS = 20
+_SAMPLED_ROWS = 10_000
+"""First rows of a block that are searched for numbers which can be read in two ways, and for rounded ids."""
 _SHOWN_WORDS = 8
 
 
@@ -23,7 +25,8 @@ class Remarks:
     unknown: dict[str, int] = field(default_factory=dict)
     """Words of availability that say neither yes nor no = rows."""
     open_numbers: dict[str, int] = field(default_factory=dict)
-    """`price` = values that may be thousands or have three decimals (`1.299`); `price settled` = values that tell."""
+    """`price` = values that may be thousands or have three decimals (`1.299`); `price settled` = values that tell;
+    `item_id rounded` = ids in the scientific notation of spreadsheets."""
 
     @classmethod
     def of(cls, raw: pl.DataFrame, source: SourceConfig) -> "Remarks":
@@ -43,8 +46,12 @@ class Remarks:
             for canonical in ("price", "value"):
                 name = source.columns.get(canonical, canonical)
                 if name in raw.columns:
-                    may_be_thousands, settled = values.open_numbers(raw[name])
+                    may_be_thousands, settled = values.open_numbers(raw[name].head(_SAMPLED_ROWS))
                     made.open_numbers |= {canonical: may_be_thousands, f"{canonical} settled": settled}
+        for canonical in ("user_id", "item_id"):
+            name = source.columns.get(canonical, canonical)
+            if name in raw.columns and raw[name].dtype == pl.String:
+                made.open_numbers[f"{canonical} rounded"] = values.num_rounded(raw[name].head(_SAMPLED_ROWS))
         return made
 
     @staticmethod
@@ -114,5 +121,10 @@ def _number_warnings(source: str, counts: Mapping[str, int]) -> list[str]:
         f"{source}: {count:,} values of {name} such as 1.299 may be thousands or have three decimals; a comma is "
         'read as that of thousands, a point as that of decimals: say so by decimal = "." or decimal = ","'
         for name, count in counts.items()
-        if count and not name.endswith(" settled") and not counts.get(f"{name} settled")
+        if count and not name.endswith((" settled", " rounded")) and not counts.get(f"{name} settled")
+    ] + [
+        f"{source}: {count:,} values of {name.removesuffix(' rounded')} are numbers that a spreadsheet has rounded, such "
+        "as 1.23457E+12: their last digits are lost; export them as text"
+        for name, count in counts.items()
+        if count and name.endswith(" rounded")
     ]

@@ -71,7 +71,7 @@ def list_of_texts(column: pl.Series) -> pl.Series:
 
 def whole_ids(column: pl.Series) -> pl.Series:
     """Ids of a column that pandas made floats (`17850.0` -> `17850`); a fraction (`1.5`) leaves the column as it is."""
-    if len(column) == column.null_count() or not column.str.ends_with(".0").any():
+    if len(column) == column.null_count() or not column.head(256).str.ends_with(".0").any():
         return column
     if column.str.contains(_FRACTION).any():
         return column
@@ -172,6 +172,11 @@ def _number(text: str, *, comma: bool) -> float | None:
         point, group = ".", ","
     plain = body.replace(group, "")
     return float(plain.replace(point, ".")) if plain.count(point) <= 1 else float(plain.replace(point, ""))
+
+
+def num_rounded(column: pl.Series) -> int:
+    """Number of ids in the scientific notation of spreadsheets (`1.23457E+12`), whose last digits are lost."""
+    return int(column.str.contains(r"^\d\.\d+[eE]\+\d{2}$").sum() or 0)
 
 
 class Availability(NamedTuple):

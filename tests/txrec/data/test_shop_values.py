@@ -87,6 +87,12 @@ def test_one_id_that_is_no_float_leaves_the_column_alone() -> None:
     assert values.whole_ids(pl.Series(["1.0", None])).to_list() == ["1", None]
 
 
+def test_ids_that_a_spreadsheet_rounded_are_a_warning(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", "item_id,title\n4.00638E+12,One\n4.00639E+12,Two\n")
+    report, _ = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
+    assert any("2 values of item_id are numbers that a spreadsheet" in text for text in report.as_json()["warnings"])
+
+
 def test_ids_of_letters_among_floats_keep_no_float_from_being_whole() -> None:
     assert values.whole_ids(pl.Series(["17.0", "85123A", "04.0", None])).to_list() == ["17", "85123A", "04.0", None]
 
