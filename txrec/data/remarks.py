@@ -123,7 +123,7 @@ def _number_warnings(source: str, counts: Mapping[str, int]) -> list[str]:
         for name, count in counts.items()
         if count and not name.endswith((" settled", " rounded")) and not counts.get(f"{name} settled")
     ] + [
-        f"{source}: {count:,} values of {name.removesuffix(' rounded')} are numbers that a spreadsheet rounded, such as "
+        f"{source}: {count:,} values of {name.removesuffix(' rounded')} are numbers that a spreadsheet rounded, as "
         "1.23457E+12: their last digits are lost; export them as text"
         for name, count in counts.items()
         if count and name.endswith(" rounded")
