@@ -184,7 +184,7 @@ def test_checkpoints_are_due_after_each_phase_and_after_some_seconds(
     monkeypatch.setattr("txrec.train.text.pretrain.time.monotonic", lambda: now[0])
     trainer = _trainer(tiny, SHORT.model_copy(update={"max_steps": 4}))
 
-    def progress(phase: str, step: int, total: int | None, **figures: float) -> None:  # noqa: ARG001
+    def progress(phase: str, step: int, total: int | None, **figures: float) -> None:
         now[0] += 100.0  # at the end of each phase
 
     trainer.run(progress, lambda: due.append((trainer.phase, trainer.step)), save_every_s=50.0)
