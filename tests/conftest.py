@@ -82,11 +82,26 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @cache
 def _names_shared(file: Path) -> bool:
-    """Whether a file of tests names a marker of `SHARED`, or a fixture that brings one."""
-    return _SHARED_NAMES.search(file.read_text(encoding="utf-8")) is not None
+    """Whether a file of tests names a marker of `SHARED`, or a fixture that brings one, its folder's included."""
+    text = file.read_text(encoding="utf-8")
+    return bool(_SHARED_NAMES.search(text) or set(re.findall(r"\w+", text)) & _fixtures_with_services(file.parent))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@cache
+def _fixtures_with_services(folder: Path) -> frozenset[str]:
+    """Functions of a folder's conftest.py that name a fixture of `MARKERS`."""
+    file = folder / "conftest.py"
+    if not file.is_file() or folder == Path(__file__).parent:
+        return frozenset()
+    functions = re.findall(r"^def (\w+)(\(.*?)(?=\n\n\n|\Z)", file.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return frozenset(name for name, text in functions if _SHARED_NAMES.search(text))
+
+
+UNNAMED = pytest.StashKey[list[str]]()
+"""Tests with a marker of `SHARED` whose file names neither it nor its fixture: the part with services leaves it out."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks tests by the fixtures and parameters that they use, so that none can lack its marker; the longest first."""
     items.sort(key=_place)
     for item in items:
@@ -94,8 +109,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
         for name in {*getattr(item, "fixturenames", ()), *parameters} & MARKERS.keys():
             item.add_marker(MARKERS[name])
-        if any(item.get_closest_marker(name) for name in SHARED) and not _names_shared(item.path):
-            raise pytest.UsageError(f"{item.nodeid}: its file must name the fixture or marker that needs a service")
+    shared = [item for item in items if any(item.get_closest_marker(name) for name in SHARED)]
+    config.stash[UNNAMED] = [item.nodeid for item in shared if not _names_shared(item.path)]
 
 
 def _place(item: pytest.Item) -> int:
