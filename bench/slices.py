@@ -46,8 +46,8 @@ def main() -> None:
     configs = [load(args.config, [*args.overrides, *(SMALL if args.small else ()), f"seed={seed}"]) for seed in seeds]
     data = prepared(configs[0])
     requests = eval_requests(data, Split.TEST, configs[0].evaluate)
-    found = table(data, requests, answers(configs, data, requests))
-    print(json.dumps({"config": configs[0].name, "seeds": seeds, "slices": found}))
+    figures = table(data, requests, answers(configs, data, requests))
+    print(json.dumps({"config": configs[0].name, "seeds": seeds, "slices": figures}))
 
 
 def answers(configs: Sequence[Config], data: PreparedData, requests: EvalRequests) -> Answers:

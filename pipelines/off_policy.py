@@ -186,8 +186,8 @@ def run(
         order = () if bias is None else (reordered(part, rank, credits_, reward, bias),)
         if not explored.height:
             return Evaluation(reward, order, None, 0.0, 0.0)
-        found = evaluate(part, rank, credits_, reward)
-        return replace(found, estimates=(*found.estimates, *order))
+        policy_estimates = evaluate(part, rank, credits_, reward)
+        return replace(policy_estimates, estimates=(*policy_estimates.estimates, *order))
 
     report = config.reports_dir / "off_policy.json"
     summary = OffPolicySummary(

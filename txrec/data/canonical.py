@@ -281,7 +281,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
 
 
 def _availability(text: pl.Series) -> pl.Series:
-    """Whether products can be ordered, null where a row says nothing."""
+    """Mask of products that can be ordered, null where a row says nothing."""
     return values.availability(text)[0].set(text.is_null(), None)
 
 

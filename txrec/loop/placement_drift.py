@@ -68,11 +68,11 @@ class PlacementDrift:
         usual = pl.concat(past)
         size = pl.col("amount").filter(pl.col("name") == "slates").sum()
         busy = own.group_by("placement").agg(size=size).filter(pl.col("size") >= MIN_SLATES)["placement"].sort()
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for placement in busy:
             before, now = (frame.filter(pl.col("placement") == placement) for frame in (usual, own))
-            found += _readings(before, now, str(placement), self._alpha / len(busy))
-        return tuple(found)
+            findings += _readings(before, now, str(placement), self._alpha / len(busy))
+        return tuple(findings)
 
     def _remember(self, rows: pl.DataFrame, since: int) -> None:
         """Keeps the counts of each calendar day, as complete as they have been seen."""

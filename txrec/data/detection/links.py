@@ -191,8 +191,8 @@ def _with_family_titles(items: Table) -> None:
         if name in (title, item) or plain_name(name) not in _FAMILIES:
             continue
         firsts = frame.unique(name, keep="first", maintain_order=True).select(name, pl.col(title).alias(":title"))
-        found = frame.join(firsts, on=name, how="left")[":title"].is_not_null().mean()
-        if not isinstance(found, float) or found <= items.profile[title].filled + 0.05:
+        share = frame.join(firsts, on=name, how="left")[":title"].is_not_null().mean()
+        if not isinstance(share, float) or share <= items.profile[title].filled + 0.05:
             continue
         join = {"path": items.sample.path, "on": (name, name), "required": False}
         items.settings["join"] = [join | {k: v for k, v in items.sample.settings.items() if k in _JOINABLE}]
