@@ -1,7 +1,6 @@
 """Fusion weights of candidate sources by coordinate ascent on NDCG@10 of held-out requests."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,27 +43,15 @@ def _ascend(
     candidates: Sequence[Candidates], truths: Sequence[NDArray[np.int32]], num_sources: int
 ) -> NDArray[np.float32]:
     reciprocal, gains = _arrays(candidates, truths)
-    # from the best single source on, where a source enters only if it helps, and from all of them on, where one leaves:
-    # of a source without proposals the others are left at equal weights, which no change of one weight improves
-    singles = np.eye(num_sources, dtype=np.float32)
-    start = int(np.argmax([_ndcg(reciprocal, gains, single) for single in singles]))
-    starts = (singles[start], np.ones(num_sources, np.float32))
-    ends = [_ascend_from(first, reciprocal, gains) for first in starts]
-    best = max(ends, key=lambda end: end.ndcg)
-    return best.weights
-
-
-class _Weighted(NamedTuple):
-    weights: NDArray[np.float32]
-    ndcg: float
-
-
-def _ascend_from(start: NDArray[np.float32], reciprocal: NDArray[np.float32], gains: NDArray[np.float32]) -> _Weighted:
-    weights = start.copy()
-    best = _ndcg(reciprocal, gains, weights)
+    # from the best single source on, so that a source enters only where it helps; where all together are as good, from
+    # them on: with the weight of a source without proposals alone, no change of one weight improves anything
+    starts = [*np.eye(num_sources, dtype=np.float32), np.ones(num_sources, np.float32)]
+    scores = [_ndcg(reciprocal, gains, start) for start in starts]
+    best = max(scores)
+    weights: NDArray[np.float32] = starts[num_sources if scores[-1] >= best - 1e-6 else int(np.argmax(scores))]
     for _ in range(ROUNDS):
         before = best
-        for source in range(len(weights)):
+        for source in range(num_sources):
             for value in GRID:
                 tried = weights.copy()
                 tried[source] = value
@@ -75,7 +62,7 @@ def _ascend_from(start: NDArray[np.float32], reciprocal: NDArray[np.float32], ga
                     weights, best = tried, score
         if best <= before:
             break
-    return _Weighted(weights, best)
+    return weights
 
 
 def _arrays(
