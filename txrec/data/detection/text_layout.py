@@ -262,7 +262,7 @@ def _delimited(path: str, lines: list[str], settings: dict[str, Any], remarks: d
     cuts = [cut for delimiter in candidates if (cut := _cut(lines, delimiter))]
     if not cuts:
         raise DataError(
-            f"{path}: no delimiter divides its lines into columns; the first line is {lines[0][:80]!r}; "
+            f"{path}: no delimiter divides its lines into columns; the first line is {''.join(lines[:1])[:80]!r}; "
             "expected CSV, TSV, JSON Lines or Parquet"
         )
     best = max(cuts, key=lambda cut: cut.score)
