@@ -21,12 +21,13 @@ GOAL = {"purchase": 1.0, "revenue": 0.02}
 
 @pytest.fixture(scope="module")
 def recommender(tiny_bundle: Path) -> Recommender:
-    """The tiny bundle with heads whose probability of a purchase follows the price and little else."""
+    """The tiny bundle with close click probabilities, and a probability of a purchase that follows the price."""
     recommender = Recommender.open(tiny_bundle)
     ranker = recommender.ranker
     assert ranker is not None
     heads = OutcomeHeads(("purchase",), ranker.outcome_width)
     with torch.no_grad():
+        ranker.calibration[0] = 0.05  # the ranker is sure of everything in so small a shop
         heads.given_click.weight[0, recommender.ranking_features.names.index("price")] = 3.0
     ranker.outcomes = heads.eval()
     return recommender
