@@ -97,7 +97,7 @@ def test_several_slices_behind_a_baseline_are_listed() -> None:
 
 def test_the_record_has_every_field_of_the_decision_and_what_follows_from_them() -> None:
     record = verdict("v2", 0.12, production="v1", production_value=0.2).to_dict()
-    derived = {"required", "passed", "promote", "forced", "decision"}
+    derived = {"required", "passed", "passed_as_served", "promote", "forced", "decision"}
     assert set(record) == {field.name for field in fields(Decision)} | derived
     assert record["required"] == pytest.approx(0.198)
     assert record["decision"] == "keep v1, not v2: ndcg@10 0.1200 < 0.1980 required"

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from txrec.data import values
+from txrec.data.detection.columns import Column
 from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.sample import Sample
 from txrec.data.detection.table import Table
@@ -49,10 +50,10 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
     """Order lines with the columns of their orders, and the table of the orders."""
     best: tuple[float, Table, str, str] | None = None
     for other in tables:
-        if other is lines or not _completes(lines, other):
+        if other is lines or "join" in other.sample.settings or not _completes(lines, other):
             continue
-        for left in lines.profile.values():
-            for right in other.profile.values():
+        for left in _plain_columns(lines):
+            for right in _plain_columns(other):
                 if right.distinct < 0.95 or right.filled < 0.95 or left.time or right.time or left.filled < 0.9:
                     continue
                 shared = _overlap(_keys(lines, left.name), _keys(other, right.name))
@@ -66,6 +67,11 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
         return None
     _, orders, left_name, right_name = best
     return _joined(lines, orders, left_name, right_name), orders
+
+
+def _plain_columns(table: Table) -> list[Column]:
+    """Columns that hold neither lists nor records: those by which tables can be joined."""
+    return [column for name, column in table.profile.items() if not table.sample.frame[name].dtype.is_nested()]
 
 
 def _completes(lines: Table, other: Table) -> bool:

@@ -1,8 +1,10 @@
 """Detection of shops' files: right without editing on most of them, with questions where it cannot tell."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.txrec.data.detection import data_sets, exports, languages, platforms, users_and_parts  # noqa: F401 - they register their cases
@@ -152,3 +154,18 @@ def test_a_user_with_a_large_part_of_the_rows_is_a_question(tmp_path: Path) -> N
     )
     made = declared(tmp_path, {"orders.csv": log})
     assert any("'0' has 50% of the rows" in question for question in made.questions)
+
+
+def test_order_lines_whose_order_is_in_each_of_three_files_are_joined_once(tmp_path: Path) -> None:
+    lines = csv_text(["order_id", "sku", "qty"], [[f"o{n}", f"p{n % 7}", 1] for n in range(60)])
+    orders = csv_text(["order_id", "customer_id", "qty"], [[f"o{n}", f"c{n % 9}", 2] for n in range(60)])
+    made = declared(tmp_path, {"lines-1.csv": lines, "lines-2.tsv": lines, "orders.csv": orders})
+    assert made.text.count("orders.csv") >= 1
+
+
+def test_a_column_of_lists_is_no_key_of_a_join(tmp_path: Path) -> None:
+    keys = [[f"o{n}"] for n in range(60)]
+    pl.DataFrame({"order_id": keys, "sku": ["p1"] * 60}).write_parquet(tmp_path / "lines.parquet")
+    pl.DataFrame({"order_id": keys, "customer_id": ["c1"] * 60}).write_parquet(tmp_path / "orders.parquet")
+    with contextlib.suppress(DataError):  # no table tells a user's event; an error with the reason will do
+        assert "join" not in declare([str(tmp_path / "lines.parquet"), str(tmp_path / "orders.parquet")], "shop").text
