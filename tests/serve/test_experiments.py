@@ -116,7 +116,7 @@ def stores(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[list[Documen
     prefix = request.node.name.partition("[")[0]
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
-        return [RedisDocuments(url, KIND, prefix) for _ in range(2)], RedisHistory(url, prefix)
+        return [RedisDocuments(url, KIND, prefix, 30) for _ in range(2)], RedisHistory(url, prefix, 30)
     file = tmp_path / "state.sqlite"
     return [SqliteDocuments(file, KIND) for _ in range(2)], SqliteHistory(file)
 

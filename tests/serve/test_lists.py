@@ -30,7 +30,7 @@ def replicas(tmp_path: Path, request: pytest.FixtureRequest, recommender: Recomm
         rules: DocumentStore
         if request.param == "redis":
             url, prefix = request.getfixturevalue("redis_url"), request.node.name.partition("[")[0]
-            store, rules = RedisHistory(url, prefix), RedisDocuments(url, "rules", prefix)
+            store, rules = RedisHistory(url, prefix, 30), RedisDocuments(url, "rules", prefix, 30)
         else:
             store, rules = SqliteHistory(tmp_path / "s"), SqliteDocuments(tmp_path / "s", "rules")
         service = LocalService(recommender, Model("v1"), documents=rules, live=LiveWindow(store, 28.0))

@@ -26,7 +26,7 @@ MINUTES_US = 60_000_000
 def replicas(tmp_path: Path, request: pytest.FixtureRequest, recommender: Recommender) -> list[TestClient]:
     def store() -> HistoryStore:
         if request.param == "redis":
-            return RedisHistory(request.getfixturevalue("redis_url"), request.node.name.partition("[")[0])
+            return RedisHistory(request.getfixturevalue("redis_url"), request.node.name.partition("[")[0], 30)
         return SqliteHistory(tmp_path / "state.sqlite")
 
     return [

@@ -39,7 +39,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HistorySto
     store: HistoryStore
     if request.param != "sqlite":
         url = request.getfixturevalue(f"{request.param}_url")
-        store = RedisHistory(url, prefix=request.node.name.partition("[")[0])
+        store = RedisHistory(url, request.node.name.partition("[")[0], timeout_s=30)
     else:
         store = SqliteHistory(tmp_path / "state" / "history.sqlite")
     yield store

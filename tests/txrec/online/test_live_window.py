@@ -28,7 +28,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Histo
     """Opens the same store again and again, as replicas do."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
-        return lambda: RedisHistory(url, request.node.name.partition("[")[0])
+        return lambda: RedisHistory(url, request.node.name.partition("[")[0], timeout_s=30)
     return lambda: SqliteHistory(tmp_path / "events.sqlite")
 
 
