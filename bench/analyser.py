@@ -20,7 +20,7 @@ from search import prepared
 
 from txrec.config import TextConfig
 from txrec.config_loader import load
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.text import Analyser, normalise
 
 SMALL = ("data.shop.num_items=2000", "data.shop.num_users=50", "data.shop.num_events=2000")

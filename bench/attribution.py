@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipelines import cluster, monitor
-from txrec.loop.attribution import Windows
-from txrec.loop.figures import SUMS
-from txrec.loop.live import table_of
+from pipelines.closed_loop import monitor
+from pipelines.distributed import cluster
+from txrec.loop.attribution.attribution import Windows
+from txrec.loop.attribution.live_attribution import table_of
+from txrec.loop.attribution.slate_figures import SUMS
 
 CHUNK = 500_000
 DAY_US = 86_400_000_000

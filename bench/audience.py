@@ -13,7 +13,6 @@ there over a random choice, and ROC-AUC. Prints a table, and one JSON object as 
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from numpy.typing import NDArray
 from bench.profiles import configured, trained
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals import metrics
 from txrec.recommender import bundle
-from txrec.recommender.audience import Audience, Target, select
+from txrec.recommender.audience_model import TargetKind
+from txrec.recommender.lists.audiences import Audience, Target, before
 from txrec.recommender.recommender import Recommender
 from txrec.schema import EVENT_CODES, PAD, Split
 from txrec.train.ranker.fit import fit_ranker
@@ -69,7 +69,7 @@ def generated(folder: Path, small: bool) -> Config:
 def measured(config: Config, counts: dict[str, int], event: str) -> tuple[dict[str, dict[str, Any]], int]:
     """Figures by kind of target and system, and the number of users."""
     data, recommender = PreparedData.open(config.data_dir), Recommender.open(config.candidate_dir)
-    users = before(data)
+    users = before(data.sequences, Split.TEST)
     later = wanting(data, users, event)
     results: dict[str, dict[str, Any]] = {}
     for kind, targets in targets_of(data, later, counts).items():
@@ -80,18 +80,6 @@ def measured(config: Config, counts: dict[str, int], event: str) -> tuple[dict[s
             for system in (kept[0] if kept else {})
         }
     return results, len(users)
-
-
-def before(data: PreparedData) -> Sequences:
-    """Users with events before the test window, and those events."""
-    sequences = data.sequences
-    kept = sequences.split < Split.TEST
-    counts = np.add.reduceat(np.append(kept, False), sequences.offsets[:-1]) * (np.diff(sequences.offsets) > 0)
-    columns = {
-        name: getattr(sequences, name)[kept] for name in ("item_idx", "query_idx", "event", "ts", "value", "split")
-    }
-    cut = replace(sequences, offsets=np.append(0, np.cumsum(counts)).astype(np.int64), **columns)
-    return select(cut, np.flatnonzero(counts > 0))
 
 
 def wanting(data: PreparedData, users: Sequences, event: str) -> NDArray[np.int64]:
@@ -112,10 +100,10 @@ def targets_of(
     category = np.append(PAD, data.items.column("category_idx").to_numpy())
     size = len(category)
 
-    def target(items: NDArray[np.int64]) -> Target:
+    def target(items: NDArray[np.int64], kind: TargetKind = "category") -> Target:
         weights = np.zeros(size)
         weights[items] = 1.0
-        return Target(items, weights)
+        return Target(items, weights, kind)
 
     def most(codes: NDArray[np.int64], count: int) -> list[int]:
         numbers = np.bincount(codes[codes != PAD], minlength=1)
@@ -123,7 +111,7 @@ def targets_of(
 
     groups = [target(np.flatnonzero(category == code)) for code in most(category[later[:, 1]], counts["categories"])]
     products = [
-        (target(np.array([item])), target(np.flatnonzero(category == category[item])))
+        (target(np.array([item]), "item"), target(np.flatnonzero(category == category[item])))
         for item in most(later[:, 1], counts["products"])
     ]
     return {"categories": [(group, group) for group in groups], "products": products}

@@ -26,10 +26,10 @@ from txrec.data.prepared import PreparedData
 from txrec.evals import metrics
 from txrec.evals.answering import ask
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.lexical import Lexical
 from txrec.index.source import Source, SourceQuery
+from txrec.index.sources.lexical import Lexical
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery
+from txrec.recommender.retrieval.retriever import BatchQueryVectors, RetrievalQuery
 from txrec.schema import Split
 from txrec.text import normalise
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.search import SMALL, prepared
 from txrec.config_loader import load
 from txrec.evals import bootstrap
-from txrec.index.co_purchases import MIN_RELAXED, POPULARITY_EXPONENT, Baskets, CoPurchases
+from txrec.index.sources.co_purchases import MIN_RELAXED, POPULARITY_EXPONENT, Baskets, CoPurchases
 from txrec.schema import Split
 
 CUTS = (5, 10, 20)

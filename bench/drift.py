@@ -1,13 +1,13 @@
 """Data checks on the live world: false alarms on quiet days, and the delay until injected faults are found.
 
     python bench/drift.py [--quiet 200] [--visits 1500] [--users 3000] [--items 600] [--live-quiet 100] [--every 1]
-                          [--small]
+                          [--part both] [--small]
 
 Two comparisons. *Preparation*: every day is checked against the four weeks before it, as a preparation of that morning
-would be. *Live traffic*: a bundle is trained every week (its traffic profile is made by a real preparation), and every
-`--every` hours the last day is compared with it, as the server does; a quiet day counts as alarmed when any look of it
-alarms, and delays are hours from the beginning of a fault, at noon, to the first alarm. Faults, each put into copies of
-several quiet days:
+would be. *Live traffic*: a bundle is trained every two weeks (its traffic profile is made by a real preparation), and
+every `--every` hours the last days are compared with it, as the server does; a quiet day counts as alarmed when any
+look of it alarms, and delays are hours from the beginning of a fault, at noon, to the first alarm. Faults, each put
+into copies of several quiet days:
 
 - `source missing`: purchases are gone;          - `prices in cents`: values and prices a hundred times as large;
 - `stuck clock`: a third of the events at one time;  - `bot`: one user adds a tenth of all events;
@@ -30,15 +30,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from txrec.config import Config, ShopConfig
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
-from txrec.loop.checks import LAYOUT, REFERENCE_DAYS, days_of
-from txrec.loop.drift import Days, Reference
-from txrec.loop.live_drift import HOUR_US, LiveDrift, TrafficDrift
-from txrec.loop.traffic import TrafficProfile
+from txrec.loop.drift.data_checks import LAYOUT, REFERENCE_DAYS, days_of
+from txrec.loop.drift.drift import Days, Reference
+from txrec.loop.drift.live_drift import HOUR_US, LiveDrift, TrafficDrift
+from txrec.loop.drift.traffic import TrafficProfile
 from txrec.schema import DAY_US
 from txrec.simulator import Shop, world_log
-from txrec.simulator.world import World
+from txrec.simulator.world import Behaviour, World
 
 K = 10
 MAX_DELAY = 3
@@ -46,9 +46,15 @@ STARTS = 8
 LIVE_STARTS = 3
 LOG_DAYS = 42
 """Days of the log that a bundle of the live comparison is trained on."""
-MAX_HOURS = 72
+LIFE_DAYS = 14
+"""Days that a bundle of the live comparison stays in production."""
+MAX_HOURS = 168
+FIRST_US = 8 * DAY_US
+"""Log that the first look reads; later ones remember it."""
 NO_SLATES = pl.DataFrame(schema={"ts": pl.Int64, "key": pl.String})
 """The world has no scores."""
+STEADY = Behaviour(delight=1.0, disappointment=1.0)
+"""Behaviour of users who come as often as ever: quiet days are alike in the long run."""
 WEEKDAY = np.array([1.0, 0.95, 0.95, 1.0, 1.1, 1.3, 1.2])
 """Traffic by day of the week."""
 
@@ -59,17 +65,32 @@ def main() -> None:
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--small", action="store_true", help="few and small days")
+    parser.add_argument("--part", choices=("both", "preparation", "live"), default="both", help="comparison to run")
     arguments = parser.parse_args()
     if arguments.small:
-        arguments = argparse.Namespace(quiet=50, visits=500, users=1_000, items=300, live_quiet=20, every=6)
+        sizes_ = {"quiet": 50, "visits": 500, "users": 1_000, "items": 300, "live_quiet": 20, "every": 6}
+        arguments = argparse.Namespace(**sizes_, part=arguments.part)
     shop = Shop.generate(
         ShopConfig(num_items=arguments.items, num_users=arguments.users, num_events=15 * arguments.users)
     )
-    world = World(shop)
+    world = World(shop, STEADY)
     new = np.random.default_rng(1).choice(arguments.items, arguments.items // 10, replace=False)
     world.retire(new)
-    items = frame(world_log.catalogue(world))
     quiet = pl.concat([live(world, arguments.visits, day) for day in range(REFERENCE_DAYS + arguments.quiet + 14)])
+    figures: dict[str, object] = {}
+    if arguments.part != "live":
+        figures |= preparation_figures(world, quiet, new, arguments)
+        print(json.dumps(figures), flush=True)
+    if arguments.part != "preparation":
+        figures["live"] = live_figures(world, quiet, new, arguments)
+    print(json.dumps(figures))
+
+
+def preparation_figures(
+    world: World, quiet: pl.DataFrame, new: np.ndarray, arguments: argparse.Namespace
+) -> dict[str, object]:
+    """False alarms and delays of the checks of preparations."""
+    items = frame(world_log.catalogue(world))
     days = days_of(quiet, items).take(slice(14, None))  # the first two weeks still meet their users
     alarms = [
         Reference(days.take(slice(day - REFERENCE_DAYS, day)), LAYOUT).findings(days.totals[day])
@@ -83,16 +104,20 @@ def main() -> None:
     delays = faults(world, quiet, items, new, arguments.visits)
     for name, delay in delays.items():
         print(f"{name:20} found after {delay} days" if delay else f"{name:20} not found within {MAX_DELAY} days")
-    figures = {"quiet_days": arguments.quiet, "false_alarms": false, "delay_days": delays}
-    print(json.dumps(figures))
+    return {"quiet_days": arguments.quiet, "false_alarms": false, "delay_days": delays}
+
+
+def live_figures(
+    world: World, quiet: pl.DataFrame, new: np.ndarray, arguments: argparse.Namespace
+) -> dict[str, object]:
+    """False alarms and delays of the comparisons of live traffic; needs about 1.2 `--live-quiet` days of quiet log."""
     live_looks = Looks(quiet, world_log.catalogue(world), arguments.every)
-    alarmed, num = live_looks.quiet_days(arguments.live_quiet)
-    print(f"live: false alarms on {num} quiet days: {alarmed / num:.4f}")
     hours = live_faults(live_looks, world, quiet, new, arguments.visits)
     for name, delay in hours.items():
         print(f"live: {name:20} found after {delay} h" if delay else f"live: {name:20} not found within {MAX_HOURS} h")
-    live_figures = {"quiet_days": num, "false_alarms": alarmed / num, "delay_h": hours}
-    print(json.dumps({**figures, "live": live_figures}))
+    alarmed, num = live_looks.quiet_days(arguments.live_quiet)
+    print(f"live: false alarms on {num} quiet days: {alarmed / max(num, 1):.4f}")
+    return {"quiet_days": num, "false_alarms": alarmed / max(num, 1), "delay_h": hours}
 
 
 class Looks:
@@ -132,9 +157,10 @@ class Looks:
     def quiet_days(self, num: int) -> tuple[int, int]:
         """Days with an alarm, and days that were looked at."""
         alarmed = count = 0
-        for start in range(self.first + LOG_DAYS, self.last, 7):
+        for start in range(self.first + LOG_DAYS, self.last, LIFE_DAYS):
             comparison = self.comparison(start)
-            for day in range(start + 1, min(start + 7, self.last)):
+            self.look(comparison, self.log, (start + 1) * DAY_US, FIRST_US)
+            for day in range(start + 1, min(start + LIFE_DAYS, self.last)):
                 if count == num:
                     return alarmed, count
                 results = [self.look(comparison, self.log, day * DAY_US + hour * HOUR_US) for hour in self._hours()]
@@ -143,15 +169,18 @@ class Looks:
                 for one in results:
                     if one.findings:
                         print(f"  {one}")
+            print(f"live: alarms on {alarmed} of {count} quiet days", flush=True)
         return alarmed, count
 
-    def look(self, comparison: LiveDrift, log: pl.DataFrame, now_us: int) -> TrafficDrift:
-        """One comparison, with the events that had happened by then."""
-        known = log.filter(pl.col("ts").is_between(now_us - 2 * DAY_US, now_us, closed="left"))
+    def look(self, comparison: LiveDrift, log: pl.DataFrame, now_us: int, span_us: int = 2 * DAY_US) -> TrafficDrift:
+        """One comparison, with the events that had happened by then, `span_us` long."""
+        known = log.filter(pl.col("ts").is_between(now_us - span_us, now_us, closed="left"))
         return comparison.look(NO_SLATES, known, now_us)
 
     def delay(self, comparison: LiveDrift, log: pl.DataFrame, start_us: int) -> int:
         """Hours from the beginning of a fault to the first alarm; 0 = not within MAX_HOURS."""
+        comparison = comparison.forgetful()
+        self.look(comparison, log, start_us, FIRST_US)
         for hour in range(1, MAX_HOURS + 1):
             if self.look(comparison, log, start_us + hour * HOUR_US).findings:
                 return hour

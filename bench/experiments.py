@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.config import ShopConfig
-from txrec.loop.confidence import Moments, difference, fixed_horizon_users
-from txrec.loop.experiments import Figure, Rules, watched
-from txrec.loop.interleaving import InterleavingRules, team_draft, user_preferences, watch_interleaving
+from txrec.loop.experiments.confidence import Moments, difference, fixed_horizon_users
+from txrec.loop.experiments.experiments import Figure, Rules, watched
+from txrec.loop.experiments.interleaving import InterleavingRules, team_draft, user_preferences, watch_interleaving
 from txrec.simulator import Shop
 from txrec.simulator.world import Visits, World
 

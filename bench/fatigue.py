@@ -21,12 +21,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from txrec.config import ShopConfig
-from txrec.loop import attribution, position_bias
-from txrec.loop.fatigue_effect import fatigue_factors
+from txrec.loop.attribution import attribution
+from txrec.loop.off_policy import position_bias
+from txrec.loop.off_policy.fatigue_effect import fatigue_factors
 from txrec.model.history_features import History
-from txrec.recommender.fatigue import fatigued_items, sink
-from txrec.recommender.ranking import Ranked
-from txrec.recommender.showings import fatigue_factor, num_showings
+from txrec.recommender.ranking.fatigue import fatigued_items, sink
+from txrec.recommender.ranking.ranking import Ranked
+from txrec.recommender.ranking.showings import fatigue_factor, num_showings
 from txrec.schema import EventKind
 from txrec.simulator import Shop, world_log
 from txrec.simulator.world import Behaviour, Responses, Visits, World

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import cluster, init, stages
-from pipelines.display import Display
-from pipelines.runner import run_stage
+from pipelines import init, stages
+from pipelines.command_line.display import Display
+from pipelines.command_line.runner import run_stage
+from pipelines.distributed import cluster
 from txrec.config import Config
 from txrec.config_loader import load
 

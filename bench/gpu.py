@@ -34,7 +34,7 @@ from txrec.model.item_encoder import Sizes
 from txrec.model.retrieval import RetrievalModel
 from txrec.train.retrieval.examples import Step
 from txrec.train.retrieval.loop import EpochReport, Trainer
-from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.next_item_objective import NextItem, product_dtype
 from txrec.train.retrieval.setup import trainer_for
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-1m.toml"
@@ -67,7 +67,7 @@ def main() -> None:
         "full_10k": Size(10_000 // scale, "full", batch_size, width),
         "sampled_1m": Size(1_000_000 // scale, "sampled", batch_size, width),
     }.items():
-        result[name] = _report(name, size, args.device, peak, _ours(size, args))
+        result[name] = _report(name, size, args.device, peak, _own_training(size, args))
     size = Size(10_000 // scale, "full", batch_size, width)
     result["plain_10k"] = _report("plain_10k", size, args.device, peak, _plain(size, args))
     result["tokens_per_s"], result["mfu"] = result["full_10k"]["tokens_per_s"], result["full_10k"]["mfu"]
@@ -131,7 +131,7 @@ class Repeated:
             yield Step(self.batch, 0, 1, False)
 
 
-def _ours(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
+def _own_training(size: Size, args: argparse.Namespace) -> Callable[[], Tensor]:
     """One training step of the history model, clipping and optimisers included."""
     sizes = Sizes(size.num_items, size.num_items, 0, 0, 0, 0, False)
     negatives = min(size.num_negatives, size.num_items // 2)

@@ -22,10 +22,10 @@ from txrec.evals import bootstrap
 from txrec.evals.answering import ask, query_texts
 from txrec.evals.evaluation import units
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.live import LiveEvent
-from txrec.index.log import EventLog
-from txrec.index.query_clicks import QueryClicks
+from txrec.index.live_log import LiveEvent
 from txrec.index.source import SourceQuery
+from txrec.index.sources.query_clicks import QueryClicks
+from txrec.index.training_log import EventLog
 from txrec.recommender.recommender import Recommender
 from txrec.schema import DAY_US, PAD, Split, is_engagement
 

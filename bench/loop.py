@@ -1,6 +1,7 @@
 """Eight weeks of a drifting shop: a fixed model, nightly full retraining, and `txrec loop`, on the same world.
 
-    python bench/loop.py [--weeks 8] [--visits 300] [--users 400] [--items 200] [--small] [--out FOLDER]
+    python bench/loop.py [--weeks 8] [--visits 300] [--users 400] [--items 200] [--seed 0] [--small]
+                         [--explore 0.1] [--every 168] [--out FOLDER] [--arm fixed|nightly|loop]
 
 The world lives five weeks under its old ranking (true preference with noise); a model is trained on that log. Then each
 arm serves the same world on its own: a share of the users changes taste every week, a tenth of the products comes into
@@ -8,12 +9,14 @@ fashion after three weeks, another twentieth goes out of the shop after six. Eve
 
 - `fixed` does nothing;
 - `nightly` trains in full on everything and serves the result;
-- `loop` takes the steps of `txrec loop`: a round once a week, or when live traffic drifts from the training log; warm
-  from production or in full, evaluated, and published by the gate.
+- `loop` takes the steps of `txrec loop`: a round every `--every` hours, or when live traffic drifts from its log;
+  warm from production or in full, evaluated, and published by the gate; a share of its slates (`--explore`) is drawn
+  within the bounds of `EXPLORATION`, so that products that the model does not know have their first views.
 
 Satisfied preference is the share of the clicks of the best possible slates that the served ones are expected to get,
-regret what they fall short by; compute is processor time of preparation, training, evaluation and publishing. Writes
-`loop.json` and `loop.svg` below `--out`, and prints one JSON object as its last line.
+regret what they fall short by; compute is processor time of preparation, training, evaluation and publishing. Leaves
+each arm's figures below `--out` as they are done, so that a later call with the same sizes runs the missing arms alone
+(`--arm`: only that one); then writes `loop.json` and `loop.svg`. Prints one JSON object as its last line.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,16 +35,20 @@ import polars as pl
 import pyarrow.parquet as pq
 import torch
 
-from pipelines import evaluate, loop
+from bench.loop_plot import kept, plot
+from pipelines import evaluate
+from pipelines.closed_loop import loop
 from pipelines.simulate import LocalShop
-from pipelines.warm_start import Start, start_of
+from pipelines.training.warm_start import Start, start_of
 from txrec.client import Json
 from txrec.config import Config, ShopConfig
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
-from txrec.loop import traffic
+from txrec.loop.drift import traffic
+from txrec.loop.drift.traffic import TrafficProfile
+from txrec.loop.exploration.exploration import Bounds
+from txrec.loop.exploration.exploration_log import explore
 from txrec.loop.rounds import Round, RoundStore
-from txrec.loop.traffic import TrafficProfile
 from txrec.online.history import Impression, LoggedEvent
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.recommender import bundle
@@ -61,6 +69,7 @@ K = 10
 BEFORE_DAYS = 35
 ARMS = ("fixed", "nightly", "loop")
 DRIFT_EACH_WEEK = 0.15
+EXPLORATION = Bounds(first_place=2, num_places=4, pool=30, bonus=2.0)
 SETTINGS: dict[str, Any] = {
     "text": {"encoder": "none"},
     "model": {"dim": 32, "num_layers": 1, "num_heads": 2, "max_length": 32, "use_text": False},
@@ -97,27 +106,45 @@ class Arm:
 def main() -> None:
     """Runs the arms one after another and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("weeks", 8), ("visits", 300), ("users", 400), ("items", 200)):
+    for name, default in (("weeks", 8), ("visits", 300), ("users", 400), ("items", 200), ("every", 168)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--explore", type=float, default=0.1, help="share of the slates of the loop that are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of the shop and of everything that its users do")
     parser.add_argument("--small", action="store_true", help="two weeks of 150 visits per day")
-    parser.add_argument("--out", type=Path, default=None, help="folder of loop.json and loop.svg")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the figures and of loop.svg")
+    parser.add_argument("--arm", choices=ARMS, default=None, help="one arm alone")
     args = parser.parse_args()
-    weeks, visits = (2, 150) if args.small else (args.weeks, args.visits)
+    if args.small:
+        args.weeks, args.visits = 2, 150
     torch.set_flush_denormal(True)
-    shop = Shop.generate(ShopConfig(num_items=args.items, num_users=args.users, num_events=10 * args.users, days=14))
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        first = beginning(shop, root, visits)
-        arms = [lived(arm, shop, root, first, weeks, visits) for arm in ARMS]
-    figures = {arm.name: summary(arm) for arm in arms}
-    for arm, row in figures.items():
-        print(f"{arm:8}" + "".join(f"{key} {value:>12,.3f}  " for key, value in row.items() if key in SHOWN))
-    result = {"weeks": weeks, "visits_per_day": visits, "users": args.users, "items": args.items, "arms": figures}
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "loop.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-        plot(arms, args.out / "loop.svg")
-    print(json.dumps(result))
+    sizes: dict[str, float] = {
+        "weeks": args.weeks,
+        "visits_per_day": args.visits,
+        "users": args.users,
+        "items": args.items,
+    }
+    sizes |= {"seed": args.seed, "explore": args.explore, "every_h": args.every}
+    SETTINGS["loop"]["every_h"] = args.every
+    figures = kept(args.out, ARMS, sizes)
+    missing = [arm for arm in ((args.arm,) if args.arm else ARMS) if arm not in figures]
+    if missing:
+        shop = Shop.generate(
+            ShopConfig(num_items=args.items, num_users=args.users, num_events=10 * args.users, days=14, seed=args.seed)
+        )
+        with tempfile.TemporaryDirectory() as name:
+            first = beginning(shop, Path(name), args.visits)
+            for arm in missing:
+                figures[arm] = summary(lived(arm, shop, Path(name), first, args))
+                if args.out is not None:
+                    args.out.mkdir(parents=True, exist_ok=True)
+                    row = json.dumps({"sizes": sizes, "figures": figures[arm]}, indent=1)
+                    (args.out / f"arm-{arm}.json").write_text(row, encoding="utf-8")
+    for arm, values in figures.items():
+        print(f"{arm:8}" + "".join(f"{key} {values[key]:>12,.3f}  " for key in SHOWN))
+    if args.out is not None and len(figures) == len(ARMS):
+        (args.out / "loop.json").write_text(json.dumps({**sizes, "arms": figures}, indent=1), encoding="utf-8")
+        plot(figures, args.out / "loop.svg")
+    print(json.dumps({**sizes, "arms": figures}))
 
 
 SHOWN = ("satisfaction", "regret", "revenue", "compute_s", "trainings")
@@ -160,8 +187,9 @@ def configured(root: Path, name: str) -> Config:
     return Config.model_validate({"name": name, **fields, **SETTINGS, "serve": {"state": str(root / f"{name}.sqlite")}})
 
 
-def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: int) -> Arm:
+def lived(name: str, shop: Shop, root: Path, first: World, args: argparse.Namespace) -> Arm:
     """Lets an arm live its weeks."""
+    started = time.perf_counter()
     config = configured(root, name)
     shutil.copytree(configured(root, "first").run_dir, config.run_dir, symlinks=True)
     world = World(shop, seed=1)
@@ -169,7 +197,9 @@ def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: i
         value = getattr(first, part)
         setattr(world, part, value.copy() if isinstance(value, np.ndarray) else value)
     arm = Arm(name, config, world)
-    front = LoggedShop(Recommender.open(Registry(config.registry_dir).folder()), Path(config.serve.state))
+    served = Recommender.open(Registry(config.registry_dir).folder())
+    explored = replace(EXPLORATION, share=args.explore if name == "loop" else 0.0)
+    front = LoggedShop(served, Path(config.serve.state), explored)
     simulation = Simulation(world, front, K, batch=64)
     nights: dict[str, Callable[[Arm, int], str]] = {
         "fixed": lambda *_: "",
@@ -178,7 +208,7 @@ def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: i
     }
     retrain = nights[name]
     launched, retired = fashion(shop)
-    for day in range(7 * weeks):
+    for day in range(7 * args.weeks):
         if day == 21:
             world.launch(launched, appeal=3.0)
         if day == 42:
@@ -186,15 +216,18 @@ def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: i
         if day % 7 == 0:
             world.drift_tastes(DRIFT_EACH_WEEK)
         front.off_sale = frozenset(shop.catalogue.products[one].item_id for one in np.flatnonzero(~world.on_sale))
-        arm.days.append(simulation.run(visits, 1.0))
-        started = time.process_time()
+        arm.days.append(simulation.run(args.visits, 1.0))
+        before = time.process_time()
         done = retrain(arm, START_US + world.second * 1_000_000)
-        arm.compute_s += time.process_time() - started
+        arm.compute_s += time.process_time() - before
         if done:
             arm.rounds.append(f"day {day + 1}: {done}")
             front.recommender = Recommender.open(Registry(config.registry_dir).folder())
             front.version = Registry(config.registry_dir).require_production()
-    print(f"{name}: {summary(arm)}", flush=True)
+        if (day + 1) % 7 == 0:
+            week = sum(one.expected for one in arm.days[-7:]) / sum(one.best for one in arm.days[-7:])
+            seconds = time.perf_counter() - started
+            print(f"{name}: week {(day + 1) // 7}, satisfied preference {week:.4f}, {seconds:,.0f} s", flush=True)
     for line in arm.rounds if name == "loop" else ():
         print(f"  {line}", flush=True)
     front.close()
@@ -202,39 +235,44 @@ def lived(name: str, shop: Shop, root: Path, first: World, weeks: int, visits: i
 
 
 class LoggedShop(LocalShop):
-    """A recommender in this process that keeps slates and events as a server does.
+    """A recommender in this process that keeps slates and events as a server does, and explores as one.
 
     Args:
         recommender: that answers.
         state: file of the store.
+        bounds: of exploration.
     """
 
-    def __init__(self, recommender: Recommender, state: Path) -> None:
+    def __init__(self, recommender: Recommender, state: Path, bounds: Bounds) -> None:
         super().__init__(recommender)
+        self._bounds, self._views, self._rng = bounds, Counter[str](), np.random.default_rng(0)
         self._store = SqliteHistory(state)
-        self._events = 0
+        self._events = self._answers = 0
         self.off_sale: frozenset[str] = frozenset()
         self.version = "v1"
 
     def slates(self, visitors: Sequence[Visitor], top_k: int) -> list[Shown]:
-        """Answers, and logs the impressions."""
-        shown = super().slates(visitors, top_k)
-        rows = zip(visitors, shown, self.answered, strict=True)
-        self._store.log_impressions(
-            [
-                Impression(
-                    str(slate.request_id),
-                    START_US + visitor.second * 1_000_000,
-                    "production",
-                    self.version,
-                    slate.item_ids,
-                    tuple(item.score for item in answer.items),
-                    visitor.user_id,
-                    visitor.query,
-                )
-                for visitor, slate, answer in rows
-            ]
-        )
+        """Answers, explores, and logs the impressions."""
+        explored = self._bounds.share > 0
+        super().slates(visitors, self._bounds.first_place + self._bounds.pool if explored else top_k)
+        shown: list[Shown] = []
+        impressions: list[Impression] = []
+        for visitor, slate in zip(visitors, self.answered, strict=True):
+            scores, views = [item.score for item in slate.items], [self._views[item.item_id] for item in slate.items]
+            order, record = explore(scores, views, self._bounds, self._rng, top_k)
+            items, hidden = ([slate.items[place] for place in part] for part in (order[:top_k], order[top_k:]))
+            if record is not None:
+                ids, below = tuple(item.item_id for item in hidden), tuple(item.score for item in hidden)
+                record = replace(record, hidden=ids, hidden_scores=below)
+            self._views.update(item.item_id for item in items)
+            request = f"r{self._answers}"
+            self._answers += 1
+            shown.append(Shown(tuple(item.item_id for item in items), request))
+            ts, scores_ = START_US + visitor.second * 1_000_000, tuple(item.score for item in items)
+            about = (request, ts, "production", self.version, shown[-1].item_ids, scores_)
+            explored_as = record.to_json() if record else None
+            impressions.append(Impression(*about, visitor.user_id, visitor.query, exploration=explored_as))
+        self._store.log_impressions(impressions)
         return shown
 
     def report(self, events: Sequence[Json]) -> list[str]:
@@ -287,7 +325,7 @@ class Rounds:
             in_process, clock=lambda: now_us / 1e6, notify=lambda entry: notes.append(f"{entry.step}: {entry.text}")
         )
         done = loop.step(arm.config, tools, self._store)
-        lines = [note for note in notes if note.startswith(("train:", "publish:"))]
+        lines = [note for note in notes if note.startswith(("train:", "off_policy:", "publish:"))]
         return "" if done is None else f"{done.trigger}; {'; '.join(lines)}"
 
 
@@ -350,37 +388,9 @@ def summary(arm: Arm) -> dict[str, Any]:
         "trainings": len(arm.rounds),
         "satisfaction_by_week": [round(value, 4) for value in by_week],
         "regret_by_week": [round(sum(day.regret for day in week), 2) for week in weeks],
+        "regret_by_day": [round(day.regret, 3) for day in arm.days],
         "rounds": arm.rounds if arm.name == "loop" else [],
     }
-
-
-def plot(arms: Sequence[Arm], file: Path) -> None:
-    """Satisfied preference per week, cumulative regret per day, and compute."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "txrec", "font.size": 10}):
-        figure = Figure(figsize=(10, 3.2), layout="constrained")
-        panels: tuple[tuple[str, Callable[[Arm], list[float]]], ...] = (
-            ("satisfied preference per week", lambda arm: summary(arm)["satisfaction_by_week"]),
-            (
-                "regret so far, expected clicks, by day",
-                lambda arm: np.cumsum([day.regret for day in arm.days]).tolist(),
-            ),
-        )
-        for number, (title, values) in enumerate(panels, start=1):
-            axes = figure.add_subplot(1, 3, number)
-            axes.set_title(title)
-            for arm in arms:
-                row = values(arm)
-                axes.plot(np.arange(1, len(row) + 1), row, label=arm.name)
-            axes.legend(frameon=False)
-        axes = figure.add_subplot(1, 3, 3)
-        axes.set_title("compute, processor seconds")
-        axes.bar([arm.name for arm in arms], [arm.compute_s for arm in arms])
-        for axes in figure.axes:
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.config import ShopConfig
-from txrec.loop.exploration import Bounds, draw, prefix_probability, utilities
-from txrec.loop.off_policy import Estimator, SlateLog, crossfit, estimate
+from txrec.loop.exploration.exploration import Bounds, draw, prefix_probability, utilities
+from txrec.loop.off_policy.estimators import Estimator, SlateLog, crossfit, estimate
 from txrec.simulator import Shop
 from txrec.simulator.world import World
 

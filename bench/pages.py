@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from txrec import schema
-from txrec.index.filters import Filters
-from txrec.index.lexical import Lexical
-from txrec.index.popularity import Popularity
+from txrec.index.filters.filters import Filters
 from txrec.index.source import Source
-from txrec.recommender.activity import Activity
+from txrec.index.sources.lexical import Lexical
+from txrec.index.sources.popularity import Popularity
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.matching import Matcher, Speller
 from txrec.recommender.page_types import PageRequest, Quota
-from txrec.recommender.search_page import PageContext, plan
+from txrec.recommender.ranking.activity import Activity
+from txrec.recommender.search.matching import Matcher, Speller
+from txrec.recommender.search.search_page import PageContext, plan
 from txrec.recommender.types import Request
 from txrec.text import Analyser
 

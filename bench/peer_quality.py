@@ -58,8 +58,8 @@ def main() -> None:
             systems |= peer_lists(requests, Path(folder) / LISTS, systems["popularity"])
     bundle = Path(args.bundle) if args.bundle else config.candidate_dir
     if (bundle / "manifest.json").is_file():
-        ours = ask(Recommender.open(bundle), data, requests, K)
-        systems |= {"txrec": ours.ranked, "txrec, retrieval order": ours.retrieved}
+        answers = ask(Recommender.open(bundle), data, requests, K)
+        systems |= {"txrec": answers.ranked, "txrec, retrieval order": answers.retrieved}
     print(json.dumps(result | {"systems": table(systems, requests)}))
 
 

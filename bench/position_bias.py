@@ -15,7 +15,7 @@ import polars as pl
 import torch
 
 from txrec.config import RankerConfig, ShopConfig
-from txrec.loop.position_bias import PositionBias, estimate
+from txrec.loop.off_policy.position_bias import PositionBias, estimate
 from txrec.model.ranker import NUM_REQUEST_FEATURES, CandidateBatch
 from txrec.simulator import Shop
 from txrec.simulator.world import Behaviour, Visits, World

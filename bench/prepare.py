@@ -242,11 +242,12 @@ def _prepare_here(folder: Path, cores: int) -> None:
     """The child's part: runs the job and prints what it took as JSON."""
     sys.path.insert(0, str(ROOT))
     os.environ["POLARS_MAX_THREADS"] = str(cores)
-    from pipelines import cluster, prepare
+    from pipelines import prepare
+    from pipelines.distributed import cluster
     from txrec.config_loader import load
-    from txrec.data import preparation
+    from txrec.data.preparation import preparation
+    from txrec.data.preparation.data_report import write_html
     from txrec.data.prepared import PreparedData
-    from txrec.data.report import write_html
 
     config = load(folder / "bench.toml")
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from txrec import simulator
 from txrec.config import Config, ShopConfig
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
 from txrec.evals import bootstrap, metrics
 from txrec.evals.answering import ask
@@ -32,7 +32,7 @@ from txrec.schema import PAD, Split
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 
 DECLARED: dict[str, Any] = {
     "events": [

@@ -26,16 +26,16 @@ import numpy as np
 import torch
 from peers.rectools_environment import environment, export
 
-from pipelines import cluster
 from pipelines import recommend as job
+from pipelines.distributed import cluster
 from txrec import simulator
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
 from txrec.recommender import bundle
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import BatchQueryVectors
+from txrec.recommender.retrieval.retriever import BatchQueryVectors
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.text import pretrain

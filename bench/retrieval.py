@@ -28,9 +28,9 @@ import torch
 from numpy.typing import NDArray
 
 from txrec.config import RankerConfig
-from txrec.index.dense import Dense
-from txrec.index.lexical import Lexical
 from txrec.index.source import CatalogueUpdate, SourceQuery
+from txrec.index.sources.dense import Dense
+from txrec.index.sources.lexical import Lexical
 from txrec.model.ranker import CandidateBatch, Ranker, RankerSizes
 
 K = 100

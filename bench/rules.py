@@ -18,9 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from txrec.recommender.rules.application import RuleBook
-from txrec.recommender.rules.matching import RuleContext, RuleIndex
-from txrec.recommender.rules.types import Rule
+from txrec.recommender.rules.rule_application import RuleBook
+from txrec.recommender.rules.rule_index import RuleContext, RuleIndex
+from txrec.recommender.rules.rule_types import Rule
 from txrec.recommender.types import Request, Slate, SlateItem
 
 NUM_PRODUCTS = 20_000

@@ -27,7 +27,7 @@ from txrec.model.retrieval import RetrievalModel
 from txrec.schema import EventKind, Split
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
-from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.next_item_objective import NextItem, product_dtype
 from txrec.train.retrieval.validation import measure
 
 LENGTH = 50

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from txrec import simulator
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data import preparation
 from txrec.data.judgments import Judgments
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, bootstrap, judged, metrics
 from txrec.evals.answering import ask, query_texts
 from txrec.evals.evaluation import units
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.evals.slices import Slice, slices
-from txrec.index.log import EventLog
+from txrec.index.training_log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.recommender import bundle
 from txrec.recommender.recommender import Recommender
@@ -189,8 +189,8 @@ def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
     judgments, (first, *_) = Judgments.of(data, Split.TEST), configs
     right = judgments.grade >= first.evaluate.relevant_grade - judged.TOLERANCE
     query = np.unique(judgments.query, return_inverse=True)[1]
-    ours = [judged.by_recommender(Recommender.open(made(config, data)), data, judgments) for config in configs]
-    scores = {"ranked": ours, "bm25": [judged.by_words(data, judgments)]}
+    figures = [judged.by_recommender(Recommender.open(made(config, data)), data, judgments) for config in configs]
+    scores = {"ranked": figures, "bm25": [judged.by_words(data, judgments)]}
     ndcg = {
         name: np.mean([judged.graded_ndcg(one, judgments) for one in lists], axis=0) for name, lists in scores.items()
     }
@@ -214,7 +214,7 @@ def graded(configs: Sequence[Config], data: PreparedData) -> dict[str, Any]:
     for name in scores:
         result[name] = {f"NDCG@{K}": vars(_interval(ndcg[name], unit)), "ROC-AUC": vars(drawn_interval(auc[name]))}
         _line(name, result[name])
-    for one in ours:
+    for one in figures:
         print(f"{'':<{TITLE}}{judged.graded_ndcg(one, judgments).mean():25.4f}{metrics.auc(one, right):25.4f}")
     result["over bm25"] = {name: vars(interval) for name, interval in better.items()}
     _line("over bm25", result["over bm25"])

@@ -40,7 +40,7 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipelines import cluster  # noqa: E402
+from pipelines.distributed import cluster  # noqa: E402
 
 cluster.set_environment()  # as `txrec serve` does, before anything imports Ray
 
@@ -90,10 +90,18 @@ def in_process(bundle: Path, seconds: float) -> dict[str, float]:
     return figures
 
 
+class NoProducts:
+    """Catalogue without products."""
+
+    def at(self, *_: Any) -> "NoProducts":
+        """The same everywhere at any time."""
+        return self
+
+
 class Noop:
     """Answers without work, with a slate of the usual size."""
 
-    catalogue: Any = None
+    catalogue: Any = NoProducts()
     num_encoded_queries = 0
 
     def __init__(self) -> None:
@@ -129,9 +137,9 @@ def open_noop() -> tuple[Any, Model]:
 
 def over_http(bundle: Path, num_users: int, seconds: float) -> dict[str, float]:
     """The deployed application and the same composition without work."""
-    from pipelines import cluster
+    from pipelines.distributed import cluster
     from serve import app
-    from serve.opening import open_bundle
+    from serve.models.opening import open_bundle
 
     users = [f"u{user:06d}" for user in range(num_users)]
     figures: dict[str, float] = {}

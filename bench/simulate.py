@@ -21,7 +21,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # as in a replica; NumPy reads it when imported
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a serve.py too
 
-from pipelines import cluster
+from pipelines.distributed import cluster
 
 cluster.set_environment()  # as `txrec serve` does, before anything imports Ray
 

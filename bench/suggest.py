@@ -33,7 +33,7 @@ from serve.types import HistoryItem, Model, Service
 from txrec.config import ServeConfig
 from txrec.index.suggestions import Suggestion, SuggestionIndex
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.suggestion_entries import entries
+from txrec.recommender.search.suggestion_entries import entries
 
 ROUTE, BOUND_S = "/v1/suggest", "0.005"
 TYPO_SHARE = 0.1

@@ -28,7 +28,7 @@ from txrec.errors import ConfigError
 from txrec.evals import text_quality
 from txrec.evals.query_robustness import robustness
 from txrec.evals.text_quality import Scores
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.recommender.recommender import Recommender
 from txrec.schema import Split
 from txrec.train.text import pretrain

@@ -34,7 +34,8 @@ from peers import small
 from peers.rectools_environment import environment, export
 from torch.profiler import ProfilerActivity, profile
 
-from pipelines import cluster, train
+from pipelines import train
+from pipelines.distributed import cluster
 from txrec.config import Config
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
@@ -229,7 +230,7 @@ def _tokens_of(config: Config, data: PreparedData, num_workers: int) -> Callable
     return tokens
 
 
-def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours: float) -> dict[str, Any]:
+def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, own_rate: float) -> dict[str, Any]:
     """RecTools on the same events; its speed and, if it is given enough epochs, its time to the target."""
     python = args.peer_python or str(environment())
     folder = ROOT / ".bench"
@@ -253,11 +254,11 @@ def run_peer(config: Config, data: PreparedData, args: argparse.Namespace, ours:
     epochs = json.loads((folder / "peer.json").read_text(encoding="utf-8"))
     reached = [epoch["seconds"] for epoch in epochs if (epoch["ndcg@10"] or 0) >= args.target]
     rate = epochs[-1]["tokens_per_s"]
-    print(f"RecTools SASRecModel: {rate:,.0f} tokens/s; ours is {ours / rate:.1f} times as fast")
+    print(f"RecTools SASRecModel: {rate:,.0f} tokens/s; txrec is {own_rate / rate:.1f} times as fast")
     best = max((epoch["ndcg@10"] or 0 for epoch in epochs), default=0)
     return {
         "peer_tokens_per_s": rate,
-        "ratio": ours / rate,
+        "ratio": own_rate / rate,
         "peer_epochs": len(epochs),
         "peer_seconds": epochs[-1]["seconds"],
         "peer_validation_ndcg@10": best,

@@ -17,10 +17,10 @@ import numpy as np
 from bench.search import SMALL, prepared
 from txrec.config_loader import load
 from txrec.data.prepared import PreparedData
-from txrec.index.live import LiveEvent, LiveLog
-from txrec.index.log import EventLog
-from txrec.index.popularity import Popularity
-from txrec.index.trends import Trends
+from txrec.index.live_log import LiveEvent, LiveLog
+from txrec.index.sources.popularity import Popularity
+from txrec.index.sources.trends import Trends
+from txrec.index.training_log import EventLog
 from txrec.schema import PAD, EventKind, Split, is_engagement
 
 STEP_MIN, HOURS = 10, 6

@@ -25,7 +25,7 @@ from scipy.stats import linregress
 from txrec import simulator
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import eval_requests
 from txrec.recommender import bundle

@@ -11,6 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "ARCHITECTURE.md"
 PACKAGES = ("txrec", "pipelines", "serve")
+LAYERS = {
+    "txrec": "## Layers of the library",
+    "txrec.data": "### Data",
+    "txrec.index": "### Index",
+    "txrec.recommender": "### Recommender",
+    "txrec.loop": "### Loop",
+    "serve": "## Layers of the server",
+    "pipelines": "## Layers of the jobs",
+}
+"""Heading in ARCHITECTURE.md of the layers of each package."""
 WIDTH = 120
 
 
@@ -19,20 +29,22 @@ def tree() -> str:
     return "\n".join(line for package in PACKAGES for line in _folder(ROOT / package, 0))
 
 
-def layers() -> str:
-    """The layers of `txrec` from top to bottom, as import-linter holds them: a layer imports only from those below."""
+def layers(package: str) -> str:
+    """The layers of a package from top to bottom, as import-linter holds them: each imports only from those below."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "contracts"
     ]
-    (contract,) = [contract for contract in contracts if contract["type"] == "layers"]
+    (contract,) = [contract for contract in contracts if contract.get("containers") == [package]]
     names = [[name.strip("( )") for name in re.split(r"[:|]", layer)] for layer in contract["layers"]]
-    present = [[name for name in layer if _module(name).is_file()] for layer in names]
+    present = [[name for name in layer if _module(package, name).is_file()] for layer in names]
     return "\n".join(f"  {'   '.join(layer)}" for layer in present if layer)
 
 
 def page() -> str:
     """ARCHITECTURE.md with the present layers and tree instead of those that it holds."""
-    text = _with_block(PAGE.read_text(encoding="utf-8"), "## Layers of the library", layers())
+    text = PAGE.read_text(encoding="utf-8")
+    for package, heading in LAYERS.items():
+        text = _with_block(text, heading, layers(package))
     return _with_block(text, "## The tree", tree())
 
 
@@ -43,9 +55,9 @@ def _with_block(text: str, heading: str, block: str) -> str:
     return f"{before}{heading}\n{between}```\n{block}\n```{after}"
 
 
-def _module(name: str) -> Path:
-    file = ROOT / "txrec" / f"{name}.py"
-    return file if file.is_file() else ROOT / "txrec" / name / "__init__.py"
+def _module(package: str, name: str) -> Path:
+    folder = ROOT.joinpath(*package.split("."))
+    return folder / f"{name}.py" if (folder / f"{name}.py").is_file() else folder / name / "__init__.py"
 
 
 def _folder(folder: Path, depth: int) -> list[str]:

@@ -16,24 +16,24 @@ import pyarrow.parquet as pq
 from rich.console import RenderableType
 from rich.table import Table
 
-from pipelines import actor_pool
+from pipelines.distributed import actor_pool
 from pipelines.recommend import bundle_folder
 from txrec import object_storage
 from txrec.config import Config
 from txrec.errors import ConfigError
 from txrec.progress import Progress, silent
-from txrec.recommender.audience import AudienceAnswer, AudienceRequest, KnownUsers, Member, Target, best_of
 from txrec.recommender.bundle import Bundle
+from txrec.recommender.lists.audiences import AudienceAnswer, AudienceRequest, KnownUsers, Member, Target, best_of
 from txrec.recommender.recommender import Recommender
 from txrec.registry import bundle_cache
-from txrec.storage import replace_file
+from txrec.storage import replace_file, require_writable
 
 PART_USERS = 4_096
 
 MEMBERS = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),  # expected next events on the target, relative
+        pa.field("score", pa.float64(), nullable=False),  # see txrec.recommender.lists.audiences
         pa.field("events", pa.int64(), nullable=False),  # of the user on products of the target
         pa.field("purchases", pa.int64(), nullable=False),  # of them, purchases
     ]
@@ -87,9 +87,11 @@ def run(
         ConfigError: `out` has another suffix.
         UnknownItemError: an item that the catalogue does not hold.
         RequestError: a target without products.
+        StorageError: `out` cannot be written.
     """
     if out.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"{out}: expected a file that ends in .parquet or .csv")
+    require_writable(out)
     folder = bundle_folder(config, bundle)
     recommender = Recommender.open(folder)
     target = Target.of(recommender, request)  # wrong targets are reported here, before anything starts

@@ -15,10 +15,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.answering import OnRayData
-from pipelines.bundles import bundle_folder
+from pipelines.distributed.answering import OnRayData
+from pipelines.runs.bundles import bundle_folder
 from txrec.config import Config
-from txrec.data import report as data_report
+from txrec.data.preparation import data_report
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import bootstrap, metrics, report
@@ -36,7 +36,7 @@ from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
 from txrec.registry.registry import Registry
 from txrec.schema import Split
-from txrec.storage import write_text
+from txrec.storage import make_folder, write_text
 
 COLUMNS = ("ndcg@10", "recall@10", "hit_rate@1", "mrr", "map")
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "dim"}
@@ -151,7 +151,7 @@ def run(config: Config, progress: Progress = silent) -> EvaluateSummary:
     evaluation.figures.update(_special(config, data, recommender, production, progress))
     evaluation.figures["data_warnings"] = list(data_report.recorded_warnings(config.reports_dir))
     evaluation.figures["training"] = dict(recommender.bundle.manifest.lineage)
-    config.reports_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(config.reports_dir)
     _write_cases(config.reports_dir / "cases.parquet", evaluation)
     page = config.reports_dir / "report.html"
     progress("report", 0, None)
@@ -246,9 +246,17 @@ def compare(config: Config, first: str, second: str, progress: Progress = silent
     data = PreparedData.open(config.data_dir)
     bundles = [Recommender.open(bundle_folder(config, name)) for name in (first, second)]
     if data.judged_only:
-        ours, theirs = (deciding(config, data, bundle, progress) for bundle in bundles)
-        means = ({ours.metric: ours.mean}, {theirs.metric: theirs.mean})
-        return CompareSummary(ours.metric, first, second, means, ours.over(theirs, config), len(ours.values), ())
+        first_figure, second_figure = (deciding(config, data, bundle, progress) for bundle in bundles)
+        means = ({first_figure.metric: first_figure.mean}, {second_figure.metric: second_figure.mean})
+        return CompareSummary(
+            first_figure.metric,
+            first,
+            second,
+            means,
+            first_figure.over(second_figure, config),
+            len(first_figure.values),
+            (),
+        )
     requests = eval_requests(data, Split.TEST, config.evaluate)
     with OnRayData(progress) as answering:
         named = dict(zip(("first", "second"), bundles, strict=True))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from txrec.data.detection.declaration import Declaration, declare
 from txrec.errors import ConfigError
-from txrec.storage import write_text
+from txrec.storage import require_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,14 @@ def run(files: Sequence[str], out: Path, force: bool = False) -> Initialised:
         force: whether a file that is there is replaced.
 
     Raises:
-        ConfigError: the configuration is there already, or cannot be written.
+        ConfigError: the configuration is there already.
         DataError: a file is missing or is no table.
+        StorageError: the configuration cannot be written.
     """
     if out.exists() and not force:
         raise ConfigError(f"{out}: is there already; choose another place by --out, or replace it by --force")
+    require_writable(out)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem).strip("-") or "shop"
     declaration = declare(files, name)
-    try:
-        write_text(out, declaration.text)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    write_text(out, declaration.text)
     return Initialised(out, declaration)

@@ -1,4 +1,4 @@
-"""`txrec prepare`: the dataflow of `txrec.data.preparation` as Ray Data operators.
+"""`txrec prepare`: the dataflow of `txrec.data.preparation.preparation` as Ray Data operators.
 
     read       tasks of a Datasource, one per chunk of a file
     exchange   `repartition(keys=...)`: Ray Data's hash shuffle, tasks that can be repeated on any machine
@@ -22,15 +22,15 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayTaskError
 
-from pipelines import actor_pool, cluster
+from pipelines.distributed import actor_pool, cluster
 from txrec import object_storage
 from txrec.config import Config
-from txrec.data import parcels, preparation
-from txrec.data.preparation import Tables
+from txrec.data.preparation import parcels, preparation
+from txrec.data.preparation.data_report import Report, write_html
+from txrec.data.preparation.preparation import Tables
 from txrec.data.prepared import PreparedData
-from txrec.data.report import Report, write_html
 from txrec.errors import InvariantError, TxrecError
-from txrec.loop import preparation_check
+from txrec.loop.drift import preparation_check
 from txrec.progress import Progress, silent
 
 T = TypeVar("T")

@@ -14,13 +14,13 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
-import torch
 from rich.table import Table
 
-from pipelines import progress as progress_channel
-from pipelines import runs, workers
-from pipelines.bundles import bundle_folder
-from pipelines.warm_start import Start, mark, start_of
+from pipelines.distributed import progress as progress_channel
+from pipelines.runs import run_files
+from pipelines.runs.bundles import bundle_folder
+from pipelines.training import workers
+from pipelines.training.warm_start import Start, mark, start_of
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import TxrecError
@@ -151,9 +151,9 @@ def train_worker(settings: dict[str, Any]) -> dict[str, float]:
     Returns:
         Loss per phase.
     """
-    torch.set_num_threads(os.cpu_count() or 1)  # nothing else runs during this stage
+    workers.set_up_torch(os.cpu_count() or 1)
     config: Config = settings["config"]
-    runs.fetch_training_inputs(config)
+    run_files.fetch_training_inputs(config)
     return _train_here(config, PreparedData.open(config.data_dir), settings)
 
 

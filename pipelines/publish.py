@@ -11,7 +11,7 @@ from rich.table import Table
 
 from txrec import object_storage
 from txrec.config import Config
-from txrec.data import report as data_report
+from txrec.data.preparation import data_report
 from txrec.data.prepared import PreparedData
 from txrec.errors import BundleError, StageError
 from txrec.evals import judged
@@ -148,14 +148,14 @@ def _against_production(
         serving = Recommender.open(registry.folder(production))
     except BundleError as error:
         return replace(decision, production=production, production_problem=str(error))
-    ours, theirs = (deciding(config, data, bundle, progress) for bundle in (candidate, serving))
+    candidate_figure, production_figure = (deciding(config, data, bundle, progress) for bundle in (candidate, serving))
     return replace(
         decision,
-        value=ours.mean,
-        num_cases=len(ours.values),
+        value=candidate_figure.mean,
+        num_cases=len(candidate_figure.values),
         production=production,
-        production_value=theirs.mean,
-        over_production=ours.over(theirs, config),
+        production_value=production_figure.mean,
+        over_production=candidate_figure.over(production_figure, config),
     )
 
 

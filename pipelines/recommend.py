@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from rich.console import RenderableType
 from rich.table import Table
 
-from pipelines import actor_pool
+from pipelines.distributed import actor_pool
 from txrec import object_storage, objects
 from txrec.config import Config
 from txrec.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ from txrec.recommender.bundle import MANIFEST, Bundle
 from txrec.recommender.recommender import Recommender, Request, Slate
 from txrec.registry import bundle_cache
 from txrec.registry.registry import Registry
-from txrec.storage import replace_file, write_text
+from txrec.storage import replace_file, require_writable, write_text
 
 PART_USERS = 1_024
 BATCH = 32
@@ -120,7 +120,9 @@ def run(
     Raises:
         ConfigError: `out` holds another job.
         DataError: the users cannot be read.
+        StorageError: `out` cannot be written.
     """
+    require_writable(out / "_job.json")
     folder = bundle_folder(config, options.bundle)
     object_storage.fetch(out)
     version = Bundle.open(folder).manifest.version
@@ -248,7 +250,6 @@ def _begin(out: Path, job: dict[str, Any], source: Path) -> tuple[int, int]:
         raise ConfigError(f"{out}: holds the parts of another job, see {described}; give another --out or remove it")
     if not described.is_file() and any(out.glob("part-*.parquet")):
         raise ConfigError(f"{out}: holds parts without {described.name} next to them; give another --out or remove it")
-    out.mkdir(parents=True, exist_ok=True)
     if not described.is_file():
         schema = pa.schema([RECOMMENDATIONS.field("user_id")])
         with replace_file(out / "_users.parquet") as fresh, pq.ParquetWriter(fresh, schema) as writer:

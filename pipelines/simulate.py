@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.bundles import bundle_folder
+from pipelines.runs.bundles import bundle_folder
 from txrec.client import Client, Json
 from txrec.config import Config
 from txrec.errors import ConfigError
 from txrec.progress import Progress, silent
-from txrec.recommender.history import resolve_history
 from txrec.recommender.recommender import Recommender
+from txrec.recommender.retrieval.request_history import resolve_history
 from txrec.recommender.types import Event, Request, Slate
 from txrec.simulator import Shop
 from txrec.simulator.drive import HttpShop, Shopfront, Shown, Simulation, Tally, Visitor

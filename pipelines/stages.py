@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 
 import txrec
-from pipelines import runs
-from pipelines.stage_settings import settings_of
+from pipelines.runs import run_files
+from pipelines.runs.stage_settings import settings_of
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.progress import Progress, silent
@@ -90,7 +90,7 @@ def key(config: Config, stage: Stage) -> str:
     """Fingerprint of everything that a stage's result follows from: settings, input, version of txrec."""
     settings = settings_of(config, stage.name)
     if stage.after is None:
-        from txrec.data.sources import source_fingerprint
+        from txrec.data.sources.sources import source_fingerprint
 
         synonyms = config.text.synonyms
         changed = synonyms.stat().st_mtime_ns if synonyms is not None and synonyms.is_file() else 0
@@ -128,12 +128,12 @@ def execute(config: Config, stage: Stage, progress: Progress = silent, **options
     summary = stage.run(config, progress, **options)
     record = Record(key(config, stage), summary.headline(), monotonic() - started)
     _save(config, {**_records(config), stage.name: record})
-    runs.share(config)
+    run_files.share(config)
     return summary, record
 
 
 def _file(config: Config) -> Path:
-    return config.run_dir / runs.STAGES_FILE
+    return config.run_dir / run_files.STAGES_FILE
 
 
 def _records(config: Config) -> dict[str, Record]:

@@ -14,21 +14,22 @@ from typing import Any, NamedTuple
 
 import ray.train
 import ray.train.torch
-import torch
 from rich.table import Table
 
-from pipelines import pretrain, runs, workers
-from pipelines import progress as progress_channel
-from pipelines.bundles import bundle_folder
-from pipelines.records import Records
-from pipelines.warm_start import NO_START, Start, continues, start_of
+from pipelines import pretrain
+from pipelines.distributed import progress as progress_channel
+from pipelines.runs import run_files
+from pipelines.runs.bundles import bundle_folder
+from pipelines.training import workers
+from pipelines.training.records import Records
+from pipelines.training.warm_start import NO_START, Start, continues, start_of
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data.prepared import PreparedData
 from txrec.errors import StageError, TrainingError
-from txrec.index.registry import source_names
-from txrec.loop import traffic
-from txrec.loop.traffic import TrafficProfile
+from txrec.index.source_registry import source_names
+from txrec.loop.drift import traffic
+from txrec.loop.drift.traffic import TrafficProfile
 from txrec.model.retrieval import RetrievalModel
 from txrec.progress import Progress, silent
 from txrec.recommender import bundle
@@ -99,11 +100,9 @@ def run(config: Config, progress: Progress = silent) -> TrainSummary:
     work = config.checkpoints_dir.absolute() / _WORK_FOLDER
     trained = _history_from(start_of(config, data), config, data, text_dir, work, progress)
     profile = TrafficProfile.of(data)
-    ranking = replace(
-        fit_ranker(config, data, trained.model, text_dir, progress),
-        lineage=asdict(trained.lineage),
-        files={} if profile is None else {traffic.FILE: profile.to_bytes()},
-    )
+    ranking = fit_ranker(config, data, trained.model, text_dir, progress)
+    more = {} if profile is None else {traffic.FILE: profile.to_bytes()}
+    ranking = replace(ranking, lineage=asdict(trained.lineage), files={**ranking.files, **more})
     bundle.write(config.candidate_dir, config, data, trained.model, text_dir, ranking)
     workers.remove(work)
     num_parameters = sum(p.numel() for p in trained.model.parameters())
@@ -189,9 +188,8 @@ def _save(folder: Path, model: RetrievalModel, history: list[dict[str, Any]]) ->
 def train_worker(settings: dict[str, Any]) -> None:
     """Function of every Ray Train worker; importable, so that it is shipped by name."""
     config: Config = settings["config"]
-    torch.set_num_threads(max((os.cpu_count() or 1) // config.train.num_workers, 1))  # nothing else runs meanwhile
-    torch.set_flush_denormal(True)
-    runs.fetch_training_inputs(config)
+    workers.set_up_torch(max((os.cpu_count() or 1) // config.train.num_workers, 1))
+    run_files.fetch_training_inputs(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     earlier = Bundle.open(bundle_folder(config, config.train.start_from)) if settings.get("start") else None
     trainer = trainer_for(config, PreparedData.open(config.data_dir), text_folder(config), device, earlier)

@@ -5,16 +5,16 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
-import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from pipelines import runs, workers
+from pipelines.runs import run_files
 from pipelines.train import text_folder
+from pipelines.training import workers
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.data.prepared import PreparedData
-from txrec.train.retrieval.loop import EpochReport, Trainer
+from txrec.train.retrieval.loop import Trainer
 from txrec.train.retrieval.setup import trainer_for
 from txrec.train.text import pretrain
 
@@ -40,16 +40,17 @@ def run_trial(params: dict[str, Any], config: Config, pretrains: bool, threads: 
 def trial_worker(settings: dict[str, Any]) -> None:
     """Function of every Ray Train worker of a trial; importable, so that it is shipped by name."""
     config: Config = settings["config"]
-    torch.set_num_threads(settings["threads"])
-    torch.set_flush_denormal(True)
-    runs.fetch_training_inputs(config)
+    workers.set_up_torch(settings["threads"])
+    run_files.fetch_training_inputs(config)
     data = PreparedData.open(config.data_dir)
     folder = config.checkpoints_dir / TRIALS_FOLDER / settings["trial"]
     text = _own_text(config, data, folder / "text") if settings["pretrains"] else text_folder(config)
     device = str(ray.train.torch.get_device()) if config.train.use_gpu else "cpu"
     trainer = trainer_for(config, data, text, device)
     workers.resume(trainer.restore)
-    trainer.run(_report)
+    if trainer.finished and trainer.state.history:  # ended between its last checkpoint and the search's reading of it
+        _report(trainer)
+    trainer.run(lambda one, _: _report(one))
 
 
 def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
@@ -60,7 +61,8 @@ def _own_text(config: Config, data: PreparedData, folder: Path) -> Path | None:
     return folder
 
 
-def _report(trainer: Trainer, report: EpochReport) -> None:
+def _report(trainer: Trainer) -> None:
     """Reports the best validation figure so far to Ray Train, and through it to Ray Tune."""
-    figures = {SCORE: trainer.state.best, "epoch": report.epoch, "loss": report.loss, "ended": trainer.finished}
+    last = trainer.state.history[-1]
+    figures = {SCORE: trainer.state.best, "epoch": last["epoch"], "loss": last["loss"], "ended": trainer.finished}
     workers.report(figures, trainer.save, trainer.world.rank)

@@ -30,8 +30,9 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines import cluster, workers
+from pipelines.distributed import cluster
 from pipelines.train import text_folder
+from pipelines.training import workers
 from pipelines.trial import SCORE, run_trial
 from txrec import object_storage
 from txrec.config import Config, fingerprint

@@ -20,10 +20,10 @@ from ray import serve as ray_serve
 from ray.serve import Application, Deployment
 from ray.serve.schema import LoggingConfig
 
-from serve.deployments import Ingress, Ranker, Retriever
-from serve.keys import VARIABLE, Keys
-from serve.models import BundleSource, RegistrySource
-from serve.opening import open_bundle
+from serve.deployment.deployments import Ingress, Ranker, Retriever
+from serve.http.api_keys import VARIABLE, Keys
+from serve.models.opening import open_bundle
+from serve.models.replica_models import BundleSource, RegistrySource
 from txrec import object_storage, objects
 from txrec.client import ApiError, Client, Retry
 from txrec.config import ServeConfig

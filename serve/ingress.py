@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from serve import judging, placements, problems, suggester
-from serve import users as profiles
-from serve.event_log import EventLog
-from serve.experiments import Experiments, Stores
-from serve.exploration import Explorer
-from serve.impressions import Impressions
-from serve.keys import Keys
-from serve.live_monitor import LiveMonitor, TrafficProfiles
-from serve.metrics import Metrics
-from serve.middleware import RequestMiddleware
+from serve import judging, suggester
+from serve.documents import placements, profiles
+from serve.documents.rules import KIND
+from serve.experiments.exploration import Explorer
+from serve.experiments.lifecycle import Experiments, Stores
+from serve.history.event_log import EventLog
+from serve.history.impressions import Impressions
+from serve.http import error_responses
+from serve.http.api_keys import Keys
+from serve.http.middleware import RequestMiddleware
+from serve.models.switch import Switch
+from serve.observability.live_monitor import LiveMonitor, TrafficProfiles
+from serve.observability.metrics import Metrics
 from serve.routers import (
     audience,
     events,
@@ -36,13 +39,11 @@ from serve.routers import (
 from serve.routers import judging as judging_router
 from serve.routers import mcp as mcp_route
 from serve.routers import placements as placements_router
-from serve.rules import KIND
-from serve.switch import Switch
 from serve.types import Service
 from txrec import __version__
 from txrec.config import ServeConfig
+from txrec.loop.experiments.served_experiments import KIND as EXPERIMENTS
 from txrec.loop.judging import JUDGMENTS_KIND
-from txrec.loop.served import KIND as EXPERIMENTS
 from txrec.online.documents import DocumentStore
 from txrec.online.history import HistoryStore
 from txrec.online.journal import ItemJournal
@@ -106,7 +107,9 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
     app.state.config = config
     app.state.metrics = parts.metrics
     app.state.event_log = EventLog(parts.store, parts.clock, parts.metrics)
-    app.state.impressions = Impressions(parts.store, config.impression_days, parts.clock)
+    app.state.impressions = Impressions(
+        parts.store, config.impression_days, parts.clock, count_dropped=parts.metrics.lost_impressions
+    )
     app.state.explorer = Explorer(config.exploration)
     app.state.monitor = LiveMonitor(parts.store, config.monitor, parts.clock, parts.metrics, parts.traffic)
     app.state.products = items.LiveProducts(parts.journal, service)
@@ -125,7 +128,7 @@ def create_app(service: Service, config: ServeConfig | None = None, components: 
         app.include_router(resource.router)
     if config.mcp:
         mcp_route.add_route(app)
-    problems.install(app)
+    error_responses.install(app)
     app.add_middleware(RequestMiddleware, config=config, keys=parts.keys, metrics=parts.metrics)
     if config.cors_origins:  # outermost, so that refusals of the request middleware carry its headers too
         app.add_middleware(
@@ -144,7 +147,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         config: ServeConfig = app.state.config
         if config.mcp:
-            from serve import mcp_endpoint  # the SDK takes a second to import, and only this process needs it
+            from serve.http import mcp_endpoint  # the SDK takes a second to import, and only this process needs it
 
             any_host = app.state.keys_needed
             app.state.mcp = await stack.enter_async_context(mcp_endpoint.running(app, config.host, any_host))
@@ -153,4 +156,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in watching:
             task.cancel()
         app.state.mcp = None
-    await app.state.impressions.flush()
+    await app.state.impressions.close()

@@ -8,17 +8,20 @@ queries that live events have taught, which are a small index of their own.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 
-from serve.event_log import EventLog
-from serve.logs import log
+from serve.history.event_log import EventLog
+from serve.observability.logs import log
 from serve.types import Service
 from txrec.errors import UnavailableError
 from txrec.index.suggestions import Suggestion, SuggestionIndex, complete
 from txrec.online.documents import DocumentStore
 from txrec.text import normalise
+from txrec.text.folding import fold
+from txrec.text.segmentation import WORD, is_unspaced
 
 KIND = "suggestions"
 BLOCKED = "blocked words"
@@ -32,6 +35,44 @@ MAX_CACHED_USERS = 10_000
 """Users whose searches in the training log are kept in memory."""
 MAX_OWN = 3
 """Own searches of the user in one answer."""
+
+
+@dataclass(frozen=True)
+class BlockedTexts:
+    """Blocked words and phrases, folded: `café` blocks `Cafe` too.
+
+    Attributes:
+        words: single words; a text is blocked that holds one as a whole word.
+        phrases: words that are blocked next to each other only, with a blank before and after.
+        parts: words of scripts that separate no words; a text is blocked that holds one anywhere.
+    """
+
+    words: frozenset[str] = frozenset()
+    phrases: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "BlockedTexts":
+        """Sorts blocked texts by kind."""
+        folded = [" ".join(fold(word) for word in WORD.findall(normalise(text))) for text in texts]
+        words = [text for text in folded if text and not is_unspaced(text)]
+        return cls(
+            frozenset(word for word in words if " " not in word),
+            tuple(f" {word} " for word in words if " " in word),
+            tuple(text for text in folded if text and is_unspaced(text)),
+        )
+
+    def forbids(self, text: str) -> bool:
+        """True where a normalised text holds something blocked."""
+        if not (self.words or self.phrases or self.parts):
+            return False
+        words = [fold(word) for word in WORD.findall(text)]
+        joined = f" {' '.join(words)} "
+        return (
+            not self.words.isdisjoint(words)
+            or any(phrase in joined for phrase in self.phrases)
+            or any(part in joined for part in self.parts)
+        )
 
 
 class Suggester:
@@ -59,7 +100,7 @@ class Suggester:
         self._live = SuggestionIndex()
         self._live_entries: list[Suggestion] = []
         self._state: tuple[str, int] = ("", -1)
-        self._blocked: frozenset[str] = frozenset()
+        self._blocked = BlockedTexts()
         self._trained: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._next_look = float("-inf")
         self._refreshing = asyncio.Lock()
@@ -79,7 +120,7 @@ class Suggester:
         known = {suggestion.normal for suggestion in own}
         completions = complete([self._index or SuggestionIndex(), self._live], prefix, SPARE * limit)
         others = (one for one, _ in completions if one.normal not in known)
-        allowed = (one for one in chain(own, others) if self._blocked.isdisjoint(one.normal.split()))
+        allowed = (one for one in chain(own, others) if not self._blocked.forbids(one.normal))
         return list(islice(allowed, limit))
 
     async def watch(self) -> None:
@@ -100,7 +141,7 @@ class Suggester:
             UnavailableError: the store or the recommender does not answer.
         """
         async with self._refreshing:
-            self._blocked = frozenset(word for text in await self.blocked() for word in normalise(text).split())
+            self._blocked = BlockedTexts.of(await self.blocked())
             model = await self._service.model()
             state = model.version, model.last_change
             if self._index is None or state != self._state:

@@ -1,7 +1,8 @@
 """Value types and protocols of the server: requests, answers and services between the HTTP application and the models.
 
 `Service` is the boundary: the HTTP application knows nothing else, so it runs over the deployments of a Ray cluster
-(`serve.deployed.DeployedService`) and over a recommender in this process (`serve.local.LocalService`).
+(`serve.deployment.deployed_service.DeployedService`) and over a recommender in this process
+(`serve.local_service.LocalService`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.data.profiles import StoredProfile
-from txrec.index.filters import Filters
-from txrec.index.live import LiveEvent
+from txrec.index.filters.filters import Filters
+from txrec.index.live_log import LiveEvent
 from txrec.index.source import Mask
 from txrec.index.suggestions import Suggestion
 from txrec.online.live_window import LiveStatistics
-from txrec.recommender.audience import AudienceAnswer, AudienceRequest
 from txrec.recommender.catalogue import ItemChange
-from txrec.recommender.lists import ListRequest
+from txrec.recommender.lists.audiences import AudienceAnswer, AudienceRequest
+from txrec.recommender.lists.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable
-from txrec.recommender.rules.types import Products
-from txrec.recommender.search_page import PagePlan
+from txrec.recommender.rules.rule_types import Products
+from txrec.recommender.search.search_page import PagePlan
 from txrec.recommender.types import Candidates, Event, Request, Slate
 from txrec.registry.rollout import Variant
 
@@ -56,9 +57,10 @@ class ServingRequest:
         live: the user's logged events; they follow the stored history and come before the session.
         num_candidates: candidates before ranking to return.
         placement: name of the place where the slate is shown, empty = unknown.
-        segments: segments of the user, besides those of the users table (see `serve.rules.segments`).
+        segments: segments of the user, besides those of the users table (see `serve.documents.rules.segments`).
         use_rules: whether merchandising rules act.
         fallback_items: products that fill a slate that is too short.
+        depth: products of a slate on which no rule acts, where those are more than `request.top_k`: for exploration.
         key: decides whether the canary answers: the user, or for an anonymous user the request.
         request_id: of the answer; ties a shadow's slate to it.
         page: parts of the answer in addition to the products; None = a plain slate.
@@ -75,6 +77,7 @@ class ServingRequest:
     segments: tuple[str, ...] = ()
     use_rules: bool = True
     fallback_items: tuple[str, ...] = ()
+    depth: int = 0
     page: PageRequest | None = None
     version: str | None = None
     interleaved: tuple[str, str] | None = None
@@ -88,11 +91,13 @@ class ProductCheck:
         unknown: item ids that it does not hold.
         num_selected: products that are selected.
         error: why its filters cannot be used; None where they can.
+        num_common: named products that fulfil the filters.
     """
 
     unknown: tuple[str, ...]
     num_selected: int
     error: str | None = None
+    num_common: int = 0
 
 
 @dataclass(frozen=True)
@@ -277,15 +282,8 @@ class SupportsRecommend(Protocol):
         """A page before its products are ranked."""
         ...
 
-    def similar(
-        self,
-        item_id: str,
-        top_k: int = 25,
-        filters: Filters | None = None,
-        context: Mapping[str, str] | None = None,
-        explain: bool = False,
-    ) -> Slate:
-        """Alternatives of a product."""
+    def similar_to(self, item_id: str, request: Request) -> Slate:
+        """Alternatives of a product, under the conditions of a request."""
         ...
 
     def audience(self, request: AudienceRequest) -> AudienceAnswer:

@@ -11,8 +11,8 @@ import traceback
 
 from typer.testing import CliRunner
 
-from pipelines import cluster
 from pipelines.__main__ import app
+from pipelines.distributed import cluster
 
 
 def main() -> None:

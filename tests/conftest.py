@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import os
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -48,7 +50,7 @@ LONGEST = (
     "tests/serve/test_openapi.py",
     "tests/txrec/train/ranker/test_fit.py",
     "tests/txrec/train/ranker/test_outcomes.py",
-    "tests/pipelines/test_off_policy.py",
+    "tests/pipelines/closed_loop/test_off_policy.py",
     "tests/test_package.py",
 )
 """Files that take longest: they begin first, so that no process waits for one of them in the end."""
@@ -56,7 +58,9 @@ LONGEST = (
 
 TOGETHER = {
     **dict.fromkeys(("tests/test_readme_commands.py", "tests/pipelines/test_jobs.py"), "a cluster to submit to"),
-    **dict.fromkeys(("tests/serve/test_deployments.py", "tests/serve/test_hostile.py"), "the fake recommender"),
+    **dict.fromkeys(
+        ("tests/serve/deployment/test_deployments.py", "tests/serve/http/test_hostile.py"), "the fake recommender"
+    ),
 }
 """Group of files that share a fixture of the session which takes seconds to start."""
 
@@ -82,16 +86,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @cache
 def _names_shared(file: Path) -> bool:
-    """Whether a file of tests names a marker of `SHARED`, or a fixture that brings one, its folder's included."""
+    """Whether a file of tests names a marker of `SHARED`, or a fixture that brings one, its folders' included."""
     text = file.read_text(encoding="utf-8")
-    return bool(_SHARED_NAMES.search(text) or set(re.findall(r"\w+", text)) & _fixtures_with_services(file.parent))
+    folders = [folder for folder in file.parents if Path(__file__).parent in folder.parents]
+    fixtures = frozenset[str]().union(*map(_fixtures_with_services, folders))
+    return bool(_SHARED_NAMES.search(text) or set(re.findall(r"\w+", text)) & fixtures)
 
 
 @cache
 def _fixtures_with_services(folder: Path) -> frozenset[str]:
     """Functions of a folder's conftest.py that name a fixture of `MARKERS`."""
     file = folder / "conftest.py"
-    if not file.is_file() or folder == Path(__file__).parent:
+    if not file.is_file():
         return frozenset()
     functions = re.findall(r"^def (\w+)(\(.*?)(?=\n\n\n|\Z)", file.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return frozenset(name for name, text in functions if _SHARED_NAMES.search(text))
@@ -99,6 +105,9 @@ def _fixtures_with_services(folder: Path) -> frozenset[str]:
 
 UNNAMED = pytest.StashKey[list[str]]()
 """Tests with a marker of `SHARED` whose file names neither it nor its fixture: the part with services leaves it out."""
+
+REPEATED = pytest.StashKey[list[str]]()
+"""Names of more than one test: pytest-xdist runs the first of them alone."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -110,6 +119,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in {*getattr(item, "fixturenames", ()), *parameters} & MARKERS.keys():
             item.add_marker(MARKERS[name])
     shared = [item for item in items if any(item.get_closest_marker(name) for name in SHARED)]
+    names = Counter(item.nodeid for item in items)
+    config.stash[REPEATED] = [name for name, count in names.items() if count > 1]
     config.stash[UNNAMED] = [item.nodeid for item in shared if not _names_shared(item.path)]
 
 
@@ -131,6 +142,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return TOGETHER.get(file, file)
 
     return ByGroup(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """Fails a test that leaves this process with denormal numbers read as zero: later tests would compute so."""
+    yield
+    assert sys.float_info.min / 2 > 0, "torch.set_flush_denormal(True) was called in the tests' own process"
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +232,9 @@ def ray_cluster() -> Iterator[None]:
 
     With the dashboard: Ray Tune frees the resources of stopped trials only with it.
     """
-    from pipelines import cluster
+    from pipelines.distributed import cluster
+    from tests.workers import forked_workers
 
-    with cluster.connect(dashboard=True):
+    cluster.set_environment()
+    with forked_workers(), cluster.connect(dashboard=True):
         yield

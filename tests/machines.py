@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {"ip": "iproute2", "sshd": "openssh-server", "ssh-keygen": "openssh-client", "rsync": "rsync"}
@@ -105,13 +106,16 @@ class Machines:
 
 
 @contextmanager
-def machines(count: int, folder: Path, environment: Mapping[str, str]) -> Iterator[Machines]:
+def machines(
+    count: int, folder: Path, environment: Mapping[str, str], files: Mapping[str, Path] = MappingProxyType({})
+) -> Iterator[Machines]:
     """Starts machines and stops whatever still runs on them at the end.
 
     Args:
         count: of machines.
         folder: for their keys and settings.
         environment: variables of every login.
+        files: of every machine, by their paths below /run/machine.
     """
     net, tag = f"10.213.{os.getpid() % 250}", f"{os.getpid() % 100_000}"
     key = folder / "key"
@@ -127,6 +131,10 @@ def machines(count: int, folder: Path, environment: Mapping[str, str]) -> Iterat
         for machine in made:
             _connect(machine, bridge, stack)
         for machine in made:
+            own = folder / machine.name
+            for name, file in files.items():
+                (own / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, own / name)
             stack.enter_context(_started(machine, made, folder, environment))
         for machine in made:
             _wait_for(machine)
@@ -148,7 +156,7 @@ def _connect(machine: Machine, bridge: str, stack: ExitStack) -> None:
 @contextmanager
 def _started(machine: Machine, made: list[Machine], folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
     own = folder / machine.name
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     for name in ("key.pub", "host_key"):
         shutil.copy(folder / name, own / name)
     (own / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{each.address} {each.name}\n" for each in made))

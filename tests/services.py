@@ -177,7 +177,9 @@ def ray_head() -> Iterator[Head]:
     """Runs `ray start --head`; only this cluster is stopped."""
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # Ray's socket paths must be short
     gcs, dashboard = free_port(), free_port()
-    command = [str(RAY), "start", "--head", "--block", f"--port={gcs}", f"--temp-dir={folder}"]
+    command = [sys.executable, str(Path(__file__).with_name("forking.py")), "ray.scripts.scripts"]
+    command += ["start", "--head", "--block"]
+    command += [f"--port={gcs}", f"--temp-dir={folder}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
     log = Path(folder) / "start.log"

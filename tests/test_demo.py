@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -43,14 +44,14 @@ class Shop:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def command(self, *options: str) -> list[str]:
+    def command(self, *options: str, verb: str = "demo") -> list[str]:
         """Arguments of txrec."""
         places = [f"runs_root={self.folder}/runs", f"data.root={self.folder}/raw", f"serve.port={self.port}"]
-        return ["demo", "configs/demo.toml", *SMALL, *places, *options]
+        return [verb, "configs/demo.toml", *SMALL, *places, *options]
 
-    def start(self) -> subprocess.Popen[str]:
-        """Starts `txrec demo`; its output is one pipe."""
-        command = [sys.executable, "-m", "pipelines", *self.command()]
+    def start(self, verb: str = "demo") -> subprocess.Popen[str]:
+        """Starts a command of txrec; its output is one pipe."""
+        command = [sys.executable, "tests/forking.py", "pipelines", *self.command(verb=verb)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -75,19 +76,36 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="module")
 def served(shop: Shop) -> str:
     """The demonstration up to `Ctrl-C stops everything`, then interrupted; all it printed."""
-    process = shop.start()
-    descendants: list[psutil.Process] = []
-    printed = []
+
+    def look() -> None:
+        assert "txrec" in shop.get("/docs")
+        assert json.loads(shop.get("/health/ready"))
+        assert "gradio" in shop.get("/console/")
+
+    return ended(shop.start(), "Ctrl-C stops everything", signal.SIGINT, 0, look)
+
+
+def ended(
+    process: subprocess.Popen[str], awaited: str, number: int, status: int, look: Callable[[], None] = lambda: None
+) -> str:
+    """Output of a command that gets a signal once it has printed a text; it ends with a status and leaves no process.
+
+    Args:
+        process: the command.
+        awaited: the text.
+        number: of the signal.
+        status: expected of it.
+        look: called before the signal.
+    """
+    printed, descendants = [], []
     assert process.stdout is not None
     for line in process.stdout:
         printed.append(line)
-        if "Ctrl-C stops everything" in line:
-            assert "txrec" in shop.get("/docs")
-            assert json.loads(shop.get("/health/ready"))
-            assert "gradio" in shop.get("/console/")
+        if awaited in line:
+            look()
             descendants = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0, "".join(printed)
+            process.send_signal(number)
+    assert process.wait(timeout=60) == status, "".join(printed)
     process.stdout.close()
     assert descendants, "".join(printed)
     _, alive = psutil.wait_procs(descendants, timeout=60)
@@ -127,3 +145,21 @@ def test_a_second_run_reuses_everything_says_so_and_stops_after_one_answer(
     assert result.exit_code == 0, result.output
     assert result.stdout.count("unchanged, reused") == 5
     assert "POST /v1/search" in result.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_sigterm_ends_a_stage_with_one_line_status_143_and_no_process_left(tmp_path: Path) -> None:
+    printed = ended(Shop(tmp_path).start("prepare"), "• prepare", signal.SIGTERM, 143)
+    assert printed.splitlines()[-1] == "stopped by SIGTERM"
+    assert "✗ prepare   did not finish" in printed
+    assert "Traceback" not in printed
+    assert "SIGTERM received" not in printed, "Ray's own report of a signal, with the addresses of its stack"
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_sigterm_ends_the_server_with_one_line_status_143_and_no_process_left(served: str, shop: Shop) -> None:
+    printed = ended(shop.start("serve"), "Ctrl-C stops everything", signal.SIGTERM, 143)
+    assert printed.splitlines()[-1] == "stopped by SIGTERM"
+    assert "Traceback" not in printed

@@ -6,7 +6,7 @@ import pytest
 
 from tests.documents import ROOT, Block, blocks
 from txrec.config_loader import load
-from txrec.data.check import Check, check
+from txrec.data.preparation.source_check import Check, check
 
 
 def _examples() -> list[list[Block]]:

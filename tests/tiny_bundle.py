@@ -16,7 +16,7 @@ from txrec.schema import Split
 from txrec.train.ranker.fit import fit_ranker
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Trainer
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 from txrec.train.text import pretrain
 from txrec.train.text.corpus import Corpus
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from tests.txrec.data.workbench import prepared
-from tests.txrec.loop.test_drift import ITEMS, LOG
-from txrec.loop.traffic import TrafficProfile
+from tests.txrec.loop.drift.test_drift import ITEMS, LOG
+from txrec.loop.drift.traffic import TrafficProfile
 from txrec.online.history import Impression, LoggedEvent
 from txrec.recommender.types import Event
 from txrec.schema import DAY_US

@@ -19,6 +19,16 @@
 A message states the value found, the value expected and the remedy, and names file, row or field.
 """
 
+from pydantic_core import PydanticCustomError
+
+FIELD_ERROR = "field_of_several"
+"""Type of pydantic's errors whose context names the field that a check of several fields refuses."""
+
+
+def field_error(field: str, message: str) -> PydanticCustomError:
+    """Error of a pydantic validator of several fields, which would otherwise name none of them."""
+    return PydanticCustomError(FIELD_ERROR, "{message}", {"field": field, "message": message})
+
 
 class InvariantError(Exception):
     """A contradiction inside txrec, e.g. rows lost between reading and writing: a bug to report, not the caller's.

@@ -27,7 +27,7 @@ from typing import Any
 
 from txrec import objects
 from txrec.errors import InvariantError, StorageError
-from txrec.storage import write_text
+from txrec.storage import make_folder, write_text
 
 MARKERS = ("meta.json", "manifest.json", "metrics.json", "job.json", "vectors.safetensors", "training.json")
 """Names of the files that stand for a complete folder."""
@@ -153,7 +153,7 @@ def remove(path: Path) -> None:
 def lock(name: str) -> Iterator[None]:
     """Excludes other processes of this machine that use the same name."""
     file = cache_folder() / "locks" / hashlib.sha256(name.encode()).hexdigest()[:24]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

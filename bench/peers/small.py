@@ -7,7 +7,7 @@ from pathlib import Path
 from txrec import simulator
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = ("data.shop.num_items=200", "data.shop.num_users=300", "data.shop.num_events=8000", "data.shop.days=30")

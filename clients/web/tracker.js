@@ -7,13 +7,24 @@
  *     tracker.watch(list, slate, { query: "jeans" }); // children of `list` carry data-item-id
  *
  * Without consent nothing is stored in the browser and nothing is sent. An impression counts once half of a product has
- * been visible for a second. Events go in batches; those that wait when the page is left go as a beacon. Every event
- * has an id, so that one that is sent twice counts once.
+ * been visible for a second. Events go in batches; those that wait when the page is left go as a beacon. Nobody sees
+ * the answer to a beacon, so its events are kept in localStorage, and sent once more by the next page or when the user
+ * comes back to this one. Every event has an id, so that one that is sent twice counts once. One that the server would
+ * refuse is left out with a warning, so that the others of its batch arrive.
  */
 
 const CONSENT = "txrec-consent";
 const USER = "txrec-user";
+const OUTBOX = "txrec-outbox";
 const MAX_WAITING = 500;
+/** Age at which an event that has not arrived is given up, milliseconds. */
+const MAX_AGE_MS = 86_400_000;
+/** Longest wait between two attempts while the server is out of reach, milliseconds. */
+const MAX_RETRY_MS = 60_000;
+/** Bodies up to this size outlive their page (`keepalive`); browsers refuse larger ones, bytes. */
+const MAX_KEEPALIVE_BYTES = 60_000;
+/** Characters of an id that the API takes. */
+const MAX_ID_CHARS = 256;
 
 /**
  * @typedef {object} Options
@@ -24,6 +35,8 @@ const MAX_WAITING = 500;
  * @property {number} [visibleMs] time that a product must be visible for an impression, milliseconds
  */
 
+/** @typedef {{event_id: string, ts?: number}} WaitingEvent an event with its other fields, as the API takes it */
+
 export class Tracker {
   /** @param {Options} [options] */
   constructor({ url = "", userId = "", batchSize = 20, flushMs = 2_000, visibleMs = 1_000 } = {}) {
@@ -32,54 +45,78 @@ export class Tracker {
     this.flushMs = flushMs;
     this.visibleMs = visibleMs;
     this.loggedIn = userId;
-    /** @type {object[]} */
+    /** @type {WaitingEvent[]} */
     this.waiting = [];
+    /** @type {WaitingEvent[]} */
+    this.underway = [];
     this.timer = 0;
-    this.sending = false;
+    /** @type {AbortController | null} */
+    this.sending = null;
+    this.numFailures = 0;
+    this.clockIsWrong = false;
     this.numDropped = 0;
-    this.consent = localStorage.getItem(CONSENT) === "yes";
+    this.consent = kept(CONSENT) === "yes";
+    addEventListener("online", () => void this.retry());
+    addEventListener("storage", ({ key }) => { // the choice in another tab
+      if (key === CONSENT || key === null) this.setConsent(kept(CONSENT) === "yes");
+    });
     addEventListener("pagehide", () => this.beacon());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && this.beacon());
+    addEventListener("pageshow", () => this.resume());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "hidden") this.beacon();
+      else this.resume();
+    });
+    this.resume();
   }
 
   /**
-   * Records the user's choice. Withdrawing it drops what waits and removes the random id.
+   * Records the user's choice, for all tabs. Withdrawing it drops what waits or is being sent, and removes the random id.
    * @param {boolean} consent
    */
   setConsent(consent) {
     this.consent = consent;
     if (consent) {
-      localStorage.setItem(CONSENT, "yes");
+      keep(CONSENT, "yes");
       return;
     }
     this.waiting = [];
+    this.underway = [];
+    this.sending?.abort();
+    this.sending = null;
     clearTimeout(this.timer);
     this.timer = 0;
-    localStorage.removeItem(USER);
-    localStorage.removeItem(CONSENT);
+    keep(OUTBOX, null);
+    keep(USER, null);
+    keep(CONSENT, null);
   }
 
   /** The user's id; null without consent. */
   get userId() {
     if (!this.consent) return null;
     if (this.loggedIn) return this.loggedIn;
-    let random = localStorage.getItem(USER);
+    let random = kept(USER);
     if (random === null) {
       random = `web-${randomId()}`;
-      localStorage.setItem(USER, random);
+      keep(USER, random);
     }
     return random;
   }
 
   /**
    * Takes an event; it is sent with the next batch. Ignored without consent.
-   * @param {{event: string, item_id?: string, query?: string, value?: number, request_id?: string}} event
+   * @param {{event: string, item_id?: string | number, query?: string, value?: number, request_id?: string}} event
    */
   track(event) {
     if (!this.consent) return;
-    this.waiting.push({ ...event, user_id: this.userId, event_id: randomId(), ts: Date.now() * 1_000 });
+    const item = event.item_id === undefined ? {} : { item_id: String(event.item_id) };
+    if (item.item_id !== undefined && !isId(item.item_id)) {
+      console.warn(`txrec: ${event.event} of a product without a usable id is left out: ${JSON.stringify(item.item_id)}`);
+      return;
+    }
+    const ts = this.clockIsWrong ? {} : { ts: Date.now() * 1_000 };
+    this.waiting.push({ ...event, ...item, user_id: this.userId, event_id: randomId(), ...ts });
     this.bound();
-    if (this.waiting.length >= this.batchSize) void this.flush();
+    if (this.waiting.length >= this.batchSize && this.numFailures === 0) void this.flush();
     else this.schedule();
   }
 
@@ -121,27 +158,61 @@ export class Tracker {
   async flush() {
     clearTimeout(this.timer);
     this.timer = 0;
-    if (this.sending || this.waiting.length === 0) return;
-    this.sending = true;
+    if (this.sending !== null || this.waiting.length === 0) return;
+    const sending = new AbortController();
+    this.sending = sending;
     const batch = this.waiting.splice(0, this.batchSize);
-    let again = false;
+    this.underway = batch;
+    /** @type {WaitingEvent[]} */
+    let again = [];
+    let failed = false;
     try {
-      const reply = await fetch(this.endpoint, { ...request(batch), keepalive: true });
-      again = reply.status >= 500 || reply.status === 429;
-      if (!reply.ok && !again) console.warn(`txrec: ${batch.length} events refused: HTTP ${reply.status}`);
+      const reply = await fetch(this.endpoint, { ...request(batch), signal: sending.signal });
+      failed = reply.status >= 500 || reply.status === 429 || reply.status === 408;
+      if (failed) again = batch;
+      else if (!reply.ok) again = this.acceptable(batch, reply.status, await reply.json().catch(() => null));
     } catch {
-      again = true; // no connection: the next attempt is by the timer
-    } finally {
-      this.sending = false;
+      failed = true; // no connection: the next attempt is by the timer
+      again = batch;
     }
-    if (again && this.consent) this.waiting.unshift(...batch);
+    if (this.sending !== sending) return; // consent was withdrawn meanwhile: the batch is dropped
+    this.sending = null;
+    this.underway = [];
+    release(batch.filter(({ event_id }) => !again.some((event) => event.event_id === event_id)));
+    this.numFailures = failed ? this.numFailures + 1 : 0;
+    this.waiting.unshift(...again);
     this.bound();
-    if (this.waiting.length >= this.batchSize && !again) await this.flush();
+    if (this.waiting.length >= this.batchSize && !failed) await this.flush();
     else if (this.waiting.length > 0) this.schedule();
   }
 
-  /** Hands what waits over to the browser, which sends it even when the page is gone. */
+  /** Sends what waits at once after a time without connection. */
+  retry() {
+    this.numFailures = 0;
+    return this.flush();
+  }
+
+  /**
+   * Events of a refused batch that are worth another attempt: without the one that the server named, or all of them
+   * without their times where it found the visitor's clock wrong.
+   * @param {WaitingEvent[]} batch
+   * @param {number} status
+   * @param {{error?: {field?: string, message?: string}} | null} body
+   */
+  acceptable(batch, status, body) {
+    const field = body?.error?.field ?? "";
+    const [, place, name] = /^(?:(\d+)\.)?(.*)$/.exec(field) ?? [];
+    if (status === 422 && name === "ts" && !this.clockIsWrong) {
+      this.clockIsWrong = true;
+      return batch.map(({ ts: _, ...event }) => event);
+    }
+    console.warn(`txrec: HTTP ${status}, ${field}: ${body?.error?.message ?? "events are refused"}`);
+    return status === 422 && place !== undefined ? batch.filter((_, index) => index !== Number(place)) : [];
+  }
+
+  /** Hands what waits over to the browser, which sends it even when the page is gone, and keeps it until it arrived. */
   beacon() {
+    if (this.consent) store([...this.underway, ...this.waiting]);
     while (this.consent && this.waiting.length > 0) {
       const batch = this.waiting.slice(0, this.batchSize);
       const body = new Blob([JSON.stringify(batch)], { type: "text/plain" }); // no preflight, which may come too late
@@ -150,8 +221,22 @@ export class Tracker {
     }
   }
 
+  /** Takes up the events of beacons whose arrival nobody saw; those that did arrive are known to the server by id. */
+  resume() {
+    if (!this.consent || document.visibilityState === "hidden") return;
+    const known = new Set([...this.underway, ...this.waiting].map((event) => event.event_id));
+    const events = stored().filter((event) => !known.has(event.event_id));
+    const recent = events.filter(({ ts }) => ts === undefined || Date.now() - ts / 1_000 < MAX_AGE_MS);
+    if (recent.length < events.length) warnDropped(events.length - recent.length, "did not arrive for a day");
+    release(events);
+    this.waiting.unshift(...recent);
+    this.bound();
+    if (this.waiting.length > 0) this.schedule();
+  }
+
   schedule() {
-    if (this.timer === 0) this.timer = window.setTimeout(() => void this.flush(), this.flushMs);
+    const waitMs = this.numFailures === 0 ? this.flushMs : Math.min(MAX_RETRY_MS, this.flushMs * 2 ** this.numFailures);
+    if (this.timer === 0) this.timer = window.setTimeout(() => void this.flush(), waitMs);
   }
 
   /** Drops the oldest events where more wait than memory is meant for, and counts them. */
@@ -160,6 +245,7 @@ export class Tracker {
     if (surplus > 0) {
       this.waiting.splice(0, surplus);
       this.numDropped += surplus;
+      warnDropped(surplus, `are more than the ${MAX_WAITING} that wait for the server`);
     }
   }
 }
@@ -169,9 +255,67 @@ function itemOf(product) {
   return product.getAttribute("data-item-id") ?? "";
 }
 
+/** Events of beacons whose arrival nobody saw. @returns {WaitingEvent[]} */
+function stored() {
+  try {
+    const events = JSON.parse(kept(OUTBOX) ?? "[]");
+    return Array.isArray(events) ? events.filter((event) => typeof event?.event_id === "string") : [];
+  } catch {
+    return []; // not written by this module
+  }
+}
+
+/** Keeps events beside those that are kept already. @param {WaitingEvent[]} events */
+function store(events) {
+  const all = new Map([...stored(), ...events].map((event) => [event.event_id, event]));
+  if (all.size > 0) keep(OUTBOX, JSON.stringify([...all.values()].slice(-MAX_WAITING)));
+}
+
+/** Keeps some events no longer. @param {WaitingEvent[]} events */
+function release(events) {
+  const gone = new Set(events.map((event) => event.event_id));
+  const before = stored();
+  const left = before.filter((event) => !gone.has(event.event_id));
+  if (left.length < before.length) keep(OUTBOX, left.length > 0 ? JSON.stringify(left) : null);
+}
+
+/** @param {number} count @param {string} reason */
+function warnDropped(count, reason) {
+  console.warn(`txrec: the oldest events (${count}) are dropped, because they ${reason}`);
+}
+
 /** @param {object[]} batch */
 function request(batch) {
-  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(batch) };
+  const body = new Blob([JSON.stringify(batch)], { type: "application/json" });
+  return { method: "POST", body, keepalive: body.size <= MAX_KEEPALIVE_BYTES };
+}
+
+/** @param {string} text */
+function isId(text) {
+  return text !== "" && [...text].length <= MAX_ID_CHARS && !/\p{Surrogate}/u.test(text);
+}
+
+/** Values of this page where the browser keeps none, e.g. because cookies are blocked. */
+const memory = new Map();
+
+/** @param {string} name */
+function kept(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return memory.get(name) ?? null;
+  }
+}
+
+/** @param {string} name @param {string | null} value null removes it */
+function keep(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, value);
+  } catch {
+    if (value === null) memory.delete(name);
+    else memory.set(name, value);
+  }
 }
 
 /** 128 random bits; crypto.randomUUID exists in secure contexts only. */

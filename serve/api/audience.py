@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from serve.api.common import ITEMS, QUERY, Body, Id, Reply
+from serve.api.base import ITEMS, QUERY, Body, Id, Reply
 
 MAX_MEMBERS = 1_000
 MAX_TARGETS = 100
@@ -46,7 +46,8 @@ class MemberReply(Reply):
     user_id: str
     """Raw id."""
     score: float
-    """Expected number of next events on the target; comparable within one answer."""
+    """Probability of an event on the target in a window as long as the validation part of the log; without a fitted one
+    the expected number of next events. Comparable within one answer."""
     events: int
     """Events of the user on products of the target."""
     purchases: int

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from serve.api.common import Reply
+from serve.api.base import Reply
 
 
 class Problem(Reply):

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from serve.api.common import Body, Reply
-from txrec.loop.served import StoredExperiment
+from serve.api.base import Body, Reply
+from txrec.loop.experiments.served_experiments import StoredExperiment
 
 
 class StopRequest(Body):

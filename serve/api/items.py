@@ -5,8 +5,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
-from serve.api.common import ITEMS, Body, Id, Reply, as_many, one_or_many
-from txrec.data.values import strip_html
+from serve.api.base import ITEMS, Body, Id, Reply, as_many, one_or_many
+from txrec.data.formats.values import strip_html
+from txrec.errors import field_error
 
 MAX_ITEMS = 1_000
 Place = Annotated[str, Field(min_length=1, max_length=256)]
@@ -30,9 +31,9 @@ class LiveItem(Body):
     available: bool | None = None
     """false takes it out of every slate, except where a filter asks for unavailable products, until it is true or
     null."""
-    attributes: dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=2_000)]] | None = Field(
-        None, max_length=100
-    )
+    attributes: (
+        dict[Annotated[str, Field(min_length=1, max_length=256)], Annotated[str, Field(max_length=2_000)]] | None
+    ) = Field(None, max_length=100)
     """Values for filters, e.g. colour."""
     prices: dict[Place, Annotated[float, Field(ge=0, le=1e9)]] | None = Field(None, max_length=10_000)
     """Price by store or country, where it differs from `price`."""
@@ -49,6 +50,17 @@ class LiveItem(Body):
         """HTML in texts becomes text, as in a catalogue's files."""
         return strip_html(text) if text and ("<" in text or "&" in text) else text
 
+    @field_validator("sale_start", "sale_end")
+    @classmethod
+    def _in_utc(cls, instant: datetime | None) -> datetime | None:
+        """Instants whose year is 1 to 9999 in UTC too: others cannot be answered."""
+        if instant is not None and instant.tzinfo is not None:
+            try:
+                instant.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"{instant} is before the year 1 or after the year 9999 in UTC") from None
+        return instant
+
     @model_validator(mode="after")
     def _starts_before_it_ends(self) -> Self:
         start, end = (
@@ -56,7 +68,8 @@ class LiveItem(Body):
             for one in (self.sale_start, self.sale_end)
         )
         if start is not None and end is not None and end <= start:
-            raise ValueError(f"sale_end ({self.sale_end}) is not after sale_start ({self.sale_start})")
+            message = f"{self.sale_end} is not after sale_start ({self.sale_start})"
+            raise field_error("sale_end", message)
         return self
 
 
@@ -102,7 +115,7 @@ class ProductReply(Reply):
     """Price in the shop's currency."""
     available: bool | None
     """As the shop says."""
-    attributes: dict[str, str | None]
+    attributes: dict[Place, Annotated[str, Field(max_length=2_000)]] | None = Field(None, max_length=100)
     """Values for filters."""
     prices: dict[str, float] = Field(default_factory=dict)
     """Price by store or country, where it differs."""

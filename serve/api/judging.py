@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from serve.api.common import ITEMS, QUERY, Body, Id, Reply
+from serve.api.base import ITEMS, QUERY, Body, Id, Reply
 from txrec.loop.judging import GRADES
 
 MAX_GRADED = 100

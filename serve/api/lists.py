@@ -2,7 +2,8 @@
 
 from pydantic import ConfigDict, Field
 
-from serve.api.common import ITEMS, MAX_SESSION_EVENTS, USER, Id, SessionEvent
+from serve.api.base import ITEMS, USER, Id
+from serve.api.events import MAX_SESSION_EVENTS, SessionEvent
 from serve.api.slates import SlateRequest
 
 MAX_GIVEN = 100

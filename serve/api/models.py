@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from serve.api.common import Body, Reply
+from serve.api.base import Body, Reply
 
 
 class ActivateRequest(Body):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from serve.api.common import Reply
+from serve.api.base import Reply
 
 
 class RateReply(Reply):
@@ -18,7 +18,7 @@ class RateReply(Reply):
 
 
 class DriftFigure(Reply):
-    """A figure of the last day beside the days of the training log."""
+    """A figure of the last day, compared with the days of the training log."""
 
     figure: str
     value: float | None = Field(description="A share, a mean, or a population stability index of a mix.")

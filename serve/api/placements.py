@@ -1,7 +1,7 @@
 """HTTP bodies of placements."""
 
-from serve.api.common import Reply
-from serve.placements import Placement
+from serve.api.base import Reply
+from serve.documents.placements import Placement
 
 
 class PlacementsReply(Reply):

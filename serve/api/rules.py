@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import ConfigDict, RootModel, model_validator
 
-from serve.api.common import ITEMS, Reply, as_many, one_or_many
-from txrec.recommender.rules.types import Rule
+from serve.api.base import ITEMS, Reply, as_many, one_or_many
+from txrec.recommender.rules.rule_types import Rule
 
 MAX_RULES = 1_000
 

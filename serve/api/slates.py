@@ -2,10 +2,11 @@
 
 from pydantic import ConfigDict, Field
 
-from serve.api.common import ITEMS, MAX_IDS, MAX_SESSION_EVENTS, QUERY, USER, Body, Id, Reply, SessionEvent
+from serve.api.base import ITEMS, MAX_IDS, QUERY, USER, Body, Id, Reply
+from serve.api.events import MAX_SESSION_EVENTS, SessionEvent
 from serve.api.pages import GroupReply, PageFields, PageReply, TextPart
 from txrec.config import ObjectiveConfig
-from txrec.index.filters import Filters
+from txrec.index.filters.filters import Filters
 
 MAX_RANKED = 1_000
 
@@ -30,7 +31,7 @@ class SlateRequest(ContextRequest):
     """Fields of every request for a slate."""
 
     top_k: int = Field(25, ge=1)
-    """Items of the slate."""
+    """Items of the slate; at most `serve.max_top_k` (1000)."""
     filters: Filters | None = None
     """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
     candidates: int = Field(0, ge=0, le=1_000)
@@ -51,8 +52,8 @@ class UserFields(Body):
     """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
     effect where there were none."""
     seen_places: int = Field(0, ge=0, le=1_000)
-    """The first so many products of every slate that this server answered to the user count as shown too; 0 = only
-    those of `impression` events do."""
+    """Number of first products of every slate of this server that count as shown to the user too; 0 = only those of
+    `impression` events do."""
     objective: ObjectiveConfig | None = Field(None, examples=[{"click": 0.1, "purchase": 1.0, "revenue": 0.02}])
     """Worth of clicks, carts and purchases that decides the order; {} = by relevance, absent = as the placement or the
     bundle says."""
@@ -66,7 +67,8 @@ class PersonalRequest(SlateRequest, UserFields):
     exclude: tuple[Id, ...] = Field((), max_length=MAX_IDS)
     """Products that must not be shown."""
     exclude_seen: bool = False
-    """Leave out everything in the user's history, products of `impression` events included."""
+    """Leave out everything in the user's history, products of `impression` events included, except what a rule pins or
+    promotes by name and the fallback products of the placement."""
     diversity: float = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])
@@ -87,7 +89,8 @@ class RecommendRequest(PersonalRequest, PageFields):
     )
 
     query: str | None = None
-    """Search text; absent or blank = recommendation without a search."""
+    """Search text; absent or blank = recommendation without a search. At most `serve.max_query_chars` (512) characters,
+    as in every other request."""
 
 
 class SearchRequest(PersonalRequest, PageFields):
@@ -103,7 +106,7 @@ class SearchRequest(PersonalRequest, PageFields):
     )
 
     query: str = Field(min_length=1)
-    """Search text."""
+    """Search text; not blank, at most `serve.max_query_chars` (512) characters."""
 
 
 class SimilarRequest(SlateRequest):

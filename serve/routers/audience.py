@@ -4,17 +4,17 @@ import asyncio
 
 from fastapi import APIRouter, Request
 
-from serve.access import requires
 from serve.api.audience import AudienceBody, AudienceReply, MemberReply
-from serve.dependencies import ConfigDep, EventLogDep, ServiceDep
-from serve.event_log import EventLog
-from serve.responses import ERRORS, UNKNOWN_ITEM
-from txrec.recommender.audience import AudienceRequest, Member
+from serve.history.event_log import EventLog
+from serve.http.authorization import requires
+from serve.http.dependencies import ConfigDep, EventLogDep, ServiceDep
+from serve.http.openapi_errors import ERRORS, UNKNOWN_ITEM
+from txrec.recommender.lists.audiences import AudienceRequest, Member
 
 router = APIRouter(prefix="/v1", tags=["users"], responses={**ERRORS, **UNKNOWN_ITEM})
 
 SPARE_MEMBERS = 50
-"""Users asked for beside those wanted, in place of forgotten ones."""
+"""Spare users of an answer, which replace those who were forgotten."""
 LOOKUPS = 16
 """Users who are looked up at once."""
 

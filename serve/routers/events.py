@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 
-from serve.access import requires
 from serve.api.events import EventsReply, EventsRequest
-from serve.dependencies import EventLogDep
-from serve.event_log import check_event, event_prefix
-from serve.responses import ERRORS
+from serve.history.event_log import check_event, event_prefix
+from serve.http.authorization import requires
+from serve.http.dependencies import EventLogDep
+from serve.http.openapi_errors import ERRORS
 
 
 class BeaconRoute(APIRoute):

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from serve.access import requires
 from serve.api.experiments import ExperimentsReply, StopRequest
-from serve.dependencies import of_app
-from serve.experiments import Experiments
-from serve.responses import ERRORS, EXPERIMENT_CONFLICT, UNKNOWN_EXPERIMENT
-from txrec.loop.served import ExperimentSpec, StoredExperiment
+from serve.experiments.lifecycle import Experiments
+from serve.http.authorization import requires
+from serve.http.dependencies import of_app
+from serve.http.openapi_errors import ERRORS, EXPERIMENT_CONFLICT, UNKNOWN_EXPERIMENT
+from txrec.loop.experiments.served_experiments import ExperimentSpec, StoredExperiment
 
 router = APIRouter(prefix="/v1", tags=["experiments"], responses=ERRORS, dependencies=[requires("admin")])
 ExperimentsDep = Annotated[Experiments, of_app("experiments")]

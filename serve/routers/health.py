@@ -6,11 +6,11 @@ from contextlib import suppress
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from serve.access import requires
 from serve.api.health import HealthReply
-from serve.dependencies import EventLogDep, ServiceDep
-from serve.metrics import CONTENT_TYPE
-from serve.responses import KEYS, NOT_READY
+from serve.http.authorization import requires
+from serve.http.dependencies import EventLogDep, ServiceDep
+from serve.http.openapi_errors import KEYS, NOT_READY
+from serve.observability.metrics import CONTENT_TYPE
 from txrec.errors import UnavailableError
 
 LIVE_COUNTS_TIMEOUT_S = 1.0

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 
-from serve.access import requires
 from serve.api.items import ItemsReply, ItemsRequest, LiveItem, ProductReply
-from serve.batching import Batcher
-from serve.dependencies import ServiceDep, of_app
-from serve.responses import ERRORS, UNKNOWN_ITEM
+from serve.concurrency.batching import Batcher
+from serve.http.authorization import requires
+from serve.http.dependencies import ServiceDep, of_app
+from serve.http.openapi_errors import ERRORS, UNKNOWN_ITEM
 from serve.types import Service
 from txrec.errors import UnknownItemError
 from txrec.online.journal import ItemJournal

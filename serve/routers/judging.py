@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi import Path as PathParameter
 
-from serve.access import requires
 from serve.api.judging import (
     GradesRequest,
     GradesStoredReply,
@@ -15,13 +14,14 @@ from serve.api.judging import (
     JudgingTaskReply,
     ProductToGrade,
 )
-from serve.dependencies import ServiceDep, of_app
+from serve.http.authorization import requires
+from serve.http.dependencies import ServiceDep, of_app
+from serve.http.openapi_errors import ERRORS, UNKNOWN_ITEM
 from serve.judging import Judging
-from serve.responses import ERRORS, UNKNOWN_ITEM
 from serve.types import Product
 from txrec.errors import RequestError, UnknownItemError
 from txrec.loop.judging import GRADES, agreement, export, num_shared
-from txrec.recommender.rules.types import Products
+from txrec.recommender.rules.rule_types import Products
 
 router = APIRouter(prefix="/v1/judging", tags=["judging"], responses=ERRORS, dependencies=[requires("admin")])
 JudgingDep = Annotated[Judging, of_app("judging")]
@@ -55,9 +55,11 @@ async def grade(body: GradesRequest, judging: JudgingDep, service: ServiceDep) -
     for item_id, value in body.grades.items():
         if value is not None and value not in GRADES:
             raise RequestError(f"grades.{item_id}", f"{value} is no grade; expected 0 to {max(GRADES)} or null")
+    if not body.query.strip():
+        raise RequestError("query", "is blank; expected the search text of the task")
     (check,) = await service.check_products([Products(items=tuple(body.grades))])
     if check.unknown:
-        raise UnknownItemError("grades", f"{check.unknown[0]!r} is not in the catalogue")
+        raise UnknownItemError(f"grades.{check.unknown[0]}", "is not in the catalogue; expected item_ids that it holds")
     await judging.grade(body.judge, body.query, body.grades)
     return GradesStoredReply(stored=len(body.grades))
 

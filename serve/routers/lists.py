@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter
 
-from serve.access import requires
 from serve.api.lists import ComplementsRequest, ListRequestBody, UserListRequest
 from serve.api.slates import SlateReply, SlateRequest
-from serve.placements import with_defaults
-from serve.responses import ERRORS
+from serve.documents.placements import with_defaults
+from serve.http.authorization import requires
+from serve.http.openapi_errors import ERRORS, UNKNOWN_ITEM
+from serve.http.slate_context import ANONYMOUS, ContextDep, SlateContext, rule_settings, session_of
 from serve.routers.slates import log_impression, slate_reply
-from serve.slate_context import ANONYMOUS, ContextDep, SlateContext, rule_settings, session_of
 from txrec.recommender import types
-from txrec.recommender.lists import ListRequest
+from txrec.recommender.lists.lists import ListRequest
 
 router = APIRouter(prefix="/v1", tags=["lists"], responses=ERRORS, dependencies=[requires("read")])
 
@@ -33,7 +33,7 @@ async def new(body: ListRequestBody, context: ContextDep) -> SlateReply:
     return await _answer(ListRequest("new"), body, context)
 
 
-@router.post("/complements", summary="Products bought together with others")
+@router.post("/complements", summary="Products bought together with others", responses=UNKNOWN_ITEM)
 async def complements(body: ComplementsRequest, context: ContextDep) -> SlateReply:
     """From baskets, not from views; personal where a user is named."""
     spec = ListRequest("complements", body.items, body.strict)
@@ -61,7 +61,7 @@ async def _answer(spec: ListRequest, body: SlateRequest, context: SlateContext) 
     serving = context.serving_request(
         types.Request(
             user_id=user.user_id,
-            events=session_of(getattr(body, "session", ())),
+            events=session_of(getattr(body, "session", ()), context.event_log.now_us()),
             top_k=body.top_k,
             filters=body.filters,
             explain=body.explain,

@@ -4,8 +4,8 @@ from fastapi import FastAPI, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve import problems
-from serve.keys import Key
+from serve.http import error_responses
+from serve.http.api_keys import Key
 
 PATH = "/mcp"
 
@@ -19,16 +19,20 @@ class McpEndpoint:
         mounted: ASGIApp | None = scope["app"].state.mcp
         if key is None:
             message = "send a known API key: `Authorization: Bearer KEY`"
-            refusal = problems.problem(Request(scope), 401, None, message, {"WWW-Authenticate": "Bearer"})
+            refusal = error_responses.problem(Request(scope), 401, None, message, {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)
         elif mounted is None:
             message = "the MCP endpoint does not run; it starts with the server where `serve.mcp` is true"
-            await problems.problem(Request(scope), 503, None, message)(scope, receive, send)
+            await error_responses.problem(Request(scope), 503, None, message)(scope, receive, send)
         else:
             await mounted(scope, receive, send)
 
 
 def add_route(app: FastAPI) -> None:
-    """Adds the endpoint to an application; it is not part of the OpenAPI document, as MCP describes itself."""
+    """Adds the endpoint to an application; it is not part of the OpenAPI document, as MCP describes itself.
+
+    Calls are POST requests alone. Without sessions there is nothing to delete and nothing to send later, so that the
+    stream of a GET request would stay open in vain: both are refused with 405, as the protocol provides.
+    """
     app.state.mcp = None
-    app.router.routes.append(Route(PATH, McpEndpoint(), methods=["GET", "POST", "DELETE"], include_in_schema=False))
+    app.router.routes.append(Route(PATH, McpEndpoint(), methods=["POST"], include_in_schema=False))

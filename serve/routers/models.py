@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from serve.access import requires
 from serve.api.models import ActivateRequest, ModelReply, ModelsReply, OverlapReply
-from serve.dependencies import of_app
-from serve.responses import ERRORS, UNKNOWN_VERSION, VERSION_REFUSED
-from serve.switch import Listed, Switch
+from serve.http.authorization import requires
+from serve.http.dependencies import of_app
+from serve.http.openapi_errors import ERRORS, UNKNOWN_VERSION, VERSION_REFUSED
+from serve.models.switch import Listed, Switch
 from serve.types import Model, Service
 from txrec.errors import RequestError
 from txrec.online.history import HistoryStore, Overlap

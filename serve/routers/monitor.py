@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request
 
-from serve.access import requires
 from serve.api.monitor import MonitorReply
-from serve.responses import ERRORS
+from serve.http.authorization import requires
+from serve.http.openapi_errors import ERRORS
 
 router = APIRouter(prefix="/v1", tags=["monitor"], responses=ERRORS, dependencies=[requires("admin")])
 

@@ -6,13 +6,16 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.exceptions import HTTPException
 
-from serve.access import requires
 from serve.api.placements import PlacementDeletedReply, PlacementsReply
-from serve.dependencies import ConfigDep, PlacementsDep, ServiceDep
-from serve.placements import Placement
-from serve.responses import ERRORS, UNKNOWN_PLACEMENT
+from serve.documents.placements import Placement
+from serve.http.authorization import requires
+from serve.http.dependencies import ConfigDep, PlacementsDep, ServiceDep
+from serve.http.openapi_errors import ERRORS, UNKNOWN_PLACEMENT
+from serve.types import ServingRequest
 from txrec.errors import RequestError, UnknownItemError
-from txrec.recommender.rules.types import Products
+from txrec.recommender.page_types import PageRequest, Quota
+from txrec.recommender.rules.rule_types import Products
+from txrec.recommender.types import Request
 
 router = APIRouter(prefix="/v1", tags=["placements"], responses=ERRORS, dependencies=[requires("admin")])
 Name = Annotated[str, PathParameter(max_length=256)]
@@ -40,6 +43,7 @@ async def put_placement(
     """Durable before the answer, in effect within two seconds on every replica, through restarts and new models."""
     if body.top_k is not None and body.top_k > config.max_top_k:
         raise RequestError("top_k", f"{body.top_k} is more than the {config.max_top_k} items that a slate may have")
+    await _try_fields(body, service)
     if body.filters is not None and body.filters != type(body.filters)():
         (check,) = await service.check_products([Products(filters=body.filters)])
         if check.error:
@@ -50,6 +54,16 @@ async def put_placement(
             raise UnknownItemError("fallback_items", f"{check.unknown[0]} is not in the catalogue")
     await live.put(name, body)
     return body
+
+
+async def _try_fields(body: Placement, service: ServiceDep) -> None:
+    """Answers one request by a placement's sources and page, so that an unknown field is refused by its name now."""
+    if not (body.sources or body.sort or body.facets or body.group_by or body.quotas):
+        return
+    quotas = tuple(Quota(quota.field, quota.max) for quota in body.quotas or ())
+    page = PageRequest(body.facets or (), sort=body.sort or "relevance", group_by=body.group_by, quotas=quotas)
+    request = Request(top_k=1, sources=body.sources or ())
+    await service.recommend(ServingRequest(request, use_rules=False, page=None if page == PageRequest() else page))
 
 
 @router.delete("/placements/{name:id}", summary="Remove a placement", responses=UNKNOWN_PLACEMENT)

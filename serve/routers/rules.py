@@ -7,20 +7,26 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from serve.access import requires
 from serve.api.rules import RuleDeletedReply, RulesReply, RulesRequest, RulesStoredReply
-from serve.dependencies import of_app
-from serve.responses import ERRORS, RULE_CONFLICT, UNKNOWN_RULE
+from serve.http.authorization import requires
+from serve.http.dependencies import of_app
+from serve.http.openapi_errors import ERRORS, RULE_CONFLICT, UNKNOWN_RULE
 from serve.types import Service
 from txrec.errors import ConflictError, RequestError, UnknownItemError, UnknownRuleError
+from txrec.index.filters.expressions import Condition, Not
+from txrec.index.filters.filters import Filters, as_expression, joined
 from txrec.online.documents import DocumentStore
-from txrec.recommender.rules.checks import check
-from txrec.recommender.rules.types import Block, Boost, Bury, Limit, Pin, Products, Promote, Rule
+from txrec.recommender.rules.rule_checks import blocked_pairs, check, never_acting
+from txrec.recommender.rules.rule_types import Block, Boost, Bury, Limit, Pin, Products, Promote, Rule
 
 router = APIRouter(prefix="/v1", tags=["rules"], responses=ERRORS, dependencies=[requires("admin")])
 
 MAX_RULES = 20_000
 """Rules of a shop."""
+MAX_PAIRS = 200
+"""Pairs of rules that are compared by the products of the catalogue when rules are put."""
+NOTHING = Filters(where=Condition(field="price", lt=-1))
+"""Conditions that no product fulfils."""
 ATTEMPTS = 5
 """Attempts to write where other callers change the rules at the same time."""
 
@@ -57,7 +63,8 @@ class LiveRules:
             double = next(name for name in names if names.count(name) > 1)
             raise RequestError("rule_id", f"{double!r} is there twice; expected each name once")
         warnings = await self._check_products(rules)
-        await asyncio.to_thread(self._write, rules)
+        others = await asyncio.to_thread(self._write, rules)
+        warnings += await asyncio.to_thread(never_acting, rules, others) + await self._blocked(rules, others)
         return RulesStoredReply(stored=len(rules), warnings=warnings)
 
     async def delete(self, rule_id: str) -> None:
@@ -65,7 +72,8 @@ class LiveRules:
         if not await asyncio.to_thread(self._store.delete, rule_id):
             raise UnknownRuleError("rule_id", f"there is no rule {rule_id!r}")
 
-    def _write(self, rules: Sequence[Rule]) -> None:
+    def _write(self, rules: Sequence[Rule]) -> list[Rule]:
+        """Stores rules that go with those of the shop, and returns the latter."""
         documents = {rule.rule_id: rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in rules}
         for rule in rules:  # the discriminator is a default
             documents[rule.rule_id]["effect"]["type"] = rule.effect.type
@@ -76,8 +84,25 @@ class LiveRules:
             existing = [Rule.model_validate(document) for document in present.by_name.values()]
             check(rules, existing, datetime.fromtimestamp(self._clock(), UTC))
             if self._store.put(documents, present.version) is not None:
-                return
+                return existing
         raise ConflictError("rule_id", "other callers change the rules at the same time; try again")
+
+    async def _blocked(self, rules: Sequence[Rule], others: Sequence[Rule]) -> list[str]:
+        """Warnings of rules all of whose products are blocked now by the filters of another rule; they name both."""
+        pairs = [
+            (rule, block, Products(items=products.items, filters=block.effect.products.filters), open_products)
+            for rule, block in blocked_pairs(rules, others, MAX_PAIRS)
+            if isinstance(block.effect, Block)
+            and (products := _products(rule)) is not None
+            and (open_products := _unblocked(products, block.effect.products)) is not None
+        ]
+        selections = [selection for _, _, named, unblocked in pairs for selection in (named, unblocked)]
+        checks = await self._service.check_products(selections) if selections else ()
+        warnings = []
+        for (rule, block, named, _), common, unblocked in zip(pairs, checks[::2], checks[1::2], strict=True):
+            if common.num_common == len(named.items) and not unblocked.num_selected and unblocked.error is None:
+                warnings.append(f"rule {rule.rule_id!r} never acts now: {block.rule_id!r} blocks all of its products")
+        return warnings
 
     async def _check_products(self, rules: Sequence[Rule]) -> list[str]:
         selecting = [(place, rule, _products(rule)) for place, rule in enumerate(rules)]
@@ -93,6 +118,18 @@ class LiveRules:
             if not result.num_selected:
                 warnings.append(f"rule {rule.rule_id!r} selects no product now")
         return warnings
+
+
+def _unblocked(products: Products, blocked: Products) -> Products | None:
+    """Selection by the filters of some products and against those of a blocking rule; None where it cannot be said."""
+    if blocked.filters is None or blocked.filters.available is not None:
+        return None
+    conditions = as_expression(blocked.filters)
+    if conditions is None:
+        return None
+    outside = Filters(where=Not(part=conditions))
+    filters = joined(products.filters, outside) if products.filters else joined(outside, NOTHING)
+    return Products(filters=filters)
 
 
 def _products(rule: Rule) -> Products | None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Request
 
-from serve.access import requires
 from serve.api.slates import (
     AppliedRule,
     ContextRequest,
@@ -16,14 +15,15 @@ from serve.api.slates import (
     SimilarRequest,
     SlateReply,
 )
-from serve.pages import group_reply, highlight_reply, page_reply, page_request
-from serve.participation import failure, with_settings
-from serve.placements import with_defaults
-from serve.responses import ERRORS, UNKNOWN_ITEM
-from serve.slate_context import ANONYMOUS, ContextDep, SlateContext, rule_settings, session_of
+from serve.documents.placements import with_defaults
+from serve.experiments.participation import failure, with_settings
+from serve.http.authorization import requires
+from serve.http.openapi_errors import ERRORS, UNKNOWN_ITEM
+from serve.http.search_pages import group_reply, highlight_reply, page_reply, page_request
+from serve.http.slate_context import ANONYMOUS, ContextDep, SlateContext, rule_settings, session_of
 from serve.types import Answer
 from txrec.errors import RequestError, UnavailableError
-from txrec.loop.exploration_log import Record
+from txrec.loop.exploration.exploration_log import Record
 from txrec.online.history import Impression
 from txrec.recommender import types
 
@@ -57,10 +57,12 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
     page = page_request(body)
     settings = rule_settings(body, user, placement)
     settings["segments"] += part.segments
+    explored = page is None and part.interleaved is None and (placement is None or placement.explore)
+    bounds = placement.exploration if placement else None
     serving = context.serving_request(
         types.Request(
             user_id=user.user_id,
-            events=session_of(body.session),
+            events=session_of(body.session, context.event_log.now_us()),
             query=body.query,
             cart=body.items,
             top_k=body.top_k,
@@ -85,6 +87,7 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
         page=page,
         version=part.version,
         interleaved=part.interleaved if page is None else None,
+        depth=state.explorer.depth(bounds) if explored else 0,
     )
     try:
         answer = await context.service.recommend(serving)
@@ -93,9 +96,8 @@ async def _personal(body: RecommendRequest | SearchRequest, context: SlateContex
             state.impressions.add(failure(serving.request_id, context.event_log.now_us(), body, part))
         raise
     slate, record = answer.slate, None
-    explored = placement is None or placement.explore
-    if page is None and explored and not answer.teams:  # the places of a page are those of the pages before it
-        slate, record = state.explorer.apply(slate, placement.exploration if placement else None)
+    if explored and not answer.teams:  # the places of a page are those of the pages before it
+        slate, record = state.explorer.apply(slate, bounds, body.top_k)
     reply = slate_reply(replace(answer, slate=slate), context.request, body.explain, user.fallback)
     reply.experiments = dict(label.split(":", 1) for label in part.labels)
     return log_impression(reply, context.request, body, record, answer.teams, tuple(answer.slate.rules))
@@ -130,7 +132,7 @@ async def rank(body: RankRequest, context: ContextDep) -> SlateReply:
     serving = context.serving_request(
         types.Request(
             user_id=user.user_id,
-            events=session_of(body.session),
+            events=session_of(body.session, context.event_log.now_us()),
             query=body.query,
             top_k=len(body.items),
             filters=body.filters,

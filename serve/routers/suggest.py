@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from serve.access import requires
-from serve.api.common import USER
+from serve.api.base import USER
 from serve.api.suggest import BlockedWords, SuggestionReply, SuggestReply
-from serve.dependencies import of_app
-from serve.responses import ERRORS
+from serve.http.authorization import requires
+from serve.http.dependencies import of_app
+from serve.http.openapi_errors import ERRORS
 from serve.suggester import Suggester
 
 router = APIRouter(prefix="/v1", tags=["suggestions"], responses=ERRORS)

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
-from serve.access import requires
 from serve.api.users import ForgottenReply, HistoryEvent, ProfileReply, UserReply
-from serve.dependencies import EventLogDep, ServiceDep, of_app
-from serve.responses import ERRORS, KEYS, NOT_READY, UNKNOWN_USER
-from serve.users import Profile, Profiles
+from serve.documents.profiles import Profile, Profiles
+from serve.http.authorization import requires
+from serve.http.dependencies import EventLogDep, ServiceDep, of_app
+from serve.http.openapi_errors import ERRORS, KEYS, NOT_READY, UNKNOWN_USER
 from txrec.errors import RequestError
 
 router = APIRouter(prefix="/v1", tags=["users"])

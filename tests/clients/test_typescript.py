@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve.ingress import create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from serve.types import Model
 from tests.clients.servers import listening
 from tests.documents import ROOT

@@ -1,6 +1,7 @@
 """Credentials that the S3 server of the tests takes; Ray's workers see what is set before the cluster starts."""
 
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -40,14 +41,17 @@ def workers_in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         kept.append(ray.train.Checkpoint.from_directory(folder))
 
     def fit(trainer: Any, _: object) -> object:
-        value = trainer.train_loop_per_worker(trainer.train_loop_config)
-        return SimpleNamespace(return_value=value, checkpoint=kept.pop() if kept else None)
+        try:
+            value = trainer.train_loop_per_worker(trainer.train_loop_config)
+        except Exception as error:
+            raise AssertionError("Ray Train would start a worker again that raises an error") from error
+        shipped = pickle.loads(pickle.dumps(value))  # as from another process
+        return SimpleNamespace(return_value=shipped, checkpoint=kept.pop() if kept else None)
 
     context = SimpleNamespace(get_storage=lambda: SimpleNamespace(experiment_fs_path=str(tmp_path / "reported")))
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # other tests run beside this one
-    monkeypatch.setattr(torch, "set_flush_denormal", lambda _: None)
-    monkeypatch.setattr("pipelines.workers.fit", fit)
-    monkeypatch.setattr("pipelines.progress.channel", nullcontext)
+    monkeypatch.setattr("pipelines.training.workers.set_up_torch", lambda _: None)  # other tests run beside this one
+    monkeypatch.setattr("pipelines.training.workers.fit", fit)
+    monkeypatch.setattr("pipelines.distributed.progress.channel", nullcontext)
     monkeypatch.setattr(ray.train, "report", report)
     monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
     monkeypatch.setattr(ray.train, "get_context", lambda: context)

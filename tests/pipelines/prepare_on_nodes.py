@@ -14,8 +14,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines import prepare
+from tests.workers import forked_workers
 from txrec.config_loader import load
-from txrec.data import files
+from txrec.data.formats import files
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
@@ -70,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with forked_workers():
+        main()

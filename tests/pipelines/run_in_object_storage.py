@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import serve.app
-from pipelines import cluster
 from pipelines.__main__ import app
+from pipelines.distributed import cluster
+from tests.workers import forked_workers
 from txrec.client import Client
 from txrec.config_loader import load
 
@@ -19,7 +20,7 @@ from txrec.config_loader import load
 def main() -> None:
     config, slates, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     os.environ["TXREC_CACHE"] = str(folder / "workers")  # of everything that Ray starts
-    with cluster.connect():
+    with forked_workers(), cluster.connect():
         on_machine(folder / "first")
         txrec("publish", config)
         on_machine(folder / "second")

@@ -12,7 +12,7 @@ from pipelines import audience
 from pipelines.__main__ import app
 from txrec.config import Config
 from txrec.errors import ConfigError, UnknownItemError
-from txrec.recommender.audience import AudienceAnswer, AudienceRequest, Member
+from txrec.recommender.lists.audiences import AudienceAnswer, AudienceRequest, Member
 from txrec.recommender.recommender import Recommender
 
 TENTS = AudienceRequest(category="tent", top_n=25)

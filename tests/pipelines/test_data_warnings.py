@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pipelines.publish import PublishSummary
 from tests.txrec.data.workbench import configured, prepared, write
-from txrec.data.report import recorded_warnings
+from txrec.data.preparation.data_report import recorded_warnings
 from txrec.registry.gate import Decision
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipelines import evaluate, publish, registry
+from pipelines import evaluate, models, publish
 from pipelines.evaluate import EvaluateSummary
 from tests import judged
 from tests import tiny_bundle as bundles
@@ -267,12 +267,12 @@ def test_publishing_promotes_the_first_and_then_what_is_not_worse(
     assert manifest["version"] == "v2"
     assert manifest["metrics"]["test"]["ndcg@10"] == pytest.approx(summary.figures["test"]["ndcg@10"])
     assert manifest["gate"]["required"] == pytest.approx((second.decision.production_value or 0) * 0.99)
-    table = shown(registry.models(run))
+    table = shown(models.models(run))
     assert "v2 production" in table
     assert f"{summary.figures['test']['mrr']:.4f}" in table
     assert "promote v2: ndcg@10" in table
-    assert registry.rollback(run) == "production: v2 -> v1"
-    assert registry.activate(run, "v2") == "production: v1 -> v2"
+    assert models.rollback(run) == "production: v2 -> v1"
+    assert models.activate(run, "v2") == "production: v1 -> v2"
 
 
 def test_a_worse_candidate_is_kept_out_unless_forced(
@@ -330,7 +330,7 @@ def test_where_there_is_no_log_judged_pairs_decide(tmp_path: Path) -> None:
     assert str(first.decision).endswith(f"best baseline bm25 {best:.4f}")
     assert second.decision.value == second.decision.production_value == pytest.approx(own)
     assert second.decision.over_baseline.difference.mean == pytest.approx(own - best)
-    assert "ndcg@10 of judged pairs" in shown(registry.models(run))
+    assert "ndcg@10 of judged pairs" in shown(models.models(run))
     again = evaluate.run(run)
     assert again.figures["judged"]["production"]["ndcg@10"] == pytest.approx(own)
     assert "bundle in production" in shown(again.render())

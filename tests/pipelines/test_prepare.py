@@ -16,9 +16,10 @@ from pipelines import prepare
 from tests.txrec.data.workbench import CLICKS, HEADER, configured, events_of, write
 from txrec import schema
 from txrec.config_loader import load
-from txrec.data import files, preparation
+from txrec.data.formats import files
+from txrec.data.preparation import preparation
+from txrec.data.preparation.data_report import Report
 from txrec.data.prepared import PreparedData, Sequences
-from txrec.data.report import Report
 from txrec.errors import DataError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,7 +10,8 @@ import pytest
 from rich.text import Text
 
 import txrec
-from pipelines import stage_settings, stages
+from pipelines import stages
+from pipelines.runs import stage_settings
 from txrec.config import Config
 from txrec.config_loader import with_overrides
 from txrec.progress import Progress

@@ -61,46 +61,44 @@ def test_it_leaves_a_model_a_learning_curve_and_a_complete_bundle(whole: tuple[d
     assert torch.equal(opened.model.state_dict()["encoder.ids.weight"], weights["encoder.ids.weight"])
 
 
-def _dying(marker: Path) -> Callable[[dict[str, object]], object]:
-    """The real worker, killed without warning the first time that it is in its third epoch."""
+def _dying(folder: Path) -> Callable[[dict[str, object]], object]:
+    """The real worker, killed without warning the first two times that it is in its third epoch."""
 
     def worker(settings: dict[str, object]) -> object:
         from pipelines.train import train_worker
 
         def die_in_the_third_epoch(phase: str, step: int, total: int | None, **_: float) -> None:
-            if phase == "training" and total and step > total * 0.6 and not marker.exists():
-                ray.train.get_all_reported_checkpoints()  # what is not committed yet would be lost with the worker
-                marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+            marker = folder / f"killed-{len(list(folder.glob('killed-*'))) + 1}"
+            if phase == "training" and total and marker.name != "killed-3":
+                if marker.name == "killed-2":
+                    assert step > total / 4, "the first epoch was done: it must not be trained again"
+                if step > total * 0.6:
+                    ray.train.get_all_reported_checkpoints()  # what is not committed yet would be lost with the worker
+                    marker.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return train_worker({**settings, "progress": die_in_the_third_epoch})
 
     return worker
 
 
-def test_a_killed_worker_goes_on_from_its_last_epoch_to_the_same_bits(
+def test_a_killed_worker_goes_on_and_a_run_whose_worker_died_too_often_resumes_to_the_same_bits(
     whole: tuple[dict[str, Tensor], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "train_worker", _dying(tmp_path / "killed"))
-    weights, history = trained(config_in(tmp_path))
-    assert (tmp_path / "killed").exists()
-    assert [report.epoch for report in history] == [1, 2, 3, 4]
-    _assert_equal(weights, whole[0])
-
-
-def test_an_interrupted_run_that_is_started_again_resumes_to_the_same_bits(
-    whole: tuple[dict[str, Tensor], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = config_in(tmp_path, max_failures=0)
+    config = config_in(tmp_path, max_failures=1)
     with monkeypatch.context() as patched:
-        patched.setattr(train, "train_worker", _dying(tmp_path / "killed"))
-        with pytest.raises(Exception, match=r"(?i)worker|die"):
+        patched.setattr(train, "train_worker", _dying(tmp_path))
+        with pytest.raises(TrainingError, match="the worker died 2 times; run again"):
             trained(config)
+    assert sorted(file.name for file in tmp_path.glob("killed-*")) == ["killed-1", "killed-2"]
     assert not (config.checkpoints_dir / "history").exists()
     done: list[float] = []  # of all steps; the display may miss reports, so some may be absent
     tiny_data(config.data_dir)
-    train.run(config, lambda phase, step, total, **_: done.append(step / (total or 1)) if phase == "training" else None)
+    summary = train.run(
+        config, lambda phase, step, total, **_: done.append(step / (total or 1)) if phase == "training" else None
+    )
     assert all(part > 1 / 4 for part in done)  # at least the first of four epochs was not done again
+    assert [report.epoch for report in summary.history] == [1, 2, 3, 4]
     weights = RetrievalModel.open(config.checkpoints_dir / "history").state_dict()
     _assert_equal(weights, whole[0])
 
@@ -126,9 +124,8 @@ def test_without_the_text_encoder_it_names_the_stage_before(ray_cluster: None, t
         train.run(config)
 
 
-def test_an_error_that_trying_again_would_not_mend_reaches_the_caller_as_it_is(
-    ray_cluster: None, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("workers_in_process")
+def test_an_error_that_trying_again_would_not_mend_reaches_the_caller_as_it_is(tmp_path: Path) -> None:
     config = config_in(tmp_path, target_events=("cart",))
     with pytest.raises(TrainingError, match="no training example"):
         trained(config)

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import tune
-from pipelines.trial import SCORE
+from pipelines.training import workers
+from pipelines.trial import SCORE, trial_worker
 from tests.tiny import tiny_data
 from txrec.config import Config
 from txrec.config_loader import load, with_overrides
 from txrec.errors import ConfigError, StageError
+from txrec.train.retrieval.setup import trainer_for
 from txrec.train.search_space import Search, space
 
 ROOT = Path(__file__).parents[2]
@@ -67,33 +69,6 @@ def test_as_many_trials_run_at_once_as_fit_with_their_workers(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_failing_trial_is_recorded_and_the_best_of_the_others_can_be_trained(tmp_path: Path) -> None:
-    config = _config(tmp_path, {"train.lr": {"grid": [-1.0, 1e-6, 3e-2]}}, search="grid")
-    tiny_data(config.data_dir)
-    told: list[tuple[str, int, int | None]] = []
-    seen: list[str] = []
-    summary = tune.run(
-        config,
-        lambda phase, step, total, **_: told.append((phase, step, total)),
-        lambda table: seen.append(_text(table)),
-    )
-
-    rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
-    assert len(rows) == 3
-    failed = [row for row in rows if row["state"] == "failed"]
-    assert [row["train.lr"] for row in failed] == [-1.0]
-    assert NOT_POSITIVE in failed[0]["error"]
-    assert summary.search.best.params == {"train.lr": 3e-2}
-    assert load(config.reports_dir / "tune" / "best.toml").train.lr == 3e-2
-    assert (config.reports_dir / "tune" / "report.html").is_file()
-    assert told[-1][1:] == (3, 3)
-    assert not (config.checkpoints_dir / "ray-tune").exists()
-    assert NOT_POSITIVE in _text(summary.render())
-    assert any("running" in table for table in seen)
-    assert any("failed" in table and NOT_POSITIVE in table for table in seen)
-
-
-@pytest.mark.usefixtures("ray_cluster")
 def test_optuna_searches_text_and_training_together_first_as_they_are_configured(tmp_path: Path) -> None:
     config = _config(
         tmp_path,
@@ -130,30 +105,65 @@ def test_a_hopeless_trial_is_stopped_after_the_grace_epochs(tmp_path: Path) -> N
     assert decisions[0.1] == ["CONTINUE", "STOP"]
 
 
+def test_a_trial_that_ended_between_its_last_checkpoint_and_its_reading_reports_its_score_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = _config(tmp_path, {"train.lr": {"grid": [1e-3]}}), tmp_path / "checkpoint"
+    path.mkdir()
+    trainer = trainer_for(config, tiny_data(config.data_dir), None)
+    trainer.run(lambda one, _: one.save(path))
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(workers, "set_up_torch", lambda _: None)
+    monkeypatch.setattr(workers, "resume", lambda restore: restore(path))
+    monkeypatch.setattr(workers, "report", lambda figures, _, rank: reports.append({**figures, "rank": rank}))
+    trial_worker({"config": config, "trial": "t1", "pretrains": False, "threads": 1})
+    assert [(one["epoch"], one[SCORE], one["ended"]) for one in reports] == [(2, trainer.state.best, True)]
+
+
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(900)
-def test_a_killed_search_goes_on_and_cannot_lose_its_finished_trials(tmp_path: Path) -> None:
-    config = _config(tmp_path, {"train.lr": {"grid": [1e-4, 1e-3]}}, search="grid", max_concurrent=1)
+def test_a_killed_search_goes_on_with_failed_and_finished_trials_recorded_and_its_best_can_be_trained(
+    tmp_path: Path,
+) -> None:
+    config = _config(tmp_path, {"train.lr": {"grid": [-1.0, 1e-6, 3e-2]}}, search="grid", max_concurrent=1)
     tiny_data(config.data_dir)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     process = _search_in_a_process(tmp_path)
-    _wait_for(process, "trial train.lr=0.001 1 of 2", times=2)  # begun, and validated once
+    _wait_for(process, "trial train.lr=0.03 2 of 3", times=2)  # begun, and validated once
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()  # waits, and closes the pipe
-    phases: list[str] = []
-    tune.run(config, lambda phase, *_, **__: phases.append(phase))
-    assert any(phase.startswith("trial train.lr=0.001") for phase in phases)
-    assert not any(phase.startswith("trial train.lr=0.0001") for phase in phases)  # the finished one is not run again
+    told: list[tuple[str, int, int | None]] = []
+    seen: list[str] = []
+    summary = tune.run(
+        config,
+        lambda phase, step, total, **_: told.append((phase, step, total)),
+        lambda table: seen.append(_text(table)),
+    )
+
+    again = {phase.split(" epoch")[0] for phase, _, _ in told if phase.startswith("trial train.lr=")}
+    assert again == {"trial train.lr=0.03"}  # those that ended are not run again
+    assert told[-1][1:] == (3, 3)
     rows = pq.read_table(config.reports_dir / "tune" / "trials.parquet").to_pylist()
-    assert sorted(row["train.lr"] for row in rows) == [1e-4, 1e-3]
-    assert {row["state"] for row in rows} <= {"finished", "stopped"}
+    assert sorted(row["train.lr"] for row in rows) == [-1.0, 1e-6, 3e-2]
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert [row["train.lr"] for row in failed] == [-1.0]
+    assert NOT_POSITIVE in failed[0]["error"]
+    assert {row["state"] for row in rows if row not in failed} <= {"finished", "stopped"}
+    assert summary.search.best.params == {"train.lr": 3e-2}
+    assert load(config.reports_dir / "tune" / "best.toml").train.lr == 3e-2
+    assert (config.reports_dir / "tune" / "report.html").is_file()
+    assert not (config.checkpoints_dir / "ray-tune").exists()
+    assert NOT_POSITIVE in _text(summary.render())
+    assert any("running" in table for table in seen)
+    assert any("failed" in table and NOT_POSITIVE in table for table in seen)
 
 
 _SCRIPT = """
 import sys
 from pathlib import Path
 from pipelines import tune
-from pipelines.trial import SCORE
+from pipelines.training import workers
+from pipelines.trial import SCORE, trial_worker
 from txrec.config import Config
 
 config = Config.model_validate_json((Path(sys.argv[1]) / "config.json").read_text())

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from serve.types import Model
 from txrec.data.profiles import StoredProfile
 from txrec.errors import RequestError, UnknownItemError
-from txrec.index.filters import Filters
-from txrec.index.live import LiveEvent
+from txrec.index.filters.filters import Filters
+from txrec.index.live_log import LiveEvent
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
-from txrec.recommender.audience import AudienceAnswer, AudienceRequest, Member
 from txrec.recommender.catalogue import ItemChange
-from txrec.recommender.lists import ListRequest
+from txrec.recommender.lists.audiences import AudienceAnswer, AudienceRequest, Member
+from txrec.recommender.lists.lists import ListRequest
 from txrec.recommender.page_types import PageRequest
 from txrec.recommender.resumable import Resumable, run_to_completion
-from txrec.recommender.search_page import PagePlan
+from txrec.recommender.search.search_page import PagePlan
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 
 TITLES = {f"p{n}": f"{('red', 'blue')[n % 2]} {('lamp', 'kettle', 'tent')[n % 3]} {n}" for n in range(1, 11)}
@@ -112,6 +112,9 @@ class FakeRecommender:
             raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
         others = [key for key in self.catalogue.idx_of if key != item_id]
         return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
+
+    def similar_to(self, item_id: str, request: Request) -> Slate:
+        return self.similar(item_id, request.top_k, request.filters, request.context, request.explain)
 
     def audience(self, request: AudienceRequest) -> AudienceAnswer:
         if any(item_id not in self.catalogue.idx_of for item_id in request.items):

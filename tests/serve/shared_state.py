@@ -2,9 +2,10 @@
 
 from fastapi.testclient import TestClient
 
-from serve import placements, rules, suggester, users
+from serve import suggester
+from serve.documents import placements, profiles, rules
 from serve.ingress import Components, create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from serve.types import Model, SupportsRecommend
 from txrec.config import ServeConfig
 from txrec.online.live_window import LiveWindow
@@ -24,6 +25,6 @@ def replica(
         rules=open_documents(state, rules.KIND),
         placements=open_documents(state, placements.KIND),
         suggestions=open_documents(state, suggester.KIND),
-        profiles=open_documents(state, users.KIND),
+        profiles=open_documents(state, profiles.KIND),
     )
     return TestClient(create_app(service, config, parts))

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.http.middleware import MAX_BODY_BYTES
 from serve.ingress import Components, create_app
-from serve.local import LocalService
-from serve.middleware import MAX_BODY_BYTES
+from serve.local_service import LocalService
 from serve.types import Model, ServingRequest
 from tests.serve.fake import TITLES, FakeRecommender, open_fake
 from txrec.config import ServeConfig

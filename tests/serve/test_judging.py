@@ -12,10 +12,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from pipelines import export
-from serve import judging, judging_page
+from pipelines.closed_loop import export
+from serve import judging
+from serve.console import judging_page
 from serve.ingress import Components, create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from tests.serve.fake import open_fake
 from txrec.client import AsyncClient
 from txrec.config import Config, ServeConfig
@@ -69,7 +70,8 @@ def test_later_grades_of_a_judge_replace_and_complete_the_earlier_ones(replicas:
 
 
 @pytest.mark.parametrize(
-    ("grades", "status", "field"), [({"p3": 4}, 422, "grades.p3"), ({"nowhere": 1}, 404, "grades"), ({}, 422, "grades")]
+    ("grades", "status", "field"),
+    [({"p3": 4}, 422, "grades.p3"), ({"nowhere": 1}, 404, "grades.nowhere"), ({}, 422, "grades")],
 )
 def test_a_bad_grade_is_refused_by_field(
     replicas: list[TestClient], grades: dict[str, int | None], status: int, field: str

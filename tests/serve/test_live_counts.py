@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.ingress import Components, create_app
-from serve.local import LocalService
-from serve.models import Models, StaticSource
+from serve.local_service import LocalService
+from serve.models.replica_models import Models, StaticSource
 from serve.types import Model
 from txrec.online.history import HistoryStore, LoggedEvent
 from txrec.online.live_window import LiveWindow

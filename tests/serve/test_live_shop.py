@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from serve import live_documents, models, placements, suggester
+from serve import suggester
+from serve.documents import live_documents, placements
+from serve.models import replica_models
 from tests.applications import deployed
 from tests.load import Load
 from tests.serve.conftest import replicas
@@ -104,7 +106,7 @@ def test_every_replica_reads_what_any_replica_wrote(client: Client) -> None:
 
 
 def test_changes_are_looked_for_often_enough_to_hold_everywhere_within_two_seconds() -> None:
-    assert max(models.POLL_S, live_documents.POLL_S, placements.REFRESH_S, suggester.REFRESH_S) <= 0.5
+    assert max(replica_models.POLL_S, live_documents.POLL_S, placements.REFRESH_S, suggester.REFRESH_S) <= 0.5
 
 
 def test_a_product_comes_and_goes_everywhere(client: Client) -> None:

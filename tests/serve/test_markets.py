@@ -73,6 +73,8 @@ def test_a_product_is_not_shown_outside_its_period_of_sale(client: TestClient) -
         ({"stock": {"": 1}}, "stock"),
         ({"sale_start": "soon"}, "sale_start"),
         ({"sale_start": "2026-02-01T00:00:00Z", "sale_end": "2026-01-01T00:00:00Z"}, "sale_end"),
+        ({"sale_end": "9999-12-31T23:59:59-14:00"}, "after the year 9999"),
+        ({"sale_start": "0001-01-01T00:00:00+14:00"}, "before the year 1"),
     ],
 )
 def test_bad_values_are_refused_with_their_field(client: TestClient, fields: dict[str, Any], field: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from serve.ingress import Components, create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from serve.types import Model
 from txrec.config import ObjectiveConfig, ServeConfig
 from txrec.model.outcome_heads import OutcomeHeads

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from serve.ingress import create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from tests.serve.fake import open_fake
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

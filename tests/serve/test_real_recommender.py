@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.ingress import create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from serve.types import Model
 from tests.serve.slate_cases import CASES
 from txrec.recommender.recommender import Recommender, Request, Slate

@@ -17,10 +17,13 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: None, tiny_bundle: Path) -> str:
+def url(ray_cluster: None, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     from serve import app
 
-    patient = ServeConfig(port=free_port(), ranker_timeout_s=20, request_timeout_s=30)
+    state = str(
+        tmp_path_factory.mktemp("state") / "state.sqlite"
+    )  # by default beside the bundle, which later runs share
+    patient = ServeConfig(port=free_port(), ranker_timeout_s=20, request_timeout_s=30, state=state)
     return deployed.use("bundle", lambda: app.start(tiny_bundle, patient))
 
 

@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from serve.suggester import BlockedTexts
 from tests.serve.fake import open_fake
 from tests.serve.shared_state import replica
 from txrec.recommender.recommender import Recommender
@@ -86,3 +87,21 @@ def test_a_live_search_of_several_users_is_suggested_by_every_replica_and_goes_w
 def test_a_bad_parameter_is_refused_by_name(replicas: list[TestClient], params: dict[str, Any], field: str) -> None:
     reply = replicas[0].get("/v1/suggest", params=params)
     assert (reply.status_code, reply.json()["error"]["field"]) == (422, field)
+
+
+@pytest.mark.parametrize(
+    ("blocked", "forbidden", "allowed"),
+    [
+        ("Café", "cafe latte", "cafeteria"),
+        ("hot dog", "hot-dog maker", "hot plate"),
+        ("酒", "啤酒杯", "杯"),
+        ("adult", "adult, novel", "adulthood"),
+        ("!!", "", "red lamp!!"),
+    ],
+)
+def test_blocked_texts_forbid_whole_words_whole_phrases_and_parts_of_unspaced_scripts(
+    blocked: str, forbidden: str, allowed: str
+) -> None:
+    texts_blocked = BlockedTexts.of([blocked])
+    assert not forbidden or texts_blocked.forbids(forbidden)
+    assert not texts_blocked.forbids(allowed)

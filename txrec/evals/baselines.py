@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests
-from txrec.index.covisitation import Covisitation
-from txrec.index.filters import restrict
-from txrec.index.lexical import Lexical
-from txrec.index.log import EventLog
-from txrec.index.popularity import Popularity
-from txrec.index.query_clicks import QueryClicks
+from txrec.index.filters.filters import restrict
 from txrec.index.source import NO_ITEMS, Hits, Mask, Scored, SourceQuery, best
+from txrec.index.sources.covisitation import Covisitation
+from txrec.index.sources.lexical import Lexical
+from txrec.index.sources.popularity import Popularity
+from txrec.index.sources.query_clicks import QueryClicks
+from txrec.index.training_log import EventLog
 from txrec.progress import Progress, silent
 from txrec.schema import PAD, Split
 

@@ -186,9 +186,9 @@ def _probability_figures(lists: Lists, truth: GroundTruth) -> dict[str, float]:
 
 def _vectors(recommender: Recommender, data: PreparedData) -> NDArray[np.float32]:
     """(N + 1, D) the recommender's item vectors by the data set's dense indices; zeros where it has none."""
-    own, theirs = dense_indices(recommender, data), recommender.retriever.dense.vectors
-    vectors = np.zeros((data.meta.num_items + 1, theirs.shape[1]), np.float32)
-    vectors[own] = theirs[: len(own)]
+    own, bundle_vectors = dense_indices(recommender, data), recommender.retriever.dense.vectors
+    vectors = np.zeros((data.meta.num_items + 1, bundle_vectors.shape[1]), np.float32)
+    vectors[own] = bundle_vectors[: len(own)]
     vectors[PAD] = 0.0
     return vectors
 

@@ -18,11 +18,11 @@ from txrec.data.judgments import Judgments
 from txrec.data.prepared import PreparedData
 from txrec.evals import bootstrap, metrics
 from txrec.evals.metrics import Floats
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.progress import Progress, silent
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import NO_HISTORY, RetrievalQuery
+from txrec.recommender.retrieval.retriever import NO_HISTORY, RetrievalQuery
 from txrec.schema import PAD, Split
 
 K = 10

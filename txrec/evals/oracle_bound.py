@@ -42,8 +42,8 @@ def oracle_bound(
     figures: dict[str, Any] = {"num_cases": len(rows)}
     for name, part in (("all", whole), ("with_query", searched), ("without_query", ~searched)):
         if part.any():
-            limit, ours = float(best[part].mean()), float(reached[rows][part].mean())
-            figures[name] = {f"ndcg@{K}": limit, "reached": ours, "share": ours / limit if limit else 0.0}
+            limit, value = float(best[part].mean()), float(reached[rows][part].mean())
+            figures[name] = {f"ndcg@{K}": limit, "reached": value, "share": value / limit if limit else 0.0}
     return figures
 
 

@@ -18,7 +18,7 @@ from txrec.model.outcome_heads import OUTCOMES
 from txrec.recommender.recommender import Recommender
 
 MAX_REQUESTS = 1_000
-"""A seeded sample of so many requests is answered."""
+"""Size of the seeded sample of requests that is answered."""
 HEAD = ("event", "candidates", "rate", "mean probability", "calibration error", "auc")
 
 

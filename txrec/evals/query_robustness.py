@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from txrec import simulator
 from txrec.config import ShopConfig
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.progress import Progress, silent
 from txrec.recommender.recommender import Recommender
-from txrec.recommender.retriever import NO_HISTORY
+from txrec.recommender.retrieval.retriever import NO_HISTORY
 from txrec.simulator.queries import RobustQuery
 from txrec.text import normalise
 

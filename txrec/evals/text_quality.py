@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.data.prepared import PreparedData
-from txrec.index.log import clicks
+from txrec.index.training_log import clicks
 from txrec.schema import Split
 
 Scores = Callable[[int], NDArray[np.float32]]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from txrec import schema
 from txrec.config import RetrievalConfig
 from txrec.data.prepared import PreparedData
-from txrec.index.live import LiveLog
-from txrec.index.log import NUM_TIME_DECAYS, EventLog
+from txrec.index.live_log import LiveLog
+from txrec.index.training_log import NUM_TIME_DECAYS, EventLog
 from txrec.text import Analyser
 from txrec.text.article_numbers import Match
 
@@ -205,7 +205,7 @@ class OpenContext:
 
 
 class Source(ABC):
-    """Candidate source base class. Fitted once, then read-only; `txrec.index.registry` lists the classes by name.
+    """Candidate source base class. Fitted once, then read-only. `txrec.index.source_registry` lists them by name.
 
     Only the abstract methods are required. The others give the ranker and the explanations further knowledge of
     a source; their defaults give none.

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from txrec.text import normalise
+from txrec.text.keyboard import other_layouts
 
 Kind = Literal["query", "category", "product"]
 MAX_KEY_CHARS = 48
@@ -183,16 +184,23 @@ def complete(indexes: Sequence[SuggestionIndex], prefix: str, limit: int) -> lis
     """
     text = normalise(prefix)
     exact = _merged([index.beginning_with(text, limit) for index in indexes])
-    if len(exact) >= FEW or len(text) < MIN_TYPO_CHARS:
+    if len(exact) >= FEW:
         return exact[:limit]
+    corrected = _merged([index.one_edit_away(text) for index in indexes]) if len(text) >= MIN_TYPO_CHARS else []
     known = {suggestion.identity for suggestion, _ in exact}
-    corrected = _merged([index.one_edit_away(text) for index in indexes])
-    return [*exact, *(pair for pair in corrected if pair[0].identity not in known)][:limit]
+    near = [*exact, *(pair for pair in corrected if pair[0].identity not in known)]
+    typed = [] if near else _typed(text)
+    return (near or _merged([index.beginning_with(other, limit) for other in typed for index in indexes]))[:limit]
+
+
+def _typed(text: str) -> list[str]:
+    """Normalised texts that the keys of a prefix give under another keyboard layout."""
+    return [other for other in map(normalise, other_layouts(text)) if other]
 
 
 def _merged(lists: Sequence[list[tuple[Suggestion, float]]]) -> list[tuple[Suggestion, float]]:
-    if len(lists) == 1:
-        return lists[0]
+    if len(lists) < 2:
+        return lists[0] if lists else []
     best: dict[tuple[str, str | None, str], tuple[Suggestion, float]] = {}
     for pair in (pair for pairs in lists for pair in pairs):
         identity = pair[0].identity

@@ -7,12 +7,12 @@ import polars as pl
 
 from txrec.config import DecisionConfig, ExperimentsConfig
 from txrec.loop import settings
-from txrec.loop.attribution import HOUR_US, Windows, credit
-from txrec.loop.confidence import Moments
-from txrec.loop.experiments import ExperimentDecision, decide
-from txrec.loop.interleaving import SHARED, InterleavingRules, decide_interleaving, user_preferences
-from txrec.loop.outcomes import EVENT_FIGURES, canary_exposures, exposures, moments, recorded_exposures
-from txrec.loop.served import StoredExperiment
+from txrec.loop.attribution.attribution import HOUR_US, Windows, credit
+from txrec.loop.experiments.confidence import Moments
+from txrec.loop.experiments.experiments import ExperimentDecision, decide
+from txrec.loop.experiments.interleaving import SHARED, InterleavingRules, decide_interleaving, user_preferences
+from txrec.loop.experiments.served_experiments import StoredExperiment
+from txrec.loop.experiments.user_outcomes import EVENT_FIGURES, canary_exposures, exposures, moments, recorded_exposures
 
 Log = tuple[pl.DataFrame, pl.DataFrame]
 """Slates as `attribution.slates_of` gives them, and events as `attribution.events_of` does."""

@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from txrec.errors import StageError
-from txrec.storage import write_text
+from txrec.storage import make_folder, write_text
 
 Outcome = Literal["done", "wait", "end"]
 FINISHED = "finished"
@@ -64,6 +66,20 @@ class Round:
         """True where no step is left."""
         return self.step == FINISHED
 
+    def result(self, step: str, name: str) -> Any:
+        """Field of a step that is done.
+
+        Raises:
+            StageError: the state does not hold it, as another version wrote it or somebody changed it.
+        """
+        try:
+            return self.results[step][name]
+        except KeyError:
+            raise StageError(
+                f"round {self.number}: its state has no results.{step}.{name}, which step {self.step!r} needs; another "
+                "version of txrec wrote it: finish the round with that one, or remove loop/state.json for a new round"
+            ) from None
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -87,6 +103,14 @@ class Entry:
 Step = Callable[[Round], StepResult]
 
 
+def _first(error: ValidationError | UnicodeDecodeError) -> str:
+    """First reason of an error, with the field where it names one."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    reason = error.errors()[0]
+    return ": ".join(part for part in (".".join(map(str, reason["loc"])), reason["msg"]) if part)
+
+
 class RoundStore:
     """State and journal of a loop in one folder."""
 
@@ -103,7 +127,7 @@ class RoundStore:
         Raises:
             StageError: another loop runs.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with (self.folder / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,10 +136,21 @@ class RoundStore:
             yield
 
     def read(self) -> Round | None:
-        """The present or last round; None before the first."""
+        """The present or last round; None before the first.
+
+        Raises:
+            StageError: the file is damaged, or of a version that this one cannot read.
+        """
         if not self._state.is_file():
             return None
-        return Round(**json.loads(self._state.read_text(encoding="utf-8")))
+        try:
+            text = self._state.read_text(encoding="utf-8")
+            return TypeAdapter(Round).validate_json(text, extra="ignore")  # fields of later versions do no harm
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise StageError(
+                f"{self._state}: is no state of `txrec loop` ({_first(error)}); remove it to begin a new "
+                "round: registered versions stay, and the journal goes on"
+            ) from None
 
     def save(self, round_: Round) -> Round:
         """Writes the round durably and returns it."""
@@ -123,11 +158,31 @@ class RoundStore:
         return round_
 
     def journal(self) -> list[Entry]:
-        """All entries, oldest first; a line that a dying process did not finish is left out."""
+        """All entries, oldest first; a line that a dying process did not finish is left out.
+
+        Raises:
+            StageError: the file cannot be read, or a line of it is no entry.
+        """
         if not self._journal.is_file():
             return []
-        lines = self._journal.read_text(encoding="utf-8").split("\n")[:-1]
-        return [Entry(**json.loads(line)) for line in lines if line]
+        try:
+            lines = self._journal.read_text(encoding="utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise StageError(f"{self._journal}: cannot be read ({error}); repair it, or move it away") from None
+        entries = []
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                entries.append(self._entry(number, line))
+        return entries
+
+    def _entry(self, number: int, line: str) -> Entry:
+        try:
+            return TypeAdapter(Entry).validate_json(line, extra="ignore")
+        except ValidationError as error:
+            raise StageError(
+                f"{self._journal}, line {number}: is no entry of the journal ({_first(error)}); remove the line, or "
+                "move the file away to begin a new one"
+            ) from None
 
     def record(self, entry: Entry) -> bool:
         """Adds an entry unless the journal holds that step of that round; whether it was added."""
@@ -154,9 +209,17 @@ def advance(
         steps: names and functions in order; the last one is done whatever the others decide.
         now_us: microseconds since 1970 UTC.
         notify: told of every step; after a crash perhaps once more.
+
+    Raises:
+        StageError: the round waits for a step that there is not.
     """
     names = [name for name, _ in steps]
     functions = dict(steps)
+    if round_.step not in (*names, FINISHED):
+        raise StageError(
+            f"{store.folder / 'state.json'}: the next step is {round_.step!r}, which this version of txrec has not; "
+            f"expected one of {', '.join(names)}; finish the round with the version that began it, or remove the file"
+        )
     while not round_.finished:
         name = round_.step
         result = functions[name](round_)

@@ -9,10 +9,10 @@ from txrec.config import (
     MonitorConfig,
 )
 from txrec.errors import ConfigError
-from txrec.loop.assignment import Experiment, Ramp, Variant, check
-from txrec.loop.attribution import Windows
-from txrec.loop.experiments import Figure, Rules
-from txrec.loop.exploration import Bounds
+from txrec.loop.attribution.attribution import Windows
+from txrec.loop.experiments.assignment import Experiment, Ramp, Variant, check
+from txrec.loop.experiments.experiments import Figure, Rules
+from txrec.loop.exploration.exploration import Bounds
 from txrec.schema import parse_instant
 
 

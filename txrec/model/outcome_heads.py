@@ -1,9 +1,9 @@
 """Outcome heads: calibrated probabilities that a shown product is put into the cart, or bought.
 
-Carts and purchases are rare beside clicks, and follow them. So the probability of one is that of a click times that of
-the event given a click (Ma et al., SIGIR 2018, "Entire space multi-task model"), and only the second factor is learned
-here: a logistic function of what the ranker knows of a candidate. The product is calibrated on held-out requests, over
-everything that was shown.
+Carts and purchases are rare compared with clicks, and follow them. So the probability of one is that of a click times
+that of the event given a click (Ma et al., SIGIR 2018, "Entire space multi-task model"), and only the second factor is
+learned here: a logistic function of what the ranker knows of a candidate. The product is calibrated on held-out
+requests, over everything that was shown.
 """
 
 import torch
@@ -81,16 +81,22 @@ class OutcomeHeads(nn.Module):
 def platt(log_odds: Tensor, outcome: Tensor) -> Tensor:
     """Platt scaling (Platt, 1999): (2,) slope and intercept of calibrated log-odds; the order stays.
 
+    Outcomes are drawn towards each other by as much as one more of either kind would, as in the paper: separable ones
+    would give probabilities of 0 and 1, which nothing could be multiplied with.
+
     Args:
         log_odds: (n,) float64 of held-out candidates.
         outcome: (n,) float64 outcomes, 0 to 1.
     """
+    num_positive = outcome.sum()
+    highest, lowest = (num_positive + 1) / (num_positive + 2), 1 / (len(outcome) - num_positive + 2)
+    target = lowest + (highest - lowest) * outcome
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(parameters[0] * log_odds + parameters[1], outcome)
+        loss = F.binary_cross_entropy_with_logits(parameters[0] * log_odds + parameters[1], target)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -4,7 +4,7 @@ Candidates have no positions, so permuting them permutes the scores. The user/qu
 A candidate's score is the cosine of its representation, with a feed-forward output added, and the state's, plus a
 linear function of the features. Its weights depend on the request, because counts are worth more for known queries.
 Before training the linear scorer is retrieval order and the cosine has weight 0. A click probability is calibrated on
-held-out requests; where the log has carts or purchases, `outcome_heads` gives their probabilities beside it.
+held-out requests; where the log has carts or purchases, `outcome_heads` gives their probabilities too.
 """
 
 import json

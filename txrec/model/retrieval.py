@@ -55,7 +55,7 @@ class RetrievalModel(nn.Module):
 
         Args:
             batch: the histories.
-            items: (N + 1, D) vectors of the catalogue if they are at hand; otherwise only the needed ones are computed.
+            items: (N + 1, D) vectors of the catalogue where known already; otherwise only the needed ones are computed.
         """
         vectors = self.encoder(batch.item_idx) if items is None else nn.functional.embedding(batch.item_idx, items)
         return normalise(self.decoder(batch, vectors))

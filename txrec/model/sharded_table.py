@@ -32,8 +32,8 @@ class ShardedTable(nn.Module):
         num_requested = torch.bincount(owner, minlength=self.size)
         num_owed = self._exchange(torch.ones_like(num_requested), torch.ones_like(num_requested), num_requested)
         rows = self._exchange(num_requested, num_owed, distinct[order] // self.size)
-        mine = F.embedding(rows, self.weight, sparse=True)
-        received = _Exchange.apply(mine, num_owed, num_requested, self.group)  # type: ignore[no-untyped-call]
+        owed = F.embedding(rows, self.weight, sparse=True)
+        received = _Exchange.apply(owed, num_owed, num_requested, self.group)  # type: ignore[no-untyped-call]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
         vectors: Tensor = received[back][place].unflatten(0, ids.shape)
@@ -41,9 +41,9 @@ class ShardedTable(nn.Module):
 
     def part(self, whole: Tensor) -> Tensor:
         """The rows of this process out of a whole table, as many in every process."""
-        mine = whole[self.rank :: self.size]
-        missing = -(-self.rows // self.size) - len(mine)
-        return torch.cat([mine, mine.new_zeros(missing, *mine.shape[1:])]) if missing else mine.clone()
+        rows = whole[self.rank :: self.size]
+        missing = -(-self.rows // self.size) - len(rows)
+        return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows.clone()
 
     def whole(self, part: Tensor) -> Tensor:
         """The whole table on the CPU, in the first process; empty in the others, which call this as well."""

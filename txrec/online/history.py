@@ -33,7 +33,7 @@ IMPRESSIONS = pa.schema(
         pa.field("overlap", pa.float32()),  # of a shadow slate: its share of items that were really shown
         pa.field("took_ms", pa.float32()),  # time to the answer; null of a shadow slate
         pa.field("sources", pa.list_(pa.string())),  # candidate source of each item, in the same order
-        pa.field("exploration", pa.string()),  # txrec.loop.exploration_log.Record as JSON; null where none was possible
+        pa.field("exploration", pa.string()),  # `exploration_log.Record` as JSON; null where none was possible
         pa.field("placement", pa.string()),  # name of the place; null = the request named none
         pa.field("experiments", pa.list_(pa.string())),  # `experiment:variant` of each one that the user takes part in
         pa.field("rules", pa.list_(pa.string())),  # merchandising rules that acted on it
@@ -168,7 +168,7 @@ class HistoryStore(Protocol):
         Args:
             number: of the last event that the reader has; 0 = none.
             limit: most events to return.
-            newest: events before the last so many numbers are left out.
+            newest: length of the window of event numbers, counted back from the last one.
         """
         ...
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from txrec.index.live import ENGAGEMENTS, LiveEvent
+from txrec.index.live_log import ENGAGEMENTS, LiveEvent
 from txrec.online.history import HistoryStore
 from txrec.schema import DAY_US
 from txrec.text import normalise
@@ -44,7 +44,7 @@ class LiveWindow:
 
     Args:
         store: the events of all replicas.
-        days: events that are older than the latest one by so many days are left out.
+        days: length of the window, counted back from the latest event.
         max_events: events of the log that are looked at, counted from its end.
     """
 

@@ -1,7 +1,7 @@
 """Redis document store: named JSON documents that the replicas of all nodes share.
 
 {PREFIX}:documents:KIND           hash, name = the document as JSON
-{PREFIX}:documents-version:KIND   counter
+{PREFIX}:documents-version:KIND   counter, from a random number on
 """
 
 import json
@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from txrec.online.documents import Document, Documents
-from txrec.online.redis_history import available, connect, hash_tag
+from txrec.online.redis_connection import available, connect, hash_tag, random_epoch
+
+_DELETE = """
+local removed = redis.call('HDEL', KEYS[1], ARGV[1])
+if removed > 0 then redis.call('INCR', KEYS[2]) end
+return removed
+"""
+"""Works where the server's memory is full too, as the first write frees some."""
 
 
 class RedisDocuments:
@@ -26,6 +33,7 @@ class RedisDocuments:
         self._documents = f"{hash_tag(prefix)}:documents:{kind}"
         self._counter = f"{hash_tag(prefix)}:documents-version:{kind}"
         self._redis = connect(url, timeout_s)
+        self._delete = self._redis.register_script(_DELETE)
 
     def version(self) -> int:
         """Number of the last change."""
@@ -33,8 +41,11 @@ class RedisDocuments:
             return int(self._redis.get(self._counter) or 0)
 
     def all(self) -> Documents:
-        """All documents, as of one version."""
-        with available(), self._redis.pipeline(transaction=True) as pipeline:
+        """All documents, as of one version or, while others write, a later one: then the next version is soon there.
+
+        No transaction: a server whose memory is full would refuse it.
+        """
+        with available(), self._redis.pipeline(transaction=False) as pipeline:
             version, rows = pipeline.get(self._counter).hgetall(self._documents).execute()
         return Documents(int(version or 0), {name: json.loads(body) for name, body in rows.items()})
 
@@ -53,10 +64,11 @@ class RedisDocuments:
             if expected_version is not None and version != expected_version:
                 return None
             pipeline.multi()
-            pipeline.set(self._counter, version + 1)
+            following = version + 1 if version else random_epoch()
+            pipeline.set(self._counter, following)
             if documents:
                 pipeline.hset(self._documents, mapping={name: json.dumps(body) for name, body in documents.items()})
-            return version + 1
+            return following
 
         with available():
             written: int | None = self._redis.transaction(attempt, self._counter, value_from_callable=True)
@@ -64,17 +76,8 @@ class RedisDocuments:
 
     def delete(self, name: str) -> bool:
         """Removes a document; whether there was one."""
-
-        def attempt(pipeline: Any) -> bool:
-            present = bool(pipeline.hexists(self._documents, name))
-            pipeline.multi()
-            if present:
-                pipeline.hdel(self._documents, name)
-                pipeline.incr(self._counter)
-            return present
-
         with available():
-            return bool(self._redis.transaction(attempt, self._documents, self._counter, value_from_callable=True))
+            return bool(self._delete(keys=[self._documents, self._counter], args=[name]))
 
     def close(self) -> None:
         """Closes the connections."""

@@ -3,6 +3,8 @@
 An acknowledged event is as durable as the server is set up to be: run it with `appendonly yes` and
 `appendfsync always` (and replicas with `WAIT`, where a node may be lost) for the durability of `SqliteHistory`.
 
+Reads are no transactions: a server whose memory is full refuses those, and answers single reads.
+
 All keys carry the same hash tag, `{PREFIX}`, so that on a Redis Cluster they lie in one slot: the scripts and
 transactions below touch several keys at once, which a cluster allows within a slot only. The scripts name every key
 that they touch in KEYS.
@@ -10,27 +12,25 @@ that they touch in KEYS.
     {PREFIX}:user:USER         sorted set, score = time, member = sequence number and the event as JSON
     {PREFIX}:ids               hash, event id = user
     {PREFIX}:log               sorted set of the latest events of all users, score = sequence number, member as above
-    {PREFIX}:removals          counter of removals of events
+    {PREFIX}:removals          counter of removals of events, from a random number on: the epoch of the sequence numbers
     {PREFIX}:users             set of users with events
     {PREFIX}:forgotten         set of forgotten users
     {PREFIX}:seq               counter
     {PREFIX}:days              set of days with impressions
     {PREFIX}:shown:DAY         hash, request id and variant = the impression as JSON
-    {PREFIX}:shown-to:USER     set of `DAY REQUEST VARIANT`
+    {PREFIX}:slates-of:USER    sorted set, score = time, member = `DAY REQUEST VARIANT`
+    {PREFIX}:shown-to:USER     set of such members, written by earlier versions; it expires by itself
     {PREFIX}:overlap:VERSION   hash, number and sum of a shadow model's overlaps
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import redis
 
 from txrec import schema
-from txrec.errors import UnavailableError
 from txrec.online.history import (
     MAX_EVENTS,
     MAX_SLATES,
@@ -42,16 +42,18 @@ from txrec.online.history import (
     ShownSlate,
     as_table,
 )
+from txrec.online.redis_connection import available, connect, hash_tag, random_epoch
 from txrec.recommender.types import Event
 
 _APPEND = """
-local ids, seq, users, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ids, seq, users, log, removals = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local stored = 0
-for place = 2, #ARGV, 4 do
+redis.call('SETNX', removals, ARGV[2])
+for place = 3, #ARGV, 4 do
     local id, user, ts, event = ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
     if redis.call('HSETNX', ids, id, user) == 1 then
         local number = redis.call('INCR', seq)
-        local key = KEYS[4 + (place + 2) / 4]
+        local key = KEYS[5 + (place + 1) / 4]
         local member = string.format('%015d', number) .. event
         redis.call('ZADD', key, ts, member)
         redis.call('ZADD', log, number, member)
@@ -90,6 +92,8 @@ return #members
 _SEQUENCE_DIGITS = 15
 MAX_LOG_EVENTS = 200_000
 """Events of all users that can be read in the order in which they were stored."""
+EMPTIED = -1
+"""Number of removals that no other page has: its reader reads all events again."""
 
 
 class RedisHistory:
@@ -114,13 +118,13 @@ class RedisHistory:
             for batch in batches:
                 arguments = [part for event in batch for part in _arguments(event)]
                 users = [self._user_key(event.user_id) for event in batch]
-                keys = [*self._keys("ids", "seq", "users", "log"), *users]
-                self._append(keys=keys, args=[MAX_LOG_EVENTS, *arguments], client=pipeline)
+                keys = [*self._keys("ids", "seq", "users", "log", "removals"), *users]
+                self._append(keys=keys, args=[MAX_LOG_EVENTS, random_epoch(), *arguments], client=pipeline)
             return [int(count) for count in pipeline.execute()]
 
     def recent(self, user_id: str, limit: int = MAX_EVENTS) -> LiveHistory:
         """A user's latest events."""
-        with available(), self._redis.pipeline(transaction=True) as pipeline:
+        with available(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zrange(self._user_key(user_id), -limit, -1)
             pipeline.sismember(f"{self._prefix}:forgotten", user_id)
             members, gone = pipeline.execute()
@@ -131,11 +135,11 @@ class RedisHistory:
         with available():
             keys = [*self._keys("ids", "users", "forgotten", "log", "removals"), self._user_key(user_id)]
             removed = int(self._forget(keys=keys, args=[user_id]))
-            known = f"{self._prefix}:shown-to:{user_id}"
-            for place in self._redis.smembers(known):
+            known, known_before = self._slate_keys(user_id)
+            for place in (*self._redis.zrange(known, 0, -1), *self._redis.smembers(known_before)):
                 day, _, name = place.partition(" ")
                 self._redis.hdel(f"{self._prefix}:shown:{day}", name)
-            self._redis.delete(known)
+            self._redis.delete(known, known_before)
         return removed
 
     def export(self, since_us: int = 0) -> pa.Table:
@@ -150,11 +154,14 @@ class RedisHistory:
 
     def events_after(self, number: int, limit: int, newest: int) -> EventPage:
         """Events in the order in which they were stored, at most the last `MAX_LOG_EVENTS`."""
-        with available(), self._redis.pipeline(transaction=True) as pipeline:
+        with available(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.get(f"{self._prefix}:removals")
+            pipeline.get(f"{self._prefix}:seq")
             pipeline.zrange(f"{self._prefix}:log", -1, -1)
             pipeline.zrangebyscore(f"{self._prefix}:log", f"({number}", "+inf", 0, limit)
-            removals, last, members = pipeline.execute()
+            removals, sequence, last, members = pipeline.execute()
+        if number > int(sequence or 0):  # the server lost its latest events: the reader begins anew
+            return EventPage((), EMPTIED)
         first = int(last[0][:_SEQUENCE_DIGITS]) - newest if last else 0
         if members and int(members[0][:_SEQUENCE_DIGITS]) <= first:  # far behind: what is too old is passed over
             return self.events_after(first, limit, newest)
@@ -172,16 +179,20 @@ class RedisHistory:
 
     def log_impressions(self, impressions: Sequence[Impression], keep_since_us: int = 0) -> None:
         """Stores impressions; whole days from before a time are dropped."""
-        with available():
-            gone = self._forgotten({one.user_id for one in impressions if one.user_id is not None})
-            with self._redis.pipeline(transaction=True) as pipeline:
-                for one in impressions:
-                    if one.user_id not in gone:
-                        self._log_impression(pipeline, one, keep_since_us)
-                for day in self._days():
-                    if (day + 1) * schema.DAY_US <= keep_since_us:
-                        pipeline.delete(f"{self._prefix}:shown:{day}").srem(f"{self._prefix}:days", day)
-                pipeline.execute()
+
+        def attempt(pipeline: Any) -> None:
+            gone = self._forgotten(pipeline, {one.user_id for one in impressions if one.user_id is not None})
+            days = self._days()
+            pipeline.multi()
+            for one in impressions:
+                if one.user_id not in gone:
+                    self._log_impression(pipeline, one, keep_since_us)
+            for day in days:
+                if (day + 1) * schema.DAY_US <= keep_since_us:
+                    pipeline.delete(f"{self._prefix}:shown:{day}").srem(f"{self._prefix}:days", day)
+
+        with available():  # tried again where a user is forgotten meanwhile
+            self._redis.transaction(attempt, f"{self._prefix}:forgotten")
 
     def impressions(self, since_us: int = 0) -> pa.Table:
         """All impressions from a time on as IMPRESSIONS."""
@@ -195,7 +206,9 @@ class RedisHistory:
         by_day: dict[int, list[str]] = {}
         slates: list[ShownSlate] = []
         with available():
-            for place in self._redis.smembers(f"{self._prefix}:shown-to:{user_id}"):
+            known, known_before = self._slate_keys(user_id)
+            latest = self._redis.zrevrange(known, 0, 2 * limit - 1)  # beside a slate there may be that of a shadow
+            for place in (*latest, *self._redis.smembers(known_before)):
                 day, _, name = place.partition(" ")
                 if not name.endswith(" shadow"):
                     by_day.setdefault(int(day), []).append(name)
@@ -223,13 +236,18 @@ class RedisHistory:
     def _user_key(self, user_id: str) -> str:
         return f"{self._prefix}:user:{user_id}"
 
+    def _slate_keys(self, user_id: str) -> tuple[str, str]:
+        """Keys of a user's slates: of this version, and of earlier ones."""
+        return f"{self._prefix}:slates-of:{user_id}", f"{self._prefix}:shown-to:{user_id}"
+
     def _log_impression(self, pipeline: Any, one: Impression, keep_since_us: int) -> None:
         day, name = one.ts // schema.DAY_US, f"{one.request_id} {one.variant}"
         pipeline.sadd(f"{self._prefix}:days", day)
         pipeline.hsetnx(f"{self._prefix}:shown:{day}", name, json.dumps(asdict(one)))
         if one.user_id is not None:
-            known = f"{self._prefix}:shown-to:{one.user_id}"
-            pipeline.sadd(known, f"{day} {name}")
+            known, _ = self._slate_keys(one.user_id)
+            pipeline.zadd(known, {f"{day} {name}": one.ts})
+            pipeline.zremrangebyscore(known, "-inf", f"({keep_since_us // schema.DAY_US * schema.DAY_US}")
             pipeline.expire(known, (one.ts - keep_since_us + schema.DAY_US) // 1_000_000)
         if one.overlap is not None:
             pipeline.hincrby(f"{self._prefix}:overlap:{one.model_version}", "number", 1)
@@ -238,29 +256,10 @@ class RedisHistory:
     def _days(self) -> list[int]:
         return sorted(int(day) for day in self._redis.smembers(f"{self._prefix}:days"))
 
-    def _forgotten(self, users: set[str]) -> set[str]:
+    def _forgotten(self, client: Any, users: set[str]) -> set[str]:
         names = sorted(users)
-        flags = self._redis.smismember(f"{self._prefix}:forgotten", names) if names else []
+        flags = client.smismember(f"{self._prefix}:forgotten", names) if names else []
         return {user for user, forgotten in zip(names, flags, strict=True) if forgotten}
-
-
-def hash_tag(prefix: str) -> str:
-    """A key prefix as a Redis Cluster hash tag: `txrec` -> `{txrec}`."""
-    return prefix if "{" in prefix else f"{{{prefix}}}"
-
-
-def connect(url: str, timeout_s: float) -> Any:
-    """A client of a Redis server; nothing is sent before the first call."""
-    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-
-
-@contextmanager
-def available() -> Iterator[None]:
-    """Makes an `UnavailableError` of whatever Redis reports."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise UnavailableError("", f"the event store in Redis cannot be used now: {error}") from error
 
 
 def _arguments(logged: LoggedEvent) -> tuple[str, str, int, str]:

@@ -2,7 +2,7 @@
 
 {PREFIX}:items         hash, item id = the change as JSON, with its number
 {PREFIX}:items-order   sorted set of item ids, score = number of the last change
-{PREFIX}:items-seq     counter
+{PREFIX}:items-seq     counter, from a random number on
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from txrec.online.journal import Changes, merged, retired
-from txrec.online.redis_history import available, connect, hash_tag
+from txrec.online.redis_connection import available, connect, hash_tag, random_epoch
 from txrec.recommender.catalogue import ItemChange
 
 
@@ -56,14 +56,13 @@ class RedisJournal:
     def since(self, version: int) -> Changes:
         """Changes after a number."""
         with available():
-            with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.get(self._seq)
-                pipeline.zrangebyscore(self._order, f"({version}", "+inf")
-                last, ids = pipeline.execute()
+            last = int(self._redis.get(self._seq) or 0)
+            start = version if version <= last else 0  # later: the server came back without its data
+            ids = self._redis.zrangebyscore(self._order, f"({start}", "+inf")
             texts = self._redis.hmget(self._items, ids) if ids else []
         entries = [json.loads(text) for text in texts]
-        reached = [entry for entry in entries if entry["seq"] <= int(last)]  # later changes are for the next call
-        return Changes(max(int(last or 0), version), tuple(_read(entry) for entry in reached))
+        reached = [entry for entry in entries if entry["seq"] <= last]  # later changes are for the next call
+        return Changes(last if reached or version <= last else version, tuple(_read(entry) for entry in reached))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -76,7 +75,7 @@ class RedisJournal:
         change: Callable[[dict[str, ItemChange], int], dict[str, tuple[ItemChange, int]]],
     ) -> int:
         def attempt(pipeline: Any) -> int:
-            last = int(pipeline.get(self._seq) or 0)
+            last = int(pipeline.get(self._seq) or random_epoch())
             made = change(self._known(pipeline, ids), last + 1)
             pipeline.multi()
             pipeline.set(self._seq, last + count)

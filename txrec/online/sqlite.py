@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from txrec.errors import UnavailableError
+from txrec.storage import make_folder
 
 _BUSY_S = 5.0
 _MAX_IDLE_READERS = 8
@@ -35,7 +36,7 @@ class SqliteFile:
         self._path = path
         self._name = str(path or "memory")
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         self._lock = threading.Lock()
         self._closed = False
         self._readers: deque[sqlite3.Connection] = deque()  # idle; append and pop are atomic

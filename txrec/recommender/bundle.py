@@ -41,23 +41,24 @@ from txrec.data.prepared import Meta, PreparedData, Sequences
 from txrec.data.profiles import FILE as PROFILES_FILE
 from txrec.data.profiles import StoredProfiles
 from txrec.errors import BundleError
-from txrec.index.fuse import Fusion
-from txrec.index.profile_affinity import NAME as PROFILE
-from txrec.index.registry import SOURCES, source_names
+from txrec.index.rank_fusion import Fusion
 from txrec.index.source import OpenContext, Source
+from txrec.index.source_registry import SOURCES, source_names
+from txrec.index.sources.profile_affinity import NAME as PROFILE
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import TextEncoder, load_vectors
 from txrec.model.text_encoders import open_text_encoder
-from txrec.recommender.activity import Activity
-from txrec.recommender.retriever import QueryEncoder
+from txrec.recommender.audience_model import AudienceRegressions
+from txrec.recommender.ranking.activity import Activity
+from txrec.recommender.retrieval.retriever import QueryEncoder
 from txrec.storage import replace_folder
 from txrec.text import Analyser
 from txrec.text.analyser import FILE as ANALYSER_FILE
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-FATIGUE = "fatigue.json"
+FATIGUE, AUDIENCE = "fatigue.json", "audience.json"
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,12 @@ class Bundle:
         """Factors on click probabilities after 0, 1, 2 ... showings in vain; empty = not known."""
         file = self.path / FATIGUE
         return tuple(json.loads(file.read_text(encoding="utf-8"))["factors"]) if file.is_file() else ()
+
+    @cached_property
+    def audience(self) -> AudienceRegressions | None:
+        """Regressions that score users for audiences; None where none could be fitted."""
+        file = self.path / AUDIENCE
+        return AudienceRegressions.of_bytes(file.read_bytes()) if file.is_file() else None
 
     @cached_property
     def ranker(self) -> Ranker | None:

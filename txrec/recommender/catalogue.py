@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from txrec import schema
-from txrec.index.facets import FacetIndex
-from txrec.index.filters import FilterIndex, Filters, restrict
+from txrec.index.filters.facets import FacetIndex
+from txrec.index.filters.filters import FilterIndex, Filters, restrict
 from txrec.index.source import ChangedItems, Mask
 from txrec.recommender.markets import Markets
-from txrec.recommender.objective import usual_price
 from txrec.text import Analyser, normalise, trigrams
 
 TEXT_COLUMNS = ("text", "title")
@@ -314,3 +313,9 @@ def _instant(value: datetime | str | None) -> datetime | None:
 @lru_cache(maxsize=200_000)  # by title, so that it outlives every change of the catalogue
 def _trigrams(title: str) -> frozenset[str]:
     return frozenset(trigrams(normalise(title)))
+
+
+def usual_price(prices: NDArray[np.float32]) -> float:
+    """Median of the known prices of a catalogue, 0 without any."""
+    known = prices[~np.isnan(prices)]
+    return float(np.median(known)) if len(known) else 0.0

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from txrec.index.live import LiveEvent, LiveLog
-from txrec.recommender.ranking_features import RankingFeatures
-from txrec.recommender.retriever import Retriever
+from txrec.index.live_log import LiveEvent, LiveLog
+from txrec.recommender.ranking.ranking_features import RankingFeatures
+from txrec.recommender.retrieval.retriever import Retriever
 
 
 def with_live(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from txrec.index.facets import Facet
+from txrec.index.filters.facets import Facet
 
 MatchKind = Literal["all", "corrected", "partial", "nearest"]
 

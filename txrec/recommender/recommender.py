@@ -18,29 +18,32 @@ from numpy.typing import NDArray
 
 from txrec.data.profiles import StoredProfile
 from txrec.errors import UnknownItemError
-from txrec.index import new_items
-from txrec.index.filters import Filters, PriceRange, restrict
-from txrec.index.live import LiveEvent
+from txrec.index.filters.filters import Filters, PriceRange, restrict
+from txrec.index.live_log import LiveEvent
+from txrec.index.sources import new_items
 from txrec.index.suggestions import Suggestion
 from txrec.model.history_features import History
-from txrec.recommender import alternatives, lists, live_counts, suggestion_entries
-from txrec.recommender.audience import AudienceAnswer, AudienceRequest, KnownUsers, Target, best_of
+from txrec.recommender import live_counts
 from txrec.recommender.bundle import Bundle
 from txrec.recommender.catalogue import Catalogue, ItemChange
-from txrec.recommender.fatigue import with_fatigue
-from txrec.recommender.generic_words import generic_words
-from txrec.recommender.history import StoredHistories
-from txrec.recommender.lists import Asker, ListContext, ListRequest
-from txrec.recommender.matching import Matcher, Speller
+from txrec.recommender.lists import lists
+from txrec.recommender.lists.audiences import AudienceAnswer, AudienceRequest, KnownUsers, Target, best_of
+from txrec.recommender.lists.lists import Asker, ListContext, ListRequest
+from txrec.recommender.lists.purchases import Purchases
 from txrec.recommender.page_types import PageRequest
-from txrec.recommender.purchases import Purchases
-from txrec.recommender.ranking import Ranked, candidates_needed, diversify, rank
-from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
-from txrec.recommender.request_encoding import RequestEncoder
+from txrec.recommender.ranking.fatigue import with_fatigue
+from txrec.recommender.ranking.ranking import Ranked, candidates_needed, diversify, rank
+from txrec.recommender.ranking.ranking_features import REQUEST_FEATURES, RankingFeatures
+from txrec.recommender.ranking.slate_assembly import Decoration
 from txrec.recommender.resumable import Resumable, run_to_completion
-from txrec.recommender.retriever import BatchQueryVectors, RetrievalQuery, Retriever
-from txrec.recommender.search_page import PageContext, PagePlan, plan
-from txrec.recommender.slates import Decoration
+from txrec.recommender.retrieval import alternatives
+from txrec.recommender.retrieval.request_encoding import RequestEncoder
+from txrec.recommender.retrieval.request_history import StoredHistories
+from txrec.recommender.retrieval.retriever import BatchQueryVectors, RetrievalQuery, Retriever
+from txrec.recommender.search import suggestion_entries
+from txrec.recommender.search.generic_words import generic_words
+from txrec.recommender.search.matching import Matcher, Speller
+from txrec.recommender.search.search_page import PageContext, PagePlan, plan
 from txrec.recommender.stage_timer import StageTimer
 from txrec.recommender.types import Candidates, Event, Request, Slate, SlateItem
 
@@ -71,6 +74,7 @@ class Recommender:
             self.retriever.sources,
             use_term_match=self.ranker is not None and self.ranker.graded,
             generic_words=generic_words(bundle.sources.values(), self.catalogue),
+            untrained=np.arange(len(self.catalogue) + 1) > bundle.model.sizes.num_trained_items,
         )
         bundle.check_features((*self.ranking_features.names, *REQUEST_FEATURES))
         self.clock: Callable[[], float] = time.time
@@ -214,42 +218,44 @@ class Recommender:
         context: Mapping[str, str] | None = None,
         explain: bool = False,
     ) -> Slate:
+        """Alternatives of a product; see `similar_to`, which takes the other arguments as a request."""
+        return self.similar_to(item_id, Request(top_k=top_k, filters=filters, context=context or {}, explain=explain))
+
+    def similar_to(self, item_id: str, request: Request) -> Slate:
         """Alternatives of a product: products of the same kind, by vectors and co-visits; see `alternatives`.
 
         Args:
             item_id: raw id.
-            top_k: products wanted; fewer where the kind has fewer.
-            filters: conditions on them.
-            context: of the request; may name a store or a country.
-            explain: fill reasons.
+            request: says how many, fewer where the kind has fewer, and which filters, context and blocks hold.
 
         Raises:
             UnknownItemError: the catalogue does not hold the item.
         """
-        item_idx = self._known_item(item_id, "item_id")
-        request = Request(top_k=top_k, filters=filters, context=context or {}, explain=explain)
+        item_idx = self.catalogue.idx_of.get(item_id)
+        if item_idx is None:
+            raise UnknownItemError("item_id", f"{item_id} is not in the catalogue; expected an item_id that it holds")
         kind = alternatives.kind_of(self.catalogue, self.ranking_features.item_text, self._purchases.together, item_idx)
-        allowed = self._view(request).mask(filters, [item_idx])
-        mask = kind.members if allowed is None else kind.members & allowed
-        retrieval_query = RetrievalQuery(alternatives.view_of(item_idx), "", self.bundle.meta.end_ts, mask, request)
+        mask = kind.within(self._view(request).mask(request.filters, [item_idx]), request.blocked)
+        query = RetrievalQuery(alternatives.view_of(item_idx), "", self.bundle.meta.end_ts, mask, request)
         vectors = self.ranking_features.item_vectors[[item_idx]]
-        neighbours = self.retriever.by_vectors([retrieval_query], vectors, alternatives.FUSION)
-        slate = self.rank(neighbours, use_ranker=False)[0]
-        if not explain:
+        slate = self.rank(self.retriever.by_vectors([query], vectors, alternatives.FUSION), use_ranker=False)[0]
+        if not request.explain:
             return slate
         return replace(slate, items=tuple(replace(i, reasons=(*i.reasons, kind.reason)) for i in slate.items))
 
     def rank_items(self, item_ids: Sequence[str], request: Request) -> Slate:
         """The caller's own list in the order that suits the request; unknown items are left out and noted."""
-        known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
-        missing = [key for key in item_ids if key not in known]
-        batch_vectors = BatchQueryVectors(self.retriever.query_encoder)
-        retrieval_query = self.request_encoder.retrieval_query(
-            replace(request, top_k=max(len(known), 1)), batch_vectors
-        )
-        notes = (*retrieval_query.notes, *(f"items: {key} is not in the catalogue, left out" for key in missing))
-        retrieval_query = replace(retrieval_query, mask=self.catalogue.only(known.values()), notes=notes)
-        return self.rank(self.retriever.retrieve([retrieval_query], batch_vectors))[0]
+        return self.rank_lists([(item_ids, request)])[0]
+
+    def rank_lists(self, lists: Sequence[tuple[Sequence[str], Request]]) -> list[Slate]:
+        """`rank_items` for a batch of lists, each with its request."""
+        vectors, queries = BatchQueryVectors(self.retriever.query_encoder), list[RetrievalQuery]()
+        for item_ids, request in lists:
+            known = {key: self.catalogue.idx_of[key] for key in item_ids if key in self.catalogue.idx_of}
+            notes = [f"items: {key} is not in the catalogue, left out" for key in item_ids if key not in known]
+            one = self.request_encoder.retrieval_query(replace(request, top_k=max(len(known), 1)), vectors)
+            queries.append(replace(one, mask=self.catalogue.only(known.values()), notes=(*one.notes, *notes)))
+        return self.rank(self.retriever.retrieve(queries, vectors))
 
     def history(self, user_id: str) -> tuple[Event, ...]:
         """The last events of a user of the data set, oldest first; empty for anybody else."""
@@ -261,9 +267,8 @@ class Recommender:
 
     def suggestions(self, live: bool = False) -> list[Suggestion]:
         """Queries, categories and products, for completion; or else the queries that live events have taught."""
-        if live:
-            return suggestion_entries.live_entries(self.retriever.sources)
-        return suggestion_entries.entries(self.catalogue, self.retriever.sources)
+        sources = self.retriever.sources
+        return suggestion_entries.live_entries(sources) if live else suggestion_entries.entries(self.catalogue, sources)
 
     def history_length(self, user_id: str) -> int:
         """Number of events that `history` has."""
@@ -392,8 +397,3 @@ class Recommender:
     def num_ranked(self) -> int:
         """Candidates per request that the ranker reorders, or would."""
         return (self.config.ranker if self.ranker is None else self.ranker.cfg).num_candidates
-
-    def _known_item(self, key: str, field: str) -> int:
-        if key not in self.catalogue.idx_of:
-            raise UnknownItemError(field, f"{key} is not in the catalogue; expected an item_id that it holds")
-        return self.catalogue.idx_of[key]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from txrec.config import ObjectiveConfig
 from txrec.data.profiles import PropertyValue
-from txrec.index.filters import Filters
+from txrec.index.filters.filters import Filters
 from txrec.model.history_features import History
 from txrec.recommender.page_types import Group, Page
 
@@ -44,6 +44,10 @@ class Request:
         user_id: raw user id; their stored history is used where `events` is empty.
         events: the user's history, oldest first; replaces the stored one.
         query: search text; None or blank = recommendation without a search.
+        sent_query: search text as it was sent, where a rule changed it; None = `query`. Pages of one search have it in
+            common.
+        variants: search texts of the same meaning by synonym rules; a page holds the products that match any of them.
+            Empty = `query` alone.
         cart: raw ids in the cart: part of the history, never recommended.
         top_k: number of items.
         filters: conditions that hold during retrieval.
@@ -85,6 +89,8 @@ class Request:
     sources: tuple[str, ...] = ()
     objective: ObjectiveConfig | None = None
     blocked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    sent_query: str | None = None
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

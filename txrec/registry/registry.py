@@ -24,6 +24,7 @@ from txrec.recommender.bundle import Bundle, Manifest
 from txrec.registry import bundle_cache
 from txrec.registry.gate import Decision
 from txrec.registry.pointer import MOVES, POINTER, MoveKind, pointer_of
+from txrec.storage import make_folder
 
 __all__ = ["MOVES", "POINTER", "MoveKind", "Registry", "Version", "state_file"]
 
@@ -110,7 +111,7 @@ class Registry:
         if self._uri is not None:
             yield self._claimed()
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         with (self.path / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             numbers = [int(name[1:]) for name in self.names()]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from txrec.simulator.catalogue import Catalogue, Product
 from txrec.simulator.log import DAY_S, Log
+from txrec.storage import make_folder
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = ("time", "visitor", "action", "sku", "phrase", "session", "request", "amount")
@@ -31,7 +32,7 @@ BROKEN_PRODUCTS = ('{"sku": "SKU999001", "name": "Broken', '{"name": "Product wi
 
 def write(folder: Path, catalogue: Catalogue, log: Log, rng: np.random.Generator) -> None:
     """Writes all raw files; the same arguments give the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lines = [json.dumps(_product_row(product), ensure_ascii=False) for product in catalogue.products]
     (folder / "catalogue.jsonl").write_text("\n".join([*lines, *BROKEN_PRODUCTS]) + "\n", encoding="utf-8")
     week = log.second // (7 * DAY_S)

@@ -3,12 +3,15 @@
 normal_form.py       one normal form of every text
 segmentation.py      words and runs of words, marks kept; n-grams where a script separates no words
 folding.py           spellings without accents, marks and case
+chinese.py           simplified Chinese characters instead of traditional ones
+skeletons.py         Hebrew and Arabic words without their inner vowels
 stemming.py          stems per language
 languages.py         the languages of a shop's texts
 quantities.py        numbers with a unit
 article_numbers.py   products by article number, whole or by beginning
 vocabulary.py        the shop's words: joined and split spellings, compounds, beginnings
 synonyms.py          the shop's own synonyms
+keyboard.py          texts typed under another keyboard layout
 trigrams.py          character trigrams
 word_forms.py        index tokens of single words
 query_terms.py       search terms of a query

@@ -72,7 +72,7 @@ class Analyser:
         self.vocabulary = vocabulary or Vocabulary({}, {})
         self.synonyms = synonyms or Synonyms()
         self._word_forms = WordForms(self.languages, self.vocabulary)
-        self._phrases = by_first_word(self.synonyms)
+        self._phrases = by_first_word(self.synonyms, self._word_forms)
         self.title_tokens = lru_cache(maxsize=200_000)(self._title_tokens)
         self._cached_terms = lru_cache(maxsize=CACHED_QUERIES)(self._terms)
 
@@ -95,12 +95,13 @@ class Analyser:
         """
         titles = [title for title in titles if title]
         languages = cfg.languages or shop_languages(titles)
+        forms = WordForms(languages, Vocabulary({}, {}))
         spellings: defaultdict[str, set[str]] = defaultdict(set)
         folded_titles = []
         for title in titles:
             surfaces = words(title)
             folded_titles.append([fold(surface) for surface in surfaces])
-            for surface, folded in zip(surfaces, folded_titles[-1], strict=True):
+            for surface, folded in forms.spelled_units(surfaces):
                 spellings[folded].add(surface)
         varied = [folded for folded, surfaces in spellings.items() if len(surfaces) > 1]
         documents = (_folded(text) for source in (texts, queries) for text in source if text)
@@ -139,7 +140,8 @@ class Analyser:
         tokens += self._head(_PHRASE_END.split(title, 1)[0])
         varied = self.vocabulary.varied
         if varied:
-            tokens += [EXACT_MARK + word for word in words(title) if fold(word) in varied]
+            units = self._word_forms.spelled_units(words(title))
+            tokens += [EXACT_MARK + unit for unit, plain in units if plain in varied]
         return tokens
 
     def tokens(self, text: str) -> list[str]:
@@ -183,8 +185,8 @@ class Analyser:
         terms = dict.fromkeys(self.terms(text))
         varied = self.vocabulary.varied
         if varied:
-            exact = [word for word in words(text) if fold(word) in varied]
-            terms |= dict.fromkeys(((EXACT_MARK + word, EXACT_WEIGHT),) for word in exact)
+            exact = [unit for unit, plain in self._word_forms.spelled_units(words(text)) if plain in varied]
+            terms |= dict.fromkeys(((EXACT_MARK + unit, EXACT_WEIGHT),) for unit in exact)
         head = tuple((token, HEAD_WEIGHT) for token in self._head(text))
         if head:
             terms[head] = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from txrec.text.folding import fold
 from txrec.text.normal_form import normalise
-from txrec.text.segmentation import has_digit, words
+from txrec.text.segmentation import has_digit, unsigned, words
 
 ATTRIBUTES = frozenset(
     {"sku", "mpn", "gtin", "gtin8", "gtin12", "gtin13", "gtin14", "ean", "upc", "isbn", "asin", "model", "modelnumber"}
@@ -137,7 +137,7 @@ class ArticleNumbers:
 
 def squeeze(text: str) -> str:
     """Letters and digits of a normalised text alone, folded: `nor.0707-60` -> nor070760."""
-    return fold("".join(words(text)))
+    return fold("".join(map(unsigned, words(text))))
 
 
 def _within(text: str) -> Iterable[str]:

@@ -8,11 +8,13 @@ import re
 import unicodedata
 from functools import lru_cache
 
+_ZEROS = (0x660, 0x6F0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0x1040, 0x17E0)
+"""Digits zero of the Arabic, Persian, Indic and South-East Asian scripts; the others follow them."""
 _LETTERS = (
     str.maketrans("łđðøħŧıŋƒ", "lddohtinf")
     | str.maketrans({"œ": "oe", "æ": "ae", "þ": "th", "ĳ": "ij"})
     | str.maketrans("ىیکةٱ", "ييكها", "\u0640\u200c\u200d")  # Arabic and Persian letters written for each other
-    | str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", 2 * "0123456789")
+    | {zero + digit: str(digit) for zero in _ZEROS for digit in range(10)}
     | {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}  # `イス` meets `いす`
 )
 # marks over Latin, Greek and Cyrillic; Hebrew points; Arabic vowel signs; nuktas of the Indic scripts

@@ -32,12 +32,18 @@ WORD = re.compile(rf"{WORD_CHARS}+")
 _RUN = re.compile(rf"{WORD_CHARS}+(?:(?:[{_SIGNS}]|(?<=\d),(?=\d)){WORD_CHARS}+)*")
 _ASCII_RUN = re.compile(r"[a-z0-9]+(?:(?:[-./:+&']|(?<=\d),(?=\d))[a-z0-9]+)*")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_UNSPACED_CHARS = (
+_SIGNED = re.compile(r"\w(?:\+\+|[+#](?![\w+#]))|(?:^|[ (])\.[a-z]{2}")
+"""A sign that is a part of a word: at its end (`c++`, `c#`, `s10+`), or a full stop before it (`.net`)."""
+_BEFORE, _AFTER = r"(?:(?<![^ (])\.(?=[a-z]{2}))?", r"(?:\+\+(?![a-z+#])|[+#](?![\w+#]))?"
+SIGNED_WORD = re.compile(f"{_BEFORE}{WORD_CHARS}+{_AFTER}", re.IGNORECASE)
+"""The same with signs of its own: `C++`, `.NET`."""
+_SIGNED_RUN = re.compile(f"{_BEFORE}{WORD_CHARS}+(?:(?:[{_SIGNS}]|(?<=\\d),(?=\\d)){WORD_CHARS}+)*{_AFTER}")
+UNSPACED_CHARS = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f"
     "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_UNSPACED = re.compile(f"[{_UNSPACED_CHARS}]")
-_STRETCH = re.compile(f"[{_UNSPACED_CHARS}{_MARKS}{_JOINERS}]+|[^{_UNSPACED_CHARS}]+")
+_UNSPACED = re.compile(f"[{UNSPACED_CHARS}]")
+_STRETCH = re.compile(f"[{UNSPACED_CHARS}{_MARKS}{_JOINERS}]+|[^{UNSPACED_CHARS}]+")
 _CLUSTER = re.compile(rf".[{_MARKS}{_JOINERS}]*", re.DOTALL)
 _SYLLABLES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
 _DIGITS = re.compile(r"\d")
@@ -70,8 +76,7 @@ def runs(text: str) -> list[Run]:
     """
     if "_" in text:
         text = text.replace("_", "-")
-    ascii_only = text.isascii()
-    pattern, word = (_ASCII_RUN, _ASCII_WORD) if ascii_only else (_RUN, WORD)
+    pattern, word = _patterns(text)
     result = []
     for match in pattern.finditer(text):
         run, start = match.group(), match.start()
@@ -102,7 +107,24 @@ def pieces(text: str) -> list[str]:
     """Runs of a normalised text as they stand, sooner than `runs`; those of letters and digits alone are words."""
     if "_" in text:
         text = text.replace("_", "-")
-    return (_ASCII_RUN if text.isascii() else _RUN).findall(text)
+    return _patterns(text)[0].findall(text)
+
+
+def _patterns(text: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns of the runs and of the words of a text; the simplest that do, because they are the fastest."""
+    if ("+" in text or "#" in text or " ." in text or "(." in text or text[:1] == ".") and _SIGNED.search(text):
+        return _SIGNED_RUN, SIGNED_WORD
+    return (_ASCII_RUN, _ASCII_WORD) if text.isascii() else (_RUN, WORD)
+
+
+def is_signed(word: str) -> bool:
+    """True for a word with a sign of its own: `c++`, `c#`, `.net`."""
+    return word[-1:] in ("+", "#") or word[:1] == "."
+
+
+def unsigned(word: str) -> str:
+    """A word without the signs at its ends: `notepad++` -> notepad."""
+    return word.strip(".+#")
 
 
 def is_unspaced(word: str) -> bool:
@@ -127,6 +149,7 @@ def is_syllabic(cluster: str) -> bool:
 
 def glued_parts(word: str) -> list[str]:
     """Letters and digits of a word apart, where it has both: `xbox360` -> xbox, 360; empty elsewhere."""
+    word = unsigned(word)
     if word.isalpha() or word.isdigit():
         return []
     parts = _GLUED.findall(word)

@@ -4,6 +4,7 @@ Every language of the shop stems every word of its script, because a query of tw
 word therefore has one stem or a few, and two words meet where they share one.
 """
 
+import re
 from collections.abc import Sequence
 
 import Stemmer
@@ -123,12 +124,32 @@ class Stems:
         for code, first, last, stemmer in self._stemmers:
             if not first <= word[0] <= last:
                 continue
-            forms = (word, *_singulars(code, word)) if code in _SINGULARS else (word,)
+            forms = _spellings(code, word)
             for form in forms:
                 stem = english_stem(form) if code == "en" else stemmer.stemWord(form)
                 if stem and stem not in stems:
                     stems.append(stem)
         return tuple(stems) or (word,)
+
+
+def _spellings(code: str, word: str) -> tuple[str, ...]:
+    """A word as its language's algorithm takes it, with the spelling of its other forms where the stem changes."""
+    if code in _SINGULARS:
+        return (word, *_singulars(code, word))
+    if code == "cs":
+        return (word, word.replace("ů", "o")) if "ů" in word else (word,)
+    if code == "uk":
+        closed = _CLOSED.sub(r"\1о\2", word)
+        fleeting = word.removesuffix("ець") + "ц" if word.endswith("ець") else word
+        fleeting = fleeting[:-2] + "льц" if fleeting.endswith("лц") else fleeting
+        return tuple(dict.fromkeys(one.translate(_TO_RUSSIAN) for one in (word, closed, fleeting)))
+    return (word,)
+
+
+_CLOSED = re.compile(r"^([бвгґджзклмнпрстфхцчшщ]{1,3})і([бвгґджзклмнпрстфхцчшщ]{1,2}ь?)$")
+"""Ukrainian words of one syllable whose і is о in other forms: `ніж`, `ножі`."""
+_TO_RUSSIAN = str.maketrans("іїєґ", "ииег")
+"""Letters of Ukrainian as the Russian algorithm knows its vowels."""
 
 
 def _singulars(code: str, word: str) -> list[str]:

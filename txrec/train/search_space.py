@@ -27,7 +27,7 @@ SECTIONS: tuple[str, ...] = ("model", "train", "pretrain", "text", "seed")
 _FIXED = {"text.vocab_size": "the tokenizer is fitted by prepare", "train.validate_every": "every epoch is validated"}
 _KINDS = ("loguniform", "uniform", "randint", "choice", "grid")
 GOOD_FRAC, LEAST_GOOD = 0.1, 3
-"""Importance compares the best trials, this share but at least so many of them, with all."""
+"""Share and least number of best trials that importance compares with all of them."""
 TRIALS_FILE, BEST_FILE, REPORT_FILE = "trials.parquet", "best.toml", "report.html"
 
 

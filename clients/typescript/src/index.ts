@@ -51,6 +51,8 @@ export interface Options {
 const TEMPORARY = new Set([429, 502, 503, 504]);
 const FIRST_WAIT_MS = 100;
 const MAX_WAIT_MS = 5_000;
+/** Events that the API takes in one call. */
+const MAX_EVENTS = 1_000;
 
 /** The endpoints of a shop. `http` reaches those that have no method of their own. */
 export class Shop {
@@ -90,10 +92,21 @@ export class Shop {
     return unwrap(await this.http.GET("/v1/suggest", { params: { query: { q: query, ...options } } }));
   }
 
-  /** Logs events of users; an event without an id gets one here, so that a repeated call counts once. */
+  /**
+   * Logs events of users, in calls of at most `MAX_EVENTS`; an event without an id gets one here, so that a repeated call
+   * counts once.
+   */
   async log(...events: LiveEvent[]): Promise<Schemas["EventsReply"]> {
-    const body = events.map((event) => ({ ...event, event_id: event.event_id ?? crypto.randomUUID() }));
-    return unwrap(await this.http.POST("/v1/events", { body }));
+    const identified = events.map((event) => ({ ...event, event_id: event.event_id ?? crypto.randomUUID() }));
+    const total: Schemas["EventsReply"] = { stored: 0, repeated: 0, event_ids: [] };
+    for (let start = 0; start === 0 || start < identified.length; start += MAX_EVENTS) {
+      const body = identified.slice(start, start + MAX_EVENTS);
+      const reply = unwrap(await this.http.POST("/v1/events", { body }));
+      total.stored += reply.stored;
+      total.repeated += reply.repeated;
+      total.event_ids.push(...reply.event_ids);
+    }
+    return total;
   }
 
   /** A product. */
@@ -122,7 +135,7 @@ function retrying(options: Options): (request: Request) => Promise<Response> {
         throw new ApiError(0, `no answer from the server: ${reason}`);
       }
       const bound = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** (attempt - 1));
-      const namedMs = 1_000 * Number(reply?.headers.get("retry-after") ?? 0);
+      const namedMs = 1_000 * (Number(reply?.headers.get("retry-after")) || 0); // a date counts as none
       await new Promise((resolve) => setTimeout(resolve, Math.min(MAX_WAIT_MS, namedMs) + Math.random() * bound));
     }
   };

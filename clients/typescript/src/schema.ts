@@ -953,8 +953,9 @@ export interface components {
         BlockedWords: {
             /**
              * Words
-             * @description The words; spelling compares after normalisation.
-             * @default []
+             * @description All of them, in place of those before; [] = none. Words, and phrases whose words are blocked next to each other
+             *     only; accents and case do not count. Words of scripts that write no blanks between words are blocked inside longer
+             *     ones too.
              */
             words: string[];
         };
@@ -1102,7 +1103,7 @@ export interface components {
             strict: boolean;
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -1249,7 +1250,7 @@ export interface components {
         };
         /**
          * DriftFigure
-         * @description A figure of the last day beside the days of the training log.
+         * @description A figure of the last day, compared with the days of the training log.
          */
         DriftFigure: {
             /**
@@ -1506,7 +1507,7 @@ export interface components {
             num_places: number;
             /**
              * Pool
-             * @description Products that a draw chooses from.
+             * @description Products that a draw chooses from, the best ones; more than a slate shows, so that others come up.
              * @default 20
              */
             pool: number;
@@ -1676,7 +1677,7 @@ export interface components {
             category: string[];
             price?: components["schemas"]["PriceRange"] | null;
             /** Where */
-            where?: components["schemas"]["Condition"] | components["schemas"]["And-Output"] | components["schemas"]["Or-Output"] | components["schemas"]["Not-Output"] | null;
+            where?: (components["schemas"]["Condition"] | components["schemas"]["And-Output"] | components["schemas"]["Or-Output"] | components["schemas"]["Not-Output"]) | null;
         };
         /**
          * ForgottenReply
@@ -2075,7 +2076,7 @@ export interface components {
             segments: string[];
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -2229,7 +2230,8 @@ export interface components {
             purchases: number;
             /**
              * Score
-             * @description Expected number of next events on the target; comparable within one answer.
+             * @description Probability of an event on the target in a window as long as the validation part of the log; without a fitted one
+             *     the expected number of next events. Comparable within one answer.
              */
             score: number;
             /**
@@ -2567,7 +2569,7 @@ export interface components {
             rules?: boolean | null;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown.
+             * @description Number of first products of every slate of this server that count as shown to the user.
              */
             seen_places?: number | null;
             /**
@@ -2669,7 +2671,7 @@ export interface components {
             rules?: boolean | null;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown.
+             * @description Number of first products of every slate of this server that count as shown to the user.
              */
             seen_places?: number | null;
             /**
@@ -2749,9 +2751,9 @@ export interface components {
              * Attributes
              * @description Values for filters.
              */
-            attributes: {
-                [key: string]: string | null;
-            };
+            attributes?: {
+                [key: string]: string;
+            } | null;
             /**
              * Available
              * @description As the shop says.
@@ -3108,8 +3110,8 @@ export interface components {
             rules: boolean;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
-             *     those of `impression` events do.
+             * @description Number of first products of every slate of this server that count as shown to the user too; 0 = only those of
+             *     `impression` events do.
              * @default 0
              */
             seen_places: number;
@@ -3215,7 +3217,8 @@ export interface components {
             exclude: string[];
             /**
              * Exclude Seen
-             * @description Leave out everything in the user's history, products of `impression` events included.
+             * @description Leave out everything in the user's history, products of `impression` events included, except what a rule pins or
+             *     promotes by name and the fallback products of the placement.
              * @default false
              */
             exclude_seen: boolean;
@@ -3234,7 +3237,8 @@ export interface components {
             /**
              * Facets
              * @description Fields to count over all matching products: `category`, `brand`, `price`, any attribute; `auto` = those that
-             *     divide the matching products best. A filter on the same field, `where` excepted, is left out of its counts.
+             *     divide the matching products best. A filter on the same field, `where` excepted, is left out of its counts. A
+             *     name that comes twice counts once.
              * @default []
              * @example [
              *       "auto"
@@ -3305,7 +3309,8 @@ export interface components {
             placement?: string | null;
             /**
              * Query
-             * @description Search text; absent or blank = recommendation without a search.
+             * @description Search text; absent or blank = recommendation without a search. At most `serve.max_query_chars` (512) characters,
+             *     as in every other request.
              */
             query?: string | null;
             /**
@@ -3322,8 +3327,8 @@ export interface components {
             rules: boolean;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
-             *     those of `impression` events do.
+             * @description Number of first products of every slate of this server that count as shown to the user too; 0 = only those of
+             *     `impression` events do.
              * @default 0
              */
             seen_places: number;
@@ -3342,7 +3347,7 @@ export interface components {
             /**
              * Sort
              * @description `relevance`, `popularity`, `newness`, `rating`, `price` or any attribute with numbers or dates; a minus before it
-             *     turns the order around. Products without the field come last.
+             *     turns the order around, except that of `relevance`. Products without the field come last.
              * @default relevance
              */
             sort: string;
@@ -3358,7 +3363,7 @@ export interface components {
             sources: string[];
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -3601,7 +3606,8 @@ export interface components {
             exclude: string[];
             /**
              * Exclude Seen
-             * @description Leave out everything in the user's history, products of `impression` events included.
+             * @description Leave out everything in the user's history, products of `impression` events included, except what a rule pins or
+             *     promotes by name and the fallback products of the placement.
              * @default false
              */
             exclude_seen: boolean;
@@ -3620,7 +3626,8 @@ export interface components {
             /**
              * Facets
              * @description Fields to count over all matching products: `category`, `brand`, `price`, any attribute; `auto` = those that
-             *     divide the matching products best. A filter on the same field, `where` excepted, is left out of its counts.
+             *     divide the matching products best. A filter on the same field, `where` excepted, is left out of its counts. A
+             *     name that comes twice counts once.
              * @default []
              * @example [
              *       "auto"
@@ -3691,7 +3698,7 @@ export interface components {
             placement?: string | null;
             /**
              * Query
-             * @description Search text.
+             * @description Search text; not blank, at most `serve.max_query_chars` (512) characters.
              */
             query: string;
             /**
@@ -3708,8 +3715,8 @@ export interface components {
             rules: boolean;
             /**
              * Seen Places
-             * @description The first so many products of every slate that this server answered to the user count as shown too; 0 = only
-             *     those of `impression` events do.
+             * @description Number of first products of every slate of this server that count as shown to the user too; 0 = only those of
+             *     `impression` events do.
              * @default 0
              */
             seen_places: number;
@@ -3728,7 +3735,7 @@ export interface components {
             /**
              * Sort
              * @description `relevance`, `popularity`, `newness`, `rating`, `price` or any attribute with numbers or dates; a minus before it
-             *     turns the order around. Products without the field come last.
+             *     turns the order around, except that of `relevance`. Products without the field come last.
              * @default relevance
              */
             sort: string;
@@ -3744,7 +3751,7 @@ export interface components {
             sources: string[];
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -3890,7 +3897,7 @@ export interface components {
             segments: string[];
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -4201,7 +4208,7 @@ export interface components {
             session: components["schemas"]["SessionEvent"][];
             /**
              * Top K
-             * @description Items of the slate.
+             * @description Items of the slate; at most `serve.max_top_k` (1000).
              * @default 25
              */
             top_k: number;
@@ -4650,6 +4657,15 @@ export interface operations {
             };
             /** @description The key has not the role that this needs */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description No such product in the catalogue */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

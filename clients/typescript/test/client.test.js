@@ -22,6 +22,31 @@ test("an event is part of the next recommendation and counts once", async () => 
   assert.equal(slate.fallback, null);
 });
 
+test("more events than one call takes go in several, and ids may hold any character", async () => {
+  const user_id = "Ünï/cødé?#% 🙂";
+  const events = Array.from({ length: 1_001 }, (_, place) => ({
+    user_id, event: "view", item_id: "sku-012", event_id: `many/${place}?#🙂`,
+  }));
+  const reply = await shop.log(...events);
+  assert.equal(reply.stored, 1_001);
+  assert.equal(reply.event_ids.at(-1), "many/1000?#🙂");
+  const { data } = await shop.http.GET("/v1/users/{user_id}", { params: { path: { user_id } } });
+  assert.equal(data.user_id, user_id);
+  await assert.rejects(shop.item("a/b?c#d %"), { status: 404, field: "item_id" });
+  await assert.rejects(shop.log(), { status: 422 });
+});
+
+test("a date in Retry-After is waited for no longer than the client would wait anyway", async () => {
+  let calls = 0;
+  const busy = new Shop({
+    fetch: async () => new Response('{"items": []}', {
+      status: calls++ ? 200 : 503,
+      headers: { "content-type": "application/json", "retry-after": "Wed, 21 Oct 2065 07:28:00 GMT" },
+    }),
+  });
+  assert.deepEqual(await busy.search({ query: "lamp" }), { items: [] });
+});
+
 test("similar products, the caller's own list, and completions", async () => {
   assert.ok(!ids(await shop.similar({ item_id: "sku-012", top_k: 5 })).includes("sku-012"));
   const ranked = ids(await shop.rank({ items: ["sku-001", "sku-012"], query: "lamp" }));

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from txrec.config import Config
-from txrec.data.preparation import InProcess, run
+from txrec.data.preparation.data_report import Report
+from txrec.data.preparation.preparation import InProcess, run
 from txrec.data.prepared import PreparedData
-from txrec.data.report import Report
 
 HEADER = "user,item,time,kind,query\n"
 CLICKS: dict[str, Any] = {

@@ -9,8 +9,8 @@ from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.baselines import Ease, MostClicked, fill
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.log import EventLog
 from txrec.index.source import SourceQuery
+from txrec.index.training_log import EventLog
 from txrec.schema import Split
 
 

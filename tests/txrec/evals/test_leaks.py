@@ -14,18 +14,18 @@ from txrec.config import EvaluateConfig, ModelConfig, TrainConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals import baselines, metrics
 from txrec.evals.protocol import eval_requests
-from txrec.index.fuse import Fusion
-from txrec.index.log import EventLog
-from txrec.index.popularity import Popularity
-from txrec.index.registry import fit_sources
+from txrec.index.rank_fusion import Fusion
 from txrec.index.source import FitContext
+from txrec.index.source_registry import fit_sources
+from txrec.index.sources.popularity import Popularity
+from txrec.index.training_log import EventLog
 from txrec.model.history_features import History, collate
-from txrec.recommender import ranking
-from txrec.recommender.activity import Activity
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.ranking import ranking
+from txrec.recommender.ranking.activity import Activity
+from txrec.recommender.ranking.ranking_features import RankingFeatures
 from txrec.recommender.recommender import Recommender
-from txrec.recommender.retriever import RetrievalQuery, Retriever
+from txrec.recommender.retrieval.retriever import RetrievalQuery, Retriever
 from txrec.schema import Split
 from txrec.train.retrieval.examples import Examples
 

@@ -8,7 +8,7 @@ import pytest
 from txrec import simulator
 from txrec.config import ShopConfig
 from txrec.evals.query_robustness import hit_rates
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.simulator import Shop
 from txrec.simulator.catalogue import Product
 from txrec.text import normalise

@@ -90,3 +90,10 @@ def test_corrections_are_those_of_a_plain_search_over_all_edits() -> None:
             edits |= {typed[:n] + letter + typed[n:] for n in range(1, len(typed))}
         expected = {key for key in keys if any(key.startswith(edit) for edit in edits - {typed})}
         assert {one.normal for one, _ in tested.one_edit_away(typed)} == expected, typed
+
+
+def test_a_prefix_typed_under_another_keyboard_layout_completes_by_its_keys() -> None:
+    tested = index("lamp", "лампа", "blue jeans")
+    assert completed(tested, "дф") == ["lamp"]
+    assert completed(tested, "kfv") == ["лампа"]
+    assert completed(tested, "xyz") == []

@@ -200,3 +200,27 @@ def test_the_overlap_of_a_shadow_is_the_mean_of_its_slates(store: HistoryStore) 
     store.log_impressions([shown(1), *(shown(number, variant="shadow", overlap=number / 4) for number in (1, 2, 3))])
     assert store.overlap("v1") == Overlap(3, 0.5)
     assert store.overlap("v2") == Overlap(0, None)
+
+
+def test_slates_of_a_user_are_kept_no_longer_than_the_impressions(store: HistoryStore) -> None:
+    day = schema.DAY_US
+    for number in range(6):
+        shown = Impression(f"r{number}", number * day, "production", "v1", (f"p{number}",), (0.5,), "u1")
+        store.log_impressions([shown], keep_since_us=max(number - 2, 0) * day)
+    assert [slate.item_ids for slate in store.slates_of("u1")] == [("p3",), ("p4",), ("p5",)]
+    if isinstance(store, RedisHistory):
+        key, _ = store._slate_keys("u1")
+        assert store._redis.zcard(key) == 3, "the memory of a user who keeps coming is bounded"
+    store.forget("u1")
+    assert store.impressions().num_rows == 0
+
+
+def test_slates_that_an_earlier_version_kept_in_redis_are_read_and_forgotten(redis_url: str) -> None:
+    store = RedisHistory(redis_url, "earlier")
+    store.log_impressions([Impression("r1", 5, "production", "v1", ("p1",), (0.5,), "u1")])
+    store._redis.delete("{earlier}:slates-of:u1")
+    store._redis.sadd("{earlier}:shown-to:u1", "0 r1 production")
+    assert [slate.item_ids for slate in store.slates_of("u1")] == [("p1",)]
+    store.forget("u1")
+    assert store._redis.keys("{earlier}:shown*") == []
+    store.close()

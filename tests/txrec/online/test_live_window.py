@@ -92,3 +92,19 @@ def test_old_events_and_those_beyond_the_bound_are_left_out(opened: Callable[[],
     figures = bounded.statistics
     assert (figures.num_events, figures.num_items, figures.num_queries, figures.newest_us) == (4, 4, 1, NOW_US + 9)
     assert 400 < figures.num_bytes < 4_000
+
+
+@pytest.mark.parametrize("num_later", [1, 3, 5], ids=["fewer", "as many", "more"])
+def test_a_server_that_came_back_without_its_data_is_read_from_the_start(redis_url: str, num_later: int) -> None:
+    store = RedisHistory(redis_url, f"emptied-{num_later}")
+    window = LiveWindow(store, 28.0)
+    clicks = [LoggedEvent(f"e{n}", "u1", Event("click", f"p{n}", None, 10**15 + n)) for n in range(3 + num_later)]
+    store.append(clicks[:3])
+    window.refresh()
+    assert len(window.events()) == 3
+    store._redis.flushall()
+    store.append(clicks[3:])
+    later = [f"p{n}" for n in range(3, 3 + num_later)]
+    assert items(window) == later, "the reader's last number is 3, and the new numbers begin at 1"
+    assert items(window) == later
+    store.close()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import ValidationError
 
+from txrec.config import ServeConfig
 from txrec.online.sqlite_history import SqliteHistory
 from txrec.online.stores import PASSWORD_VARIABLE, USER_VARIABLE, open_history, with_credentials
 
@@ -35,3 +37,29 @@ def test_a_url_without_secrets_in_the_environment_or_with_its_own_stays(monkeypa
     assert with_credentials("redis://cache:6379/0") == "redis://cache:6379/0"
     monkeypatch.setenv(PASSWORD_VARIABLE, "secret")
     assert with_credentials("redis://:own@cache:6379/0") == "redis://:own@cache:6379/0"
+
+
+@pytest.mark.parametrize(
+    "state", ["redis:cache", "Redis://cache:abc", "http://cache:6379", "redis://cache/zero", "redis:///0"]
+)
+def test_a_state_that_is_no_file_and_no_redis_is_refused_instead_of_becoming_a_file(state: str) -> None:
+    with pytest.raises(ValidationError, match="expected a file, or redis://host:port/db"):
+        ServeConfig(state=state)
+
+
+def test_a_password_in_a_wrong_url_is_not_shown() -> None:
+    with pytest.raises(ValidationError, match=r"\*\*\*@cache") as caught:
+        ServeConfig(state="redis://:secret@cache/zero")
+    assert "secret" not in str(caught.value.errors()[0]["msg"])
+
+
+def test_files_and_urls_of_redis_are_states() -> None:
+    for state in (
+        "",
+        "state/history.sqlite",
+        "a: b.sqlite",
+        "redis://cache:6379/2",
+        "rediss://user:x@cache",
+        "redis://[::1]:6379",
+    ):
+        assert ServeConfig(state=state).state == state

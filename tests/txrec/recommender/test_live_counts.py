@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from txrec.index.live import LiveEvent, LiveLog
+from txrec.index.live_log import LiveEvent, LiveLog
 from txrec.index.source import SourceQuery
 from txrec.recommender.catalogue import ItemChange
 from txrec.recommender.page_types import PageRequest

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from txrec import schema
-from txrec.index.filters import Filters, PriceRange
+from txrec.index.filters.filters import Filters, PriceRange
 from txrec.recommender.catalogue import Catalogue
 from txrec.recommender.page_types import PageRequest
 from txrec.recommender.recommender import Recommender, Request

@@ -7,14 +7,14 @@ import pytest
 
 from tests import tiny_bundle as bundles
 from tests.tiny import tiny_data
-from tests.txrec.index.test_profile_affinity import with_table
+from tests.txrec.index.sources.test_profile_affinity import with_table
 from txrec.config_loader import with_overrides
 from txrec.evals.answering import ask
 from txrec.evals.protocol import eval_requests
-from txrec.index.live import LiveEvent
-from txrec.recommender.audience import AudienceRequest
+from txrec.index.live_log import LiveEvent
+from txrec.recommender.lists.audiences import AudienceRequest
 from txrec.recommender.recommender import Recommender, Request
-from txrec.recommender.retriever import NO_HISTORY
+from txrec.recommender.retrieval.retriever import NO_HISTORY
 from txrec.schema import EventKind, Split
 
 QUICK = {"pretrain.contrastive_epochs": 1, "train.max_epochs": 1, "ranker.max_epochs": 1}

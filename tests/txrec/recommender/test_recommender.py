@@ -14,9 +14,9 @@ from tests.tiny import START_US
 from txrec.errors import RequestError, UnknownItemError
 from txrec.model.ranker import HAS_QUERY
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking import Ranked, diversify
+from txrec.recommender.ranking.ranking import Ranked, diversify
 from txrec.recommender.recommender import Event, Filters, PriceRange, Recommender, Request, Slate
-from txrec.recommender.retriever import NO_HISTORY
+from txrec.recommender.retrieval.retriever import NO_HISTORY
 from txrec.schema import DAY_US
 
 
@@ -160,6 +160,17 @@ def test_the_callers_list_is_in_retrieval_order_without_a_ranker(recommender: Re
     plain.ranker = None
     slate = plain.rank_items(["sku-001", "sku-015", "sku-055"], Request(query="lamp"))
     assert keys(slate)[0] == "sku-015", "the only lamp"
+
+
+def test_lists_are_ranked_in_a_batch_as_each_alone(recommender: Recommender) -> None:
+    lists = [
+        (["sku-001", "sku-gone", "sku-015", "sku-055"], Request(query="lamp")),
+        (["sku-055", "sku-012", "sku-003"], Request(user_id="user-003")),
+    ]
+    alone = [recommender.rank_items(*one) for one in lists]
+    assert [(keys(slate), slate.notes) for slate in recommender.rank_lists(lists)] == [
+        (keys(slate), slate.notes) for slate in alone
+    ]
 
 
 def test_ranking_the_callers_list_returns_just_that_list(recommender: Recommender) -> None:

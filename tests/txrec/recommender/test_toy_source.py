@@ -15,8 +15,8 @@ from tests.tiny import tiny_data
 from txrec.config import RetrievalConfig
 from txrec.config_loader import with_overrides
 from txrec.errors import BundleError, ConfigError
-from txrec.index.registry import SOURCES, source_names
 from txrec.index.source import CatalogueUpdate, FitContext, Hits, Mask, OpenContext, Scored, Source, SourceQuery, best
+from txrec.index.source_registry import SOURCES, source_names
 from txrec.recommender.bundle import MANIFEST
 from txrec.recommender.recommender import Filters, Recommender, Request
 

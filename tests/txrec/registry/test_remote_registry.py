@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.models import RegistrySource
+from serve.models.replica_models import RegistrySource
 from tests.object_stores import STORES, Store
 from txrec import object_storage, objects
 from txrec.config import Config, fingerprint

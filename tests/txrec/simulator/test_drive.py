@@ -10,7 +10,7 @@ import pytest
 from pipelines import simulate
 from pipelines.simulate import LocalShop, Plan
 from serve.ingress import Components, create_app
-from serve.local import LocalService
+from serve.local_service import LocalService
 from serve.types import Model
 from tests.clients.servers import listening
 from tests.serve.fake import FakeCatalogue, FakeRecommender

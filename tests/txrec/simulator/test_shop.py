@@ -11,7 +11,7 @@ import pytest
 from txrec import simulator
 from txrec.config import ShopConfig
 from txrec.config_loader import load
-from txrec.data import preparation
+from txrec.data.preparation import preparation
 from txrec.simulator import Shop, files
 from txrec.simulator.oracle import Oracle
 from txrec.simulator.words import TYPES

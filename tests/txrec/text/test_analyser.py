@@ -10,7 +10,7 @@ import pytest
 
 from txrec.config import TextConfig
 from txrec.errors import BundleError, DataError
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.text import Analyser, Synonyms, normalise
 from txrec.text.segmentation import WORD
 

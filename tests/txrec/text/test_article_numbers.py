@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from tests.updates import update
-from txrec.index.lexical import Lexical
+from txrec.index.sources.lexical import Lexical
 from txrec.text import normalise
 
 NUMBERS = (

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from txrec.data.detection.names import fit
 from txrec.data.detection.sample import Sample
-from txrec.data.detection.times import TimeFormat, time_format
+from txrec.data.detection.time_formats import TimeFormat, time_format
+
+_TIME_NAME = 0.5
+"""Fit of a column's name to `ts` from which on numbers may count days."""
 
 
 @dataclass(eq=False)
@@ -34,7 +38,7 @@ def profile(sample: Sample) -> dict[str, Column]:
         is_number = bool(len(texts)) and number.null_count() < 0.02 * len(texts)
         made[name] = Column(
             name, texts, len(texts) / max(1, sample.frame.height), texts.n_unique() / max(1, len(texts)),
-            is_number, time_format(texts),
+            is_number, time_format(texts, is_time=fit("ts", name) >= _TIME_NAME),
         )  # fmt: skip
     return made
 
@@ -58,3 +62,13 @@ def share(hit: pl.Series) -> float:
 def mean_length(texts: pl.Series) -> float:
     """Characters per text."""
     return int(texts.str.len_chars().sum()) / max(1, len(texts))
+
+
+def is_words(column: Column) -> bool:
+    """True for a column of neither numbers nor times."""
+    return not column.is_number and column.time is None
+
+
+def few_words(column: Column, most: int) -> bool:
+    """True for a column of texts with at most `most` different values."""
+    return column.texts.n_unique() <= most

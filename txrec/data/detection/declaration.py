@@ -11,13 +11,16 @@ from tomlkit.items import InlineTable, Item
 
 from txrec.config import Config
 from txrec.config_loader import parse
-from txrec.data import check as checks
+from txrec.data.detection.catalogues import is_price
+from txrec.data.detection.columns import Column, share
+from txrec.data.detection.first_rows import with_first_rows
 from txrec.data.detection.links import linked
 from txrec.data.detection.mixed import divide
 from txrec.data.detection.names import fit
 from txrec.data.detection.sample import Sample, sample, tables_in
 from txrec.data.detection.table import Table
-from txrec.data.detection.tables import classified, is_price
+from txrec.data.detection.tables import NAMES_AS_IDS, classified
+from txrec.data.preparation import source_check as checks
 from txrec.errors import ConfigError, DataError
 
 _ROLES = ("user_id", "session_id", "item_id", "ts", "event", "query", "request_id", "value", "title", "description",
@@ -55,7 +58,7 @@ def declare(paths: Sequence[str], name: str, runs_root: str = "runs") -> Declara
     if not paths:
         raise ConfigError("init: expected at least one file, e.g. txrec init events.csv catalogue.csv")
     root, relative = _common_root(paths)
-    samples = [sample(root, member) for path in relative for member in tables_in(root, path)]
+    samples = [with_first_rows(sample(root, member)) for path in relative for member in tables_in(root, path)]
     tables = linked([table for one in samples for table in _tables_of(one)])
     _only_timed(tables)
     if not any(table.kind in ("events", "items", "judgments") for table in tables):
@@ -76,14 +79,18 @@ def declare(paths: Sequence[str], name: str, runs_root: str = "runs") -> Declara
     questions += first.warnings() if first is not None else []
     if not any(table.kind == "events" for table in tables):
         questions.append("no file holds events of users; recommendations need a log")
+    if config.data.events and not config.data.items and "title" not in config.data.items_from_events:
+        questions.append("no file holds titles of products: searches by words need a catalogue")
     return Declaration(_text(document, tables, questions), config, tables, questions, first)
 
 
 def _tables_of(one: Sample) -> list[Table]:
     table = classified(one)
-    if one.listed is None or table.kind != "events":
+    if one.listed is None:
         return [table]
     listed = classified(one.listed)
+    if table.kind != "events":
+        return [listed if listed.kind == "events" else table]
     if listed.kind != "events" or "item_id" not in listed.columns:
         return [table]
     divide(table, listed)
@@ -209,19 +216,35 @@ def _items_from_events(tables: Sequence[Table]) -> dict[str, str]:
     logs = [table for table in tables if table.kind in ("events", "judgments")]
     if not logs or any(table.kind == "items" for table in tables):
         return {}
-    made: dict[str, str] = {}
-    for role in _FROM_EVENTS:
+    item = logs[0].columns.get("item_id", "")
+    worded = item in logs[0].profile and share(logs[0].profile[item].texts.str.contains(r"\pL{3} \pL{3}")) > 0.3
+    named = worded or logs[0].remarks.get("item_id") == NAMES_AS_IDS
+    made = {"title": item} if named and all(item in table.profile for table in logs) else {}
+    for role in [role for role in _FROM_EVENTS if role not in made]:
         scores = {
-            name: fit(role, name) or (0.5 if role == "title" and fit("description", name) >= 0.9 else 0.0)
+            name: fit(role, name) or (0.5 if role == "title" and _may_be_title(name, column) else 0.0)
             for name, column in logs[0].profile.items()
             if all(name in table.profile for table in logs) and len(column.texts) and column.time is None
             and (role == "price") == is_price(column)
-            and name not in {c for r, c in logs[0].columns.items() if r != "value"}
+            and name not in {c for r, c in logs[0].columns.items() if r != "value"} and _is_beside(name, item)
         }  # fmt: skip
         best = max(scores, key=lambda one: scores[one], default="")
         if best and scores[best] >= 0.5 and best not in made.values():
             made[role] = best
     return made
+
+
+def _may_be_title(name: str, column: Column) -> bool:
+    """True for descriptions, and for products named in words next to their ids (`Item` beside `SKU`)."""
+    worded = share(column.texts.head(2_000).str.contains(r"\pL{3} \pL{3}")) > 0.3
+    return fit("description", name) >= 0.9 or (worded and fit("item_id", name) >= 0.5)
+
+
+def _is_beside(name: str, item: str) -> bool:
+    """True for fields of the same object as the product's id, and of objects named after products or categories."""
+    parent, _, _ = name.rpartition(".")
+    described = any(fit(role, parent) >= 0.5 for role in ("item_id", *_FROM_EVENTS))
+    return parent in ("", item.rpartition(".")[0]) or described
 
 
 def _text(document: tomlkit.TOMLDocument, tables: Sequence[Table], questions: Sequence[str]) -> str:

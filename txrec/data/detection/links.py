@@ -1,17 +1,18 @@
 """Links between a shop's tables: products of the log in the catalogue, orders with their lines, names of categories."""
 
-import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import polars as pl
 
-from txrec.data import values
-from txrec.data.detection.columns import Column
+from txrec.data.detection import users_tables
+from txrec.data.detection.catalogues import declare_items
+from txrec.data.detection.columns import Column, profile
 from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.sample import Sample
 from txrec.data.detection.table import Table
-from txrec.data.detection.tables import classified
+from txrec.data.detection.tables import classified, declare_orders
+from txrec.data.formats import values
 
 _PROPERTIES = ("title", "description", "category", "brand", "price", "available")
 _JOINABLE = ("delimiter", "header", "names", "encoding", "ragged")
@@ -25,6 +26,9 @@ def linked(tables: list[Table]) -> list[Table]:
         if joined:
             made, other = joined
             tables = [made if one is table else one for one in tables if one is not other]
+    for table in [one for one in tables if one.kind == "events"]:
+        _take_persons(table, tables)
+        _ask_about_users_of_one_order(table)
     _match_products(tables)
     for table in [one for one in tables if one.kind == "items"]:
         _with_family_titles(table)
@@ -33,6 +37,14 @@ def linked(tables: list[Table]) -> list[Table]:
             tables = [one for one in tables if one is not used]
     _leave_out_other_catalogues(tables)
     for table in [one for one in tables if one.kind == "lines"]:
+        item = table.columns["item_id"]
+        categories = any(fit("category", name) >= 0.5 for name in table.profile if name != item)
+        if table.profile[item].distinct > 0.95 and categories and _is_logged(table, item, tables):
+            declare_items(table, (item, table.remarks["item_id"]))  # categories of numbers alone
+            continue
+        if not any(one.kind == "events" for one in tables) and declare_orders(table):
+            _ask_about_users_of_one_order(table)
+            continue
         table.kind = "other"
         table.questions = ["it names products and no user; which table says whose they are?"]
     return tables
@@ -69,6 +81,45 @@ def _joined_lines(lines: Table, tables: Sequence[Table]) -> tuple[Table, Table] 
     return _joined(lines, orders, left_name, right_name), orders
 
 
+def _take_persons(log: Table, tables: Sequence[Table]) -> None:
+    """Joins the table that says which person stands behind the customer of an order, where these are numbered anew."""
+    name = log.columns.get("user_id", "")
+    if name not in log.profile:
+        return
+    for other in tables:
+        if other is log or other.sample.settings.get("format", "csv") != "csv" or other.kind not in ("users", "other"):
+            continue
+        people = [c for n, c in other.profile.items() if fit("user_id", n) >= 0.5 and c.filled > 0.95]
+        for key in [c for c in people if c.distinct > 0.99 and plain_name(c.name) == plain_name(name)]:
+            person = next((c for c in people if c is not key and c.distinct < 0.98), None)
+            if person is None or _overlap(_keys(log, name), _keys(other, key.name)) < 0.8:
+                continue
+            join = {"path": other.sample.path, "on": (name, key.name), "required": False}
+            join |= {field: value for field, value in other.sample.settings.items() if field in _JOINABLE}
+            log.settings.setdefault("join", []).append(join)
+            column = f"{person.name}:joined" if person.name in log.sample.frame.columns else person.name
+            log.take("user_id", column, f"likely: the person behind {name}, by {other.sample.path}")
+            if other.kind == "users":
+                other.take("user_id", person.name, f"likely: {key.name} is another one in every row")
+            return
+
+
+_MANY_ORDERS = 40
+
+
+def _ask_about_users_of_one_order(table: Table) -> None:
+    """Asks about a user id that is another one in every order: some shops number customers anew per order."""
+    user, order = (table.profile.get(table.columns.get(role, "")) for role in ("user_id", "request_id"))
+    if user is None or order is None or user is order:
+        return
+    num_users, num_orders = user.texts.n_unique(), order.texts.n_unique()
+    if num_users == num_orders >= _MANY_ORDERS:
+        table.questions.append(
+            f"{user.name} is another one in each of the {num_orders:,} orders: does it name people, or orders? Is "
+            "there a column or a table by which customers come again?"
+        )
+
+
 def _plain_columns(table: Table) -> list[Column]:
     """Columns that hold neither lists nor records: those by which tables can be joined."""
     return [column for name, column in table.profile.items() if not table.sample.frame[name].dtype.is_nested()]
@@ -101,17 +152,24 @@ def _joined(lines: Table, orders: Table, left: str, right: str) -> Table:
 def _match_products(tables: Sequence[Table]) -> None:
     """Chooses the columns of the log and of the catalogue that name products by the same ids."""
     logs = [one for one in tables if one.kind == "events" and "item_id" in one.columns]
-    for items in [one for one in tables if one.kind == "items"]:
+    catalogues = [one for one in tables if one.kind == "items"]
+    known = {id(log): max((_share_of_products(log, one) for one in catalogues), default=0.0) for log in logs}
+    for items in catalogues:
         for log in logs:
             current = (log.columns["item_id"], items.columns["item_id"])
+            if known[id(log)] > 0.5 and _share_of_products(log, items) < known[id(log)]:
+                continue  # another catalogue knows the products by these ids
             shares = {
                 (left, right): _overlap(_keys(log, left), _keys(items, right))
                 for left in _id_columns(log, current[0])
                 for right in _id_columns(items, current[1])
+                if right == current[1] or items.profile[right].distinct > 0.3
             }
             best = max(shares, key=lambda pair: (shares[pair], pair == current))
             if shares[best] > shares[current] + 0.1:
                 log.columns["item_id"], items.columns["item_id"] = best
+                if "attributes" in items.settings:
+                    items.settings["attributes"] = [n for n in items.settings["attributes"] if n != best[1]]
                 for table, name in ((log, best[0]), (items, best[1])):
                     table.columns = {r: c for r, c in table.columns.items() if r == "item_id" or c != name}
             share = shares[best]
@@ -123,6 +181,10 @@ def _match_products(tables: Sequence[Table]) -> None:
             else:
                 remark = f"sure: {share:.0%} of the products of {log.sample.path} are found by it"
                 items.remarks["item_id"] = remark if share > 0.5 else remark.replace("sure", "likely")
+
+
+def _share_of_products(log: Table, items: Table) -> float:
+    return _overlap(_keys(log, log.columns["item_id"]), _keys(items, items.columns["item_id"]))
 
 
 def _leave_out_other_catalogues(tables: Sequence[Table]) -> None:
@@ -140,6 +202,12 @@ def _leave_out_other_catalogues(tables: Sequence[Table]) -> None:
             table.questions = ["it is left out: the log knows none of its ids"]
 
 
+def _is_logged(table: Table, item: str, tables: Sequence[Table]) -> bool:
+    """True where the log knows some of a table's ids, or where there is no log."""
+    logs = [_keys(one, one.columns["item_id"]) for one in tables if one.kind == "events" and "item_id" in one.columns]
+    return not logs or any(_overlap(log, _keys(table, item)) > 0.05 for log in logs)
+
+
 def _id_columns(table: Table, current: str) -> list[str]:
     """Columns that may name products."""
     used = {name for role, name in table.columns.items() if role in ("user_id", "ts", "session_id", "query", "event")}
@@ -147,7 +215,7 @@ def _id_columns(table: Table, current: str) -> list[str]:
         name
         for name, column in table.profile.items()
         if name == current
-        or (name not in used and (fit("item_id", name) >= 0.3 or plain_name(name) == "id")
+        or (name not in used and (fit("item_id", name) >= 0.3 or plain_name(name.rpartition(".")[2]) == "id")
             and not (column.time and not column.is_number) and len(column.texts))
     ]  # fmt: skip
 
@@ -218,31 +286,47 @@ def _contained(inner: set[str], outer: set[str]) -> float:
 
 
 def _with_properties(table: Table) -> Table:
-    """A table of (product, property, value) rows: the rows of one property become a column."""
+    """A table of (product or user, property, value) rows: the rows of one property become a column."""
     name = next((n for n in table.profile if plain_name(n) in ("property", "attribute", "property_name", "key")), None)
     value = next((n for n in table.profile if plain_name(n) in ("value", "property_value", "attribute_value")), None)
     item = table.columns.get("item_id") or next((n for n in table.profile if fit("item_id", n) >= 0.5), None)
-    if name is None or value is None or item is None or table.profile[name].texts.n_unique() < 2:
+    user = next((n for n in table.profile if fit("user_id", n) >= 0.5), None)
+    if name is None or value is None or table.profile[name].texts.n_unique() < 2 or not (item or user):
         return table
-    table.kind, table.columns, table.settings, table.questions = "items", {}, {}, []
-    table.take("item_id", item, "sure: by its name")
-    words = [str(word) for word in table.profile[name].texts.unique().to_list()]
-    chosen = max(("title", "category"), key=lambda role: max((fit(role, word) for word in words), default=0))
-    word = max(words, key=lambda one: fit(chosen, one))
-    if fit(chosen, word) < 0.5:
-        table.questions.append(f"which {name} holds the title, which the category? None was recognised")
-        table.kind = "other"
+    long: dict[str, Any] = {"property": name, "value": value}
+    when = table.columns.get("ts") or next((n for n, c in table.profile.items() if c.time and fit("ts", n) >= 0.3), "")
+    long |= {"time": when} if when else {}
+    if item is None or fit("user_id", str(user)) > fit("item_id", item):
+        return _wide(table, str(user), long, lambda made: users_tables.declare(made, str(user), has_header=True))
+    words = [str(word) for word in table.profile[name].texts.unique(maintain_order=True).to_list()]
+    roles = {role: max(words, key=lambda word: fit(role, word)) for role in _PROPERTIES}
+    if not any(fit(role, word) >= 0.5 for role, word in roles.items()):
+        table.kind, table.columns, table.settings = "other", {}, {}
+        table.questions = [f"which {name} holds the title, which the category? None was recognised"]
         return table
-    table.take(chosen, value, f"likely: the rows with {name} = {word}")
-    others = sorted(one for one in words if one != word and not one.isdigit())
-    pattern = "|".join([*([r"\d+"] if any(one.isdigit() for one in words) else []), *map(re.escape, others)])
-    table.settings["reject"] = [{"column": name, "matches": f"^({pattern})$"}]
-    table.notes.append(f"of the properties only {word} is read")
-    unread = [one for one in words if one != word and any(fit(role, one) >= 0.5 for role in _PROPERTIES)]
-    if unread:
-        table.questions.append(
-            f"of the properties only {word} is read; {', '.join(unread[:5])} would need a column each: pivot the table"
-        )
-    if chosen == "category" and all(text.isdigit() for text in table.profile[value].texts.head(50).to_list()):
-        table.notes.append("categories are numbers: the catalogue has no words")
-    return table
+    return _wide(table, item, long, lambda made: declare_items(made, (item, "sure: by its name")))
+
+
+def _wide(table: Table, item: str, long: dict[str, Any], declare: Callable[[Table], None]) -> Table:
+    """The wide form of a long table: a row per product or user, a column per property with a name."""
+    frame = table.sample.frame.sort(long["time"], maintain_order=True) if "time" in long else table.sample.frame
+    frame = frame.select(pl.col(item, long["property"], long["value"]).cast(pl.String))
+    named = frame.filter(~pl.col(long["property"]).str.contains(r"^\d+$"))
+    keep: Literal["first", "last"] = "last" if "time" in long else "first"
+    named = named.unique([item, long["property"]], keep=keep, maintain_order=True)
+    wide = frame.select(pl.col(item).unique(maintain_order=True))
+    for word in named[long["property"]].drop_nulls().unique(maintain_order=True).to_list():
+        own = named.filter(pl.col(long["property"]) == word).select(item, pl.col(long["value"]).alias(str(word)))
+        if word not in wide.columns:
+            wide = wide.join(own, on=item, how="left", maintain_order="left")
+    settings = {**table.sample.settings, "long": long}
+    remarks = {**table.sample.remarks, "long": "sure: a row is a product or user, a property and its value"}
+    form = table.profile[long["time"]].time if "time" in long else None
+    if form is not None and form.format != "iso":
+        settings["time"] = {"format": form.format}
+    sample = Sample(table.sample.path, settings, remarks, wide, table.sample.num_bad)
+    made = Table(sample, profile=profile(sample))
+    declare(made)
+    if "time" in long:
+        made.notes.append("the latest value of each property counts; long.until passes over later ones")
+    return made

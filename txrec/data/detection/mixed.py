@@ -15,6 +15,10 @@ def divide(single: Table, listed: Table) -> None:
     name = single.columns.get("event")
     if name is None or listed.columns.get("event") != name or "item_id" not in single.columns:
         return
+    people = {role: single.columns[role] for role in ("user_id", "session_id") if role in single.columns}
+    if set(people.values()) <= set(listed.profile):
+        listed.columns = {role: name for role, name in listed.columns.items() if name not in people.values()} | people
+        listed.remarks |= {role: single.remarks[role] for role in people}
     in_single, in_listed = _words(single, name), _words(listed, name)
     every = set(single.profile[name].texts.unique().to_list())
     for table, words in ((single, in_listed - in_single), (listed, every - in_listed)):

@@ -3,6 +3,7 @@
 import re
 from functools import cache
 
+from txrec.data.detection.composed_names import composed_fit
 from txrec.text.folding import fold
 
 _COLUMNS = {
@@ -18,9 +19,10 @@ _COLUMNS = {
     " ugyfel_id vevo musteri musteri_no musteri_id kullanici kullanici_id клиент id_клиента пользователь"
     " id_пользователя покупатель клієнт користувач πελάτης 用户id 用户 会员id 買家id 顧客id 顧客 会員id"
     " ユーザーid ユーザー 고객id 고객 고객번호 회원id 사용자 معرف_العميل العميل معرف_المستخدم المستخدم לקוח"
-    " מזהה_לקוח email_billing",
+    " מזהה_לקוח email_billing external_id member_number member_no member_nr cardholder card_number mcvisid visid_low"
+    " kundenkarte",
     "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung"
-    " session_key sid",
+    " session_key sid sess sessid phpsessid",
     "item_id": "item_id itemid item product_id productid product product_code productcode sku sku_id skuid"
     " asin parent_asin article_id articleid article article_no article_number stock_code stockcode movie_id"
     " movieid book_id bookid isbn isbn13 track_id trackid song_id songid artist_id artistid video_id game_id"
@@ -34,7 +36,7 @@ _COLUMNS = {
     " artikelcode productnummer tuotenumero tuote tuote_id tuotekoodi varenummer varenr termek termek_id cikkszam"
     " urun urun_kodu urun_id stok_kodu артикул товар id_товара код_товара код_продукта κωδικός κωδικός_προϊόντος"
     " προϊόν 商品id 商品 商品编号 产品id 商品番号 商品コード 品番 상품id 상품 상품번호 제품id معرف_المنتج المنتج"
-    " מקט מזהה_מוצר clickurl click_url",
+    " מקט מזהה_מוצר clickurl click_url art_nr artnr cikkszam",
     "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat"
     " created date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate"
     " order_date orderdate purchase_date purchased_at paid_at visit_time click_time server_time received_at"
@@ -44,11 +46,12 @@ _COLUMNS = {
     " timestamp_ms time_ms data data_zamowienia data_zakupu czas cas datum_objednavky data_ordine data_acquisto"
     " data_compra data_pedido data_hora besteldatum tijd tijdstip tidpunkt tid pvm paivamaara aika idopont tarih"
     " дата время дата_заказа дата_покупки час ημερομηνία ώρα 日時 日付 时间 日期 下单时间 購入日 일시 날짜 시간"
-    " 주문일시 التاريخ تاريخ الوقت תאריך t started_at started",
+    " 주문일시 التاريخ تاريخ الوقت תאריך t started_at started tstamp collector_tstamp derived_tstamp client_tstamp"
+    " transaction_dt hit_time_gmt",
     "event": "event event_type eventtype event_name eventname action action_type actiontype behavior"
     " behaviour behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento"
     " type event_kind event_category activity_type evt ereignistyp aktionstyp akcja zdarzenie akce udalost azione"
-    " acao accion actie gebeurtenis handelse atgard tapahtuma toiminto esemeny islem olay действие событие"
+    " event_list acao accion actie gebeurtenis handelse atgard tapahtuma toiminto esemeny islem olay действие событие"
     " тип_события дія подія ενέργεια 行为 行動 イベント 행동 이벤트 الحدث حدث פעולה אירוע",
     "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase"
     " keyword keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete"
@@ -57,7 +60,8 @@ _COLUMNS = {
     " поисковый_запрос запит αναζήτηση 搜索词 検索語 検索キーワード 검색어 بحث חיפוש",
     "request_id": "order_id orderid invoice invoice_no invoiceno invoice_number transaction_id transactionid"
     " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id"
-    " rechnung commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id",
+    " rechnung commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id"
+    " transaction receipt ticket ticket_id basket bon",
     "value": "rating overall stars score value amount revenue unit_price price total lineitem_price"
     " item_price sales rating_value star_rating grade preis betrag prix precio unitprice play_count playcount"
     " plays weight quantity_price item_total line_total book_rating",
@@ -66,10 +70,12 @@ _COLUMNS = {
     " titel nom libelle nombre titulo product_description lineitem_name prod_name produktname display_name"
     " original_title nazwa nazwa_produktu nazev nome nome_prodotto nome_produto naam productnaam benamning"
     " produktnamn namn navn nimi tuotenimi nev urun_adi название наименование назва τίτλος όνομα 商品名 商品名称"
-    " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione",
+    " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione denominacion caption номенклатура",
     "description": "description body body_html long_description short_description desc summary details"
     " beschreibung features about text descripcion overview plot synopsis detail_desc long_desc product_details"
-    " langtext kurztext",
+    " langtext kurztext descricao descripcion descrizione omschrijving opis popis beskrivning beskrivelse kuvaus"
+    " описание опис"
+    " 描述 説明 상품설명 설명",
     "brand": "brand vendor manufacturer make marke hersteller marque marca brand_name brands store"
     " label_name publisher fabricant fabricante marka merk varumarke merkki znacka producent бренд марка μάρκα"
     " 品牌 ブランド メーカー 브랜드 العلامة_التجارية מותג",
@@ -82,23 +88,24 @@ _COLUMNS = {
     " regular_price list_price item_price sale_price verkaufspreis price_eur price_usd actual_price retail_price"
     " lineitem_price cena prezzo preco prijs pris hinta fiyat цена ціна τιμή 价格 単価 価格 値段 가격 السعر מחיר"
     " price_tax_incl price_tax_excl price_incl_tax price_excl_tax price_with_tax bruttopreis nettopreis"
-    " price_gross price_net msrp rrp uvp",
+    " price_gross price_net msrp rrp uvp pvp",
     "available": "available availability in_stock verfugbarkeit availability_status stock_state"
     " lieferstatus instock stock_status is_in_stock stock inventory"
     " inventory_qty stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available"
     " stock_level on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand dostepnosc dostupnost"
     " disponibilita disponibilidade voorraad lagersaldo saatavuus varastosaldo stok наличие остаток наявність"
-    " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי",
+    " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי active is_active",
     "grade": "grade relevance relevance_score judgment judgement label rating esci_label score relevancy",
     "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity"
-    " amount_of_items ilosc mnozstvi quantita quantidade aantal antal maara adet количество кількість ποσότητα"
+    " amount_of_items qty_ordered quantity_ordered order_qty ordered_qty ilosc mnozstvi quantita quantidade"
+    " aantal antal maara adet количество кількість ποσότητα"
     " 数量 수량 الكمية כמות",
     "clock": "time time_of_day clock hour uhrzeit heure hora event_hour order_time timeframe time_ms ms",
 }  # fmt: skip
 _OF_PRODUCTS = ("product_", "item_", "article_", "sku_", "artikel_", "produit_", "producto_")
 _EVENTS = {
     "search": "search searched site_search query view_search_results product_search products_searched"
-    " search_query suche searching search_performed recherche busqueda search_results searchresults",
+    " search_query suche searching search_performed recherche busqueda search_results searchresults 搜索 検索 검색",
     "impression": "impression impressions view_item_list product_list_viewed show shown exposure impr seen"
     " displayed",
     "view": "view viewed views pageview product_view view_item product_viewed detail details pdp pv"
@@ -108,20 +115,24 @@ _EVENTS = {
     " weergave visning katselu goruntuleme inceleme просмотр перегляд προβολή 浏览 瀏覽 閲覧 조회 عرض مشاهدة"
     " צפייה consultation",
     "click": "click clicked clicks select_item product_clicked clk tap klick product_click"
-    " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic",
+    " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic 点击 收藏"
+    " クリック お気に入り 클릭 찜",
     "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket"
     " add_cart warenkorb added_to_cart add_to_bag in_cart carted cart_addition addcart add koszyk kosik carrello"
-    " carrinho carrito winkelwagen varukorg ostoskori kosar sepet корзина кошик καλάθι 加购 カート 장바구니 سلة"
+    " carrinho carrito winkelwagen varukorg ostoskori kosar sepet корзина кошик καλάθι 加购 加入购物车 加购物车"
+    " 购物车 カート カート追加 장바구니 سلة"
     " السلة עגלה panier cesta kurv handlekurv",
     "purchase": "purchase purchased purchases buy buys bought order ordered orders transaction"
     " order_completed checkout_completed sale paid kauf gekauft bestellung achat compra order_placed conversion"
     " product_purchased checkout_success completed_order invoice zakup nakup acquisto aankoop kop osto vasarlas"
-    " satin_alma покупка αγορά 购买 購入 구매 شراء רכישה sales sold bestilling tilaus zamowienie objednavka"
+    " satin_alma покупка αγορά 购买 支付 付款 下单 成交 購入 注文 결제 주문 구매 شراء רכישה sales sold bestilling"
+    " tilaus zamowienie objednavka"
     " ordine pedido",
     "rate": "rate rated rating ratings review reviewed reviews score",
 }  # fmt: skip
 _IGNORED = (
-    "remove_from_cart removefromcart product_removed remove page_view session_start scroll user_engagement first_visit"
+    "remove_from_cart removefromcart product_removed remove page_view session_start scroll user_engagement"
+    " first_visit"
     " begin_checkout login logout signup sign_up checkout refund add_payment_info add_shipping_info view_cart"
     " checkout_started cart_viewed home register unsubscribe file_download form_start form_submit first_open"
     " view_promotion select_promotion cart_remove unlike dislike return returned cancel cancelled exit search_filter"
@@ -129,6 +140,11 @@ _IGNORED = (
 )
 
 
+_ORDERED = frozenset({"checkout", "order", "payment", "purchase"})
+_ENDED = frozenset(
+    {"complete", "completed", "success", "successful", "succeeded", "confirmed", "confirmation", "finished"}
+)
+"""Words that together tell of a purchase (`checkout_complete`)."""
 _LINES_OF_ORDERS = ("detail", "details")
 _USER_FILES = frozenset({
     "user", "users", "customer", "customers", "member", "members", "profile", "profiles", "client", "clients",
@@ -148,6 +164,7 @@ _PERSONAL = frozenset({
 
 def plain_name(name: str) -> str:
     """A column name in one form: `Customer ID`, `customerId` and `customer.id` are `customer_id`."""
+    name = re.sub(r"(?<=\w) ?#$", " no", name.strip())  # `Invoice #`
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip())
     return re.sub(r"[^a-z0-9\u0370-\uffff]+", "_", fold(parted.lower())).strip("_")
 
@@ -165,16 +182,22 @@ def _ranks() -> dict[str, dict[str, float]]:
 def fit(role: str, name: str) -> float:
     """Fit of a column name to a canonical column: 1 = its usual name, 0 = nothing in common."""
     ranks = _ranks()[role]
+    name = name.removesuffix(":joined")
     full = plain_name(name)
     if role in ("user_id", "session_id") and full.startswith(_OF_PRODUCTS):
+        return 0.0
+    if role in ("title", "item_id") and "_" in full and composed_fit("category", full):  # `category_name`
         return 0.0
     last = plain_name(name.rpartition(".")[2])
     squeezed = full.replace("_", "")
     best = max(ranks.get(full, 0.0), 0.97 * ranks.get(last, 0.0) if last != "id" else 0.0, ranks.get(squeezed, 0.0))
+    if last == "id":  # `orders.customer.id`
+        best = max(best, 0.98 * ranks.get(plain_name(".".join(name.split(".")[-2:])), 0.0))
     bare = re.sub(r"_(hash|hashed|uuid|guid|raw|enc|en|de|fr|es|it|nl|pt|pl|sv|us|uk)$", "", last)
     best = max(best, 0.95 * ranks.get(bare, 0.0) if bare != last else 0.0)
     if role == "item_id" and last.endswith("s"):  # a list of products
         best = max(best, 0.9 * ranks.get(last.removesuffix("s"), 0.0), 0.9 * ranks.get(squeezed.removesuffix("s"), 0.0))
+    best = max(best, composed_fit(role, full), 0.97 * composed_fit(role, last))
     if best:
         return best
     if role == "item_id" and full == "id":
@@ -197,6 +220,9 @@ def event_kind(word: str) -> str | None:
     plain = plain_name(word)
     if plain in _IGNORED.split():
         return "ignored"
+    parts = set(plain.split("_"))
+    if parts & _ENDED and parts & _ORDERED:
+        return "purchase"
     for kind, words in _event_words().items():
         if plain in words or plain.removesuffix("s") in words:
             return kind
@@ -233,3 +259,13 @@ def is_personal(name: str) -> bool:
     """True where a column holds names, addresses and the like, which are no properties for recommendations."""
     plain = plain_name(name)
     return plain in _PERSONAL or any(part in _PERSONAL for part in (plain.rpartition("_")[2], plain.partition("_")[0]))
+
+
+def names_a_person(name: str) -> bool:
+    """True where a name holds a word for users (`Customer Name`)."""
+    return any(composed_fit("user_id", word) for word in plain_name(name).split("_"))
+
+
+def is_count_of_products(name: str) -> bool:
+    """True for the plural of products, which counts them where its values are numbers."""
+    return plain_name(name.rpartition(".")[2]) in ("items", "products", "articles")

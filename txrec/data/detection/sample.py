@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,34 @@ import polars as pl
 import pyarrow as pa
 
 from txrec.config import SourceConfig
-from txrec.data import files, parquet_rows
-from txrec.data.detection.names import fit
+from txrec.data.detection.list_columns import with_lists
+from txrec.data.detection.names import fit, is_count_of_products
 from txrec.data.detection.text_layout import HEAD_BYTES, text_layout
-from txrec.data.json_lines import as_text, is_stream, parse_json, records
-from txrec.data.parse import Lines, join_lines, parse_delimited, parse_sequence_text
-from txrec.data.probe import probe
+from txrec.data.formats import files, parquet_rows, values
+from txrec.data.formats.json_lines import as_text, exploded, is_stream, parse_json, python_record, records
+from txrec.data.formats.json_unfolding import (
+    embedded_fields,
+    inner_names,
+    leaves,
+    pair_fields,
+    unfold,
+    unfolded,
+    unfolded_columns,
+)
+from txrec.data.formats.text_tables import Lines, join_lines, parse_delimited, parse_sequence_text
+from txrec.data.sources.probe import probe
 from txrec.errors import DataError
 
 SAMPLE_BYTES = 8 << 20
 """Text of a file that is looked at."""
 _SAMPLE_ROWS = 100_000
+_NULLS = ("null", r"\n", "nan", "(null)", "(not set)")
+"""Words of databases and programs for no value, in lower case."""
+_MOST_EMBEDDED = 8
+_TREES = 300
+"""Records whose inner fields are looked for."""
+_FAIR_SHARE = 0.2
+"""Share of the records that name one product from which on their own lists are not all of their rows."""
 _FEW_RECORDS = 0.02
 """Share of records with a list of products that is worth a source of its own."""
 
@@ -52,7 +69,7 @@ class Sample:
         column = self.frame[name]
         if isinstance(column.dtype, pl.List):
             column = column.cast(pl.List(pl.String), strict=False).list.join(" ")
-        column = column.cast(pl.String, strict=False).str.strip_chars()
+        column = values.without(column.cast(pl.String, strict=False).str.strip_chars(), _NULLS)
         return column.filter(column.is_not_null() & (column != "")).rename(name)
 
 
@@ -113,7 +130,23 @@ def _first_rows(file: files.File, path: str) -> Sample:
     if probed.delimiter:
         source = source.model_copy(update={"delimiter": probed.delimiter})
     parsed = parse_delimited(lines, probed.columns, probed.columns, source, source.quoting, source.escape)
-    return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
+    frame = _with_inner_fields(parsed.frame.head(_SAMPLE_ROWS), settings, remarks)
+    frame = with_lists(frame, settings, remarks)
+    return _checked(Sample(path, settings, remarks, frame, len(parsed.bad)))
+
+
+def _with_inner_fields(frame: pl.DataFrame, settings: dict[str, Any], remarks: dict[str, str]) -> pl.DataFrame:
+    """Columns of JSON texts, and of lists of pairs, as columns of their inner fields."""
+    nested = [name for name, kind in frame.schema.items() if kind == pl.String or isinstance(kind, pl.List)]
+    first = frame.select(nested).head(_TREES).to_dicts()
+    texts, pairs = embedded_fields(first), pair_fields(first)
+    for key, fields, remark in (("embedded", texts, "texts are JSON objects"), ("pairs", pairs, "keys with values")):
+        for name in fields:
+            names = inner_names(frame[name].head(_TREES).to_list(), name)
+            frame = unfolded_columns(frame, fields, [one for one in names if one not in frame.columns]).drop(name)
+        if fields:
+            settings[key], remarks[key] = tuple(fields), f"sure: {remark}"
+    return frame
 
 
 def _checked(made: Sample) -> Sample:
@@ -138,7 +171,10 @@ def _parquet(file: files.File, path: str) -> Sample:
         if rows:
             settings["rows"], remarks["rows"] = tuple(rows), "likely: its elements name products"
             frame = parquet_rows.exploded(frame, rows).frame
-    return _checked(Sample(path, settings, remarks, as_text(frame)))
+    frame = _with_inner_fields(frame, settings, remarks)
+    frame = as_text(frame)
+    frame = frame if "rows" in settings else with_lists(frame, settings, remarks)
+    return _checked(Sample(path, settings, remarks, frame))
 
 
 def _holds_products(name: str, kind: pl.DataType) -> bool:
@@ -156,21 +192,40 @@ def _json(file: files.File, path: str, settings: dict[str, Any], remarks: dict[s
     if is_stream(block):
         block = next(records(iter([("", block)])), ("", b""))[1]
     lines = Lines.of(block)
-    some = [lines.at(index).decode(errors="replace") for index in range(min(300, len(lines)))]
+    some = [lines.at(index).decode(errors="replace") for index in range(min(_TREES, len(lines)))]
     trees = [tree for text in some for tree in _trees(text)]
+    _unfold(trees, settings, remarks)
     if not trees:
         raise DataError(
-            f"{path}: begins like JSON, and none of its first {len(some)} lines is an object: {some[0][:60]!r}"
-            f"{_hint(some)}"
+            f"{path}: begins like JSON, and none of its first {len(some)} lines is an object: {some[0][:60]!r}; "
+            "expected JSON Lines or an array of objects"
         )
     rows = _lists_of_rows(trees)
     made = _records_with(lines, path, (settings, remarks), rows)
-    other = () if rows else _lists_of_some_records(trees)
+    parts = [row for tree in trees for row in exploded(tree, rows) or ()] if rows else trees
+    other = _lists_of_some_records(parts)
+    other = (*rows, *other) if other else ()
     if other:
         made.listed = _records_with(lines, path, (settings, remarks), other)
         singles = [name for name in made.columns if fit("item_id", name) >= 0.5]
         made.listed.frame = made.listed.frame.drop(singles, strict=False)
     return made
+
+
+def _unfold(trees: list[dict[str, Any]], settings: dict[str, Any], remarks: dict[str, str]) -> None:
+    """Finds texts that hold objects, and lists of pairs, and puts objects in their place."""
+    embedded: list[str] = []
+    while len(embedded) < _MOST_EMBEDDED and (inner := [n for n in embedded_fields(trees) if n not in embedded]):
+        embedded += inner
+        for tree in trees:
+            unfold(tree, inner, ())
+    pairs = pair_fields(trees)
+    for tree in trees:
+        unfold(tree, (), pairs)
+    if embedded:
+        settings["embedded"], remarks["embedded"] = tuple(embedded), "sure: their texts are JSON objects"
+    if pairs:
+        settings["pairs"], remarks["pairs"] = tuple(pairs), "sure: lists of keys with values"
 
 
 def _records_with(
@@ -179,14 +234,22 @@ def _records_with(
     settings, remarks = layout
     if rows:
         settings, remarks = {**settings, "rows": rows}, {**remarks, "rows": "likely: its elements name products"}
+    lines = unfolded(lines, settings.get("embedded", ()), settings.get("pairs", ()))
     parsed = parse_json(lines, settings.get("encoding", "utf-8"), rows=rows)
-    return _checked(Sample(path, settings, remarks, parsed.frame.head(_SAMPLE_ROWS), len(parsed.bad)))
+    frame = parsed.frame.head(_SAMPLE_ROWS)
+    earlier = [name for name in frame.columns if _later_state(name) != name and _later_state(name) in frame.columns]
+    return _checked(Sample(path, settings, remarks, frame.drop(earlier), len(parsed.bad)))
+
+
+def _later_state(name: str) -> str:
+    """The field after a change of one before it (`payload.before.sku`), as feeds of changes write them."""
+    return re.sub(r"(^|\.)before\.", r"\1after.", name)
 
 
 def _lists_of_some_records(trees: list[dict[str, Any]]) -> tuple[str, ...]:
     """The list of products of those records that name no single product, where there are more than a few."""
-    flat = [dict(_leaves(tree)) for tree in trees]
-    single = {name for one in flat for name in one if fit("item_id", name) >= 0.5}
+    flat = [dict(leaves(tree)) for tree in trees]
+    single = {name for one in flat for name in one if fit("item_id", name) >= 0.5 and not _counts(flat, name)}
     others = [
         tree
         for tree, leaves in zip(trees, flat, strict=True)
@@ -196,36 +259,35 @@ def _lists_of_some_records(trees: list[dict[str, Any]]) -> tuple[str, ...]:
     return _lists_of_rows(others) if len(others) > _FEW_RECORDS * len(trees) else ()
 
 
-def _hint(lines: Sequence[str]) -> str:
-    if re.match(r"\s*[{\[]\s*u?'", lines[0]):
-        return "; these are Python's literals: convert them with json.dumps(ast.literal_eval(line)) to JSON Lines"
-    return "; expected JSON Lines or an array of objects"
-
-
 def _trees(text: str) -> Iterator[dict[str, Any]]:
+    tree: Any = None
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError):
-        return
+        tree = python_record(text)
     if isinstance(tree, dict):
         yield tree
 
 
 def _lists_of_rows(trees: list[dict[str, Any]]) -> tuple[str, ...]:
     """Names of the lists whose elements become rows: lists of objects that name a product, or of product ids."""
-    flat = [dict(_leaves(tree)) for tree in trees]
+    flat = [dict(leaves(tree)) for tree in trees]
     names = list(dict.fromkeys(name for one in flat for name in one))
     plain = [name for name in names if not any(isinstance(one.get(name), list) for one in flat)]
-    if any(fit("item_id", name) >= 0.5 and plain_id(flat, name) for name in plain):
+    if any(fit("item_id", name) >= 0.5 and plain_id(flat, name) and not _counts(flat, name) for name in plain):
         return ()  # the record names its product already: lists in it are its properties
     lists = {
         name: [one[name] for one in flat if isinstance(one.get(name), list)] for name in names if name not in plain
     }
-    for name, values in lists.items():
-        inner = [part for value in values for part in value]
-        keys = list(dict.fromkeys(key for part in inner if isinstance(part, dict) for key, _ in _leaves(part)))
+    for name, elements in lists.items():
+        inner = [part for value in elements for part in value]
+        keys = list(dict.fromkeys(key for part in inner if isinstance(part, dict) for key, _ in leaves(part)))
         if inner and any(max(fit("item_id", key), 0.5 * (key == "id")) >= 0.5 for key in keys):
             return (name,)
+    for name, elements in lists.items():
+        parts = [part for value in elements for part in value if isinstance(part, dict)]
+        if deeper := _lists_of_rows(parts):
+            return (name, *(f"{name}.{one}" for one in deeper))
     ids = [name for name in lists if fit("item_id", name.removesuffix("s")) >= 0.5 and fit("category", name) < 0.5]
     if not ids:
         return ()
@@ -233,16 +295,14 @@ def _lists_of_rows(trees: list[dict[str, Any]]) -> tuple[str, ...]:
     return (ids[0], *(n for n in lists if n != ids[0] and [len(value) for value in lists[n]] == lengths))
 
 
+def _counts(flat: list[dict[str, Any]], name: str) -> bool:
+    """True where a field holds numbers of products, as `items` of an order."""
+    values = [str(one[name]) for one in flat if one.get(name) not in (None, "")]
+    return is_count_of_products(name) and all(value.isdigit() for value in values)
+
+
 def plain_id(flat: list[dict[str, Any]], name: str) -> bool:
-    """True where a field holds short texts or whole numbers in most records."""
+    """True where a field holds short texts or whole numbers in a fair share of the records."""
     values = [one.get(name) for one in flat]
     short = [value for value in values if isinstance(value, int) or (isinstance(value, str) and 0 < len(value) < 65)]
-    return len(short) > len(values) / 2
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return len(short) > _FAIR_SHARE * len(values)

@@ -55,7 +55,7 @@ def best(table: Table, role: str, fits: Callable[[Column], bool], least: float =
     """The column whose name fits a canonical column best and whose values allow it."""
     taken = set(table.columns.values())
     scores = {
-        name: fit(role, name) * (0.5 + 0.5 * min(1.0, 2 * column.filled))
+        name: fit(role, name) * (1.0 if role == "query" else 0.5 + 0.5 * min(1.0, 2 * column.filled))
         for name, column in table.profile.items()
         if name not in taken and len(column.texts) and fits(column)
     }

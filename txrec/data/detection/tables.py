@@ -1,21 +1,31 @@
 """Tables of a shop by kind: events, items, judgments or none, and what their columns stand for."""
 
 import re
-from collections.abc import Callable, Sequence
+from zoneinfo import available_timezones
 
 import polars as pl
 
-from txrec.data import values
-from txrec.data.detection import users
-from txrec.data.detection.columns import Column, is_id, mean_length, profile, share
-from txrec.data.detection.judged import judgments
-from txrec.data.detection.names import event_kind, fit, kind_of_file, plain_name
+from txrec.data.detection import users_tables
+from txrec.data.detection.catalogues import declare_items, is_catalogue, is_price
+from txrec.data.detection.columns import Column, few_words, is_id, is_words, mean_length, profile, share
+from txrec.data.detection.event_kinds import leave_out_cancelled, leave_out_changes, take_event, take_one_kind
+from txrec.data.detection.judged_pairs import judgments
+from txrec.data.detection.names import fit, is_count_of_products, names_a_person, plain_name
 from txrec.data.detection.sample import Sample
-from txrec.data.detection.table import Chosen, Table, best, remark
-from txrec.data.detection.times import is_clock
+from txrec.data.detection.table import SURE, Chosen, Table, best
+from txrec.data.detection.time_formats import is_clock
 from txrec.data.detection.unnamed import names_by_values
+from txrec.data.formats import values
 
-_MOST_EVENT_WORDS = 60
+_MANY_ROWS = 20
+"""Rows from which on numbers that never come again name no products of orders."""
+_LONGEST_NAME = 80
+"""Mean length of names of products; longer texts are lists or descriptions."""
+NAMES_AS_IDS = "likely: names of products, in place of ids"
+"""Remark on the products of a log that names them by their titles alone."""
+_OF_PRODUCTS = ("item_", "product_", "article_")
+_MOST_KNOWN = 0.95
+"""Share of the rows with a user from which on the others are lost without harm."""
 
 
 def classified(sample: Sample) -> Table:
@@ -23,21 +33,21 @@ def classified(sample: Sample) -> Table:
     table = Table(sample, profile=profile(sample))
     if sample.settings.get("format") == "sequence_text":
         table.kind, table.columns = "events", {}
-        table.settings["constants"] = {"event": _kind_or_question(table)}
+        take_one_kind(table)
         return table
     if sample.remarks.get("encoding", "").startswith("guess"):
         table.questions.append(_encoding_question(sample))
     has_header = sample.settings.get("header", True)
-    of_users = users.user_column(sample.path, table.profile, has_header=has_header)
+    of_users = users_tables.user_column(sample.path, table.profile, has_header=has_header)
     if of_users is not None:
-        users.declare(table, of_users, has_header=has_header)
+        users_tables.declare(table, of_users, has_header=has_header)
         return table
     if not has_header:
         _name_columns(table)
-    user, item = best(table, "user_id", _is_person), best(table, "item_id", is_id)
+    user, item = _user(table), _product(table)
     session = best(table, "session_id", _is_person)
-    grade = best(table, "grade", lambda column: column.is_number or _few_words(column, 8))
-    query = best(table, "query", _is_words)
+    grade = best(table, "grade", lambda column: column.is_number or few_words(column, 8))
+    query = best(table, "query", is_words)
     when = _time_column(table)
     if item and query and grade and not user and when is None and grade[0] != "value":
         judgments(table, query, item, grade)
@@ -47,8 +57,8 @@ def classified(sample: Sample) -> Table:
         return table
     if item is None:
         item = _bare_id(table)
-    if item and _is_catalogue(table, item[0]):
-        _items(table, item)
+    if item and is_catalogue(table, item[0]) and not _is_order_lines(table):
+        declare_items(table, item)
     elif item and not user:
         table.kind = "lines"  # order lines, whose user and time stand in another table
         table.take("item_id", *item)
@@ -66,18 +76,97 @@ def _is_person(column: Column) -> bool:
     return is_id(column, whole=False)
 
 
-def _is_words(column: Column) -> bool:
-    return not column.is_number and column.time is None
+def _user(table: Table) -> Chosen | None:
+    """The column that names users; one with the same value in many rows is none, unless its name is a usual one."""
+    varied = best(table, "user_id", lambda column: _is_person(column) and column.texts.n_unique() > 1)
+    return varied or best(table, "user_id", _is_person, SURE)
 
 
-def _few_words(column: Column, most: int) -> bool:
-    return column.texts.n_unique() <= most
+def _product(table: Table) -> Chosen | None:
+    """The column that names products: ids, the `id` of a list's elements, or the names of products that come again."""
+    item = best(table, "item_id", lambda column: is_id(column) and not _is_count(column) and not _is_worded(column))
+    item = item or best(table, "item_id", lambda column: is_id(column) and not _is_count(column)) or _id_of_rows(table)
+    if item is None:
+        return _product_name(table)
+    column = table.profile[item[0]]
+    if column.is_number and column.distinct > _MOST_KNOWN and len(column.texts) >= _MANY_ROWS and _orders(table):
+        repeated = [n for n, c in table.profile.items() if fit("item_id", n) >= 0.5 and is_id(c) and c.distinct < 0.9]
+        if repeated:  # the other one numbers the lines of orders
+            name = max(repeated, key=lambda one: fit("item_id", one))
+            return name, f"likely: by its name; {item[0]} numbers the rows"
+    return item
+
+
+def _is_worded(column: Column) -> bool:
+    """True for names of products rather than ids: many hold blanks."""
+    return share(column.texts.head(2_000).str.contains(r"\pL \pL")) > 0.3
+
+
+def _is_count(column: Column) -> bool:
+    """True for numbers of products, as `items` of an order."""
+    return column.is_number and is_count_of_products(column.name)
+
+
+def _product_name(table: Table) -> Chosen | None:
+    """A column of names of products in a log that has no ids."""
+    for name, column in table.profile.items():
+        is_described = max(fit("title", name), fit("description", name) - 0.3) >= 0.5
+        named = (is_described or plain_name(name).startswith(_OF_PRODUCTS)) and not names_a_person(name)
+        worded = (
+            is_words(column) and fit("category", name) < 0.5 and mean_length(column.texts.head(500)) <= _LONGEST_NAME
+        )
+        if named and worded and column.distinct < 0.5 and column.filled > 0.9 and not few_words(column, 3):
+            return name, NAMES_AS_IDS
+    return None
+
+
+def _orders(table: Table) -> str | None:
+    """The column of the number of the order, ticket or basket that a row belongs to."""
+    ids = [n for n, c in table.profile.items() if is_id(c) and c.filled > 0.9]
+    named = max(ids, key=lambda name: fit("request_id", name), default=None)
+    if named is not None and fit("request_id", named) >= 0.5:
+        return named
+    return next((n for n in ids if share(table.profile[n].texts.str.contains(r"^#\w*\d$")) == 1.0), None)
+
+
+def _is_order_lines(table: Table) -> bool:
+    """True where rows have a number of an order and a quantity: those of a catalogue have not both."""
+    return _orders(table) is not None and any(fit("quantity", name) >= 0.5 for name in table.profile)
+
+
+def declare_orders(table: Table) -> bool:
+    """Takes orders as users, where nothing says whose the orders are; false where the table has no orders or times."""
+    orders, item = _orders(table), (table.columns["item_id"], table.remarks["item_id"])
+    if orders is None or orders == item[0] or _time_column(table) is None:
+        return False
+    table.columns = {}
+    _events(table, (orders, "guess: no column names users, so that every order is one"), None, item)
+    if "event" not in table.columns:
+        table.settings["constants"] = {"event": "purchase"}
+    table.questions.append(
+        f"no column names users: every {orders} is a user of its own, which tells what goes together and nothing about "
+        "people; which column or file says whose an order is?"
+    )
+    return True
+
+
+def _id_of_rows(table: Table) -> Chosen | None:
+    """The `id` of a list of products whose elements are the rows."""
+    for name in table.sample.settings.get("rows", ()):
+        single = name.rpartition(".")[2].removesuffix("s")
+        kept = any(fit(role, single) >= 0.5 for role in ("request_id", "session_id"))
+        if f"{name}.id" in table.profile and not kept:
+            return f"{name}.id", "likely: the id of the list's elements"
+    return None
+
+
+_BARE_IDS = ("id", "key", "code", "number", "nr", "no", "codigo", "codice", "kod", "код", "编号", "コード")
 
 
 def _bare_id(table: Table) -> Chosen | None:
     """A column named `id`, or the first column, of a table that names its rows by it."""
     names = list(table.profile)
-    for name in [*(n for n in names if plain_name(n) in ("id", "key", "code", "number", "nr")), *names[:1]]:
+    for name in [*(n for n in names if plain_name(n) in _BARE_IDS), *names[:1]]:
         column = table.profile[name]
         if is_id(column) and column.filled > 0.9 and column.distinct > 0.9:
             return name, "likely: its values name the rows"
@@ -90,12 +179,30 @@ def _time_column(table: Table) -> str | None:
     by_name = {column.name: fit("ts", column.name) for column in timed}
     named = [column for column in timed if by_name[column.name] >= 0.3]
     if named:
-        finest = {c.name: by_name[c.name] + 0.1 * (not _is_day(c)) for c in named}
+        inner = tuple(f"{name}." for name in table.sample.settings.get("embedded", ()))
+        finest = {
+            c.name: by_name[c.name]
+            - 0.5 * _is_later(c.name)
+            + 0.1 * (not _is_day(c))
+            + (bool(inner) and c.name.startswith(inner))
+            for c in named
+        }
         return max(finest, key=lambda one: finest[one])
     timed = [c for c in timed if max(fit("item_id", c.name), fit("user_id", c.name), fit("price", c.name)) < 0.3]
     texts = [column for column in timed if column.time and column.time.format not in ("s", "ms", "us", "ns")]
     chosen = texts or [column for column in timed if column.time and column.time.format in ("s", "ms")]
     return chosen[0].name if len(chosen) == 1 else None
+
+
+_LATER = frozenset({
+    "received", "sent", "processed", "upload", "uploaded", "ingested", "loaded", "updated", "modified", "shipped",
+    "delivered", "delivery", "estimated", "due", "required", "approved", "expires",
+})  # fmt: skip
+"""Words of times at which something else happened than the event itself."""
+
+
+def _is_later(name: str) -> bool:
+    return bool(_LATER & set(plain_name(name).split("_")))
 
 
 def _is_day(column: Column) -> bool:
@@ -112,18 +219,40 @@ def _events(table: Table, user: tuple[str | None, str], session: Chosen | None, 
         table.take("session_id" if user[0] else "user_id", session[0], session[1])
     if item:
         table.take("item_id", *item)
+        _ask_for_ids_of_rows(table, item[0])
     if user[0]:
-        _ask_for_nobody(table, user[0])
+        _take_visitor(table, user[0])
+    if user[0]:
+        _ask_about_unknown_users(table, user[0])
     _take_time(table)
-    _take_event(table)
-    query = best(table, "query", _is_words, 0.5)
+    take_event(table)
+    if "event" not in table.columns and any(plain_name(name) in ("tag", "tags", "tag_id") for name in table.profile):
+        table.kind, table.questions = "other", ["it holds tags that users gave to products and is left out"]
+    query = best(table, "query", is_words, 0.5)
     if query:
         table.take("query", *query)
     _take_rest(table)
 
 
-def _ask_for_nobody(table: Table, name: str) -> None:
-    """Asks whether a user id with a large part of the rows stands for everybody who is not known."""
+def _ask_for_ids_of_rows(table: Table, name: str) -> None:
+    """Asks whether a column whose every value is another one names products or rows."""
+    column = table.profile[name]
+    if plain_name(name) == "id" and column.distinct > _MOST_KNOWN:
+        table.questions.append(f"{name} is another one in every row: does it name products, or the rows themselves?")
+
+
+def _take_visitor(table: Table, user: str) -> None:
+    """Takes a fuller column of visitors as the session: where no user is known, the session is the user."""
+    filled = table.profile[user].filled
+    visitor = best(table, "user_id", _is_person, 0.5)
+    session = table.profile.get(table.columns.get("session_id", ""))
+    longer = visitor and (session is None or table.profile[visitor[0]].texts.n_unique() < session.texts.n_unique())
+    if filled < _MOST_KNOWN and visitor and longer and table.profile[visitor[0]].filled > filled:
+        table.take("session_id", visitor[0], f"likely: names users where {user} is empty")
+
+
+def _ask_about_unknown_users(table: Table, name: str) -> None:
+    """Question about a user id with a large part of the rows: one user, or the word for unknown users."""
     texts = values.without(table.profile[name].texts, values.NOBODY).drop_nulls().alias("word")
     counts = texts.value_counts(sort=True).head(2)
     if counts.height < 2:
@@ -156,6 +285,28 @@ def _take_time(table: Table) -> None:
         table.questions.append(f"{name}: {column.time.question}; change time.format if that is wrong")
     if _is_day(column):
         _take_clock(table, name)
+    _take_zone(table)
+
+
+def _take_zone(table: Table) -> None:
+    """Takes the zone that a column names for all times, or asks for it."""
+    for name, column in table.profile.items():
+        if plain_name(name) not in _ZONES or not is_words(column) or not len(column.texts):
+            continue
+        zones = column.texts.unique(maintain_order=True).to_list()
+        if len(zones) == 1 and zones[0] in available_timezones():
+            table.settings["time"] = {**table.settings.get("time", {}), "zone": zones[0]}
+            table.remarks["time"] = f"sure: {name} says so"
+        else:
+            listed = ", ".join(map(repr, zones[:3]))
+            table.questions.append(
+                f"{name} = {listed}: times are read as UTC unless they carry an offset; set time.zone to a name such "
+                "as America/New_York"
+            )
+        return
+
+
+_ZONES = ("time_zone", "timezone", "tz", "zeitzone", "zona_horaria", "fuseau_horaire")
 
 
 def _take_clock(table: Table, day: str) -> None:
@@ -170,81 +321,9 @@ def _take_clock(table: Table, day: str) -> None:
             return
 
 
-def _take_event(table: Table) -> None:
-    words = {
-        name: fit("event", name)
-        for name, column in table.profile.items()
-        if name not in table.columns.values() and not column.is_number and fit("event", name) >= 0.3
-        and len(column.texts) and column.texts.n_unique() <= _MOST_EVENT_WORDS
-    }  # fmt: skip
-    known = {
-        name: share(table.profile[name].texts.unique().map_elements(_is_event_word, return_dtype=pl.Boolean))
-        for name in words
-    }
-    name = max(words, key=lambda one: (known[one] > 0, known[one] > 0.5, words[one]), default="")
-    if not name or not known[name]:
-        table.settings["constants"] = {"event": _kind_or_question(table)}
-        return
-    table.take("event", name, remark(words[name], table.profile[name]))
-    counts = table.profile[name].texts.alias("word").value_counts(sort=True)
-    _take_event_words(table, name, counts["word"].to_list())
-
-
-def _is_event_word(word: str) -> bool:
-    return event_kind(word) not in (None, "ignored")
-
-
-def _take_event_words(table: Table, name: str, words: Sequence[str]) -> None:
-    kinds = {word: event_kind(word) for word in words}
-    ignored = [word for word, kind in kinds.items() if kind == "ignored"]
-    unknown = [word for word, kind in kinds.items() if kind is None]
-    mapped = {word: kind for word, kind in kinds.items() if kind not in (None, "ignored", word.lower())}
-    if mapped:
-        table.settings["values"] = {"event": mapped}
-        table.remarks["values"] = "likely: by the words themselves"
-    left_out = [*ignored, *unknown]
-    if left_out:
-        pattern = "^(" + "|".join(re.escape(word) for word in left_out) + ")$"
-        table.settings.setdefault("reject", []).append({"column": name, "matches": pattern})
-        table.notes.append(f"rows with {name} = {', '.join(left_out[:8])} are left out: no engagement with a product")
-    for word in unknown:
-        table.questions.append(
-            f"{name} = {word!r}: which kind of event is it? Its rows are left out; map it in values.event and take it "
-            f"out of the rule on {name} to keep them"
-        )
-
-
-_SALES = ("transaction_", "purchase_", "sales_", "invoice_", "t_dat")
-
-
-def _kind_or_question(table: Table) -> str:
-    """The kind of all events of a table without a column for it."""
-    names = [plain_name(name) for name in table.profile]
-    rating = best(table, "value", lambda column: column.is_number and _few_words(column, 20), 0.6)
-    if (rating and fit("grade", rating[0]) > 0) or any(
-        name.startswith(("rating", "stars", "overall")) for name in names
-    ):
-        table.remarks["constants"] = "sure: the table holds ratings"
-        return "rate"
-    by_file = kind_of_file(table.sample.path)
-    if by_file:
-        table.remarks["constants"] = "likely: by the file's name"
-        return by_file
-    if any(fit("quantity", name) >= 0.5 or fit("request_id", name) >= 0.6 or name.startswith(_SALES) for name in names):
-        table.remarks["constants"] = "likely: the table has quantities, order numbers or sales"
-        return "purchase"
-    if any("play" in name or "listen" in name or "track" in name or "artist" in name for name in names):
-        table.remarks["constants"] = "likely: plays"
-        return "view"
-    table.remarks["constants"] = "guess"
-    table.questions.append(
-        "what did users do in this table? No column says so; all rows are read as clicks (constants.event; allowed "
-        "are search, impression, view, click, cart, purchase, rate)"
-    )
-    return "click"
-
-
 def _take_rest(table: Table) -> None:
+    leave_out_changes(table)
+    leave_out_cancelled(table)
     request = best(table, "request_id", is_id, 0.5)
     if request:
         table.take("request_id", *request)
@@ -258,83 +337,11 @@ def _take_rest(table: Table) -> None:
         table.notes.append(f"rows with {quantity} below 1 are left out")
     if request:
         texts = table.profile[request[0]].texts
-        odd = texts.filter(texts.str.contains(r"^[Cc]\d"))
-        if 0 < len(odd) < 0.3 * len(texts) and share(texts.str.contains(r"^\d")) > 0.6:
+        odd = texts.filter(texts.str.contains(r"^[Cc]\d+$"))
+        if 0 < len(odd) < 0.3 * len(texts) and share(texts.str.contains(r"^\d+$")) > 0.6:
             rule = {"column": request[0], "matches": "^[Cc]", "reason": "cancellation"}
             table.settings.setdefault("reject", []).insert(0, rule)
             table.notes.append(f"rows with {request[0]} like {odd[0]!r} are left out as cancellations")
-
-
-def is_price(column: Column) -> bool:
-    """True where (almost) all values are numbers, with or without a currency."""
-    if column.is_number:
-        return True
-    number, bad = values.numbers(column.texts.head(2_000))
-    return bool(len(number)) and share(bad) < 0.05 and number.null_count() < len(number)
-
-
-def _is_catalogue(table: Table, item: str) -> bool:
-    column = table.profile[item]
-    describing = sum(
-        best(table, role, _is_words, 0.5) is not None for role in ("title", "description", "brand", "category")
-    )
-    return column.filled > 0.3 and describing > 0 and (column.distinct > 0.5 or describing > 1)
-
-
-def _items(table: Table, item: Chosen) -> None:
-    table.kind = "items"
-    table.take("item_id", *item)
-    accepted: dict[str, Callable[[Column], bool]] = {
-        "title": lambda column: not column.is_number,
-        "price": is_price,
-        "available": _is_availability,
-        "brand": _is_words,
-        "category": lambda column: column.time is None,
-        "description": _is_words,
-    }
-    for role, accept in accepted.items():
-        chosen = best(table, role, accept, 0.5)
-        if chosen and not (role == "title" and fit("category", chosen[0]) > fit("title", chosen[0])):
-            table.take(role, *chosen)
-    if "title" not in table.columns and "description" in table.columns:
-        table.take("title", table.columns.pop("description"), "likely: the only text of a product")
-    if "category" in table.columns:
-        _take_separator(table)
-    if "available" in table.columns:
-        _, unknown = values.availability(table.profile[table.columns["available"]].texts)
-        words = table.profile[table.columns["available"]].texts.filter(unknown).unique().to_list()
-        for word in words[:10]:
-            table.questions.append(
-                f"{table.columns['available']} = {word!r}: can such a product be ordered? See values"
-            )
-    taken = set(table.columns.values())
-    extra = [
-        name for name, column in table.profile.items()
-        if name not in taken and 0 < column.texts.n_unique() <= 60 and column.filled > 0.3 and column.time is None
-        and mean_length(column.texts.head(500)) < 30 and not name.startswith("column_")
-        and column.texts.n_unique() > 1
-    ]  # fmt: skip
-    if extra:
-        table.settings["attributes"] = extra[:12]
-        table.remarks["attributes"] = "likely: columns with few values, for filters"
-
-
-def _is_availability(column: Column) -> bool:
-    _, unknown = values.availability(column.texts.unique().head(200))
-    return share(unknown) < 0.5
-
-
-def _take_separator(table: Table) -> None:
-    texts = table.profile[table.columns["category"]].texts.head(2_000)
-    for separator in (" > ", " >> ", "|", " / ", "///", ">", "/", ";", "."):
-        if share(texts.str.contains(separator, literal=True)) > 0.3:
-            if separator == "." and share(texts.str.contains(r"^[a-z_]+(\.[a-z_]+)+$")) < 0.3:
-                continue
-            table.settings["category_separator"] = separator
-            table.remarks["category_separator"] = (
-                f"likely: {texts.filter(texts.str.contains(separator, literal=True))[0]!r}"
-            )
-            return
 
 
 def _name_columns(table: Table) -> None:

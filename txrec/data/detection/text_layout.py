@@ -38,16 +38,27 @@ _CENTRAL = frozenset({"pl", "cs", "sk", "hu", "hr", "sl", "bs", "ro", "sq"})
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _REFUSED = {
-    b"PK\x03\x04": "is an Excel workbook or an archive with another ending; save its sheet as CSV",
+    b"PK\x03\x04": "is a spreadsheet (Excel, LibreOffice) or an archive with another ending; save its sheet as CSV",
     b"\xd0\xcf\x11\xe0": "is an Excel workbook of the old form; save its sheet as CSV",
     b"SQLite format 3": 'is an SQLite database; declare a source with sql = "SELECT ..." and connection_env',
     b"<?xml": "is XML; export the table as CSV or JSON Lines",
     b"<!DOCTYPE": "is an HTML page; export the table as CSV or JSON Lines",
     b"<html": "is an HTML page; export the table as CSV or JSON Lines",
     b"%PDF": "is a PDF document; export the table as CSV",
+    b"<": "is XML or HTML; export the table as CSV or JSON Lines",
+    b"\x89PNG": "is an image; expected a table",
+    b"\xff\xd8\xff": "is an image; expected a table",
+    b"GIF8": "is an image; expected a table",
+    b"ARROW1": "is an Arrow (Feather) file; save it as Parquet",
+    b"Obj\x01": "is an Avro file; save it as Parquet or JSON Lines",
+    b"7z\xbc\xaf": "is packed by 7-Zip; unpack it",
+    b"Rar!": "is packed by RAR; unpack it",
+    b"\x80\x04\x95": "is a Python pickle, which is never opened; save its table as Parquet or CSV",
+    b"\x80\x05\x95": "is a Python pickle, which is never opened; save its table as Parquet or CSV",
     b"\x1f\x8b": "is packed by gzip; give it the ending .gz",
     b"(\xb5/\xfd": "is packed by Zstandard; give it the ending .zst",
 }
+_SQL_DUMP = re.compile(rb"^\s*(INSERT INTO|CREATE TABLE|COPY [^\n]+ FROM stdin)", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 
 
@@ -77,6 +88,8 @@ def text_layout(path: str, head: bytes, *, is_whole: bool) -> TextLayout:
     for mark, what in _REFUSED.items():
         if head.lstrip()[:20].lower().startswith(mark.lower()):
             raise DataError(f"{path}: {what}")
+    if (head.lstrip()[:2] in (b"--", b"/*") and _SQL_DUMP.search(head)) or _SQL_DUMP.match(head):
+        raise DataError(f"{path}: is an SQL dump; load it into a database and use sql, or export the tables as CSV")
     encoding, remark = detect_encoding(head)
     remarks = {"encoding": remark} if encoding != "utf-8" else {}
     settings: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
@@ -120,18 +133,36 @@ def _code_page(head: bytes) -> tuple[str, str]:
         name, language = _latin_page(head[: 1 << 16])
         name = name if "\ufffd" not in head.decode(name, errors="replace") else "latin-1"
         return name, f"guess: it is no UTF-8, text looks like {language}; look at letters with accents"
-    best = matches[0]
+    best = min(matches, key=lambda match: _misread_words(head, match.encoding))
     western = [match for match in matches if match.encoding == "cp1252"]
     alike = western and (str(western[0]) == str(best) or western[0].chaos <= best.chaos + 0.02)
     if alike and best.encoding.startswith("cp125"):
         best = western[0]
-    if best.encoding in ("cp1252", "cp1250", "cp1254", "cp1257"):
+    is_latin = _misread_words(head, "cp1252") < _misread_words(head, best.encoding)
+    if is_latin or best.encoding in ("cp1252", "cp1250", "cp1254", "cp1257"):
         name, language = _latin_page(head[: 1 << 16])
         return name, f"guess: it is no UTF-8, text looks like {language}; look at letters with accents"
     if best.encoding == "cp1251" and _language(head, "cp1251") not in _CYRILLIC and _language(head, "cp1255") == "he":
         return "cp1255", "guess: it is no UTF-8, text looks like Hebrew; look at its letters"
     language = f", text looks like {best.language}" if best.language != "Unknown" else ""
     return best.encoding, f"guess: it is no UTF-8{language}; look at letters with accents"
+
+
+_SINGLE_BYTES = re.compile(r"cp125\d|koi8_r|latin_1|iso8859")
+_MISREAD = re.compile(
+    r"[^\W\d_][\u00a1-\u00bf\u00d7\u00f7\u0080-\u009f\u2018-\u203a](?=[^\W\d_])"
+    r"|(?<![^\W_])[\u00a1-\u00a9\u00ac-\u00b1\u00b4-\u00b8\u00bc-\u00be](?=[^\W\d_]{2})"
+    r"|[A-Za-z][\u0370-\u05ff]|[\u0370-\u05ff][A-Za-z]|\d[ \u00a0]?[\u0370-\u05ff](?![^\W\d_])"
+)
+"""Signs inside words or before them, scripts mixed within a word, and one foreign letter behind a number."""
+
+
+def _misread_words(head: bytes, page: str) -> int:
+    """Number of places that no language has or the page cannot decode; 0 for code pages of several bytes."""
+    if not _SINGLE_BYTES.match(page):
+        return 0
+    text = head[: 1 << 16].decode(page, errors="replace")
+    return len(_MISREAD.findall(text)) + text.count("\ufffd")
 
 
 def _language(head: bytes, page: str) -> str:
@@ -151,9 +182,10 @@ def _share_of(head: bytes, page: str, letters: str) -> float:
 
 def _latin_page(head: bytes) -> tuple[str, str]:
     """The Windows code page of a text in Latin letters, and its language: western, central European or Turkish."""
-    languages = {}
-    for page in ("cp1252", "cp1250", "cp1254"):
-        languages[page] = _language(head, page)
+    languages = {page: _language(head, page) for page in ("cp1252", "cp1250", "cp1254")}
+    errors = {page: _misread_words(head, page) for page in ("cp1252", "cp1250")}
+    if errors["cp1250"] < 0.5 * errors["cp1252"]:
+        return "cp1250", languages["cp1250"]
     western = languages["cp1252"]
     has_turkish = bool(re.search(rb"[\xf0\xfe\xde\xd0]", head)) and western != "is"  # icelandic letters in cp1252
     if (
@@ -252,7 +284,7 @@ def _delimited(path: str, lines: list[str], settings: dict[str, Any], remarks: d
     separator = ""
     if re.fullmatch(r"(?i)sep=.", lines[0].strip("\r\n")):
         separator, lines = lines[0].strip("\r\n")[4:], lines[1:]
-    if any(line.startswith("#") for line in lines) and not lines[0].startswith("#,"):
+    if any(line.startswith("#") for line in lines) and not _is_marked_header(lines):
         plain = [line for line in lines if not line.startswith("#")]
         if len(plain) < len(lines) <= 2 * len(plain) + 20 and plain:
             lines = plain
@@ -282,6 +314,7 @@ def _delimited(path: str, lines: list[str], settings: dict[str, Any], remarks: d
         settings["skip_lines"] = best.first
         remarks["skip_lines"] = f"likely: the table begins at {lines[best.first][:40]!r}"
     rows = best.rows[best.first :]
+    rows = _without_blank_rows(rows, best.first, settings, remarks)
     if not _has_header(rows):
         settings["header"] = False
         remarks["header"] = "likely: the first line looks like the others"
@@ -291,6 +324,27 @@ def _delimited(path: str, lines: list[str], settings: dict[str, Any], remarks: d
         settings["ragged"] = True
         remarks["ragged"] = f"likely: {short:.0%} of the rows lack fields at their end"
     return TextLayout({"format": "csv", **settings}, remarks, width)
+
+
+def _without_blank_rows(
+    rows: list[list[str]], first: int, settings: dict[str, Any], remarks: dict[str, str]
+) -> list[list[str]]:
+    """Rows without those at their beginning whose fields are all empty."""
+    num_blank = next((place for place, row in enumerate(rows) if any(cell.strip() for cell in row)), 0)
+    if num_blank:
+        settings["skip_lines"] = first + num_blank
+        remarks["skip_lines"] = "sure: the lines before the header are empty"
+    return rows[num_blank:]
+
+
+def _is_marked_header(lines: Sequence[str]) -> bool:
+    """True where the first line names the columns and begins with `#`, as no other line does."""
+    if lines[0].startswith("#,"):
+        return True
+    if not lines[0].startswith("#") or any(line.startswith("#") for line in lines[1:]) or len(lines) < 2:
+        return False
+    alike = [d for d in _DELIMITERS if 1 < len(lines[0].split(d)) == len(lines[1].split(d))]
+    return any(is_known_name(word.strip("# ")) for d in alike if d != " " for word in lines[0].split(d)[:1])
 
 
 def _quoting(lines: Sequence[str], best: _Cut, settings: dict[str, Any], remarks: dict[str, str]) -> _Cut:

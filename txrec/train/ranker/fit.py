@@ -15,6 +15,13 @@ any example is about a product that was new then, the sources and counts behind 
 events of some products (`simulated_cold_items`; DropoutNet, Volkovs et al., NIPS 2017), which are clicked as often as
 others. The examples that decide and calibrate are not changed.
 
+The history model of a bundle has not seen the validation part, its counts have: products that came out in between have
+clicks and no id. In the examples too, products are without an id that came out within one validation length before the
+window (`without_id`), so that the ranker learns what their clicks tell next to vectors made from text alone.
+
+Without a query, rare and new products weigh more where a kept ranker is behind plain counts on them
+(`txrec.train.ranker.rare`).
+
 `txrec.train.ranker.listwise` trains and decides; where there are only judged pairs, `txrec.train.ranker.graded` does.
 Heads of a kept ranker estimate carts and purchases (`txrec.train.ranker.outcomes`).
 
@@ -36,35 +43,43 @@ from numpy.typing import NDArray
 from txrec.config import Config, RankerConfig
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.fuse import Fusion
-from txrec.index.log import EventLog
-from txrec.index.new_items import reserved_slots
-from txrec.index.registry import fit_sources
+from txrec.index.rank_fusion import Fusion
 from txrec.index.source import FitContext, Source
+from txrec.index.source_registry import fit_sources
+from txrec.index.sources.new_items import reserved_slots
+from txrec.index.training_log import EventLog
 from txrec.model.ranker import Ranker
 from txrec.model.retrieval import RetrievalModel
 from txrec.model.text_encoder import load_vectors
 from txrec.model.text_encoders import open_text_encoder
 from txrec.progress import Progress, silent
-from txrec.recommender.activity import Activity
-from txrec.recommender.bundle import RankerDecision, Ranking
+from txrec.recommender.bundle import AUDIENCE, RankerDecision, Ranking
 from txrec.recommender.catalogue import Catalogue
-from txrec.recommender.ranking_features import REQUEST_FEATURES, RankingFeatures
-from txrec.recommender.retriever import QueryEncoder, Retriever
+from txrec.recommender.ranking.activity import Activity
+from txrec.recommender.ranking.ranking_features import REQUEST_FEATURES, RankingFeatures
+from txrec.recommender.retrieval.retriever import QueryEncoder, Retriever
 from txrec.recommender.types import Candidates
 from txrec.schema import DAY_US, PAD, Split
+from txrec.train.audience_fit import fit_audience
 from txrec.train.ranker import graded
+from txrec.train.ranker.click_weights import ClickWeights
 from txrec.train.ranker.examples import Outcomes, chunks, examples, retrieve
 from txrec.train.ranker.fusion import MAX_REQUESTS, fit_fusion
 from txrec.train.ranker.half_life import popularity_half_life
 from txrec.train.ranker.listwise import Examples, TrainingRun, calibrate, ndcg_at_10, train
 from txrec.train.ranker.loop import METRIC, decide, in_order, scores_of
 from txrec.train.ranker.outcomes import fit_heads, refit_heads
-from txrec.train.ranker.served import ClickWeights
-from txrec.train.ranker.windows import earlier_cases, known_vectors, searches_for_new, simulated_cold_items
+from txrec.train.ranker.rare import MAX_STEPS, Weights, described, kinds_behind, raised, weighted
+from txrec.train.ranker.windows import (
+    earlier_cases,
+    known_vectors,
+    latest_requests,
+    searches_for_new,
+    simulated_cold_items,
+    trained_before,
+    without_id,
+)
 
-HELD_OUT_FRAC = 0.4
-"""Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
 MIN_EXAMPLES = 50
 """Least requests that train a ranker."""
 
@@ -92,20 +107,22 @@ def fit_ranker(
     first_ts = EventLog.before(data, Split.TEST).first_ts(data.meta.num_items)
     requests = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     requests = requests.with_profiles(data)
-    half_life = popularity_half_life(data, requests, config.retrieval.half_life_days)
-    catalogue = Catalogue(data.items, analyser=data.analyser)
-    parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life, catalogue)
+    earlier = earlier_cases(config, data, config.ranker.max_examples - len(requests))
+    half_life = popularity_half_life([(data, requests), *earlier], config.retrieval.half_life_days)
+    catalogue, browses = Catalogue(data.items, analyser=data.analyser), bool((requests.query_idx == PAD).any())
+    parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life, catalogue, browses)
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
-    held_out = _held_out(requests, config.seed)
+    held_out = latest_requests(requests, config.seed)
     retriever.fusion = fusion = _fit_fusion(retriever, requests, ~held_out, config.seed, progress)
+    audience = fit_audience(data, retriever, ranking_features.item_vectors, config.seed)
     fatigue: tuple[float, ...] = ()
     if data.judged_only:
         ranker, decision = graded.fit_ranker(config.ranker, data, retriever, ranking_features, config.seed, progress)
     else:
         cfg = parts.ranked(retriever)
         validation = _Validation(data, requests, held_out, retriever, ranking_features)
-        attempts = _Attempts(parts, cfg, validation, progress)
+        attempts = _Attempts(parts, cfg, validation, earlier, progress)
         ranker, decision = _fit_ranker(cfg, config.seed, held_out, attempts, progress)
         if ranker is not None and attempts.weights is not None:
             decision = replace(decision, reason=f"{decision.reason}; clicks weighted by {attempts.weights.bias}")
@@ -114,7 +131,9 @@ def fit_ranker(
     retriever, ranking_features = parts.before(data, Split.TEST)
     progress("fitting sources", 2, 2)
     names = (*ranking_features.names, *REQUEST_FEATURES)
-    return Ranking(retriever.sources, ranking_features.activity, fusion, ranker, decision, names, fatigue)
+    files = {} if audience is None else {AUDIENCE: audience.to_bytes()}
+    fitted = retriever.sources, ranking_features.activity
+    return Ranking(*fitted, fusion, ranker, decision, names, fatigue, files=files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +151,8 @@ class _Parts:
     """Half-life of the popularity source."""
     catalogue: Catalogue
     """Every product, sold at the time or not."""
+    browses: bool
+    """True where there are requests without a query. In searches words and clicks rank new products well."""
     fitted: dict[str, Source] = field(default_factory=dict)
     """Sources that are the same wherever the log is cut, by name, as `FitContext.fitted`."""
 
@@ -157,7 +178,9 @@ class _Parts:
         cfg = self.config.retrieval
         seen = data.sequences.split < split
         log = EventLog.select(data, seen if hidden is None else seen & ~hidden[data.sequences.item_idx])
-        vectors = known_vectors(self.model, data, log, self.vectors, self.item_text)
+        trained = trained_before(data, split, log) if self.browses else np.ones(len(log), np.bool_)
+        untrained = without_id(data, log, trained)
+        vectors = known_vectors(self.model, data, untrained, self.vectors, self.item_text)
         later = self.first_ts > data.meta.test_start_ts if data.meta.split_kind == "global_time" else None
         half_life = self.popularity_half_life_days
         context = FitContext(cfg, data, log, vectors, self.item_text, later, half_life, self.fitted)
@@ -165,7 +188,9 @@ class _Parts:
         activity = Activity.fit(log, data.meta.num_items, cfg.half_life_days)
         places = reserved_slots(self.config, list(sources))
         retriever = Retriever(self.model, self.texts, sources, fusion or Fusion(), cfg.num_candidates, places)
-        features = RankingFeatures(self.catalogue, activity, vectors, self.item_text, sources, data.judged_only)
+        features = RankingFeatures(
+            self.catalogue, activity, vectors, self.item_text, sources, data.judged_only, untrained=untrained
+        )
         return retriever, features
 
 
@@ -195,10 +220,32 @@ def _fit_ranker(
         if not trials[0].fitting.positive.any():
             continue
         result = max([trial.run(cfg, seed, progress) for trial in trials], key=lambda one: one.decision.ranked)
+        if result.decision.keep:
+            result = _not_behind(result, cfg, seed, progress)
         decision = result.decision
         if decision.keep:
             return result.trained_again(cfg, seed, progress), decision
     return None, decision
+
+
+def _not_behind(first: "_TrialResult", cfg: RankerConfig, seed: int, progress: Progress) -> "_TrialResult":
+    """The result of a trial in which rare and new products weigh enough not to be behind counts, at a limited cost."""
+    result, least = first, first.decision.ranked * (1 - cfg.max_rare_cost)
+    for _ in range(MAX_STEPS if cfg.max_rare_cost > 0 else 0):
+        trial = result.trial
+        scores = scores_of(result.ranker, trial.deciding.batch)
+        behind = kinds_behind(scores, trial.deciding, trial.feature_names)
+        if not behind:
+            break
+        tried = replace(trial, weights=raised(trial.weights, behind)).run(cfg, seed, progress)
+        if not tried.decision.keep or tried.decision.ranked < least:
+            break
+        result = tried
+    if not result.trial.weights:
+        return result
+    cost = f"ndcg@10 {first.decision.ranked:.4f} without"
+    reason = f"{result.decision.reason}; without a query {described(result.trial.weights)}, {cost}"
+    return result._replace(decision=replace(result.decision, reason=reason))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +255,8 @@ class _Attempts:
     parts: _Parts
     cfg: RankerConfig
     validation: _Validation
+    earlier: Sequence[tuple[PreparedData, EvalRequests]]
+    """Windows before the validation part, with their requests."""
     progress: Progress
 
     def __iter__(self) -> Iterator[list["_Trial"]]:
@@ -220,23 +269,18 @@ class _Attempts:
         windows = [self._training_examples(*window) for window in self.earlier]
         fitting, everything = Examples.joined(windows), Examples.joined([self.own, *windows])
         dropped = ((), tuple(self.validation.ranking_features.model_derived_columns))
-        return [_Trial(fitting, self.latest, everything, columns) for columns in dropped]
+        names = self.validation.ranking_features.names
+        return [_Trial(fitting, self.latest, everything, names, columns) for columns in dropped]
 
     def _on_held_out(self) -> list["_Trial"]:
         """Trained on the earlier validation requests, decided on those held out."""
         early = torch.from_numpy(np.flatnonzero(~self.validation.held_out))
-        return [_Trial(self.own.select(early), self.late, self.own)]
+        return [_Trial(self.own.select(early), self.late, self.own, self.validation.ranking_features.names)]
 
     @cached_property
     def weights(self) -> ClickWeights | None:
         """Weights of clicks in served slates; None without slates."""
         return ClickWeights.of(self.validation.data, self.parts.config.serve.monitor)
-
-    @cached_property
-    def earlier(self) -> list[tuple[PreparedData, EvalRequests]]:
-        """Windows before the validation part, with their requests."""
-        count = self.cfg.max_examples - len(self.validation.requests)
-        return earlier_cases(self.parts.config, self.validation.data, count)
 
     @cached_property
     def hides_items(self) -> bool:
@@ -294,12 +338,15 @@ class _Trial:
     deciding: Examples
     everything: Examples
     """Examples that a kept ranker is trained on again."""
+    feature_names: tuple[str, ...]
     dropped_columns: Sequence[int] = ()
     """Features that are left out."""
+    weights: Weights = field(default_factory=dict)
+    """Weights of right products by kind."""
 
     def run(self, cfg: RankerConfig, seed: int, progress: Progress) -> "_TrialResult":
         run = TrainingRun(cfg.max_epochs, seed, self.dropped_columns)
-        ranker, num_epochs = train(cfg, self.fitting, self.deciding, run, progress)
+        ranker, num_epochs = train(cfg, weighted(self.fitting, self.weights), self.deciding, run, progress)
         orders = scores_of(ranker, self.deciding.batch), in_order(self.deciding.batch)
         ranked, retrieved = (ndcg_at_10(scores, self.deciding).numpy() for scores in orders)
         return _TrialResult(self, ranker, num_epochs, decide(cfg.mode, ranked, retrieved))
@@ -315,7 +362,7 @@ class _TrialResult(NamedTuple):
         """A ranker trained on everything, with the calibration of the one that was decided on."""
         calibrate(self.ranker, self.trial.deciding)
         run = TrainingRun(self.num_epochs, seed, self.trial.dropped_columns)
-        final = train(cfg, self.trial.everything, None, run, progress).ranker
+        final = train(cfg, weighted(self.trial.everything, self.trial.weights), None, run, progress).ranker
         final.calibration.copy_(self.ranker.calibration)
         heads = fit_heads(self.ranker, self.trial.fitting, self.trial.deciding) if cfg.outcomes else None
         if heads is not None:
@@ -334,16 +381,6 @@ def _fit_fusion(
         candidates.extend(retrieve(retriever, requests, rows[part], 1))
         progress("fitting fusion", len(candidates), len(rows))
     return fit_fusion(candidates, [requests.truth.of(int(row)) for row in rows], retriever.names, seed)
-
-
-def _held_out(requests: EvalRequests, seed: int) -> NDArray[np.bool_]:
-    """(n,) marks of the latest requests; of those at the first instant or without time, of a random share of users."""
-    users, place = np.unique(requests.user, return_inverse=True)
-    drawn = (np.random.default_rng(seed).random(len(users)) < HELD_OUT_FRAC)[place]
-    first = requests.now_us == requests.now_us.min(initial=np.iinfo(np.int64).max)
-    cut = np.quantile(requests.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
-    marked: NDArray[np.bool_] = np.where(first, drawn, requests.now_us > cut)
-    return marked
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:

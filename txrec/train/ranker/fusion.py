@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txrec.arrays import dcg_discounts
-from txrec.index.fuse import Fusion, combine, reciprocal_ranks
+from txrec.index.rank_fusion import Fusion, combine, reciprocal_ranks
 from txrec.recommender.types import Candidates
 
 GRID = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)

@@ -25,9 +25,9 @@ from txrec.evals.judged import by_query, graded_ndcg, judged_requests
 from txrec.model.ranker import CandidateBatch, Ranker
 from txrec.progress import Progress, silent
 from txrec.recommender.bundle import RankerDecision
-from txrec.recommender.ranking import batch as candidate_batch
-from txrec.recommender.ranking_features import RankingFeatures
-from txrec.recommender.retriever import Retriever
+from txrec.recommender.ranking.ranking import batch as candidate_batch
+from txrec.recommender.ranking.ranking_features import RankingFeatures
+from txrec.recommender.retrieval.retriever import Retriever
 from txrec.schema import Split
 from txrec.train.ranker.loop import (
     METRIC,

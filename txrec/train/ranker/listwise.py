@@ -34,18 +34,19 @@ class Examples:
     positive: Tensor  # (n, K) bool
     offered: Tensor  # (n, K) bool: right or shown; every candidate where the log has no impressions
     num_right: Tensor  # (n,) right items of each request, retrieved or not
-    weight: Tensor | None = None  # (n, K) of right candidates, see `served.ClickWeights`; None = 1
+    weight: Tensor | None = None  # (n, K) of right candidates, see `click_weights.ClickWeights`; None = 1
     outcomes: Tensor | None = None  # (n, K, len(OUTCOMES)) bool: right, and put into the cart, bought; None = unknown
+    kind: Tensor | None = None  # (n, K) int8 `rare.ItemKind` of every candidate; None = unknown
+    num_right_of_kind: Tensor | None = None  # (n, len(ItemKind)) right items of each request, retrieved or not
 
     def __len__(self) -> int:
         return len(self.positive)
 
     def select(self, rows: Tensor | slice) -> "Examples":
         """Some of the examples."""
-        weight = None if self.weight is None else self.weight[rows]
-        outcomes = None if self.outcomes is None else self.outcomes[rows]
+        optional = (self.weight, self.outcomes, self.kind, self.num_right_of_kind)
         chosen = self.positive[rows], self.offered[rows], self.num_right[rows]
-        return Examples(self.batch.select(rows), *chosen, weight, outcomes)
+        return Examples(self.batch.select(rows), *chosen, *(None if one is None else one[rows] for one in optional))
 
     @classmethod
     def joined(cls, parts: Sequence["Examples"]) -> "Examples":
@@ -54,15 +55,22 @@ class Examples:
         weight = None
         if any(e.weight is not None for e in parts):
             weight = torch.cat([torch.ones(e.positive.shape) if e.weight is None else e.weight for e in parts])
-        outcomes = [e.outcomes for e in parts if e.outcomes is not None]
         return cls(
             CandidateBatch.joined([e.batch for e in parts]),
             positive,
             offered,
             torch.cat([e.num_right for e in parts]),
             weight,
-            torch.cat(outcomes) if len(outcomes) == len(parts) else None,
+            _joined([e.outcomes for e in parts]),
+            _joined([e.kind for e in parts]),
+            _joined([e.num_right_of_kind for e in parts]),
         )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Concatenation of what all parts have; None where one lacks it."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Earlier training windows of the ranker: the log cut before each, and simulated cold items."""
+"""Windows of the ranker's examples: the log cut before each, requests held out, products without ids, cold items."""
 
 from dataclasses import replace
 
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from txrec.config import Config
 from txrec.data.prepared import PreparedData
 from txrec.evals.protocol import EvalRequests, eval_requests
-from txrec.index.log import EventLog
+from txrec.index.training_log import EventLog
 from txrec.model.retrieval import RetrievalModel
 from txrec.schema import PAD, Split
 
 HIDDEN_FRAC = 0.1
 """Share of the products that are made new to a ranker's examples, drawn anew for every window."""
+HELD_OUT_FRAC = 0.4
+"""Share of the validation requests, the latest ones, that choose the epoch, calibrate and decide."""
 NUM_WINDOWS = 4
 """Windows before the validation part that give examples, each as long as the validation part."""
 
@@ -58,25 +60,63 @@ def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[
     return windows
 
 
+def trained_before(data: PreparedData, split: Split, log: EventLog) -> NDArray[np.bool_]:
+    """(E,) events of a log before a split that the history model of such a split would have been trained on.
+
+    The log of a bundle ends where the test part begins, the training of its model where the validation part does. So
+    examples at an earlier cut stand for a model that was trained on the log up to one validation length before it.
+    Where that leaves less than two such lengths, or there are no times and no last events, everything counts.
+
+    Args:
+        data: the data set, cut where the examples need it.
+        split: validation or test: the log ends where it begins.
+        log: the events before it.
+    """
+    everything = np.ones(len(log), np.bool_)
+    if data.meta.split_kind == "leave_one_out":
+        goes_on = log.user_idx[1:] == log.user_idx[:-1]
+        return np.append(goes_on, np.zeros(min(len(log), 1), np.bool_))
+    start, end = data.meta.validation_start_ts, data.meta.test_start_ts
+    length = end - start
+    at = (start if split == Split.VALIDATION else end) - length
+    times = log.ts[log.ts > 0]
+    if not data.meta.has_time or length <= 0 or not len(times) or at - 2 * length < int(times.min()):
+        return everything
+    return log.ts < at
+
+
+def without_id(data: PreparedData, log: EventLog, trained: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N + 1,) products that a history model knows by their text, category, brand and price alone.
+
+    Args:
+        data: the catalogue.
+        log: E events.
+        trained: (E,) those that the model was trained on.
+    """
+    marks: NDArray[np.bool_] = np.bincount(log.item_idx[trained], minlength=data.meta.num_items + 1) == 0
+    marks[data.meta.num_trained_items + 1 :] = True
+    marks[PAD] = False
+    return marks
+
+
 def known_vectors(
     model: RetrievalModel,
     data: PreparedData,
-    log: EventLog,
+    untrained: NDArray[np.bool_],
     vectors: NDArray[np.float32],
     item_text: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    """Item vectors as they would have been when a log ended: products new to it have no id, only what they are.
+    """Item vectors as they would have been of a model that never saw some products: made from what these are.
 
     Args:
-        model: its training saw more than the log.
+        model: its training saw more.
         data: the catalogue.
-        log: what may be known.
+        untrained: (N + 1,) the products.
         vectors: (N + 1, D) of the model.
         item_text: (N + 1, Dt) text vectors; None without text.
     """
-    count = np.bincount(log.item_idx, minlength=data.meta.num_items + 1)
-    later = np.flatnonzero(count[1 : data.meta.num_trained_items + 1] == 0) + 1
-    if not len(log) or not len(later):
+    later = np.flatnonzero(untrained[1 : data.meta.num_trained_items + 1]) + 1
+    if not len(later) or len(later) == data.meta.num_trained_items:
         return vectors
     vectors_before = vectors.copy()
     text = None if item_text is None else item_text[later]
@@ -96,3 +136,13 @@ def simulated_cold_items(data: PreparedData, seed: int) -> NDArray[np.bool_]:
     hidden: NDArray[np.bool_] = rng.random(data.meta.num_items + 1) < HIDDEN_FRAC
     hidden[PAD] = False
     return hidden
+
+
+def latest_requests(requests: EvalRequests, seed: int) -> NDArray[np.bool_]:
+    """(n,) marks of the latest requests; of those at the first instant or without time, of a random share of users."""
+    users, place = np.unique(requests.user, return_inverse=True)
+    drawn = (np.random.default_rng(seed).random(len(users)) < HELD_OUT_FRAC)[place]
+    first = requests.now_us == requests.now_us.min(initial=np.iinfo(np.int64).max)
+    cut = np.quantile(requests.now_us[~first], 1 - HELD_OUT_FRAC) if not first.all() else 0
+    marked: NDArray[np.bool_] = np.where(first, drawn, requests.now_us > cut)
+    return marked

@@ -14,7 +14,7 @@ from txrec.errors import InvariantError, TrainingError
 from txrec.model.sharded_table import ShardedTable
 from txrec.torch_compat import sparse_rows
 from txrec.train.distributed import DistributedContext
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 
 ROWWISE_ROWS = 50_000
 """item_optimizer = "auto" takes the row-wise one from this many trained items on."""

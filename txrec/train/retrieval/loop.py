@@ -25,7 +25,7 @@ from txrec.train import checkpoint
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval import validation
 from txrec.train.retrieval.examples import Step
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 from txrec.train.retrieval.train_step import TrainStep
 
 ACCELERATOR_READ_STEPS = 32

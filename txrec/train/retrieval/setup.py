@@ -17,7 +17,7 @@ from txrec.recommender.bundle import Bundle
 from txrec.schema import Split
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import Source, Trainer
-from txrec.train.retrieval.objective import NextItem, product_dtype
+from txrec.train.retrieval.next_item_objective import NextItem, product_dtype
 from txrec.train.retrieval.stream import StreamedExamples, sampled_cases, shards_of, streams
 from txrec.train.warm_start import take_weights
 

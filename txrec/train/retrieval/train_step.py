@@ -16,7 +16,7 @@ from txrec.train import optimizer
 from txrec.train.distributed import DistributedContext
 from txrec.train.retrieval.cuda_graphs import StepGraphs
 from txrec.train.retrieval.item_table import WEIGHT, ItemTable
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 from txrec.train.seeds import step_seed
 
 
@@ -105,13 +105,13 @@ class TrainStep:
 
     def _compute(self, batch: Batch, update: bool) -> Tensor:
         """The part of a step that is on the device."""
-        mine = (batch.target != 0).sum()
-        targets = self._world.sum(mine.clone())
+        num_targets = (batch.target != 0).sum()
+        targets = self._world.sum(num_targets.clone())
         loss = self.module(batch)
         (loss * (self._world.size / targets / self._cfg.accumulate)).backward()
         if update:
             self._update()
-        return torch.stack([loss.detach(), mine, batch.length.sum()]).double()
+        return torch.stack([loss.detach(), num_targets, batch.length.sum()]).double()
 
     def _update(self) -> None:
         norm = self.clip()

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from txrec.config import PretrainConfig
 from txrec.data.judgments import RELEVANT_GRADE_FRAC, Judgments
 from txrec.data.prepared import PreparedData
-from txrec.index.lexical import Lexical
-from txrec.index.log import clicks, engaged
+from txrec.index.sources.lexical import Lexical
+from txrec.index.training_log import clicks, engaged
 from txrec.schema import PAD, Split
 
 MINED = 20
@@ -156,7 +156,7 @@ def _distinct(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArra
 
 
 def _num_product_pairs(num_searched: int, num_products: int, cfg: PretrainConfig) -> int:
-    """Pairs of products that go with so many pairs of query and product; without queries they are all there is."""
+    """Pairs of products for a number of (query, product) pairs; without queries they are the only pairs."""
     frac = cfg.product_pairs_frac
     if num_searched:
         return round(num_searched * frac / (1 - frac))

@@ -71,7 +71,7 @@ def _retail_rocket() -> tuple[Files, Expected]:
         "events.csv": log,
         "item_properties.csv": csv_text(["timestamp", "itemid", "property", "value"], properties),
     }
-    return files, Expected(counts(rows), titles=0, columns={"category": "value"})
+    return files, Expected(counts(rows), titles=0, columns={"category": "categoryid", "available": "available"})
 
 
 @case

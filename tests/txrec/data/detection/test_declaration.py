@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.txrec.data.detection import data_sets, exports, languages, platforms, users_and_parts  # noqa: F401 - they register their cases
+from tests.txrec.data.detection import data_sets, exports, languages, order_exports, platforms, users_and_parts  # noqa: F401 - they register their cases
 from tests.txrec.data.detection.shop_files import (
     CASES,
     NUM_ITEMS,
@@ -22,8 +22,8 @@ from tests.txrec.data.detection.shop_files import (
 )
 from txrec.config import Config
 from txrec.config_loader import load
-from txrec.data.check import Check
 from txrec.data.detection.declaration import Declaration, declare
+from txrec.data.preparation.source_check import Check
 from txrec.errors import ConfigError, DataError
 
 LEAST_SHARE = 0.8
@@ -123,7 +123,6 @@ def test_judged_pairs_are_joined_with_their_queries_and_words_are_grades(tmp_pat
     ("files", "said"),
     [
         ({"e.csv": csv_text(None, ([r.user, r.item % 5, r.at.date()] for r in rows_of(("rate",))))}, "no file holds"),
-        ({"m.json": "{'user': 'a', 'item': 1}\n"}, "Python"),
         ({"m.json": "{not json\n"}, "expected JSON Lines"),
     ],
 )
@@ -139,11 +138,6 @@ def test_records_without_a_product_among_many_with_one_are_a_question(tmp_path: 
     ]
     made = declared(tmp_path, {"log.jsonl": json_lines(log)})
     assert any("missing_item 80" in question for question in made.questions)
-
-
-def test_other_properties_of_products_in_rows_of_properties_are_a_question(tmp_path: Path) -> None:
-    made = declared(tmp_path, CASES["retail_rocket"]()[0])
-    assert any("available would need a column" in question for question in made.questions)
 
 
 def test_a_user_with_a_large_part_of_the_rows_is_a_question(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from txrec.data.prepared import PreparedData, Sequences
 from txrec.evals.outcome_labels import shown_items
 from txrec.evals.protocol import EvalRequests, eval_requests
 from txrec.model.retrieval import RetrievalModel
-from txrec.recommender.ranking_features import RankingFeatures
+from txrec.recommender.ranking.ranking_features import RankingFeatures
 from txrec.recommender.recommender import Recommender
 from txrec.recommender.types import Request
 from txrec.schema import PAD, EventKind, Split

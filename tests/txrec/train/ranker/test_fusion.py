@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.txrec.recommender import hand_made
+from tests.txrec.recommender.ranking import hand_made
 from txrec.recommender.types import Candidates
 from txrec.train.ranker.fusion import MIN_REQUESTS, fit_fusion
 

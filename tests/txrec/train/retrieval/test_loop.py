@@ -21,7 +21,7 @@ from txrec.schema import Split
 from txrec.train.optimizer import lr_at
 from txrec.train.retrieval.examples import Examples
 from txrec.train.retrieval.loop import EpochReport, Trainer
-from txrec.train.retrieval.objective import NextItem
+from txrec.train.retrieval.next_item_objective import NextItem
 from txrec.train.retrieval.validation import figures, measure
 
 MODEL = ModelConfig(dim=32, num_layers=2, num_heads=2, max_length=30, dropout=0.1, use_text=False)

@@ -1,0 +1,1 @@
+"""Closed loop over served traffic: export, monitoring, drift, off-policy evaluation, retraining."""

@@ -1,0 +1,1 @@
+"""Parts of the command line: shared arguments, stage runner, display, and the commands of a served shop."""

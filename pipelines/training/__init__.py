@@ -1,0 +1,1 @@
+"""Shared parts of the training stages: Ray Train workers, warm start, records of figures."""

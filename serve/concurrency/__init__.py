@@ -1,0 +1,1 @@
+"""Concurrency in one event loop: batches of calls, cooperative computations, circuit breakers."""

@@ -1,0 +1,1 @@
+"""Gradio console: slates with their candidates, experiments, and relevance judgments."""

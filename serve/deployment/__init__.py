@@ -1,0 +1,1 @@
+"""Ray Serve deployments: ingress, retriever and ranker, and the calls between them."""

@@ -1,0 +1,1 @@
+"""Live documents of a shop: placements, merchandising rules and user profiles, changed over HTTP."""

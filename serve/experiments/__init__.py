@@ -1,0 +1,1 @@
+"""Experiments in served slates: their lifecycle, participation, interleaving and exploration."""

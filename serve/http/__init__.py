@@ -1,0 +1,1 @@
+"""HTTP parts that all endpoints share: middleware, API keys, limits, error responses and dependencies."""

@@ -1,0 +1,1 @@
+"""Declared sources: their files, chunks, joined files and SQL statements, and the canonical rows of their columns."""

@@ -1,0 +1,118 @@
+"""Layouts of source files, from their first block: columns, delimiter, lines before the rows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from txrec.config import SourceConfig
+from txrec.data.formats import files, parquet_rows
+from txrec.data.formats.json_lines import is_stream, parse_json, records
+from txrec.data.formats.json_unfolding import unfolded
+from txrec.data.formats.text_tables import Lines, column_names
+from txrec.errors import DataError
+
+PROBE_BYTES = 1 << 20
+_LISTED_COLUMNS = 40
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """One file's columns and the way to its rows."""
+
+    columns: tuple[str, ...]
+    """All columns, in order; fields of objects as `outer.inner`."""
+    num_skipped: int = 0
+    """Lines before the first row: preamble, `sep=;` and header."""
+    delimiter: str = ""
+    """csv: between columns."""
+    is_stream: bool = False
+    """True where the file can only be read from its beginning: line ends of carriage returns alone, JSON arrays."""
+    num_folder_columns: int = 0
+    """Number of columns at the end that come from the names of folders."""
+
+
+def probe(file: files.File, source: SourceConfig) -> FileLayout:
+    """Looks at the first block of a file.
+
+    Raises:
+        DataError: the file holds no line, or an archive holds tables with different columns.
+    """
+    if source.format == "parquet":
+        with files.open_parquet(file.path) as table:
+            return FileLayout(tuple(parquet_rows.column_names(table.schema_arrow, source.rows)))
+    if source.format == "sequence_text":
+        return FileLayout(("user_id", "item_id"))
+    if source.format == "json_map":
+        return FileLayout(("key", "values"))
+    members: dict[str, bytes] = {}
+    for name, block in files.lines(file.path, source.encoding, 0, None, PROBE_BYTES):
+        members.setdefault(name, block)
+        if not file.is_archive:
+            break
+    layouts = {name: _layout(file, source, block) for name, block in members.items() if block.strip()}
+    if not layouts:
+        raise DataError(f"{file.path}: holds no line; expected {'a header' if source.header else 'rows'}")
+    if source.format == "csv" and len({one.columns for one in layouts.values()}) > 1:
+        listed = "; ".join(f"{name} ({', '.join(one.columns[:6])})" for name, one in layouts.items())
+        raise DataError(
+            f"{file.path}: holds tables with different columns: {listed}; name one of them: "
+            f'path = "{source.path}::{next(iter(layouts))}"'
+        )
+    return next(iter(layouts.values()))
+
+
+def _layout(file: files.File, source: SourceConfig, block: bytes) -> FileLayout:
+    if source.format == "jsonl":
+        stream = is_stream(block)
+        made = next(records(iter([("", block)])), ("", b""))[1] if stream else block
+        lines = unfolded(Lines.of(made), source.embedded, source.pairs)
+        frame = parse_json(lines, source.encoding, rows=source.rows).frame
+        if not any(frame.columns):
+            raise DataError(
+                f"{file.path}: none of its first {len(lines):,} lines holds a JSON object; the first is "
+                f"{lines.texts([0])[0][:80]!r}; expected JSON Lines, or an array of objects"
+            )
+        return FileLayout(tuple(name for name in frame.columns if name), is_stream=stream)
+    lines = Lines.of(block)
+    skipped, delimiter = source.skip_lines, source.delimiter
+    while skipped < len(lines) and source.comment and lines.at(skipped).startswith(source.comment.encode()):
+        skipped += 1
+    if skipped < len(lines) and lines.at(skipped).lower().startswith(b"sep=") and len(lines.at(skipped).strip()) == 5:
+        delimiter = lines.at(skipped).strip()[4:].decode()
+        skipped += 1
+    if skipped >= len(lines):
+        raise DataError(f"{file.path}: has {len(lines)} lines, and skip_lines = {source.skip_lines} leaves no header")
+    named = source.model_copy(update={"delimiter": delimiter})
+    columns = column_names(lines.at(skipped), named, source.quoting, source.escape)
+    return FileLayout(
+        tuple(distinct(columns)),
+        skipped + source.header,
+        delimiter,
+        files.ends_in_returns(files.first_bytes(file.path)),
+    )
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Column names, each once: a repeated one gets its number (`price`, `price_2`), an empty one its place."""
+    made: list[str] = []
+    for place, name in enumerate(names, start=1):
+        base = name or f"column_{place}"
+        number, unique = 1, base
+        while unique in made:
+            number += 1
+            unique = f"{base}_{number}"
+        made.append(unique)
+    return made
+
+
+def late_keys(file: files.File, source: SourceConfig, names: Iterable[str]) -> list[str]:
+    """JSON keys that stand anywhere in the file; it is read until all of them have been seen."""
+    mark = "" if source.embedded else '"'  # quotes inside texts are escaped
+    missing, present = {name: f"{mark}{name.rpartition('.')[2]}{mark}".encode() for name in names}, []
+    for _, block in files.lines(file.path, source.encoding) if missing else ():
+        seen = [name for name, key in missing.items() if key in block]
+        present += seen
+        for name in seen:
+            del missing[name]
+        if not missing:
+            break
+    return present

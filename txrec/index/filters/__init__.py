@@ -1,0 +1,1 @@
+"""Filters: conditions on products as masks, filter expressions, and facet counts."""

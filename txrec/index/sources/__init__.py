@@ -1,0 +1,1 @@
+"""Candidate sources: co-visitation, queries' clicks, text, vectors, popularity, profiles, new products, trends."""

@@ -1,0 +1,1 @@
+"""Drift: days of a log and live traffic compared with earlier days, with alarms and data checks."""

@@ -1,0 +1,1 @@
+"""Experiments: assignment of users, outcomes, interleaving, confidence sequences and decisions."""

@@ -1,0 +1,1 @@
+"""Lists without a query: trending, popular, new, bought together, buy again; and audiences of users."""

@@ -1,0 +1,1 @@
+"""Search pages: matching products, facets, orders and paging; generic words and completions."""
