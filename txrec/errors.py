@@ -105,6 +105,11 @@ class RequestError(TxrecError):
 class UnknownItemError(RequestError):
     """An item_id that the catalogue does not hold."""
 
+    @classmethod
+    def of(cls, field: str, item_id: str, where: str = "") -> "UnknownItemError":
+        """The error about an item_id in a field of a request; `where` names the part of a body that holds it."""
+        return cls(field, f"{where}{item_id!r} is not in the catalogue; expected an item_id that it holds")
+
 
 class UnknownRuleError(RequestError):
     """A merchandising rule that does not exist."""

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from serve.api.base import ITEMS, QUERY, Body, Id, Reply
+from txrec.json_numbers import Integer
 
 MAX_MEMBERS = 1_000
 MAX_TARGETS = 100
@@ -28,7 +29,7 @@ class AudienceBody(Body):
     """Name anywhere on the category path of products."""
     query: str = Field("", max_length=512)
     """Search text: users who want what it finds."""
-    top_n: int = Field(100, ge=1, le=MAX_MEMBERS)
+    top_n: Integer = Field(100, ge=1, le=MAX_MEMBERS)
     """Users wanted."""
     exclude_buyers: bool = False
     """Leave out users who bought a product of the target."""

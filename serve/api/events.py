@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
 
 from serve.api.base import ITEMS, USER, Body, Id, Reply, as_many, one_or_many
+from txrec.json_numbers import Number
 
 MAX_EVENTS = 1_000
 
@@ -31,7 +32,7 @@ class SessionEvent(Body):
     """The search text, or the search that led to the event."""
     ts: int | None = Field(None, ge=0, le=2**53, examples=[1_700_000_000_000_000])
     """Microseconds since 1970 UTC; absent = unknown."""
-    value: float | None = None
+    value: Number | None = None
     """Price of a purchase, grade of a rating."""
 
     @field_validator("ts", mode="before")

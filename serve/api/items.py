@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, RootModel, field_validator, model_valida
 from serve.api.base import ITEMS, Body, Id, Reply, as_many, one_or_many
 from txrec.data.formats.values import strip_html
 from txrec.errors import field_error
+from txrec.json_numbers import Number
 
 MAX_ITEMS = 1_000
 Place = Annotated[str, Field(min_length=1, max_length=256)]
@@ -26,7 +27,7 @@ class LiveItem(Body):
     """Path, broadest first."""
     brand: str | None = Field(None, max_length=256)
     """Maker."""
-    price: float | None = Field(None, ge=0, le=1e9)
+    price: Number | None = Field(None, ge=0, le=1e9)
     """Price in the shop's currency."""
     available: bool | None = None
     """false takes it out of every slate, except where a filter asks for unavailable products, until it is true or
@@ -35,7 +36,7 @@ class LiveItem(Body):
         dict[Annotated[str, Field(min_length=1, max_length=256)], Annotated[str, Field(max_length=2_000)]] | None
     ) = Field(None, max_length=100)
     """Values for filters, e.g. colour."""
-    prices: dict[Place, Annotated[float, Field(ge=0, le=1e9)]] | None = Field(None, max_length=10_000)
+    prices: dict[Place, Annotated[Number, Field(ge=0, le=1e9)]] | None = Field(None, max_length=10_000)
     """Price by store or country, where it differs from `price`."""
     stock: dict[Place, Annotated[float, Field(ge=0, le=1e9)] | bool] | None = Field(None, max_length=10_000)
     """Pieces by store or country, or whether there are any; where some are named, it is to be had there alone."""

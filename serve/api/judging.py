@@ -3,6 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from serve.api.base import ITEMS, QUERY, Body, Id, Reply
+from txrec.json_numbers import Integer
 from txrec.loop.judging import GRADES
 
 MAX_GRADED = 100
@@ -49,7 +50,7 @@ class GradesRequest(Body):
     """Name of the judge."""
     query: str = Field(min_length=1, max_length=10_000)
     """As the task gave it."""
-    grades: dict[Id, int | None] = Field(min_length=1, max_length=MAX_GRADED)
+    grades: dict[Id, Integer | None] = Field(min_length=1, max_length=MAX_GRADED)
     """item_id = grade, 0 to 3; null = cannot tell."""
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from serve.api.base import Body, Reply
+from txrec.json_numbers import Number
 
 
 class ActivateRequest(Body):
@@ -14,7 +15,7 @@ class ActivateRequest(Body):
 
     role: Literal["production", "canary", "shadow"] = "production"
     """production answers; canary answers a share of the users; the answers of shadow go to the log only."""
-    share: float | None = Field(None, gt=0, le=1)
+    share: Number | None = Field(None, gt=0, le=1)
     """Share of the users that a canary answers; absent for other roles."""
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from serve.api.base import Body, Id, Reply
 from serve.documents.placements import QuotaBody
+from txrec.json_numbers import Integer
 
 MAX_FACETS, MAX_QUOTAS = 50, 10
 MAX_OFFSET = 10_000_000
@@ -20,12 +21,12 @@ class PageFields(Body):
     """Fields to count over all matching products: `category`, `brand`, `price`, any attribute; `auto` = those that
     divide the matching products best. A filter on the same field, `where` excepted, is left out of its counts. A
     name that comes twice counts once."""
-    facet_values: int = Field(10, ge=1, le=1_000)
+    facet_values: Integer = Field(10, ge=1, le=1_000)
     """Values per facet at most, most frequent first."""
     sort: FieldName = "relevance"
     """`relevance`, `popularity`, `newness`, `rating`, `price` or any attribute with numbers or dates; a minus before it
     turns the order around, except that of `relevance`. Products without the field come last."""
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    offset: Integer = Field(0, ge=0, le=MAX_OFFSET)
     """Products before the page. What changes between two requests may shift products; `page_token` does not."""
     page_token: str | None = Field(None, min_length=1, max_length=MAX_TOKEN_CHARS)
     """`next_page_token` of the page before, with the same query, filters, sort and group_by: no product comes twice and

@@ -7,6 +7,7 @@ from serve.api.events import MAX_SESSION_EVENTS, SessionEvent
 from serve.api.pages import GroupReply, PageFields, PageReply, TextPart
 from txrec.config import ObjectiveConfig
 from txrec.index.filters.filters import Filters
+from txrec.json_numbers import Integer, Number
 
 MAX_RANKED = 1_000
 
@@ -30,11 +31,11 @@ class ContextRequest(Body):
 class SlateRequest(ContextRequest):
     """Fields of every request for a slate."""
 
-    top_k: int = Field(25, ge=1)
+    top_k: Integer = Field(25, ge=1)
     """Items of the slate; at most `serve.max_top_k` (1000)."""
     filters: Filters | None = None
     """Conditions on the items; they hold during retrieval, so that the slate is full whenever enough items match."""
-    candidates: int = Field(0, ge=0, le=1_000)
+    candidates: Integer = Field(0, ge=0, le=1_000)
     """Number of candidates to return as well, in the order in which retrieval proposed them, before ranking."""
 
 
@@ -45,13 +46,13 @@ class UserFields(Body):
     """User whose history is used; absent or unknown = no history."""
     session: tuple[SessionEvent, ...] = Field((), max_length=MAX_SESSION_EVENTS)
     """Events of the user since then, oldest first; they follow the stored history."""
-    max_showings: int = Field(0, ge=0, le=1_000)
+    max_showings: Integer = Field(0, ge=0, le=1_000)
     """Products that were shown this often (`impression` events) since the user last engaged with them stand behind all
     others; 0 = none do."""
     fatigue: bool = False
     """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught; no
     effect where there were none."""
-    seen_places: int = Field(0, ge=0, le=1_000)
+    seen_places: Integer = Field(0, ge=0, le=1_000)
     """Number of first products of every slate of this server that count as shown to the user too; 0 = only those of
     `impression` events do."""
     objective: ObjectiveConfig | None = Field(None, examples=[{"click": 0.1, "purchase": 1.0, "revenue": 0.02}])
@@ -69,7 +70,7 @@ class PersonalRequest(SlateRequest, UserFields):
     exclude_seen: bool = False
     """Leave out everything in the user's history, products of `impression` events included, except what a rule pins or
     promotes by name and the fallback products of the placement."""
-    diversity: float = Field(0.0, ge=0.0, le=1.0)
+    diversity: Number = Field(0.0, ge=0.0, le=1.0)
     """0 = by relevance alone, 1 = by dissimilarity to what is already in the slate."""
     sources: tuple[Id, ...] = Field((), max_length=50, examples=[["dense", "popularity"]])
     """Candidate sources that may propose products; empty = all."""

@@ -18,6 +18,7 @@ from serve.observability.logs import log
 from txrec.config import ExplorationConfig, ObjectiveConfig
 from txrec.errors import ConfigError
 from txrec.index.filters.filters import Filters, joined
+from txrec.json_numbers import Integer, Number
 from txrec.online.documents import Documents, DocumentStore
 
 KIND = "placements"
@@ -46,7 +47,7 @@ class QuotaBody(BaseModel):
 
     field: str = Field(min_length=1, max_length=256, examples=["brand"])
     """`brand`, `category` (the last name of the path) or an attribute."""
-    max: int = Field(ge=1, le=1_000, examples=[3])
+    max: Integer = Field(ge=1, le=1_000, examples=[3])
     """Products per value; those in excess move to later pages."""
 
 
@@ -63,19 +64,19 @@ class Placement(BaseModel):
 
     description: str = Field("", max_length=2_000)
     """Text for people."""
-    top_k: int | None = Field(None, ge=1)
+    top_k: Integer | None = Field(None, ge=1)
     """Items of the slate."""
     filters: Filters | None = None
     """Conditions that every product of the placement fulfils."""
-    diversity: float | None = Field(None, ge=0, le=1)
+    diversity: Number | None = Field(None, ge=0, le=1)
     """0 = by relevance alone, 1 = by dissimilarity."""
     exclude_seen: bool | None = None
     """Leave out everything in the user's history."""
-    max_showings: int | None = Field(None, ge=0, le=1_000)
+    max_showings: Integer | None = Field(None, ge=0, le=1_000)
     """Products that were shown this often since the user last engaged with them stand behind all others; 0 = none."""
     fatigue: bool | None = None
     """Lowers the scores of products that the user was shown in vain, as served slates in the training log taught."""
-    seen_places: int | None = Field(None, ge=0, le=1_000)
+    seen_places: Integer | None = Field(None, ge=0, le=1_000)
     """Number of first products of every slate of this server that count as shown to the user."""
     rules: bool | None = None
     """True where merchandising rules act."""

@@ -36,7 +36,7 @@ class LiveProducts:
     async def retire(self, item_id: str) -> ItemsReply:
         """Takes a product out of sale."""
         if await asyncio.to_thread(self._journal.get, item_id) is None and await self._service.item(item_id) is None:
-            raise UnknownItemError("item_id", f"{item_id} is not in the catalogue; nothing to take out")
+            raise UnknownItemError.of("item_id", item_id)
         return ItemsReply(stored=1, change=await asyncio.to_thread(self._journal.retire, item_id))
 
     async def _put(self, batches: list[list[dict[str, Any]]]) -> list[int | BaseException]:
@@ -72,5 +72,5 @@ async def item(item_id: str, service: ServiceDep) -> ProductReply:
     """As the model in production knows it, live changes included."""
     product = await service.item(item_id)
     if product is None:
-        raise UnknownItemError("item_id", f"{item_id} is not in the catalogue")
+        raise UnknownItemError.of("item_id", item_id)
     return ProductReply.model_validate({**product.fields, "on_sale": product.on_sale})

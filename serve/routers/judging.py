@@ -59,7 +59,7 @@ async def grade(body: GradesRequest, judging: JudgingDep, service: ServiceDep) -
         raise RequestError("query", "is blank; expected the search text of the task")
     (check,) = await service.check_products([Products(items=tuple(body.grades))])
     if check.unknown:
-        raise UnknownItemError(f"grades.{check.unknown[0]}", "is not in the catalogue; expected item_ids that it holds")
+        raise UnknownItemError.of(f"grades.{check.unknown[0]}", check.unknown[0])
     await judging.grade(body.judge, body.query, body.grades)
     return GradesStoredReply(stored=len(body.grades))
 

@@ -51,7 +51,7 @@ async def put_placement(
     if body.fallback_items:
         (check,) = await service.check_products([Products(items=body.fallback_items)])
         if check.unknown:
-            raise UnknownItemError("fallback_items", f"{check.unknown[0]} is not in the catalogue")
+            raise UnknownItemError.of("fallback_items", check.unknown[0])
     await live.put(name, body)
     return body
 

@@ -112,7 +112,7 @@ class LiveRules:
         for (place, rule, _), result in zip(selections, checks, strict=True):
             field = f"{place}.effect" if len(rules) > 1 else "effect"
             if result.unknown:
-                raise UnknownItemError(field, f"rule {rule.rule_id!r}: {result.unknown[0]} is not in the catalogue")
+                raise UnknownItemError.of(field, result.unknown[0], where=f"rule {rule.rule_id!r}: ")
             if result.error:
                 raise RequestError(f"{field}.products.filters", f"rule {rule.rule_id!r}: {result.error}")
             if not result.num_selected:

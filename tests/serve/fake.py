@@ -109,7 +109,7 @@ class FakeRecommender:
         explain: bool = False,
     ) -> Slate:
         if item_id not in self.catalogue.idx_of:
-            raise UnknownItemError("item_id", f"{item_id!r} is not in the catalogue")
+            raise UnknownItemError.of("item_id", item_id)
         others = [key for key in self.catalogue.idx_of if key != item_id]
         return Slate(tuple(self._item(key, 1.0) for key in others[:top_k]))
 

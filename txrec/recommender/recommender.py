@@ -233,7 +233,7 @@ class Recommender:
         """
         item_idx = self.catalogue.idx_of.get(item_id)
         if item_idx is None:
-            raise UnknownItemError("item_id", f"{item_id} is not in the catalogue; expected an item_id that it holds")
+            raise UnknownItemError.of("item_id", item_id)
         kind = alternatives.kind_of(self.catalogue, self.ranking_features.item_text, self._purchases.together, item_idx)
         mask = kind.within(self._view(request).mask(request.filters, [item_idx]), request.blocked)
         query = RetrievalQuery(alternatives.view_of(item_idx), "", self.bundle.meta.end_ts, mask, request)

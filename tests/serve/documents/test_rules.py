@@ -104,7 +104,7 @@ def test_a_redirect_is_in_the_answer(replicas: list[TestClient]) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "field", "message"),
     [
-        ({"effect": {"type": "pin", "items": ["p99"]}}, 404, "effect", "p99 is not in the catalogue"),
+        ({"effect": {"type": "pin", "items": ["p99"]}}, 404, "effect", "'p99' is not in the catalogue"),
         ({"when": {"query": {"pattern": "(a"}}}, 422, "when.query.pattern", "not a regular expression"),
         ({"when": {"colour": "red"}}, 422, "when.colour", "is no field here; expected one of query, category"),
         ({"when": {"period": {"end": "2001-01-01"}}}, 422, "when.period.end", "can never act"),

@@ -152,7 +152,7 @@ class Target:
         if request.items:
             unknown = next((key for key in request.items if key not in catalogue.idx_of), None)
             if unknown is not None:
-                raise UnknownItemError("items", f"{unknown} is not in the catalogue; expected item_ids that it holds")
+                raise UnknownItemError.of("items", unknown)
             weight_of = {catalogue.idx_of[key]: 1.0 for key in request.items}
         elif request.category:
             mask = catalogue.filters.mask(Filters(category=(request.category,)))

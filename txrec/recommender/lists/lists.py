@@ -157,7 +157,7 @@ def _complements(context: ListContext, spec: ListRequest, asker: Asker) -> list[
     idx_of = context.catalogue.idx_of
     for item_id in spec.item_ids:
         if item_id not in idx_of:
-            raise UnknownItemError("items", f"{item_id!r} is not in the catalogue; expected item_ids that it holds")
+            raise UnknownItemError.of("items", item_id)
     bases = [idx_of[item_id] for item_id in spec.item_ids]
     scores = np.zeros(len(context.vectors), np.float64)
     reasons: dict[int, str] = {}

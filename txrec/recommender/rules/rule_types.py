@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from txrec.errors import field_error
 from txrec.index.filters.filters import Filters
+from txrec.json_numbers import Integer, Number
 from txrec.text import normalise
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -149,7 +150,7 @@ class Pin(Closed):
     """Kind of the effect."""
     items: tuple[Name, ...] = Field(min_length=1, max_length=100)
     """Item ids, for consecutive positions."""
-    position: int = Field(1, ge=1, le=1_000)
+    position: Integer = Field(1, ge=1, le=1_000)
     """Position of the first one, 1 = top."""
 
     @field_validator("items")
@@ -168,7 +169,7 @@ class Boost(Closed):
     """Kind of the effect."""
     products: Products
     """The products."""
-    factor: float = Field(gt=1, le=1_000)
+    factor: Number = Field(gt=1, le=1_000)
     """Factor of their scores."""
 
 
@@ -179,7 +180,7 @@ class Bury(Closed):
     """Kind of the effect."""
     products: Products
     """The products."""
-    factor: float = Field(gt=0, lt=1)
+    factor: Number = Field(gt=0, lt=1)
     """Factor of their scores."""
 
 
@@ -199,7 +200,7 @@ class Promote(Closed):
     """Kind of the effect."""
     products: Products
     """Promoted products: those among the candidates by their score, then the named ones that are not."""
-    share: float = Field(gt=0, le=1)
+    share: Number = Field(gt=0, le=1)
     """Share of the slate's slots, rounded up."""
 
 
@@ -210,7 +211,7 @@ class Limit(Closed):
     """Kind of the effect."""
     products: Products
     """Limited products; those with the lowest scores fall away."""
-    share: float = Field(ge=0, lt=1)
+    share: Number = Field(ge=0, lt=1)
     """Largest share of the slate's slots, rounded down."""
 
 
@@ -267,7 +268,7 @@ class Rule(Closed):
     """Conditions; without any, the rule always acts."""
     effect: Effect
     """Its effect."""
-    priority: int = Field(0, ge=-1_000, le=1_000)
+    priority: Integer = Field(0, ge=-1_000, le=1_000)
     """Decides between rules that cannot both act; higher acts."""
     enabled: bool = True
     """false keeps the rule without letting it act."""
