@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from txrec import object_storage, schema
 from txrec.data import profiles
-from txrec.data.preparation import event_statistics, parcels, split, vocab
+from txrec.data.preparation import event_statistics, known_ids, parcels, split, vocab
 from txrec.data.preparation.histories import COUNTS, FIELD_COUNTS, ITEM_COUNTS, QUERY_COUNTS, count_fields, part_counts
 from txrec.data.preparation.job import Job
 from txrec.data.prepared import training_queries
@@ -65,8 +65,8 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
         counted: parcels `counts:*`, `items`, `judgments` and `users` of everything.
 
     Returns:
-        Parcels: `figures:sizes` (`DatasetSizes`), and `rejected` where the catalogue repeats an item_id or
-        the users table a user_id.
+        Parcels: `figures:sizes` (`DatasetSizes`), `figures:overlap` (`known_ids.Overlap`), and `rejected` where the
+        catalogue repeats an item_id or the users table a user_id.
     """
     config, out = job.config, Path(job.config.data_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,10 @@ def fit(job: Job, counted: pa.Table) -> pa.Table:
     sizes = replace(sizes, num_profiles=users.height, num_repeated_users=repeated_users.height)
     both = ((repeated, schema.ITEMS), (repeated_users, schema.USERS))
     rejected = [_repeated(rows, columns) for rows, columns in both if rows.height]
-    return parcels.together([parcels.pack_figures("sizes", asdict(sizes)), *rejected])
+    logged = item_counts.filter(pl.col("total") > 0)["item_id"]
+    known = known_ids.overlap("products", logged, rows["item_id"])
+    figures = [parcels.pack_figures("sizes", asdict(sizes)), parcels.pack_figures("overlap", asdict(known))]
+    return parcels.together([*figures, *rejected])
 
 
 def fit_texts(job: Job) -> None:

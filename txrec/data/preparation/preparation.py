@@ -24,7 +24,16 @@ import pyarrow as pa
 from txrec import object_storage
 from txrec.config import Config, fingerprint
 from txrec.data import served_slates
-from txrec.data.preparation import canonical_reading, event_statistics, fitting, histories, parcels, split, writing
+from txrec.data.preparation import (
+    canonical_reading,
+    event_statistics,
+    fitting,
+    histories,
+    known_ids,
+    parcels,
+    split,
+    writing,
+)
 from txrec.data.preparation.canonical_reading import ChunkFigures
 from txrec.data.preparation.data_report import Report, RowCounts, Timing
 from txrec.data.preparation.event_statistics import EventStatistics
@@ -212,7 +221,8 @@ class _Preparation:
         written = parcels.together([fitted, self._write(partitions)])
         self._check_sums(written, statistics, sizes)
         self._check_rejected()  # cleaning rules and the catalogue's duplicates count too
-        return self._finish(statistics, sizes)
+        known = known_ids.added([known_ids.Overlap(**one) for one in parcels.figures(written, "overlap")])
+        return self._finish(statistics, sizes, [one.warning() for one in known if one.is_small])
 
     def _read(self) -> Tables:
         """Reads everything and cleans the events; counts rows in and out."""
@@ -311,7 +321,7 @@ class _Preparation:
         _equal("judgments kept, and written", kept.get("judgments", 0), sum(sizes.judgments.values()))
         _equal("rows of users kept, and written", kept.get("users", 0), sizes.num_profiles)
 
-    def _finish(self, statistics: EventStatistics, sizes: DatasetSizes) -> Report:
+    def _finish(self, statistics: EventStatistics, sizes: DatasetSizes, warnings: Sequence[str]) -> Report:
         job, config = self._job, self._job.config
         timed = job.plan.has_time
         object_storage.fetch(config.data_dir)  # sequences and rejected rows were written by tasks on any machine
@@ -335,7 +345,7 @@ class _Preparation:
         place = object_storage.place_of(config.data_dir)
         report = Report(
             config.name, meta, self._rows, statistics, sizes, first_us, job.plan.empty_files, place,
-            Timing(self._clock.seconds(), self._engine.statistics()), tuple(self._remarks()),
+            Timing(self._clock.seconds(), self._engine.statistics()), (*self._remarks(), *warnings),
         )  # fmt: skip
         figures = {**report.as_json(), "timing": asdict(report.timing) if report.timing else None}
         (config.reports_dir / "data.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")

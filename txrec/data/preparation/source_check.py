@@ -17,6 +17,7 @@ from rich.text import Text
 from txrec.config import Config
 from txrec.data.formats.blocks import Block
 from txrec.data.preparation.canonical_reading import sql_blocks
+from txrec.data.preparation.known_ids import Overlap, overlap
 from txrec.data.sources import remarks, sources
 from txrec.data.sources.canonical import Canonical, canonical
 from txrec.data.sources.chunk_reading import read
@@ -28,6 +29,8 @@ NUM_ROWS = 20_000
 """Rows of a source that are looked at."""
 _PLAIN_BYTES = 8 << 20
 _EXAMPLE_WIDTH = 160
+_HELD = {"products": "items", "users": "users"}
+"""Kind of ids = where a check of a source holds them."""
 _EXPECTED_REASONS = frozenset({"duplicate", "cancellation", "negative_quantity", "not_a_product", "excluded_by_rule"})
 _MOST_FAULTY = 0.05
 """Share of rows rejected for other than these reasons from which on a source is warned of."""
@@ -123,21 +126,18 @@ class Check:
                 made.append(
                     f"{one.name} ({one.path}): {1 - one.num_kept / one.num_read:.0%} of its rows rejected: {top}"
                 )
-        items = {item for one in self.sources if one.table == "items" for item in one.items}
-        logged = {item for one in self.sources if one.table == "events" for item in one.items}
-        if items and logged and len(items & logged) < 0.2 * min(len(items), len(logged)):
-            made.append(
-                f"of {len(logged):,} products in the first events only {len(items & logged):,} are among the "
-                f"first {len(items):,} of the catalogue: do both use the same kind of id? See columns.item_id"
-            )
-        described = {user for one in self.sources if one.table == "users" for user in one.users}
-        acting = {user for one in self.sources if one.table == "events" for user in one.users}
-        if described and acting and not described & acting:
-            made.append(
-                f"none of {len(acting):,} users in the first events is among the first {len(described):,} of the users "
-                "table: do both use the same kind of id? See columns.user_id"
-            )
+        products, users = self._overlap("products", "items"), self._overlap("users", "users")
+        made += [f"in the first rows, {products.warning()}"] if products.is_small else []
+        made += [f"in the first rows, {users.warning()}"] if users.is_small and not users.num_common else []
         return made
+
+    def _overlap(self, what: str, table: str) -> Overlap:
+        """The overlap of the first events with the first rows of the catalogue or of the users table."""
+        logged, described = (
+            sorted({key for one in self.sources if one.table == name for key in getattr(one, _HELD[what])})
+            for name in ("events", table)
+        )
+        return overlap(what, pl.Series(logged, dtype=pl.String), pl.Series(described, dtype=pl.String))
 
     def render(self) -> RenderableType:
         """The check for a terminal."""

@@ -6,16 +6,18 @@ same file.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from txrec import object_storage, schema
-from txrec.data.preparation import parcels, sequences
+from txrec.data import profiles
+from txrec.data.preparation import known_ids, parcels, sequences
 from txrec.data.preparation.canonical_reading import ChunkFigures
 from txrec.data.preparation.histories import parts_of
 from txrec.data.preparation.job import Job
@@ -32,20 +34,25 @@ class Indices:
 
     item_ids: pa.Array
     queries: pa.Array
+    users: pa.Array
+    """Users of the users table; they have no indices."""
 
     @classmethod
     def of(cls, folder: Path) -> "Indices":
         """Reads them from the tables of a prepared data set."""
         items = pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"]
         queries = pq.read_table(folder / "queries.parquet", columns=["query"])["query"]
-        return cls(items.combine_chunks(), queries.combine_chunks())
+        described = folder / profiles.FILE
+        users = pq.read_table(described, columns=["user_id"])["user_id"].combine_chunks() if described.is_file() else []
+        return cls(items.combine_chunks(), queries.combine_chunks(), pa.array(users, pa.string()))
 
 
 def write_partition(job: Job, indices: Indices, made: pa.Table) -> pa.Table:
     """Writes the histories of every partition in dense indices.
 
     Returns:
-        Parcels `figures:sequences` = {"users", "events"}.
+        Parcels `figures:sequences` = {"users", "events"}, with a users table also `figures:overlap`
+        (`known_ids.Overlap`).
     """
     folder = Path(job.config.data_dir) / "sequences"
     figures = []
@@ -55,6 +62,9 @@ def write_partition(job: Job, indices: Indices, made: pa.Table) -> pa.Table:
         folder.mkdir(parents=True, exist_ok=True)
         _write(table, folder / f"{_name(number)}.parquet")
         figures.append(parcels.pack_figures("sequences", {"users": table.num_rows, "events": events.num_rows}))
+        if len(indices.users):
+            known = known_ids.overlap("users", pl.Series(table["user_id"]), pl.Series(indices.users))
+            figures.append(parcels.pack_figures("overlap", asdict(known)))
     return parcels.together(figures)
 
 

@@ -104,5 +104,5 @@ def test_the_check_of_the_first_rows_warns_where_log_and_table_name_different_us
     write(tmp_path, "events.csv", LOG)
     write(tmp_path, "users.csv", "customer,country,age,groups\nx1,AT,40,\nx2,AT,40,\n")
     made = check(configured(tmp_path, {"events": [CLICKS], "users": [USERS]}))
-    assert any("none of 2 users" in warning for warning in made.warnings())
+    assert any("of 2 users in the log 0 (0%)" in warning for warning in made.warnings())
     assert "2 users" in made.sources[1].contents()
