@@ -1,7 +1,7 @@
 """Configuration written from detected tables: TOML with comments on observations, guesses and open questions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from txrec.errors import ConfigError, DataError
 _ROLES = ("user_id", "session_id", "item_id", "ts", "event", "query", "request_id", "value", "title", "description",
           "category", "brand", "price", "available", "grade", "segments")  # fmt: skip
 _FROM_EVENTS = ("title", "category", "brand", "price")
+_TEXTS = frozenset({"title", "description", "query"})
 _LINE = 110
 
 
@@ -151,7 +152,17 @@ def _document(tables: Sequence[Table], name: str, root: str, runs_root: str) -> 
     prepare = _prepare(tables)
     if prepare is not None:
         document["prepare"] = prepare
+    if not _has_texts(tables, carried):
+        text = tomlkit.table()
+        text.add("encoder", _value("none", "the files hold no texts: no titles, descriptions or queries"))
+        document["text"] = text
     return document
+
+
+def _has_texts(tables: Sequence[Table], carried: Mapping[str, str]) -> bool:
+    """True where a text encoder has something to read: texts of products, or queries."""
+    used = [table for table in tables if table.kind in ("events", "items", "judgments")]
+    return not _TEXTS.isdisjoint(carried) or any(not _TEXTS.isdisjoint(table.columns) for table in used)
 
 
 def _prepare(tables: Sequence[Table]) -> tomlkit.items.Table | None:

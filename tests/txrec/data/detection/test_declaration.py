@@ -96,6 +96,18 @@ def declared(folder: Path, files: Files) -> Declaration:
     return declare(write(folder, files), "shop")
 
 
+@pytest.mark.parametrize(
+    ("more", "encoder"),
+    [("", "none"), (",query", "transformer"), (",product_name", "transformer")],
+    ids=["ids alone", "with queries", "with titles"],
+)
+def test_a_log_without_any_text_is_declared_without_a_text_encoder(tmp_path: Path, more: str, encoder: str) -> None:
+    value = ",blue lamp" if more else ""
+    rows = [f"u{row % 7},view,SKU{row % 5:03},2026-03-01T10:{row:02}:00{value}" for row in range(40)]
+    log = "\n".join([f"user_id,event,item_id,timestamp{more}", *rows])
+    assert declared(tmp_path, {"events.csv": log}).config.text.encoder == encoder
+
+
 def test_names_and_addresses_of_users_are_left_out(tmp_path: Path) -> None:
     made = declared(tmp_path, CASES["customers"]()[0])
     (users,) = made.config.data.users
