@@ -209,6 +209,9 @@ class SourceConfig(Section):
     """Format of `ts`."""
     category_separator: str = ""
     """Splits one category string into a path, e.g. `|` or ` > `."""
+    categories_separator: str = ""
+    """items: stands between several category paths in one field, e.g. `, ` in `Home > Lamps, New`. The longest path
+    counts, of equals the first."""
     attributes: tuple[str, ...] = ()
     """items: source columns kept as attributes; lists are joined by `|`."""
     prices: dict[str, str] = {}

@@ -16,7 +16,7 @@ from txrec.data.detection.columns import Column, share
 from txrec.data.detection.first_rows import with_first_rows
 from txrec.data.detection.links import linked
 from txrec.data.detection.mixed import divide
-from txrec.data.detection.names import fit
+from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.sample import Sample, sample, tables_in
 from txrec.data.detection.table import Table
 from txrec.data.detection.tables import NAMES_AS_IDS, classified
@@ -236,7 +236,7 @@ def _items_from_events(tables: Sequence[Table]) -> dict[str, str]:
             name: fit(role, name) or (0.5 if role == "title" and _may_be_title(name, column) else 0.0)
             for name, column in logs[0].profile.items()
             if all(name in table.profile for table in logs) and len(column.texts) and column.time is None
-            and (role == "price") == is_price(column)
+            and (role == "price") == is_price(column) and not (role == "brand" and plain_name(name) == "store")
             and name not in {c for r, c in logs[0].columns.items() if r != "value"} and _is_beside(name, item)
         }  # fmt: skip
         best = max(scores, key=lambda one: scores[one], default="")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from txrec.data.detection.columns import few_words, is_words, share
-from txrec.data.detection.names import event_kind, fit, kind_of_file, plain_name
+from txrec.data.detection.event_words import event_kind, kind_of_file, may_be_purchase
+from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.table import Table, best, remark
 from txrec.text.folding import fold
 
@@ -29,6 +30,8 @@ def take_event(table: Table) -> None:
     name = max(words, key=lambda one: (known[one] > 0, known[one] > 0.5, kinds[one], words[one]), default="")
     if not name or not known[name]:
         name = _column_of_event_words(table)
+    if not name and _take_flag_of_clicks(table):
+        return
     if not name:
         take_one_kind(table)
         return
@@ -48,6 +51,21 @@ def _column_of_event_words(table: Table) -> str:
     return ""
 
 
+def _take_flag_of_clicks(table: Table) -> bool:
+    """Declares a column that says whether what was shown was clicked; false where there is none."""
+    for name, column in table.profile.items():
+        words = column.texts.unique(maintain_order=True).to_list()
+        if plain_name(name.rpartition(".")[2]) in _FLAGS_OF_CLICKS and len(words) == 2:
+            kinds = {word: "click" if word.lower() in _YES else "impression" for word in words}
+            if set(kinds.values()) == {"click", "impression"}:
+                table.take("event", name, "likely: it says whether what was shown was clicked")
+                table.settings["values"] = {"event": kinds}
+                return True
+    return False
+
+
+_FLAGS_OF_CLICKS = ("click", "clicked", "is_click", "is_clicked", "was_clicked", "click_flag", "clicked_flag", "clk")
+_YES = ("1", "1.0", "true", "t", "yes", "y")
 _FEW_EVENT_WORDS = 12
 _MOST_CODES = 12
 
@@ -104,6 +122,12 @@ def _take_event_words(table: Table, name: str, words: Sequence[str]) -> None:
         pattern = "^(" + "|".join(re.escape(word) for word in left_out) + ")$"
         table.settings.setdefault("reject", []).append({"column": name, "matches": pattern})
         table.notes.append(f"rows with {name} = {', '.join(left_out[:8])} are left out: no engagement with a product")
+    buying = [word for word in ignored if may_be_purchase(word)]
+    if buying and "purchase" not in kinds.values():
+        table.questions.append(
+            f"{name} = {', '.join(map(repr, buying))}: does it mean that something was bought? No other word does; its "
+            f"rows are left out; map it to purchase in values.event and take it out of the rule on {name} to keep them"
+        )
     for word in unknown:
         table.questions.append(
             f"{name} = {word!r}: which kind of event is it? Its rows are left out; map it in values.event and take it "
@@ -129,27 +153,58 @@ _SALES = ("transaction_", "purchase_", "sales_", "invoice_", "t_dat", "currency"
 def _kind_of_all_rows(table: Table) -> str | None:
     """The kind of all events of a table without a column for it, with a remark on the reason; None = nothing tells."""
     names = [plain_name(name) for name in table.profile]
+    kind, reason = _kind_by_columns(table, names) or _kind_by_file(table, names) or (None, "")
+    if kind:
+        table.remarks["constants"] = reason
+    return kind
+
+
+def _kind_by_columns(table: Table, names: Sequence[str]) -> tuple[str, str] | None:
+    """The kind that columns tell of, whatever the file's name, and the reason."""
     rating = best(table, "value", lambda column: column.is_number and few_words(column, 20), 0.6)
     if (rating and fit("grade", rating[0]) > 0) or any(
         name.startswith(("rating", "stars", "overall")) for name in names
     ):
-        table.remarks["constants"] = "sure: the table holds ratings"
-        return "rate"
+        return "rate", "sure: the table holds ratings"
     by_time = _TIMES_OF_EVENTS.match(plain_name(table.columns.get("ts", "").rpartition(".")[2]))
     if by_time:
-        table.remarks["constants"] = f"likely: by the name of {table.columns['ts']}"
-        return event_kind(by_time[1]) or "click"
+        return event_kind(by_time[1]) or "click", f"likely: by the name of {table.columns['ts']}"
+    by_item = _kind_by_item(table.columns.get("item_id", ""))
+    return (by_item, f"likely: by the name of {table.columns['item_id']}") if by_item else None
+
+
+def _kind_by_file(table: Table, names: Sequence[str]) -> tuple[str, str] | None:
+    """The kind by the file's name, unless columns of orders tell of another one, and the reason."""
     by_file = kind_of_file(table.sample.path)
+    if by_file not in (None, "purchase", "rate") and _is_of_orders(names):
+        return "purchase", "likely: the table has quantities and order numbers"
     if by_file and (by_file != "search" or best(table, "query", is_words, 0.5)):
-        table.remarks["constants"] = "likely: by the file's name"
-        return by_file
+        return by_file, "likely: by the file's name"
     if any(fit("quantity", name) >= 0.5 or fit("request_id", name) >= 0.6 or name.startswith(_SALES) for name in names):
-        table.remarks["constants"] = "likely: the table has quantities, order numbers or sales"
-        return "purchase"
+        return "purchase", "likely: the table has quantities, order numbers or sales"
     if any("play" in name or "listen" in name or "track" in name or "artist" in name for name in names):
-        table.remarks["constants"] = "likely: plays"
-        return "view"
+        return "view", "likely: plays"
     return None
+
+
+def _kind_by_item(name: str) -> str | None:
+    """The kind that the name of a product's column tells of (`clicked_product_id`)."""
+    parts = plain_name(name.rpartition(".")[2]).split("_")
+    return next((kind for word, kind in _DONE.items() if word in (parts[0], parts[-1]) and len(parts) > 1), None)
+
+
+_DONE = {"clicked": "click", "viewed": "view", "visited": "view", "watched": "view", "purchased": "purchase",
+         "bought": "purchase", "ordered": "purchase", "sold": "purchase", "rated": "rate",
+         "reviewed": "rate"}  # fmt: skip
+"""Words of products' columns = what was done to them."""
+_NUMBERS_OF_CARTS = ("cart", "basket", "checkout", "request", "slate")
+
+
+def _is_of_orders(names: Sequence[str]) -> bool:
+    """True where columns hold quantities and numbers of orders, which carts and searches do not have."""
+    quantities = any(fit("quantity", name) >= 0.5 for name in names)
+    orders = [name for name in names if fit("request_id", name) >= 0.6 and not name.startswith(_NUMBERS_OF_CARTS)]
+    return quantities and bool(orders)
 
 
 _CHANGES = re.compile(r"u|d|t|update|delete|truncate", re.IGNORECASE)

@@ -20,9 +20,14 @@ _COLUMNS = {
     " id_пользователя покупатель клієнт користувач πελάτης 用户id 用户 会员id 買家id 顧客id 顧客 会員id"
     " ユーザーid ユーザー 고객id 고객 고객번호 회원id 사용자 معرف_العميل العميل معرف_المستخدم المستخدم לקוח"
     " מזהה_לקוח email_billing external_id member_number member_no member_nr cardholder card_number mcvisid visid_low"
-    " kundenkarte",
+    " kundenkarte loyalty_card loyalty_card_no loyalty_card_number loyalty_id loyalty_no loyalty_number clubcard"
+    " club_card_no membership_no membership_id"
+    " household_id hh_id contact_id contact_key subscriber_id subscriber_key amplitude_id post_visid_high visid_high"
+    " kunnr kunag sold_to sold_to_party partner_id panelist_id consumer_id patron_id guest_id uuid ga_client_id cid"
+    " klantkaart klantenkaart kundkort bonuskarte karta_klienta carte_fidelite carta_fedelta tarjeta_cliente",
     "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung"
-    " session_key sid sess sessid phpsessid",
+    " session_key sid sess sessid phpsessid idvisit session_token"
+    " visit_number sitzungs_id sesja sesja_id sessie sessie_id oturum oturum_id",
     "item_id": "item_id itemid item product_id productid product product_code productcode sku sku_id skuid"
     " asin parent_asin article_id articleid article article_no article_number stock_code stockcode movie_id"
     " movieid book_id bookid isbn isbn13 track_id trackid song_id songid artist_id artistid video_id game_id"
@@ -36,7 +41,10 @@ _COLUMNS = {
     " artikelcode productnummer tuotenumero tuote tuote_id tuotekoodi varenummer varenr termek termek_id cikkszam"
     " urun urun_kodu urun_id stok_kodu артикул товар id_товара код_товара код_продукта κωδικός κωδικός_προϊόντος"
     " προϊόν 商品id 商品 商品编号 产品id 商品番号 商品コード 品番 상품id 상품 상품번호 제품id معرف_المنتج المنتج"
-    " מקט מזהה_מוצר clickurl click_url art_nr artnr cikkszam",
+    " מקט מזהה_מוצר clickurl click_url art_nr artnr matnr ean11 ean13 barcode plu"
+    " product2_id stock_keeping_unit default_code internal_reference product_tmpl_id style_id target_entity_id"
+    " target_item_id uniq_id mal_id doc_id stock_item_key clicked_item clicked_product result_clicked clicked_result"
+    " viewed_item viewed_product purchased_item purchased_product bought_item ordered_item ordered_product",
     "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat"
     " created date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate"
     " order_date orderdate purchase_date purchased_at paid_at visit_time click_time server_time received_at"
@@ -47,105 +55,91 @@ _COLUMNS = {
     " data_compra data_pedido data_hora besteldatum tijd tijdstip tidpunkt tid pvm paivamaara aika idopont tarih"
     " дата время дата_заказа дата_покупки час ημερομηνία ώρα 日時 日付 时间 日期 下单时间 購入日 일시 날짜 시간"
     " 주문일시 التاريخ تاريخ الوقت תאריך t started_at started tstamp collector_tstamp derived_tstamp client_tstamp"
-    " transaction_dt hit_time_gmt",
+    " transaction_dt hit_time_gmt erdat audat fkdat order_placed date_add sipariş_tarihi"
+    " olay_zamani dvce_created_tstamp last_interaction zaman",
     "event": "event event_type eventtype event_name eventname action action_type actiontype behavior"
     " behaviour behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento"
     " type event_kind event_category activity_type evt ereignistyp aktionstyp akcja zdarzenie akce udalost azione"
     " event_list acao accion actie gebeurtenis handelse atgard tapahtuma toiminto esemeny islem olay действие событие"
-    " тип_события дія подія ενέργεια 行为 行動 イベント 행동 이벤트 الحدث حدث פעולה אירוע",
+    " тип_события дія подія ενέργεια hit_type metric se_action what_happened olay_tipi 行为 行動 イベント 행동"
+    " 이벤트 الحدث حدث פעולה אירוע",
     "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase"
     " keyword keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete"
     " raw_query terms search_string user_query internal_search_term busqueda recherche suchwort"
     " site_search_keyword sitesearchkeyword fraza hledany_vyraz zoekterm sokord hakusana arama запрос"
+    " srch_term searched_term se_label suchanfrage zoekopdracht szukane"
     " поисковый_запрос запит αναζήτηση 搜索词 検索語 検索キーワード 검색어 بحث חיפוש",
     "request_id": "order_id orderid invoice invoice_no invoiceno invoice_number transaction_id transactionid"
     " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id"
     " rechnung commande pedido order_key checkout_id cart_id slate_id bestellnr order_name purchase_id"
-    " transaction receipt ticket ticket_id basket bon",
+    " transaction receipt ticket ticket_id basket bon vbeln"
+    " sales_document billing_document document_no tran_seq_no inv_no inv_id order_reference txn trx",
     "value": "rating overall stars score value amount revenue unit_price price total lineitem_price"
     " item_price sales rating_value star_rating grade preis betrag prix precio unitprice play_count playcount"
-    " plays weight quantity_price item_total line_total book_rating",
+    " plays weight quantity_price item_total line_total book_rating netwr purchaseamount"
+    " total_price total_sales net_amount gross_amount total_amount bedrag kwota importe montant importo tutar belopp",
     "title": "title name product_name productname item_name itemname product_title producttitle"
     " item_title label designation artist_name track_name movie_title book_title bezeichnung artikelbezeichnung"
     " titel nom libelle nombre titulo product_description lineitem_name prod_name produktname display_name"
     " original_title nazwa nazwa_produktu nazev nome nome_prodotto nome_produto naam productnaam benamning"
     " produktnamn namn navn nimi tuotenimi nev urun_adi название наименование назва τίτλος όνομα 商品名 商品名称"
-    " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione denominacion caption номенклатура",
+    " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione denominacion caption номенклатура"
+    " maktx name_alias"
+    " stock_item",
     "description": "description body body_html long_description short_description desc summary details"
     " beschreibung features about text descripcion overview plot synopsis detail_desc long_desc product_details"
     " langtext kurztext descricao descripcion descrizione omschrijving opis popis beskrivning beskrivelse kuvaus"
     " описание опис"
     " 描述 説明 상품설명 설명",
     "brand": "brand vendor manufacturer make marke hersteller marque marca brand_name brands store"
-    " label_name publisher fabricant fabricante marka merk varumarke merkki znacka producent бренд марка μάρκα"
+    " label_name publisher mfg manufacturer_name vendor_name supplier supplier_name lieferant leverancier"
+    " fabricant fabricante marka merk varumarke merkki znacka producent бренд марка μάρκα"
     " 品牌 ブランド メーカー 브랜드 العلامة_التجارية מותג",
     "category": "category categories cat category_path category_code category_name product_type producttype"
     " genres genre department product_category google_product_category main_category kategorie kategorien"
     " categorie categoria breadcrumb breadcrumbs category_id categoryid taxonomy product_group_name section"
-    " item_category tags warengruppe rubrique type product_type_name categorie_produit kategoria kategori osasto"
+    " dept department_name subcategory sub_category product_line item_class product_class collection collections"
+    " matkl prdha"
+    " groep productgroep artikelgroep category_tree product_category_tree cuisine cuisines listed_in categ_id"
+    " category1 category_1 category_l1 cat_l1 level1 level_1 hierarchy_1 item_category tags warengruppe rubrique"
+    " type product_type_name categorie_produit kategoria kategori osasto"
     " категория категорія κατηγορία 类别 分类 カテゴリ カテゴリー 카테고리 الفئة קטגוריה",
     "price": "price unit_price unitprice variant_price current_price preis prix precio selling_price"
     " regular_price list_price item_price sale_price verkaufspreis price_eur price_usd actual_price retail_price"
     " lineitem_price cena prezzo preco prijs pris hinta fiyat цена ціна τιμή 价格 単価 価格 値段 가격 السعر מחיר"
     " price_tax_incl price_tax_excl price_incl_tax price_excl_tax price_with_tax bruttopreis nettopreis"
-    " price_gross price_net msrp rrp uvp pvp",
+    " netpr kbetr unit_retail unit_amount list_amount retail_amount selling_amount price_amount mrp list_value"
+    " cena_jedn"
+    " price_gross price_net msrp rrp uvp pvp sale regular",
     "available": "available availability in_stock verfugbarkeit availability_status stock_state"
     " lieferstatus instock stock_status is_in_stock stock inventory"
     " inventory_qty stock_quantity variant_inventory_qty lagernd verfuegbar verfugbar disponible is_available"
     " stock_level on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand dostepnosc dostupnost"
     " disponibilita disponibilidade voorraad lagersaldo saatavuus varastosaldo stok наличие остаток наявність"
-    " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי active is_active",
+    " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי labst qoh soh avail available_quantity"
+    " available_flag avail_phys avail_physical active is_active",
     "grade": "grade relevance relevance_score judgment judgement label rating esci_label score relevancy",
     "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity"
-    " amount_of_items qty_ordered quantity_ordered order_qty ordered_qty ilosc mnozstvi quantita quantidade"
+    " kwmeng fkimg units_sold sales_qty item_count amount_of_items qty_ordered quantity_ordered order_qty"
+    " ordered_qty ilosc mnozstvi quantita quantidade"
     " aantal antal maara adet количество кількість ποσότητα"
     " 数量 수량 الكمية כמות",
-    "clock": "time time_of_day clock hour uhrzeit heure hora event_hour order_time timeframe time_ms ms",
+    "clock": "time time_of_day clock hour uhrzeit heure hora event_hour order_time timeframe time_ms ms erzet"
+    " uzeit transaction_time event_clock tijd godzina cas ora saat klockslag",
 }  # fmt: skip
 _OF_PRODUCTS = ("product_", "item_", "article_", "sku_", "artikel_", "produit_", "producto_")
-_EVENTS = {
-    "search": "search searched site_search query view_search_results product_search products_searched"
-    " search_query suche searching search_performed recherche busqueda search_results searchresults 搜索 検索 검색",
-    "impression": "impression impressions view_item_list product_list_viewed show shown exposure impr seen"
-    " displayed",
-    "view": "view viewed views pageview product_view view_item product_viewed detail details pdp pv"
-    " view_product viewproduct detail_view product_detail browse visit view_content viewcontent productview"
-    " item_view ansicht angesehen play played listen stream watch read open product_page vue vista viewed_product"
-    " product_detail_view wyswietlenie zobrazeni visualizzazione visto visualizacao visualizacion bekeken"
-    " weergave visning katselu goruntuleme inceleme просмотр перегляд προβολή 浏览 瀏覽 閲覧 조회 عرض مشاهدة"
-    " צפייה consultation",
-    "click": "click clicked clicks select_item product_clicked clk tap klick product_click"
-    " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic 点击 收藏"
-    " クリック お気に入り 클릭 찜",
-    "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket"
-    " add_cart warenkorb added_to_cart add_to_bag in_cart carted cart_addition addcart add koszyk kosik carrello"
-    " carrinho carrito winkelwagen varukorg ostoskori kosar sepet корзина кошик καλάθι 加购 加入购物车 加购物车"
-    " 购物车 カート カート追加 장바구니 سلة"
-    " السلة עגלה panier cesta kurv handlekurv",
-    "purchase": "purchase purchased purchases buy buys bought order ordered orders transaction"
-    " order_completed checkout_completed sale paid kauf gekauft bestellung achat compra order_placed conversion"
-    " product_purchased checkout_success completed_order invoice zakup nakup acquisto aankoop kop osto vasarlas"
-    " satin_alma покупка αγορά 购买 支付 付款 下单 成交 購入 注文 결제 주문 구매 شراء רכישה sales sold bestilling"
-    " tilaus zamowienie objednavka"
-    " ordine pedido",
-    "rate": "rate rated rating ratings review reviewed reviews score",
-}  # fmt: skip
-_IGNORED = (
-    "remove_from_cart removefromcart product_removed remove page_view session_start scroll user_engagement"
-    " first_visit"
-    " begin_checkout login logout signup sign_up checkout refund add_payment_info add_shipping_info view_cart"
-    " checkout_started cart_viewed home register unsubscribe file_download form_start form_submit first_open"
-    " view_promotion select_promotion cart_remove unlike dislike return returned cancel cancelled exit search_filter"
-    " pageload page heartbeat error email_open checkout_step app_open"
+_SHORT = (
+    "prod=product prd=product itm=item art=article cust=customer cst=customer usr=user mbr=member acct=account"
+    " cd=code nbr=number num=number nm=name dsc=desc descr=desc desc=description typ=type flg=flag ind=flag"
+    " dt=date dtm=datetime dttm=datetime dtime=datetime tm=time txn=transaction trx=transaction trn=transaction"
+    " tran=transaction trans=transaction ord=order purch=purchase evt=event evnt=event actn=action act=action"
+    " srch=search qry=query txt=text crt=created create=created amt=amount prc=price rtl=retail cnt=count"
+    " grp=group cat=category catg=category ctgry=category ctg=category dept=department brnd=brand"
+    " mfr=manufacturer stk=stock avail=available lvl=level sess=session sls=sales loy=loyalty lylty=loyalty"
+    " ltem=item qnty=quantity qty=quantity oh=on_hand lst=list"
 )
-
-
-_ORDERED = frozenset({"checkout", "order", "payment", "purchase"})
-_ENDED = frozenset(
-    {"complete", "completed", "success", "successful", "succeeded", "confirmed", "confirmation", "finished"}
-)
-"""Words that together tell of a purchase (`checkout_complete`)."""
-_LINES_OF_ORDERS = ("detail", "details")
+_ABBREVIATIONS = dict(pair.split("=") for pair in _SHORT.split())
+"""Abbreviation = its word."""
 _USER_FILES = frozenset({
     "user", "users", "customer", "customers", "member", "members", "profile", "profiles", "client", "clients",
     "visitor", "visitors", "shopper", "shoppers", "account", "accounts", "kunde", "kunden", "cliente", "clientes",
@@ -167,6 +161,11 @@ def plain_name(name: str) -> str:
     name = re.sub(r"(?<=\w) ?#$", " no", name.strip())  # `Invoice #`
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.strip())
     return re.sub(r"[^a-z0-9\u0370-\uffff]+", "_", fold(parted.lower())).strip("_")
+
+
+def spelled_out(plain: str) -> str:
+    """A plain name with the usual abbreviations of warehouses spelled out: `cust_nm` is `customer_name`."""
+    return "_".join(_ABBREVIATIONS.get(part, part) for part in plain.split("_"))
 
 
 @cache
@@ -193,6 +192,8 @@ def fit(role: str, name: str) -> float:
     best = max(ranks.get(full, 0.0), 0.97 * ranks.get(last, 0.0) if last != "id" else 0.0, ranks.get(squeezed, 0.0))
     if last == "id":  # `orders.customer.id`
         best = max(best, 0.98 * ranks.get(plain_name(".".join(name.split(".")[-2:])), 0.0))
+    if (spelled := spelled_out(full)) != full:
+        best = max(best, 0.95 * fit(role, spelled))
     bare = re.sub(r"_(hash|hashed|uuid|guid|raw|enc|en|de|fr|es|it|nl|pt|pl|sv|us|uk)$", "", last)
     best = max(best, 0.95 * ranks.get(bare, 0.0) if bare != last else 0.0)
     if role == "item_id" and last.endswith("s"):  # a list of products
@@ -213,40 +214,6 @@ def fit(role: str, name: str) -> float:
 def is_known_name(name: str) -> bool:
     """True where a word is the usual name of some column."""
     return any(fit(role, name) >= 0.55 for role in _COLUMNS) or plain_name(name) == "id"
-
-
-def event_kind(word: str) -> str | None:
-    """The kind of event that a shop's word means; `ignored` for words that are no engagement, None = unknown."""
-    plain = plain_name(word)
-    if plain in _IGNORED.split():
-        return "ignored"
-    parts = set(plain.split("_"))
-    if parts & _ENDED and parts & _ORDERED:
-        return "purchase"
-    for kind, words in _event_words().items():
-        if plain in words or plain.removesuffix("s") in words:
-            return kind
-    for kind in ("cart", "purchase", "search", "impression", "rate", "click", "view"):  # `product_page_viewed`
-        if any(part in _event_words()[kind] for part in plain.split("_")):
-            return kind
-    return None
-
-
-@cache
-def _event_words() -> dict[str, frozenset[str]]:
-    return {kind: frozenset(map(fold, text.split())) for kind, text in _EVENTS.items()}
-
-
-def kind_of_file(path: str) -> str | None:
-    """The kind of events that a file's name tells of (`clicks.csv`, `yoochoose-buys.dat`)."""
-    stem = plain_name(re.sub(r"(\.[a-z0-9]+)+$", "", path.rpartition("/")[2].rpartition("::")[2], flags=re.IGNORECASE))
-    for part in reversed(stem.split("_")):
-        if part in _LINES_OF_ORDERS:
-            continue
-        kind = event_kind(part) or event_kind(part.removesuffix("s"))
-        if kind not in (None, "ignored"):
-            return kind
-    return None
 
 
 def is_users_file(path: str) -> bool:

@@ -80,6 +80,8 @@ def tables_in(root: str, path: str) -> Iterator[str]:
         yield path
         return
     members = files.members(first.path)
+    if not members:
+        raise DataError(f"{path}: the archive holds no tables; expected CSV, JSON Lines or Parquet files in it")
     if len(members) == 1:
         yield path
         return
@@ -108,7 +110,8 @@ def _first_rows(file: files.File, path: str) -> Sample:
     head = files.first_bytes(file.path, HEAD_BYTES)
     if head.startswith(b"PAR1"):
         return _parquet(file, path)
-    layout = text_layout(path, head, is_whole=not file.packed and file.size <= len(head))
+    shown = path if file.path.endswith(path) else file.path  # of a folder or glob the file that is none
+    layout = text_layout(shown, head, is_whole=not file.packed and file.size <= len(head))
     settings, remarks = dict(layout.settings), dict(layout.remarks)
     if settings["format"] == "jsonl":
         return _json(file, path, settings, remarks)

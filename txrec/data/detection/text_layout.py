@@ -37,6 +37,7 @@ _CYRILLIC = frozenset({"ru", "uk", "bg", "sr", "mk", "be"})
 _CENTRAL = frozenset({"pl", "cs", "sk", "hu", "hr", "sl", "bs", "ro", "sq"})
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+_IMAGE = "is an image; expected a table: leave it out, or name a glob such as folder/*.csv"
 _REFUSED = {
     b"PK\x03\x04": "is a spreadsheet (Excel, LibreOffice) or an archive with another ending; save its sheet as CSV",
     b"\xd0\xcf\x11\xe0": "is an Excel workbook of the old form; save its sheet as CSV",
@@ -46,9 +47,10 @@ _REFUSED = {
     b"<html": "is an HTML page; export the table as CSV or JSON Lines",
     b"%PDF": "is a PDF document; export the table as CSV",
     b"<": "is XML or HTML; export the table as CSV or JSON Lines",
-    b"\x89PNG": "is an image; expected a table",
-    b"\xff\xd8\xff": "is an image; expected a table",
-    b"GIF8": "is an image; expected a table",
+    b"\x89PNG": _IMAGE,
+    b"\xff\xd8\xff": _IMAGE,
+    b"GIF8": _IMAGE,
+    b"RIFF": _IMAGE,
     b"ARROW1": "is an Arrow (Feather) file; save it as Parquet",
     b"Obj\x01": "is an Avro file; save it as Parquet or JSON Lines",
     b"7z\xbc\xaf": "is packed by 7-Zip; unpack it",
@@ -88,6 +90,8 @@ def text_layout(path: str, head: bytes, *, is_whole: bool) -> TextLayout:
     for mark, what in _REFUSED.items():
         if head.lstrip()[:20].lower().startswith(mark.lower()):
             raise DataError(f"{path}: {what}")
+    if head.startswith(b"ORC") and any(byte < 9 or 13 < byte < 32 for byte in head[3:64]):
+        raise DataError(f"{path}: is an ORC file; save it as Parquet")
     if (head.lstrip()[:2] in (b"--", b"/*") and _SQL_DUMP.search(head)) or _SQL_DUMP.match(head):
         raise DataError(f"{path}: is an SQL dump; load it into a database and use sql, or export the tables as CSV")
     encoding, remark = detect_encoding(head)

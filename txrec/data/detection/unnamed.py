@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from txrec.data.detection.columns import Column, is_id, share
-from txrec.data.detection.names import event_kind, kind_of_file
+from txrec.data.detection.event_words import event_kind, kind_of_file
 
 _MOST_DISTINCT, _FEW_ROWS = 0.99, 40
 """A column with more distinct values numbers the rows of the table, unless it has few of them."""

@@ -102,6 +102,8 @@ def members(path: str) -> list[str]:
     try:
         with open_random(path) as raw:
             handle: Any = raw
+            if _is_empty_zip(raw):
+                return []
             if path.partition("?")[0].endswith(".zip"):
                 with zipfile.ZipFile(handle) as archive:
                     names = [one.filename for one in archive.infolist() if not one.is_dir()]
@@ -111,6 +113,19 @@ def members(path: str) -> list[str]:
     except _DAMAGE as error:
         raise _damaged(path, "archive", error) from error
     return [name for name in names if not _is_litter(name)]
+
+
+def _is_empty_zip(handle: pa.NativeFile) -> bool:
+    """True for an archive of nothing but its end."""
+    if handle.size() >= _SMALLEST_ZIP:
+        return False
+    start = handle.read(4)
+    handle.seek(0)
+    return bool(start == b"PK\x05\x06")
+
+
+_SMALLEST_ZIP = 98
+"""Bytes of an archive with one empty file."""
 
 
 def folder_columns(path: str) -> dict[str, str]:
@@ -244,6 +259,8 @@ def _members(path: str, block_bytes: int) -> Iterator[tuple[str, Iterator[bytes]
     name = file.partition("?")[0]
     with open_random(path) as raw:
         handle: Any = raw
+        if _is_empty_zip(raw):
+            return
         if name.endswith(".zip"):
             with zipfile.ZipFile(handle) as archive:
                 members = [one for one in archive.infolist() if not (one.is_dir() or _is_litter(one.filename))]

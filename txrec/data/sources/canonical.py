@@ -102,7 +102,7 @@ CATEGORY_JOINT = "\x1f"
 def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) -> pl.Series:
     """A product field of event rows in one form of text: numbers and booleans as polars casts them back."""
     if name == "category":
-        path = _category(raw, column, source.category_separator).list.join(CATEGORY_JOINT)
+        path = _category(raw, column, source.category_separator, source.categories_separator).list.join(CATEGORY_JOINT)
         return path.set((path == "").fill_null(value=False), None)
     if name == "price":
         return _number(raw, column)[0].cast(pl.String)
@@ -261,7 +261,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
             "title": values.plain_text(known("title")),
             "description": values.plain_text(known("description")),
             "brand": values.plain_text(known("brand")),
-            "category": _category(raw, columns.get("category"), source.category_separator),
+            "category": _category(raw, columns.get("category"), source.category_separator, source.categories_separator),
             "price": price,
             "available": _availability(known("available")),
             "attributes": _pairs(raw, source.attributes),
@@ -306,17 +306,31 @@ def _by_store(columns: Mapping[str, pl.Series], height: int) -> pl.Series:
     return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
 
 
-def _category(raw: pl.DataFrame, name: str | None, separator: str) -> pl.Series:
+def _category(raw: pl.DataFrame, name: str | None, separator: str, between: str = "") -> pl.Series:
     column = _column(raw, name)
     if isinstance(column.dtype, pl.List):
         path = values.list_of_texts(column)
     else:
         text = _text(raw, name)
+        if between:
+            text = _longest_path(text, separator, between)
         path = text.str.split(separator or "\0")  # no text holds NUL
     if path.null_count() == len(path):
         return path.cast(pl.List(pl.String))
     parts = path.list.eval(pl.element().str.strip_chars())
     return parts.list.eval(pl.element().filter((pl.element() != "") & pl.element().is_not_null()))
+
+
+def _longest_path(text: pl.Series, separator: str, between: str) -> pl.Series:
+    """The longest of several category paths in one field, of equals the first."""
+    path = pl.element().str.strip_chars()
+    parts = path.str.count_matches(separator or "\0", literal=True)
+    paths = text.str.split(between)
+    return paths.list.eval(
+        path.filter((path != "").fill_null(value=False)).sort_by(
+            parts.filter((path != "").fill_null(value=False)), descending=True, maintain_order=True
+        )
+    ).list.first()
 
 
 def _pairs(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:

@@ -21,7 +21,7 @@ from tests.txrec.data.detection.shop_files import (
 )
 from tests.txrec.data.workbench import prepared
 from txrec.data.detection.declaration import Declaration, declare
-from txrec.data.detection.names import event_kind
+from txrec.data.detection.event_words import event_kind
 from txrec.data.preparation.source_check import SourceCheck
 from txrec.errors import DataError
 
