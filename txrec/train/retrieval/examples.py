@@ -33,7 +33,11 @@ POOL_BATCHES = 16
 WIDTH_STEP = 16
 """Widths of batches on an accelerator are multiples of this."""
 
-NOTHING_TO_LEARN = "no training example: no user has an event before another one in the training part"
+NOTHING_TO_LEARN = (
+    "no training example: no user has an event before another one in the training part; expected a log whose users or "
+    "sessions have several events: check [[data.events]], columns.user_id and columns.session_id, and that "
+    "prepare.split leaves most of the log to training"
+)
 
 
 @dataclass(frozen=True, eq=False)
