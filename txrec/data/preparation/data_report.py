@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from txrec.data.preparation import row_order
 from txrec.data.preparation.event_statistics import EventStatistics
 from txrec.data.preparation.fitting import DatasetSizes
 from txrec.data.prepared import Meta
@@ -150,7 +151,8 @@ class Report:
 
     def warnings(self) -> list[str]:
         """Settings that match nothing, unknown words, and parts of the split too small to measure anything by."""
-        warnings = list(self.remarks)
+        unordered = row_order.warning(self.statistics.num_item_pairs, self.statistics.num_sorted_pairs)
+        warnings = [*self.remarks, *filter(None, [unordered])]
         events, users = self.statistics.by_split, self.statistics.num_test_users
         if self.statistics.num_events and users < LEAST_TEST_USERS:
             warnings.append(

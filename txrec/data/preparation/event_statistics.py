@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from txrec.data.preparation.row_order import count_pairs
 from txrec.schema import DAY_US, Split
 
 
@@ -22,6 +23,10 @@ class EventStatistics:
     """Users with an event in the test part."""
     num_cold_test_users: int = 0
     """Number of those users without an event in training."""
+    num_item_pairs: int = 0
+    """Neighbouring events of one user with two products, in a log without times."""
+    num_sorted_pairs: int = 0
+    """Number of those in the order of their item_ids."""
     by_day: dict[str, int] = field(default_factory=dict)
     """`day event` = events; day counts from 1970, event is the EventKind code."""
     by_split: dict[str, int] = field(default_factory=dict)
@@ -34,13 +39,17 @@ class EventStatistics:
     """Words of a query = events with it."""
 
 
-def count(events: pl.DataFrame, queries: pl.DataFrame, words: NDArray[np.int32]) -> EventStatistics:
+def count(
+    events: pl.DataFrame, queries: pl.DataFrame, words: NDArray[np.int32], item_ids: pl.Series
+) -> EventStatistics:
     """Counts the events of a partition.
 
     Args:
-        events: `user`, `event`, `ts`, `split`, `session`; users as codes, a session's number from 0 for each user.
+        events: `user`, `item`, `event`, `ts`, `split`, `session`; users and items as codes, a session's number from 0
+            for each user.
         queries: `query` as codes, `total` events with it.
         words: (Q,) words of the query with each code.
+        item_ids: (I,) item_id of each code.
     """
     users = events.group_by("user").agg(
         pl.len(),
@@ -49,6 +58,8 @@ def count(events: pl.DataFrame, queries: pl.DataFrame, words: NDArray[np.int32])
         trains=(pl.col("split") == int(Split.TRAIN)).any(),
     )
     days = events.group_by(day=pl.col("ts") // DAY_US, kind=pl.col("event")).len().sort("day", "kind")
+    has_time = bool((events["ts"] != 0).any())
+    pairs, sorted_pairs = (0, 0) if has_time else count_pairs(events["user"], item_ids[events["item"]])
     lengths = np.bincount(words[queries["query"].to_numpy()], weights=queries["total"].to_numpy())
     return EventStatistics(
         num_users=users.height,
@@ -56,6 +67,8 @@ def count(events: pl.DataFrame, queries: pl.DataFrame, words: NDArray[np.int32])
         num_sessions=int(users["sessions"].sum()),
         num_test_users=int(users["tests"].sum()),
         num_cold_test_users=int((users["tests"] & ~users["trains"]).sum()),
+        num_item_pairs=pairs,
+        num_sorted_pairs=sorted_pairs,
         by_day={f"{day} {kind}": count for day, kind, count in days.iter_rows()},
         by_split=by_split(events["split"]),
         by_event=_counted(events["event"]),

@@ -206,7 +206,8 @@ def _counts(events: pa.Table, parts: NDArray[np.int8]) -> list[pa.Table]:
     fields = count_fields(pl.DataFrame(pl.from_arrow(_fields_of(events))).with_columns(split=pl.Series(parts)))
     if fields is not None:
         made.append(parcels.pack(FIELD_COUNTS, 0, fields.to_arrow(compat_level=pl.CompatLevel.oldest())))
-    statistics = event_statistics.count(frame, by_query.select("query", "total"), np.asarray(words))
+    item_ids = pl.Series(pl.from_arrow(_dictionary(events, "item_id")), dtype=pl.String)
+    statistics = event_statistics.count(frame, by_query.select("query", "total"), np.asarray(words), item_ids)
     return [*made, parcels.pack_figures("events", asdict(statistics))]
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from txrec.config import Config
 from txrec.data.formats.blocks import Block
+from txrec.data.preparation import row_order
 from txrec.data.preparation.canonical_reading import sql_blocks
 from txrec.data.preparation.known_ids import Overlap, overlap
 from txrec.data.sources import remarks, sources
@@ -55,6 +56,8 @@ class SourceCheck:
     first_us: int = 2**62
     last_us: int = 0
     num_titles: int = 0
+    num_item_pairs: int = 0
+    num_sorted_pairs: int = 0
     matches: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
     open_numbers: dict[str, int] = field(default_factory=dict)
@@ -84,7 +87,15 @@ class SourceCheck:
         if "ts" in frame.columns and frame.height:
             low, high = frame.select(low=pl.col("ts").min(), high=pl.col("ts").max()).row(0)
             self.first_us, self.last_us = min(self.first_us, low), max(self.last_us, high)
+            if self.table == "events" and not high:
+                self._add_row_order(frame)
         remarks.Remarks.add_counts(self, done.remarks)
+
+    def _add_row_order(self, frame: pl.DataFrame) -> None:
+        of_users = frame.sort("user_id", maintain_order=True)
+        num_pairs, num_sorted = row_order.count_pairs(of_users["user_id"], of_users["item_id"])
+        self.num_item_pairs += num_pairs
+        self.num_sorted_pairs += num_sorted
 
     def span(self) -> str:
         """First and last time of the rows; empty without times."""
@@ -119,6 +130,8 @@ class Check:
     def warnings(self) -> list[str]:
         """Likely mistakes in the declaration, each with its remedy."""
         made = remarks.warnings((one.name, one) for one in self.sources if one.num_read)
+        pairs = [sum(getattr(one, name) for one in self.sources) for name in ("num_item_pairs", "num_sorted_pairs")]
+        made += filter(None, [row_order.warning(*pairs)])
         for one in self.sources:
             faulty = sum(count for reason, count in one.rejected.items() if reason not in _EXPECTED_REASONS)
             if one.num_read and (one.num_kept < 0.5 * one.num_read or faulty > _MOST_FAULTY * one.num_read):
