@@ -1,7 +1,7 @@
 """Blocks: rows of a source that were read at once, as raw columns with the raw text of every row."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,10 @@ class Block:
     """Their reasons: labels of `schema.Reason`."""
     num_lines: int
     """Rows of the chunk that this block covers; they count on in the next block."""
+    matches: Mapping[str, int] = field(default_factory=dict)
+    """Setting of the source = rows that it matched, where only reading knows them."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """Message on the source's files = rows, as of `Remarks`."""
 
 
 @dataclass(frozen=True, eq=False)

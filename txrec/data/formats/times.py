@@ -123,6 +123,26 @@ def _plausible(number: pl.Series, unit: str) -> pl.Series:
     return number
 
 
+def other_unit(column: pl.Series, cfg: TimeConfig) -> tuple[str, str, int]:
+    """The unit in which numbers that cannot be read as declared lie in our days: unit, an example, how many.
+
+    Args:
+        column: values that are no times, or in the future, by their declaration.
+        cfg: the declaration.
+    """
+    if not (column.dtype.is_numeric() or column.dtype == pl.String):
+        return "", "", 0
+    text = values.as_text(column).str.strip_chars()
+    number = column.cast(pl.Float64, strict=False) if column.dtype.is_numeric() else text.cast(pl.Float64, strict=False)
+    by_unit = {}
+    for place, unit in enumerate(_UNITS):
+        scale = 1_000**place
+        hit = number.is_between(_SECONDS[0] * scale, _SECONDS[1] * scale, closed="left").fill_null(value=False)
+        by_unit[unit] = (unit, str(text.filter(hit).first() or ""), int(hit.sum()))
+    by_unit.pop(cfg.format, None)
+    return max(by_unit.values(), key=lambda one: one[2])
+
+
 _HALVES = {"오전": "AM", "오후": "PM", "上午": "AM", "下午": "PM", "午前": "AM", "午後": "PM", "πμ": "AM",
            "μμ": "PM", "a. m.": "AM", "p. m.": "PM", "a.\u00a0m.": "AM", "p.\u00a0m.": "PM",
            "a.m.": "AM", "p.m.": "PM"}  # fmt: skip

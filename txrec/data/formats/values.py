@@ -18,19 +18,24 @@ NULL_MARKS = (r"\n",)
 NOBODY = (*NOTHING, "-1", "guest", "anonymous")
 """Words for a user who is not known, in lower case."""
 _FLOAT_ID = r"^(0|-?[1-9]\d*)[.,]0$"
+_EXPONENT = r"^\d([.,]\d+)?[eE]\+\d{2}$"
+_SCIENTIFIC = r"^\d[.,]\d+[eE]\+\d{2}$"
 _FRACTION = r"^-?\d+[.,]\d*[1-9]\d*$"
 _OPEN_NUMBER = r"^[1-9]\d{0,2}[.,]\d{3}$"
+_INFINITE = r"^\s*[+-]?(?i:inf|infinity|∞)\s*$"
 _IN_STOCK = {
     "1", "true", "t", "yes", "y", "available", "instock", "preorder", "backorder", "onbackorder", "backordered",
     "availablefororder", "limitedavailability", "onlineonly", "instoreonly", "presale", "madetoorder", "active",
-    "continue", "lowstock", "onsale", "published", "enabled", "visible",
+    "continue", "lowstock", "onsale", "published", "enabled", "visible", "limited", "limitedstock", "fewleft",
+    "readytoship", "availablenow", "availabletoorder", "orderable", "buyable", "purchasable",
     "ja", "auflager", "lagernd", "lieferbar", "sofortlieferbar", "verfugbar", "vorbestellbar", "oui", "enstock",
     "disponible", "disponibile", "disponivel", "si", "sim", "oplager", "opvoorraad", "ilager", "wmagazynie", "dostepny",
     "skladem", "varastossa", "естьвналичии", "вналичии", "stoktavar", "stokta", "有货", "有貨", "在庫あり", "재고있음",
 }  # fmt: skip
 _OUT_OF_STOCK = {
     "0", "false", "f", "no", "n", "unavailable", "outofstock", "soldout", "discontinued", "notavailable", "oos",
-    "archived", "draft", "inactive", "deny", "disabled", "hidden", "reserved",
+    "archived", "draft", "inactive", "disabled", "hidden", "reserved",
+    "endoflife", "eol", "notforsale", "withdrawn", "recalled", "delisted", "retired", "temporarilysoldout",
     "notinstock", "nostock", "temporarilyoutofstock", "currentlyunavailable", "nein", "ausverkauft", "vergriffen",
     "nichtverfugbar", "nichtlieferbar", "nichtauflager", "non", "epuise", "rupture", "rupturedestock", "indisponible",
     "agotado", "sinexistencias", "nodisponible", "esaurito", "nondisponibile", "esgotado", "indisponivel",
@@ -39,11 +44,16 @@ _OUT_OF_STOCK = {
     "loppunut", "нетвналичии", "распродано", "stoktayok", "tukendi",
     "缺货", "無貨", "售罄", "在庫なし", "売り切れ", "품절",
 }  # fmt: skip
-_STOCK_COUNT = re.compile(
-    r"[>+]?\s*(?P<before>-?\d[\d,]*(?:\.\d+)?)\s*\+?\s*(?:in stock|available|left|pcs|pieces|auf lager|stuck|en stock)?"
-    r"|(?:in stock|available)\s*[:(]\s*(?P<after>\d+)\s*\)?"
+_PIECES = (
+    "in stock|available|left|left in stock|remaining|pcs|pieces|items|units|auf lager|stuck|stuck auf lager|lagernd"
+    "|stuck verfugbar|verfugbar|en stock|disponibles?|disponibili|disponiveis|op voorraad|pa lager|pieces en stock"
 )
-"""Stock counts, alone or with words: `25`, `10+`, `0 in stock`, `In stock (5)`."""
+_STOCK_COUNT = re.compile(
+    r"(?:only|just|nur|nur noch|noch|plus que|il ne reste que|solo|solo quedan|quedan|ultimi|ultimas|nog)?\s*"
+    rf"[>+]?\s*(?P<before>-?\d[\d,]*(?:\.\d+)?)\s*\+?\s*(?:{_PIECES})?[.!]?"
+    r"|(?:in stock|available|auf lager|en stock)\s*[:(]\s*(?P<after>\d+)\s*\)?"
+)
+"""Stock counts, alone or with words: `25`, `10+`, `0 in stock`, `In stock (5)`, `nur noch 3 verfügbar`."""
 _TAG = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>", re.DOTALL)
 _INLINE = re.compile(r"^</?(?:b|i|u|em|strong|span|font|a|sup|sub|small|mark|abbr|wbr)\b", re.IGNORECASE)
 
@@ -72,13 +82,44 @@ def list_of_texts(column: pl.Series) -> pl.Series:
 
 
 def whole_ids(column: pl.Series) -> pl.Series:
-    """Ids of a column that became floats (`17850.0`, `17850,0` -> `17850`); a fraction (`1.5`) leaves it as it is."""
-    if len(column) == column.null_count() or not column.head(256).str.contains(r"[.,]0$").any():
+    """Ids of a column that became floats (`17850.0`, `17850,0`, `1.785E+04` -> `17850`).
+
+    A fraction (`1.5`) leaves the column as it is, and so does the scientific notation among ids of letters alone.
+    """
+    if len(column) == column.null_count():
+        return column
+    if column.str.contains(_SCIENTIFIC).any():
+        column = _without_exponents(column)
+    if not (column.str.ends_with(".0") | column.str.ends_with(",0")).any():
         return column
     if column.str.contains(_FRACTION).any():
         return column
     whole = column.str.contains(_FLOAT_ID).fill_null(value=False)
     return column.set(whole, None).fill_null(column.str.replace(r"[.,]0$", ""))
+
+
+def _without_exponents(column: pl.Series) -> pl.Series:
+    """Ids in the scientific notation written out where no digit of them is lost, and nothing else is an id of letters.
+
+    A number whose mantissa has fewer digits than its exponent says may have been rounded: it stays, as does one
+    without a decimal point (`1E+05`), which may be an article number.
+    """
+    scientific = column.str.contains(_SCIENTIFIC).fill_null(value=False)
+    others = column.filter(~scientific).drop_nulls()
+    if len(others) and not others.str.contains(r"^-?\d+([.,]0)?$").any():
+        return column
+    words = {text: _written_out(text) for text in column.filter(scientific).unique().to_list()}
+    return column.replace({text: number for text, number in words.items() if number != text})
+
+
+def _written_out(text: str) -> str:
+    mantissa, _, exponent = text.lower().partition("e+")
+    whole, _, decimals = mantissa.replace(",", ".").partition(".")
+    power = int(exponent)
+    if len(decimals) > power and decimals[power:].strip("0"):  # a fraction
+        return text
+    decimals = decimals[:power]
+    return whole + decimals.ljust(power, "0") if len(decimals) + 1 >= power else text
 
 
 def without(column: pl.Series, words: tuple[str, ...]) -> pl.Series:
@@ -99,7 +140,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(column: pl.Series, decimal: str = "") -> Numbers:
-    """A column as numbers; words for nothing and NaN are null.
+    """A column as numbers; words for nothing, NaN and infinity are null.
 
     Args:
         column: strings or numbers.
@@ -107,7 +148,7 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
     """
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         number = _finite(column.cast(pl.Float32, strict=False))
-        nothing = column.is_nan() if column.dtype.is_float() else column.is_null()
+        nothing = column.is_nan() | column.is_infinite() if column.dtype.is_float() else column.is_null()
         return Numbers(number.fill_nan(None), number.is_null() & column.is_not_null() & ~nothing.fill_null(value=False))
     column = as_text(column)
     number = _finite(column.cast(pl.Float32, strict=False))
@@ -120,8 +161,17 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
         number_of = {text: _number(text, comma=comma) for text in texts}
         again = column.replace_strict(number_of, default=None, return_dtype=pl.Float32)
         number = again if comma else number.fill_null(again)
-    bad = number.is_null() & without(column, NOTHING).is_not_null()
+    bad = number.is_null() & without(column, NOTHING).is_not_null() & ~infinite(column)
     return Numbers(number.fill_nan(None), bad)
+
+
+def infinite(column: pl.Series) -> pl.Series:
+    """Mask of infinite numbers, as numbers or as words (`inf`, `-Infinity`)."""
+    if column.dtype.is_float():
+        return column.is_infinite().fill_null(value=False)
+    if column.dtype != pl.String:
+        return column.is_null() & column.is_not_null()
+    return column.str.contains(_INFINITE).fill_null(value=False)
 
 
 def _finite(number: pl.Series) -> pl.Series:
@@ -177,8 +227,10 @@ def _number(text: str, *, comma: bool) -> float | None:
 
 
 def num_rounded(column: pl.Series) -> int:
-    """Number of ids in the scientific notation of spreadsheets (`1.23457E+12`), whose last digits are lost."""
-    return int(column.str.contains(r"^\d\.\d+[eE]\+\d{2}$").sum() or 0)
+    """Number of ids in the scientific notation of spreadsheets (`1.23457E+12`, `1E+05`) whose digits may be lost."""
+    if not column.str.contains(_EXPONENT).any():
+        return 0
+    return int(whole_ids(column).str.contains(_EXPONENT).sum() or 0)
 
 
 class Availability(NamedTuple):

@@ -54,6 +54,9 @@ class ChunkFigures:
     """Words of availability that say neither yes nor no = rows."""
     open_numbers: dict[str, int] = field(default_factory=dict)
     """Numbers that can be read in two ways, and those that settle it."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Message on values or files = rows, as of `Remarks`."""
+    note_examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, block: Block, done: Canonical) -> None:
         """Counts one block."""

@@ -9,12 +9,21 @@ from txrec.data.sources.sources import Chunk, Plan, mapping
 
 CONTEXT = "context:"
 """Before the name of a circumstance, in columns of events and of sequences."""
+_PARTITION_BYTES = 96 << 20
+"""Text of the log per partition of users."""
+_MOST_PARTITIONS = 4_096
 _ALWAYS = ("user_id", "ts", "event", "item_id", "query", "origin")
 
 
 def context_names(data: DataConfig) -> list[str]:
     """Names of the circumstances that any source of events declares."""
     return list(dict.fromkeys(name for source in data.events for name in source.context))
+
+
+def num_partitions(config: Config, plan: Plan) -> int:
+    """The configured number of partitions of users, or one that follows from the size of the log."""
+    by_size = max(1, min(_MOST_PARTITIONS, plan.num_event_bytes // _PARTITION_BYTES))
+    return config.prepare.num_partitions or by_size
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from txrec.data.preparation.canonical_reading import ChunkFigures
 from txrec.data.preparation.data_report import Report, RowCounts, Timing
 from txrec.data.preparation.event_statistics import EventStatistics
 from txrec.data.preparation.fitting import DatasetSizes
-from txrec.data.preparation.job import Job
+from txrec.data.preparation.job import Job, num_partitions
 from txrec.data.prepared import Meta
 from txrec.data.sources import remarks, sources, sql
 from txrec.errors import DataError, InvariantError
@@ -46,9 +46,6 @@ from txrec.progress import Progress, silent
 from txrec.schema import DAY_US, parse_instant
 from txrec.storage import make_folder
 
-_PARTITION_BYTES = 96 << 20
-"""Text of the log per partition of users."""
-_MOST_PARTITIONS = 4_096
 T = TypeVar("T")
 
 
@@ -156,7 +153,7 @@ def run(config: Config, engine: Engine, progress: Progress = silent) -> Report:
         for chunk in plan.chunks
         if not chunk.path
     }
-    job = Job(config, plan, _num_partitions(config, plan), _latest_us(config), addresses)
+    job = Job(config, plan, num_partitions(config, plan), _latest_us(config), addresses)
     return _Preparation(job, engine, _Clock(progress)).run()
 
 
@@ -166,11 +163,6 @@ def _clear(config: Config) -> None:
     object_storage.remove(config.data_dir)
     make_folder(config.data_dir)
     make_folder(config.reports_dir)
-
-
-def _num_partitions(config: Config, plan: sources.Plan) -> int:
-    by_size = max(1, min(_MOST_PARTITIONS, plan.num_event_bytes // _PARTITION_BYTES))
-    return config.prepare.num_partitions or by_size
 
 
 def _latest_us(config: Config) -> int:
@@ -263,10 +255,12 @@ class _Preparation:
                 if partitions is not None:
                     partitions.map(self._rejected_writer()).collect(self._clock("writing rejected rows"))
                 top = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common(5))
+                hints = "".join(f"; {one}" for one in self._remarks() if one.startswith(f"data.{table}."))
                 raise DataError(
                     f"{counts.num_rejected:,} of {counts.read:,} rows of {table} are rejected ({top}), more than "
                     f"prepare.max_rejected_frac = {limit:g} allows; the rows and their reasons are in "
                     f"{self._job.config.data_dir / 'rejected'}: correct the source's declaration or raise the limit"
+                    f"{hints}"
                 )
 
     def _rejected_writer(self) -> Callable[[pa.Table], pa.Table]:

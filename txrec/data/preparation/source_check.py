@@ -61,6 +61,8 @@ class SourceCheck:
     matches: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
     open_numbers: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    note_examples: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

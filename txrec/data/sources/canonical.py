@@ -16,11 +16,19 @@ from txrec.config import DataConfig, RuleConfig, SourceConfig
 from txrec.data.formats import values
 from txrec.data.formats.blocks import Block
 from txrec.data.formats.times import times
+from txrec.data.sources.raw_columns import (
+    column_of,
+    known_text,
+    normalised,
+    number_of,
+    text_of,
+    with_constants,
+    with_values,
+    without_missing,
+)
 from txrec.data.sources.remarks import Remarks
 from txrec.data.sources.sources import Chunk, mapping, sources_of
-from txrec.errors import DataError
 from txrec.schema import EVENT_CODES, EventKind, Reason
-from txrec.text import normalise_column
 
 ORIGIN_SHIFT = 40
 """origin = chunk number << 40 | row within the chunk."""
@@ -38,9 +46,6 @@ EVENT_COLUMNS: dict[str, pl.DataType] = {
 QUARANTINE = pa.schema([("origin", pa.int64()), ("raw", pa.string()), ("reason", pa.string())])
 """A rejected row while row numbers are still counted within chunks."""
 _REASONS = list(Reason)
-_IDS = ("user_id", "item_id", "session_id", "request_id")
-_LITERAL = ("item_id", "title", "query")
-"""Columns in which `NA` or `null` may be meant as they stand; database dumps' mark of null may not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +73,18 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     """
     source = sources_of(data, chunk.table)[chunk.source]
     columns = mapping(source, chunk.table, [*chunk.columns, *block.frame.columns])  # a JSON block may lack fields
-    remarks = Remarks.of(block.frame, source)
-    raw = _with_values(_with_constants(block.frame, source, columns), source, columns)
+    carried_names = data.items_from_events if chunk.table in ("events", "judgments") else {}
+    remarks = Remarks.of(block, source, {**carried_names, **source.columns})
+    raw = without_missing(with_values(with_constants(block.frame, source, columns), source, columns), source, columns)
     if chunk.table == "events":
         frame, checks = _events(raw, source, columns, has_time, latest_us)
     elif chunk.table == "items":
         frame, checks = _items(raw, source, columns)
-        remarks.add_availability(_known(raw, "available", source, columns))
+        remarks.add_availability(known_text(raw, "available", source, columns))
     elif chunk.table == "users":
         frame, checks = _users(raw, source, columns)
     else:
-        frame, checks = _judgments(raw, columns)
+        frame, checks = _judgments(raw, source, columns)
     if chunk.table in ("events", "judgments"):
         carried = {
             f"item:{name}": _carried(raw, name, column, source) for name, column in data.items_from_events.items()
@@ -87,6 +93,9 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
             names = dict.fromkeys(name for one in data.events for name in one.context)
             carried |= {f"context:{name}": _context(raw, name if name in source.context else None) for name in names}
         frame = frame.with_columns(**carried)
+        if chunk.table == "events" and has_time:
+            late = [hit for reason, hit in checks if reason in (Reason.UNPARSABLE_TIME, Reason.FUTURE_TIME)]
+            remarks.add_times(column_of(raw, columns["ts"]).filter(late[0] | late[1]), source.time)
     rules = _rules(raw, source.reject)
     remarks.add_rules(source, rules)
     missing = [check for check in checks if _is_missing(check)]  # they are named before configured rules
@@ -105,8 +114,8 @@ def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) ->
         path = _category(raw, column, source.category_separator, source.categories_separator).list.join(CATEGORY_JOINT)
         return path.set((path == "").fill_null(value=False), None)
     if name == "price":
-        return _number(raw, column)[0].cast(pl.String)
-    text = values.plain_text(values.without(_text(raw, column), values.NOTHING))
+        return number_of(raw, column)[0].cast(pl.String)
+    text = values.plain_text(values.without(text_of(raw, column), values.NOTHING))
     if name == "available":
         known, unknown = values.availability(text)
         return known.cast(pl.String).set(unknown | text.is_null(), None)
@@ -115,7 +124,7 @@ def _carried(raw: pl.DataFrame, name: str, column: str, source: SourceConfig) ->
 
 def _context(raw: pl.DataFrame, name: str | None) -> pl.Series:
     """A circumstance of events as text, null where a row does not tell it."""
-    return values.whole_ids(values.without(_text(raw, name), values.NOTHING))
+    return values.whole_ids(values.without(text_of(raw, name), values.NOTHING))
 
 
 _Check = tuple[Reason, pl.Series]
@@ -126,94 +135,15 @@ def _is_missing(check: _Check) -> bool:
     return check[0].value.startswith("missing_")
 
 
-def _with_constants(frame: pl.DataFrame, source: SourceConfig, columns: dict[str, str]) -> pl.DataFrame:
-    for name, value in source.constants.items():
-        columns[name] = f"constant:{name}"
-        frame = frame.with_columns(pl.lit(value).alias(columns[name]))
-    return frame
-
-
-def _with_values(frame: pl.DataFrame, source: SourceConfig, columns: dict[str, str]) -> pl.DataFrame:
-    """Replaces raw values by the configured ones, e.g. grades written as letters; kinds of events are mapped later."""
-    for name in source.values.keys() & columns.keys() - {"event"}:
-        raw = _text(frame, columns[name]).replace(source.values[name])
-        columns[name] = f"value:{name}"
-        frame = frame.with_columns(raw.alias(columns[name]))
-    return frame
-
-
-def _column(raw: pl.DataFrame, name: str | None) -> pl.Series:
-    if name is None or name not in raw.columns:  # a JSON field that no row of this block has
-        return pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
-    return raw[name]
-
-
-def _text(raw: pl.DataFrame, name: str | None) -> pl.Series:
-    """A column as strings without surrounding blanks; nothing left = null."""
-    column = _column(raw, name)
-    if isinstance(column.dtype, pl.List):
-        column = values.list_of_texts(column).list.join(" ")
-    elif column.dtype != pl.String:
-        column = values.as_text(_whole_numbers(column))
-    if column.null_count() == len(column):
-        return column
-    column = column.str.strip_chars()
-    empty = column.str.len_bytes() == 0
-    return column.set(empty, None) if empty.any() else column
-
-
-def _whole_numbers(column: pl.Series) -> pl.Series:
-    """Ids that a nullable column turned into floats (17850.0) become whole again."""
-    if column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
-        return column.cast(pl.Int64, strict=False)
-    return column
-
-
-def _normalised(column: pl.Series) -> pl.Series:
-    text = pl.Series(column.name, pl.from_arrow(normalise_column(column.to_arrow())), dtype=pl.String)
-    return text.set(text == "", None) if text.null_count() < len(text) else text
-
-
-def _number(raw: pl.DataFrame, name: str | None, decimal: str = "") -> tuple[pl.Series, pl.Series]:
-    """A column as float32, and which of its rows are no numbers."""
-    column = _column(raw, name)
-    text = _text(raw, name) if column.dtype == pl.String else column
-    return values.numbers(text, decimal)
-
-
-def _known(raw: pl.DataFrame, name: str, source: SourceConfig, columns: Mapping[str, str]) -> pl.Series:
-    """A canonical text column without the words that stand for nothing in it."""
-    text = _ids(raw, columns.get(name)) if name in _IDS else _text(raw, columns.get(name))
-    words = source.missing.get(name)
-    usual = values.NOBODY if name == "user_id" else values.NULL_MARKS if name in _LITERAL else values.NOTHING
-    words = usual if words is None else tuple(word.lower() for word in words)
-    return values.without(text, words) if words else text
-
-
-def _ids(raw: pl.DataFrame, name: str | None) -> pl.Series:
-    """A column of ids as strings; those that a nullable column made floats are whole again.
-
-    Raises:
-        DataError: the column holds objects.
-    """
-    kind = _column(raw, name).dtype
-    inner = kind.inner if isinstance(kind, pl.List) else kind
-    if isinstance(inner, pl.Struct):
-        fields = ", ".join(f"{name}.{field.name}" for field in inner.fields[:8])
-        listed = f' with rows = ["{name}"]' if isinstance(kind, pl.List) else ""
-        raise DataError(f"column {name!r} holds objects, which are no ids; name one of their fields: {fields}{listed}")
-    return values.whole_ids(_text(raw, name))
-
-
 def _events(
     raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str], has_time: bool, latest_us: int
 ) -> tuple[pl.DataFrame, list[_Check]]:
     kind = _kinds(raw, columns["event"], source.values.get("event", {}))
-    known = partial(_known, raw, source=source, columns=columns)
+    known = partial(known_text, raw, source=source, columns=columns)
     session = known("session_id")
     user = known("user_id").fill_null(session)
-    item, query = known("item_id"), _normalised(known("query"))
-    value, no_number = _number(raw, columns.get("value"), source.decimal)
+    item, query = known("item_id"), normalised(known("query"))
+    value, no_number = number_of(raw, columns.get("value"), source.decimal)
     frame = pl.DataFrame(
         {
             "user_id": user,
@@ -234,8 +164,8 @@ def _events(
         (Reason.UNKNOWN_EVENT, kind.is_null()),
     ]
     if has_time:
-        clock = _column(raw, source.time.clock) if source.time.clock else None
-        ts = times(_column(raw, columns["ts"]), source.time, clock)
+        clock = column_of(raw, source.time.clock) if source.time.clock else None
+        ts = times(column_of(raw, columns["ts"]), source.time, clock)
         frame = frame.with_columns(ts=ts)
         checks += [(Reason.UNPARSABLE_TIME, ts.is_null() | (ts <= 0)), (Reason.FUTURE_TIME, ts > latest_us)]
     checks.append((Reason.UNPARSABLE_VALUE, no_number))
@@ -246,15 +176,15 @@ def _events(
 def _kinds(raw: pl.DataFrame, name: str, values: Mapping[str, str]) -> pl.Series:
     codes: dict[str, int] = dict(EVENT_CODES)
     codes.update({word: EVENT_CODES[label] for word, label in values.items() if label in EVENT_CODES})
-    words = _text(raw, name)
+    words = text_of(raw, name)
     lower = {word.lower(): code for word, code in codes.items()}
     code_of = {word: codes.get(word, lower.get(word.lower())) for word in words.unique().drop_nulls()}
     return words.replace_strict(code_of, default=None, return_dtype=pl.Int8)
 
 
 def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
-    known = partial(_known, raw, source=source, columns=columns)
-    price, no_number = _number(raw, columns.get("price"), source.decimal)
+    known = partial(known_text, raw, source=source, columns=columns)
+    price, no_number = number_of(raw, columns.get("price"), source.decimal)
     frame = pl.DataFrame(
         {
             "item_id": known("item_id"),
@@ -269,7 +199,7 @@ def _items(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
         }
     )
     checks = [(Reason.MISSING_ITEM, frame["item_id"].is_null()), (Reason.UNPARSABLE_VALUE, no_number)]
-    prices = {store: _number(raw, name, source.decimal) for store, name in source.prices.items()}
+    prices = {store: number_of(raw, name, source.decimal) for store, name in source.prices.items()}
     checks += [(Reason.UNPARSABLE_VALUE, bad) for _, bad in prices.values()]
     for name in ("sale_start", "sale_end"):
         text = known(name)
@@ -287,7 +217,7 @@ def _availability(text: pl.Series) -> pl.Series:
 
 def _stock(raw: pl.DataFrame, name: str) -> pl.Series:
     """Pieces of a product; words of availability as 1 and 0, null where nothing is said."""
-    text = values.without(_text(raw, name), values.NOTHING)
+    text = values.without(text_of(raw, name), values.NOTHING)
     number = text.cast(pl.Float64, strict=False)
     words = values.availability(text)[0].cast(pl.Float64).set(text.is_null(), None)
     return number.fill_null(words)
@@ -307,11 +237,11 @@ def _by_store(columns: Mapping[str, pl.Series], height: int) -> pl.Series:
 
 
 def _category(raw: pl.DataFrame, name: str | None, separator: str, between: str = "") -> pl.Series:
-    column = _column(raw, name)
+    column = column_of(raw, name)
     if isinstance(column.dtype, pl.List):
         path = values.list_of_texts(column)
     else:
-        text = _text(raw, name)
+        text = text_of(raw, name)
         if between:
             text = _longest_path(text, separator, between)
         path = text.str.split(separator or "\0")  # no text holds NUL
@@ -340,15 +270,15 @@ def _pairs(raw: pl.DataFrame, names: Sequence[str]) -> pl.Series:
         return pl.Series([None], dtype=kind).new_from_index(0, raw.height)
     fields = []
     for name in names:
-        column = _column(raw, name)
-        text = values.list_of_texts(column).list.join("|") if isinstance(column.dtype, pl.List) else _text(raw, name)
+        column = column_of(raw, name)
+        text = values.list_of_texts(column).list.join("|") if isinstance(column.dtype, pl.List) else text_of(raw, name)
         fields.append(pl.struct(key=pl.lit(name), value=text))
     pairs = raw.select(pl.concat_list(fields).alias("pairs"))["pairs"].cast(kind)
     return pairs.list.eval(pl.element().filter(pl.element().struct.field("value").is_not_null()))
 
 
 def _users(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
-    user = _known(raw, "user_id", source, columns)
+    user = known_text(raw, "user_id", source, columns)
     frame = pl.DataFrame(
         {
             "user_id": user,
@@ -359,9 +289,12 @@ def _users(raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]) 
     return frame, [(Reason.MISSING_USER, user.is_null())]
 
 
-def _judgments(raw: pl.DataFrame, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[_Check]]:
-    grade, no_number = _number(raw, columns["grade"])
-    item, query = _ids(raw, columns["item_id"]), _normalised(_text(raw, columns["query"]))
+def _judgments(
+    raw: pl.DataFrame, source: SourceConfig, columns: Mapping[str, str]
+) -> tuple[pl.DataFrame, list[_Check]]:
+    grade, no_number = number_of(raw, columns["grade"])
+    item, query = (known_text(raw, name, source, columns) for name in ("item_id", "query"))
+    query = normalised(query)
     checks = [
         (Reason.MISSING_ITEM, item.is_null()),
         (Reason.MISSING_QUERY, query.is_null()),
@@ -374,10 +307,10 @@ def _rules(raw: pl.DataFrame, rules: Sequence[RuleConfig]) -> list[_Check]:
     checks: list[_Check] = []
     for rule in rules:
         if rule.below is None:
-            hit = _text(raw, rule.column).str.contains(rule.matches).fill_null(value=False)
+            hit = text_of(raw, rule.column).str.contains(rule.matches).fill_null(value=False)
             checks.append((Reason(rule.reason), hit))
         else:
-            number, no_number = _number(raw, rule.column)
+            number, no_number = number_of(raw, rule.column)
             checks.append((Reason(rule.reason), (number < rule.below).fill_null(value=False)))
             checks.append((Reason.UNPARSABLE_VALUE, no_number))
     return checks

@@ -13,8 +13,8 @@ from txrec.data.formats.json_unfolding import unfolded, unfolded_columns
 from txrec.data.formats.long_tables import pivoted
 from txrec.data.formats.text_lists import with_elements
 from txrec.data.formats.text_tables import Lines, Parsed, join_lines, parse_delimited, parse_sequence_text
-from txrec.data.sources.joins import joined_table, with_joined
-from txrec.data.sources.sources import Chunk, added_columns, columns_read, file_columns, sources_of
+from txrec.data.sources.joins import joined_tables, with_joined
+from txrec.data.sources.sources import Chunk, added_columns, columns_read, file_columns, sources_of, used_columns
 from txrec.schema import Reason
 
 
@@ -25,7 +25,7 @@ def read(data: DataConfig, chunk: Chunk) -> Iterator[Block]:
         DataError: a damaged file.
     """
     source = sources_of(data, chunk.table)[chunk.source]
-    joins = [(join, joined_table(data, join)) for join in source.join]
+    joins = joined_tables(data, source, chunk.columns, used_columns(data, chunk)) if source.join else []
     folders = {name: value or None for name, value in files.folder_columns(chunk.path).items()}
     for block in _rows(data, chunk, source):
         added = [pl.lit(value, dtype=pl.String).alias(name) for name, value in folders.items()

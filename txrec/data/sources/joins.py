@@ -1,11 +1,12 @@
 """Joined files: columns that a source takes from another file by a key."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from txrec.config import DataConfig, JoinConfig
+from txrec.config import DataConfig, JoinConfig, SourceConfig
 from txrec.data.formats import files, parquet_rows, values
 from txrec.data.formats.blocks import Block, SelectedRaw
 from txrec.data.formats.json_lines import is_stream, parse_json, records
@@ -14,31 +15,106 @@ from txrec.errors import DataError
 from txrec.schema import Reason
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """A joined file, one row per key."""
+
+    join: JoinConfig
+    name: str
+    """The join in its source (`join.0 (heads.csv)`)."""
+    table: pl.DataFrame
+    key: pl.Series
+    """Key of each row, in the form that meets other types."""
+    notes: dict[str, int]
+    """Messages on its keys, as of `Remarks`."""
+
+    def only(self, rows: pl.Series, notes: dict[str, int]) -> "Joined":
+        """Some of its rows, with messages."""
+        return replace(self, table=self.table.filter(rows), key=self.key.filter(rows), notes=notes)
+
+
 def join_columns(data: DataConfig, join: JoinConfig) -> list[str]:
-    """Columns of a joined file.
+    """Columns of a joined file, or of all files of a folder or glob.
 
     Raises:
         DataError: the file is missing, or has no header.
     """
-    file = files.find(data.root, join.path)[0]
+    return list(dict.fromkeys(name for file in files.find(data.root, join.path) for name in _columns(file.path, join)))
+
+
+def _columns(path: str, join: JoinConfig) -> list[str]:
     if join.format == "parquet":
-        with files.open_parquet(file.path) as table:
+        with files.open_parquet(path) as table:
             return parquet_rows.column_names(table.schema_arrow)
-    content = _content(file.path, join)
+    content = _content(path, join)
     if join.format == "jsonl":
         return parse_json(_record_lines(content), join.encoding).frame.columns
     return column_names(content.partition(b"\n")[0], join)
 
 
-def joined_table(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
-    """The joined file, one row per key (the first counts).
+def joined_tables(
+    data: DataConfig, source: SourceConfig, columns: Sequence[str], used: Collection[str]
+) -> list[Joined]:
+    """The joined files of a source, one row per key (the first counts).
+
+    Args:
+        data: the configured sources.
+        source: one of them.
+        columns: of its rows before the joins.
+        used: columns of its rows that are used, joined ones included.
 
     Raises:
         DataError: a row that cannot be read.
     """
-    path = files.find(data.root, join.path)[0].path
+    there, made = [*columns], []
+    for number, join in enumerate(source.join):
+        table = _whole_table(data, join)
+        names = joined_names(table.columns, there)
+        there += names.values()
+        key = _join_key(table[join.on[1]])
+        whole = Joined(join, f"join.{number} ({join.path})", table, key, {})
+        made.append(_first_of_keys(whole, [name for name, joined in names.items() if joined in used]))
+    return made
+
+
+def _first_of_keys(joined: Joined, used: Sequence[str]) -> Joined:
+    """The first row of every key, with a message where later ones say something else in the columns that are used."""
+    key = joined.key
+    first = key.is_first_distinct()
+    if not used or bool(first.all()):
+        return joined.only(first, {})
+    texts = pl.DataFrame([_comparable(joined.table[name]).alias(f"{place}") for place, name in enumerate(used)])
+    texts = texts.with_columns(key.alias(":key"))
+    rows = texts.filter(~first & key.is_not_null()).join(texts.filter(first), on=":key", how="inner")
+    names = [str(place) for place in range(len(used))]
+    unlike = [pl.col(name).is_not_null() & pl.col(name).ne_missing(pl.col(f"{name}_right")) for name in names]
+    differs = rows.select(":key", *[differ.alias(name) for name, differ in zip(names, unlike, strict=True)])
+    keys = differs.filter(pl.any_horizontal(names))[":key"].unique()
+    if not len(keys):
+        return joined.only(first, {})
+    columns = ", ".join([name for place, name in enumerate(used) if differs[str(place)].any()][:4])
+    message = (
+        f"{joined.name}: {len(keys):,} keys of {joined.join.on[1]!r} (e.g. {keys.min()!r}) have several rows that "
+        f"differ in {columns}; the first row of a key counts: keep one row per key, or put the right one first"
+    )
+    return joined.only(first, {message: len(keys)})
+
+
+def _comparable(column: pl.Series) -> pl.Series:
+    """Values as texts, null for none."""
+    text = values.list_of_texts(column).list.join("|") if isinstance(column.dtype, pl.List) else values.as_text(column)
+    text = text.str.strip_chars()
+    return text.set((text == "").fill_null(value=False), None)
+
+
+def _whole_table(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
     read = {"parquet": _parquet_table, "jsonl": _json_table}.get(join.format, _delimited_table)
-    return read(path, join).unique(subset=[join.on[1]], keep="first", maintain_order=True)
+    tables = [(file.path, read(file.path, join)) for file in files.find(data.root, join.path)]
+    try:
+        return pl.concat([table for _, table in tables], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        listed = ", ".join(path for path, _ in tables[:4])
+        raise DataError(f"{listed}: cannot be joined as one table, their columns have unlike types: {error}") from error
 
 
 def _content(path: str, join: JoinConfig) -> bytes:
@@ -92,40 +168,39 @@ def joined_names(columns: Sequence[str], taken: Iterable[str]) -> dict[str, str]
     return {name: f"{name}:joined" if name in there else name for name in columns}
 
 
-def with_joined(
-    block: Block, joins: Sequence[tuple[JoinConfig, pl.DataFrame]], file_columns: Sequence[str] = ()
-) -> Block:
+def with_joined(block: Block, joins: Sequence[Joined], file_columns: Sequence[str] = ()) -> Block:
     """A block with the joined columns; rows without a required match are rejected with their reason.
 
     Args:
         block: rows of the source.
-        joins: joined files and their tables.
+        joins: its joined files.
         file_columns: all columns of the source's file, read or not; joined columns of the same name are renamed.
     """
-    for join, table in joins:
-        left, right = join.on
-        names = joined_names(table.columns, (*file_columns, *block.frame.columns))
-        renamed, key = table.rename(names), names[right]
-        frame = block.frame.with_columns(_join_key(_key_column(block.frame, left)).alias(":left")).join(
-            renamed.with_columns(_join_key(renamed[key]).alias(":right")).with_columns(
-                pl.lit(value=True).alias(":matched")
-            ),
+    for joined in joins:
+        join = joined.join
+        names = joined_names(joined.table.columns, (*file_columns, *block.frame.columns))
+        frame = block.frame.with_columns(_join_key(_key_column(block.frame, join.on[0])).alias(":left")).join(
+            joined.table.rename(names).with_columns(joined.key.alias(":right"), pl.lit(value=True).alias(":matched")),
             left_on=":left",
             right_on=":right",
             how="left",
             maintain_order="left",
             coalesce=False,
         )
-        lost = np.flatnonzero(frame[":matched"].is_null().to_numpy()) if join.required else np.empty(0, np.int64)
+        unmatched = frame[":matched"].is_null()
+        lost = np.flatnonzero(unmatched.to_numpy()) if join.required else np.empty(0, np.int64)
         kept = np.setdiff1d(np.arange(frame.height), lost, assume_unique=True)
-        block = Block(
-            frame.drop(":matched", ":left", ":right")[kept],
-            block.row[kept],
-            SelectedRaw(block.raw, kept),
-            [*block.bad_row, *block.row[lost].tolist()],
-            [*block.bad_raw, *block.raw(lost.tolist())],
-            [*block.bad_reason, *[Reason.NO_MATCH_IN_JOIN.value] * len(lost)],
-            block.num_lines,
+        matches = {} if join.required else {f"{joined.name}": frame.height - int(unmatched.sum())}
+        block = replace(
+            block,
+            frame=frame.drop(":matched", ":left", ":right")[kept],
+            row=block.row[kept],
+            raw=SelectedRaw(block.raw, kept),
+            bad_row=[*block.bad_row, *block.row[lost].tolist()],
+            bad_raw=[*block.bad_raw, *block.raw(lost.tolist())],
+            bad_reason=[*block.bad_reason, *[Reason.NO_MATCH_IN_JOIN.value] * len(lost)],
+            matches={**block.matches, **matches},
+            notes={**block.notes, **joined.notes},
         )
     return block
 
@@ -137,4 +212,4 @@ def _key_column(frame: pl.DataFrame, name: str) -> pl.Series:
 
 def _join_key(column: pl.Series) -> pl.Series:
     """A key as text, so that `1001` of a number column, `1001.0` and `"1001"` are equal."""
-    return values.whole_ids(column.cast(pl.String).str.strip_chars())
+    return values.whole_ids(values.as_text(column).str.strip_chars())

@@ -302,6 +302,14 @@ def columns_read(data: DataConfig, chunk: Chunk) -> list[str]:
     return [name for name in file_columns(chunk) if name in used]
 
 
+def used_columns(data: DataConfig, chunk: Chunk) -> set[str]:
+    """The columns of a chunk's rows that its source uses, joined ones included."""
+    source = sources_of(data, chunk.table)[chunk.source]
+    there = [*chunk.columns, *_joined_columns(data, source, chunk.columns)[0]]
+    used = {*_needed(data, chunk.table, source), *mapping(source, chunk.table, there).values()}
+    return used | {join.on[0] for join in source.join}
+
+
 def file_columns(chunk: Chunk) -> tuple[str, ...]:
     """The columns of the chunk that are in its file, without those from the names of its folders."""
     return chunk.columns[: len(chunk.columns) - chunk.num_folder_columns]

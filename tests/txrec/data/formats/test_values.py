@@ -38,7 +38,7 @@ def test_numbers_are_read_as_people_write_them(texts: list[str], expected: list[
 def test_a_text_that_is_no_number_is_told_apart_from_nothing() -> None:
     number, bad = values.numbers(pl.Series(["5", "cheap", None, "N/A", "inf", "1e400", "5%"]))
     assert number.to_list() == [5.0, *[None] * 6]
-    assert bad.to_list() == [False, True, False, False, True, True, True]
+    assert bad.to_list() == [False, True, False, False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ def test_a_text_that_is_no_number_is_told_apart_from_nothing() -> None:
         ("in_stock", True), ("InStock", True), ("https://schema.org/InStock", True), ("preorder", True), ("25", True),
         ("onbackorder", True), ("available for order", True), ("out_of_stock", False), ("OutOfStock", False),
         ("10+", True), ("1,000", True), ("5 in stock", True), ("In stock (5)", True), ("auf Lager", True),
+        ("limited", True), ("nur noch 3 verfügbar", True), ("Only 2 left in stock!", True), ("3 Stück auf Lager", True),
+        ("continue", True), ("Auf Lager: 4", True), ("end of life", False), ("0 Stück", False),
         ("0 in stock", False), ("not in stock", False), ("ausverkauft", False), ("épuisé", False),
         ("0", False), ("-3", False), ("false", False), ("Sold out", False), ("discontinued", False),
     ],
@@ -56,8 +58,9 @@ def test_availability_is_read_as_feeds_write_it(word: str, available: bool) -> N
     assert (known.to_list(), unknown.to_list()) == ([available], [False])
 
 
-def test_an_unknown_word_of_availability_is_reported_and_not_out_of_sale() -> None:
-    known, unknown = values.availability(pl.Series(["perhaps", None]))
+@pytest.mark.parametrize("word", ["perhaps", "deny", "auf Anfrage", "on request", "call", "Only online"])
+def test_an_unknown_word_of_availability_is_reported_and_not_out_of_sale(word: str) -> None:
+    known, unknown = values.availability(pl.Series([word, None]))
     assert (known.to_list(), unknown.to_list()) == ([True, True], [True, False])
 
 
@@ -95,7 +98,32 @@ def test_ids_that_became_floats_with_a_decimal_comma_are_whole() -> None:
 def test_ids_that_a_spreadsheet_rounded_are_a_warning(tmp_path: Path) -> None:
     write(tmp_path, "items.csv", "item_id,title\n4.00638E+12,One\n4.00639E+12,Two\n")
     report, _ = prepared(tmp_path, {"items": [{"path": "items.csv"}]})
-    assert any("2 values of item_id are numbers that a spreadsheet" in text for text in report.as_json()["warnings"])
+    assert any("2 values of item_id are in scientific notation" in text for text in report.as_json()["warnings"])
+
+
+def test_ids_in_scientific_notation_meet_whole_ones_where_no_digit_is_lost() -> None:
+    ids = ["1.785e+04", "1.785E+04", "17850", "1.234567E+06", "1.2E+01"]
+    assert values.whole_ids(pl.Series(ids)).to_list() == ["17850", "17850", "17850", "1234567", "12"]
+    assert values.whole_ids(pl.Series(["1.785E+04", None, "1.7851E+04"])).to_list() == ["17850", None, "17851"]
+    assert values.whole_ids(pl.Series(["1.785E+04", "85123A", "7.0"])).to_list() == ["17850", "85123A", "7"]
+
+
+@pytest.mark.parametrize("ids", [
+    ["4.00638E+12", "17850"], ["1.5E+03", "1500"], ["1E5", "100000"], ["1E+05", "100000"], ["1.7855E+03", "7"],
+    ["1.785E+04", "85123A"],
+])  # fmt: skip
+def test_ids_in_scientific_notation_that_may_be_rounded_or_names_stay(ids: list[str]) -> None:
+    assert values.whole_ids(pl.Series(ids)).to_list() == ids
+
+
+def test_ids_that_became_floats_late_in_a_file_are_whole_too() -> None:
+    ids = [str(number) for number in range(1_000)]
+    assert values.whole_ids(pl.Series([*ids, "17850.0"]))[-1] == "17850"
+
+
+def test_a_sku_of_one_letter_e_is_no_rounded_number() -> None:
+    assert values.num_rounded(pl.Series(["1E5", "2e10", "17850", "1.785E+04"])) == 0
+    assert values.num_rounded(pl.Series(["1E+05", "4.00638E+12", "17850"])) == 2
 
 
 def test_ids_of_letters_among_floats_keep_no_float_from_being_whole() -> None:
