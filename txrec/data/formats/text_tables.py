@@ -148,7 +148,7 @@ def join_lines(lines: Lines, num_columns: int, layout: Layout, escape: str) -> t
     while at + 1 < len(odd):
         first, last = odd[at], odd[at + 1]
         text = lines.block[lines.starts[first] : lines.ends[last]]
-        if last - first < _MOST_LINES and _is_record(text, num_columns, layout, escape):
+        if last - first < _MOST_LINES and is_record(text, num_columns, layout, escape):
             ends[first], single[first + 1 : last + 1] = lines.ends[last], False
             at += 2
         else:
@@ -161,10 +161,11 @@ def join_lines(lines: Lines, num_columns: int, layout: Layout, escape: str) -> t
 def _unbalanced(lines: Lines, num_columns: int, layout: Layout, escape: str) -> list[int]:
     """Lines with an odd number of quotes, except those whose quote stands within a bare field (`24" monitor`)."""
     odd = _odd_quotes(lines, escape)
-    return [index for index in odd if not _is_record(lines.at(index), num_columns, layout, escape)]
+    return [index for index in odd if not is_record(lines.at(index), num_columns, layout, escape)]
 
 
-def _is_record(content: bytes, num_columns: int, layout: Layout, escape: str) -> bool:
+def is_record(content: bytes, num_columns: int, layout: Layout, escape: str) -> bool:
+    """True where a text is one record of so many fields, quotes that do not end are none."""
     text, delimiter = content.decode(single(layout.encoding), errors="replace"), layout.delimiter
     if len(delimiter) > 1:
         text, delimiter = text.replace(delimiter, _UNIT_SEPARATOR.decode()), _UNIT_SEPARATOR.decode()

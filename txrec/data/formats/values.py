@@ -4,6 +4,7 @@ Functions of whole columns. The plain form of a value costs one vectorised check
 """
 
 import html
+import json
 import re
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ _EXPONENT = r"^\d([.,]\d+)?[eE]\+\d{2}$"
 _SCIENTIFIC = r"^\d[.,]\d+[eE]\+\d{2}$"
 _FRACTION = r"^-?\d+[.,]\d*[1-9]\d*$"
 _OPEN_NUMBER = r"^[1-9]\d{0,2}[.,]\d{3}$"
+_SAMPLED_OBJECTS = 8
 _INFINITE = r"^\s*[+-]?(?i:inf|infinity|∞)\s*$"
 _IN_STOCK = {
     "1", "true", "t", "yes", "y", "available", "instock", "preorder", "backorder", "onbackorder", "backordered",
@@ -59,13 +61,15 @@ _INLINE = re.compile(r"^</?(?:b|i|u|em|strong|span|font|a|sup|sub|small|mark|abb
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """A column of any type as strings; types without a text form of their own as Python writes them."""
+    """A column of any type as strings: objects as JSON with the names of their fields, others as polars writes them."""
     if column.dtype == pl.String:
         return column
     if column.dtype == pl.Binary:
         texts = [None if value is None else value.decode(errors="backslashreplace") for value in column.to_list()]
         return pl.Series(column.name, texts, dtype=pl.String)
     try:
+        if isinstance(column.dtype, pl.Struct):
+            return _json_of(column)
         return column.cast(pl.String, strict=False)
     except pl.exceptions.PolarsError:
         texts = [None if value is None else str(value) for value in column.to_list()]
@@ -73,12 +77,48 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def list_of_texts(column: pl.Series) -> pl.Series:
-    """A column of lists of any type as lists of strings."""
+    """A column of lists of any type as lists of strings; objects as JSON with the names of their fields."""
     try:
+        if isinstance(column.dtype, pl.List) and isinstance(column.dtype.inner, pl.Struct):
+            return column.list.eval(pl.element().map_batches(_json_of, return_dtype=pl.String))
         return column.cast(pl.List(pl.String), strict=False)
     except pl.exceptions.PolarsError:
         rows = [None if row is None else [None if one is None else str(one) for one in row] for row in column.to_list()]
         return pl.Series(column.name, rows, dtype=pl.List(pl.String))
+
+
+def _json_of(column: pl.Series) -> pl.Series:
+    """Objects as JSON texts, null where no field holds anything."""
+    texts = [
+        json.dumps(one, ensure_ascii=False, default=str) if one is not None and any(v is not None for v in one.values())
+        else None
+        for one in column.to_list()
+    ]  # fmt: skip
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def fields_of_objects(column: pl.Series) -> list[str]:
+    """Names of the fields of a column of objects or of lists of objects; none for other columns.
+
+    Objects may stand as JSON texts, as lists of records of JSON files do.
+    """
+    kind = column.dtype
+    inner = kind.inner if isinstance(kind, pl.List) else kind
+    if isinstance(inner, pl.Struct):
+        return [field.name for field in inner.fields]
+    if not isinstance(kind, pl.List) or inner != pl.String:
+        return []
+    texts = column.drop_nulls().head(1_000).explode(empty_as_null=True).drop_nulls().head(_SAMPLED_OBJECTS).to_list()
+    trees = [_object(text) for text in texts]
+    return list(dict.fromkeys(name for tree in trees for name in tree)) if trees and all(trees) else []
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        tree = json.loads(text) if text.startswith("{") else None
+    except (ValueError, RecursionError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def whole_ids(column: pl.Series) -> pl.Series:

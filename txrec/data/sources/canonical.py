@@ -21,6 +21,7 @@ from txrec.data.sources.raw_columns import (
     known_text,
     normalised,
     number_of,
+    refuse_objects,
     text_of,
     with_constants,
     with_values,
@@ -237,6 +238,7 @@ def _by_store(columns: Mapping[str, pl.Series], height: int) -> pl.Series:
 
 
 def _category(raw: pl.DataFrame, name: str | None, separator: str, between: str = "") -> pl.Series:
+    refuse_objects(raw, name, "names of categories or segments")
     column = column_of(raw, name)
     if isinstance(column.dtype, pl.List):
         path = values.list_of_texts(column)

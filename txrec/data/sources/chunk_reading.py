@@ -10,6 +10,7 @@ from txrec.data.formats import files, parquet_rows
 from txrec.data.formats.blocks import Block, RawLines, SelectedRaw, block_of
 from txrec.data.formats.json_lines import parse_json, parse_json_map, records
 from txrec.data.formats.json_unfolding import unfolded, unfolded_columns
+from txrec.data.formats.line_ends import split_at_returns
 from txrec.data.formats.long_tables import pivoted
 from txrec.data.formats.text_lists import with_elements
 from txrec.data.formats.text_tables import Lines, Parsed, join_lines, parse_delimited, parse_sequence_text
@@ -63,7 +64,10 @@ def _read_lines(data: DataConfig, chunk: Chunk, source: SourceConfig) -> Iterato
         if source.multiline
         else ((name, Lines.of(block)) for name, block in blocks)
     )
-    for name, whole in cut:
+    for name, uncut in cut:
+        whole = uncut
+        if source.format == "csv":
+            whole = split_at_returns(uncut, len(file_columns(chunk)), source, source.quoting, source.escape)
         has_header = name != member and source.format == "csv" and chunk.start == 0
         lines = whole.part(chunk.num_skipped) if has_header else whole
         if source.comment:

@@ -10,6 +10,7 @@ from txrec.config import DataConfig, JoinConfig, SourceConfig
 from txrec.data.formats import files, parquet_rows, values
 from txrec.data.formats.blocks import Block, SelectedRaw
 from txrec.data.formats.json_lines import is_stream, parse_json, records
+from txrec.data.formats.line_ends import first_line, split_at_returns
 from txrec.data.formats.text_tables import Lines, Parsed, column_names, join_lines, parse_delimited
 from txrec.errors import DataError
 from txrec.schema import Reason
@@ -49,7 +50,7 @@ def _columns(path: str, join: JoinConfig) -> list[str]:
     content = _content(path, join)
     if join.format == "jsonl":
         return parse_json(_record_lines(content), join.encoding).frame.columns
-    return column_names(content.partition(b"\n")[0], join)
+    return column_names(_header(content, join), join)
 
 
 def joined_tables(
@@ -144,8 +145,8 @@ def _json_table(path: str, join: JoinConfig) -> pl.DataFrame:
 
 def _delimited_table(path: str, join: JoinConfig) -> pl.DataFrame:
     content = _content(path, join)
-    columns = column_names(content.partition(b"\n")[0], join)
-    lines = Lines.of(content)
+    columns = column_names(_header(content, join), join)
+    lines = split_at_returns(Lines.of(content), len(columns), join)
     if join.header:
         lines = lines.part(1)
     if join.multiline:
@@ -153,6 +154,11 @@ def _delimited_table(path: str, join: JoinConfig) -> pl.DataFrame:
     parsed = parse_delimited(lines, columns, columns, join)
     _check_all_read(path, lines, parsed)
     return parsed.frame
+
+
+def _header(content: bytes, join: JoinConfig) -> bytes:
+    lines = Lines.of(content)
+    return first_line(lines, 0, join, quoting=True, escape="") if len(lines) else b""
 
 
 def _check_all_read(path: str, lines: Lines, parsed: Parsed) -> None:

@@ -7,6 +7,7 @@ from txrec.config import SourceConfig
 from txrec.data.formats import files, parquet_rows
 from txrec.data.formats.json_lines import is_stream, parse_json, records
 from txrec.data.formats.json_unfolding import unfolded
+from txrec.data.formats.line_ends import first_line, has_lone_returns
 from txrec.data.formats.text_tables import Lines, column_names
 from txrec.errors import DataError
 
@@ -82,7 +83,13 @@ def _layout(file: files.File, source: SourceConfig, block: bytes) -> FileLayout:
     if skipped >= len(lines):
         raise DataError(f"{file.path}: has {len(lines)} lines, and skip_lines = {source.skip_lines} leaves no header")
     named = source.model_copy(update={"delimiter": delimiter})
-    columns = column_names(lines.at(skipped), named, source.quoting, source.escape)
+    first = first_line(lines, skipped, named, source.quoting, source.escape)
+    if has_lone_returns(first + b"\n"):
+        raise DataError(
+            f"{file.path}: its first line holds carriage returns that end no rows of equal length: {first[:80]!r}; "
+            "expected one line end (LF, CR LF or CR) in the whole file: save it again as text with one of them"
+        )
+    columns = column_names(first, named, source.quoting, source.escape)
     return FileLayout(
         tuple(distinct(columns)),
         skipped + source.header,

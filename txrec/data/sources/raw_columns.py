@@ -97,6 +97,8 @@ def number_of(raw: pl.DataFrame, name: str | None, decimal: str = "") -> tuple[p
 
 def known_text(raw: pl.DataFrame, name: str, source: SourceConfig, columns: Mapping[str, str]) -> pl.Series:
     """A canonical text column without the words that stand for nothing in it."""
+    if name not in IDS:
+        refuse_objects(raw, columns.get(name), f"{name} texts")
     text = ids_of(raw, columns.get(name)) if name in IDS else text_of(raw, columns.get(name))
     words = source.missing.get(name)
     usual = values.NOBODY if name == "user_id" else values.NULL_MARKS if name in _LITERAL else values.NOTHING
@@ -110,10 +112,22 @@ def ids_of(raw: pl.DataFrame, name: str | None) -> pl.Series:
     Raises:
         DataError: the column holds objects.
     """
-    kind = column_of(raw, name).dtype
-    inner = kind.inner if isinstance(kind, pl.List) else kind
-    if isinstance(inner, pl.Struct):
-        fields = ", ".join(f"{name}.{field.name}" for field in inner.fields[:8])
-        listed = f' with rows = ["{name}"]' if isinstance(kind, pl.List) else ""
-        raise DataError(f"column {name!r} holds objects, which are no ids; name one of their fields: {fields}{listed}")
+    refuse_objects(raw, name, "ids")
     return values.whole_ids(text_of(raw, name))
+
+
+def refuse_objects(raw: pl.DataFrame, name: str | None, what: str) -> None:
+    """Checks that a column does not hold objects.
+
+    Raises:
+        DataError: it does; names their fields.
+    """
+    column = column_of(raw, name)
+    names = values.fields_of_objects(column)
+    if names:
+        fields = ", ".join(f"{name}.{field}" for field in names[:8])
+        if isinstance(column.dtype, pl.List):
+            way = f'name one of their fields, with rows = ["{name}"] (a row per object), or export the field as a list'
+        else:
+            way = "name one of their fields"
+        raise DataError(f"column {name!r} holds objects, which are no {what}; {way}: {fields}")

@@ -345,3 +345,33 @@ def test_a_field_that_the_elements_of_a_list_have_not_is_an_error(tmp_path: Path
     split = {"column": "list", "fields": ";", "names": ["id", "number"]}
     with pytest.raises(DataError, match=r"no column 'list\.sku' \(needed for item_id\)"):
         pairs(tmp_path, path="log.csv", split=split, columns={"user_id": "user", "item_id": "list.sku", "ts": "time"})
+
+
+def _objects(folder: Path, kind: str) -> str:
+    records: list[dict[str, Any]] = [
+        {"item_id": "a", "size": {"w": 1, "unit": "cm"}, "parts": [{"n": "x", "q": 2}, {"n": "y", "q": None}]},
+        {"item_id": "b", "size": {"w": 3, "unit": "mm"}, "parts": []},
+    ]
+    return write_records(folder, "items", kind, records)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_objects_as_attributes_keep_the_names_of_their_fields(tmp_path: Path, kind: str) -> None:
+    path, names = _objects(tmp_path, kind), ["size", "parts"] if kind == "parquet" else ["size.w", "parts"]
+    _, data = prepared(tmp_path, {"items": [{"path": path, "format": kind, "attributes": names}]})
+    attributes = {row["item_id"]: dict(row["attributes"]) for row in data.items.to_pylist()}
+    size = {"size": '{"w": 1, "unit": "cm"}'} if kind == "parquet" else {"size.w": "1"}
+    parts = attributes["a"].pop("parts").replace(" ", "")
+    assert parts == '{"n":"x","q":2}|{"n":"y","q":null}'
+    assert attributes["a"] == size
+
+
+@pytest.mark.parametrize(("column", "kind"), [("size", "parquet"), ("parts", "parquet"), ("parts", "jsonl")])
+@pytest.mark.parametrize("canonical", ["title", "category", "item_id"])
+def test_objects_as_texts_categories_or_ids_are_an_error_that_names_their_fields(
+    tmp_path: Path, column: str, kind: str, canonical: str
+) -> None:
+    path, field = _objects(tmp_path, kind), {"size": "w", "parts": "n"}[column]
+    columns = {"item_id": "item_id", canonical: column}
+    with pytest.raises(DataError, match=rf"column '{column}' holds objects, which are no .*{column}\.{field}"):
+        prepared(tmp_path, {"items": [{"path": path, "format": kind, "columns": columns}]})
