@@ -48,8 +48,9 @@ def declare_items(table: Table, item: Chosen) -> None:
             table.take(role, *chosen)
     if "title" not in table.columns and "description" in table.columns:
         table.take("title", table.columns.pop("description"), "likely: the only text of a product")
-    if "title" not in table.columns:
-        _take_any_title(table)
+        _ask_for_title(table)
+    if "title" not in table.columns and not _take_any_title(table):
+        _ask_for_any_title(table)
     if "available" not in table.columns:
         _take_pieces(table)
     if "category" in table.columns:
@@ -85,7 +86,7 @@ def _is_of_people(table: Table) -> bool:
     return any(fit(role, name) >= 0.5 for name in table.profile for role in ("user_id", "session_id", "request_id"))
 
 
-def _take_any_title(table: Table) -> None:
+def _take_any_title(table: Table) -> bool:
     """Takes the most telling text of products that have neither a title nor a description."""
     texts = {
         name: column.texts.n_unique()
@@ -95,6 +96,30 @@ def _take_any_title(table: Table) -> None:
     }  # fmt: skip
     if texts:
         table.take("title", max(texts, key=lambda name: texts[name]), "guess: the most telling text of a product")
+    return bool(texts)
+
+
+def _ask_for_any_title(table: Table) -> None:
+    """Asks which text of a catalogue without a recognised title is that."""
+    texts = [
+        name for name, column in table.profile.items()
+        if name not in table.columns.values() and is_words(column) and not is_personal(name) and column.distinct > 0.5
+        and mean_length(column.texts.head(500)) > 3 and not share(column.texts.str.contains("://")) > 0.5
+    ]  # fmt: skip
+    if texts:
+        listed = ", ".join(texts[:4])
+        table.questions.append(f"no column is named like a title; is it one of {listed}? Then set columns.title")
+
+
+def _ask_for_title(table: Table) -> None:
+    """Asks whether another text is the title where a description was taken for it."""
+    taken = table.profile[table.columns["title"]]
+    for name, column in table.profile.items():
+        long = mean_length(column.texts.head(500))
+        free = name not in table.columns.values() and is_words(column) and not is_personal(name)
+        if free and column.distinct > 0.5 and 5 < long < 0.6 * mean_length(taken.texts.head(500)) and not is_id(column):
+            table.questions.append(f"no column is named like a title, {taken.name} was taken: is it {name}?")
+            return
 
 
 def _take_pieces(table: Table) -> None:

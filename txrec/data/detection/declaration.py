@@ -16,7 +16,7 @@ from txrec.data.detection.columns import Column, share
 from txrec.data.detection.first_rows import with_first_rows
 from txrec.data.detection.links import linked
 from txrec.data.detection.mixed import divide
-from txrec.data.detection.names import fit, plain_name
+from txrec.data.detection.names import fit, names_a_person, plain_name
 from txrec.data.detection.sample import Sample, sample, tables_in
 from txrec.data.detection.table import Table
 from txrec.data.detection.tables import NAMES_AS_IDS, classified
@@ -233,10 +233,11 @@ def _items_from_events(tables: Sequence[Table]) -> dict[str, str]:
     made = {"title": item} if named and all(item in table.profile for table in logs) else {}
     for role in [role for role in _FROM_EVENTS if role not in made]:
         scores = {
-            name: fit(role, name) or (0.5 if role == "title" and _may_be_title(name, column) else 0.0)
+            name: _title_fit(name, column, item) if role == "title" else fit(role, name)
             for name, column in logs[0].profile.items()
             if all(name in table.profile for table in logs) and len(column.texts) and column.time is None
             and (role == "price") == is_price(column) and not (role == "brand" and plain_name(name) == "store")
+            and not (role == "title" and names_a_person(name))
             and name not in {c for r, c in logs[0].columns.items() if r != "value"} and _is_beside(name, item)
         }  # fmt: skip
         best = max(scores, key=lambda one: scores[one], default="")
@@ -245,10 +246,23 @@ def _items_from_events(tables: Sequence[Table]) -> dict[str, str]:
     return made
 
 
+def _title_fit(name: str, column: Column, item: str) -> float:
+    """Fit of a log's column to the titles of its products."""
+    if names_a_person(name):
+        return 0.0
+    return (fit("title", name) or 0.5 * _may_be_title(name, column)) + 0.3 * _is_named_as(name, item)
+
+
 def _may_be_title(name: str, column: Column) -> bool:
     """True for descriptions, and for products named in words next to their ids (`Item` beside `SKU`)."""
     worded = share(column.texts.head(2_000).str.contains(r"\pL{3} \pL{3}")) > 0.3
     return fit("description", name) >= 0.9 or (worded and fit("item_id", name) >= 0.5)
+
+
+def _is_named_as(name: str, item: str) -> bool:
+    """True for the name of what another column numbers (`trackName` beside `trackId`)."""
+    thing, _, rest = plain_name(name.rpartition(".")[2]).partition("_")
+    return bool(rest) and fit("title", name) >= 0.5 and plain_name(item.rpartition(".")[2]).startswith(f"{thing}_")
 
 
 def _is_beside(name: str, item: str) -> bool:

@@ -237,6 +237,14 @@ _CANCELLED = re.compile(
 )
 
 
+def _is_state(plain: str) -> bool:
+    """True for a name of a column of states, as a word of it or, without blanks, its end (`订单状态`)."""
+    return bool({plain, *plain.split("_")} & _STATES) or plain.endswith(_UNSPACED_STATES)
+
+
+_UNSPACED_STATES = ("状态", "狀態", "状態", "ステータス", "상태")
+
+
 def _is_cancelled(word: str) -> bool:
     return bool(_CANCELLED.fullmatch(word) or _CANCELLED.fullmatch(fold(word.lower())))
 
@@ -245,7 +253,7 @@ def leave_out_cancelled(table: Table) -> None:
     """Leaves out orders that were cancelled, refunded or not paid, by a column of their states."""
     for name, column in table.profile.items():
         plain = plain_name(name.rpartition(".")[2].removesuffix(":joined"))
-        if not {plain, *plain.split("_")} & _STATES or name in table.columns.values() or not few_words(column, 30):
+        if not _is_state(plain) or name in table.columns.values() or not few_words(column, 30):
             continue
         lost = [word for word in column.texts.unique(maintain_order=True).to_list() if _is_cancelled(word)]
         if lost:

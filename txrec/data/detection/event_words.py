@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from txrec.data.detection.names import plain_name
+from txrec.data.detection.names import plain_name, spelled_out
 from txrec.text.folding import fold
 
 _EVENTS = {
@@ -24,18 +24,19 @@ _EVENTS = {
     " צפייה consultation prod_view prodview vu consulte voir ver gesehen aufruf aufgerufen produktansicht"
     " artikelansicht seitenaufruf bezoek obejrzano odslona wyswietlono zhlednuto goruntule goruntulendi"
     " goruntuledi visad visat vist katsottu megtekintes visualizzato visualizado visualizada vista_producto"
-    " viewed_item"
+    " viewed_item browsed visited"
     " mirar consulta watched reading streamed listened",
     "click": "click clicked clicks select_item product_clicked clk tap klick product_click"
     " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic clique"
     " geklickt geklikt klikniecie kliknieto kliknuti kattintas"
-    " tiklama tikladi klikkaus klikning klikk saved save favorited favourited favorites wishlisted wished wunschliste"
+    " tiklama tikladi klikkaus klikning klikk saved save bookmarked liked loved pinned favorited favourited"
+    " favorites wishlisted wished wunschliste"
     " merkliste favoris favoritos ulubione verlanglijst поставил лайк клик избранное 点击 收藏"
     " クリック お気に入り 클릭 찜",
     "cart": "cart add_to_cart addtocart product_added basket cart_add atc add_to_basket addtobasket"
     " add_cart warenkorb added_to_cart add_to_bag in_cart carted cart_addition addcart add koszyk kosik carrello"
     " carrinho carrito winkelwagen varukorg ostoskori kosar sepet корзина кошик καλάθι 加购 加入购物车 加购物车"
-    " 购物车 カート カート追加 장바구니 سلة"
+    " 购物车 カート 買い物かご 购物袋 カート追加 장바구니 سلة"
     " السلة עגלה panier cesta kurv handlekurv sc_add scadd add2cart add_2_cart koszyka koszyku kosiku kosice"
     " carrinho_compras bag trolley cart_item"
     " sepete sepete_ekle sepete_ekleme carro cesto sacola cestino winkelmand winkelmandje kundvagn indkobskurv"
@@ -86,6 +87,7 @@ _UNDOING = (
     " verwijderd verwijderen supprime supprimer retire retirer eliminado eliminar quitado quitar removido"
     " rimosso usunieto usuniecie odebrano odstraneno cikar cikarma poistettu fjernet borttagen удалено удаление"
     " 削除 删除 移除 삭제"
+    " 取消 キャンセル 退款 返品 취소 환불"
 )
 _UNDONE = frozenset(map(fold, _UNDOING.split()))
 """Words that make of others no engagement with a product (`wishlist_removed`)."""
@@ -98,15 +100,16 @@ _LINES_OF_ORDERS = ("detail", "details")
 def event_kind(word: str) -> str | None:
     """The kind of event that a shop's word means; `ignored` for words that are no engagement, None = unknown."""
     plain = plain_name(word)
+    plain = plain if plain in _every_word() else spelled_out(plain)
     if plain in _IGNORED.split():
         return "ignored"
-    parts = plain.split("_")
+    parts = _parts(plain)
     if _ENDED & set(parts) and _ORDERED & set(parts):
         return "purchase"
     for known, words in _event_words().items():
         if plain in words or plain.removesuffix("s") in words:
             return known
-    if _UNDONE & set(parts) or (_BEGUN & set(parts) and _ORDERED & set(parts)):
+    if any(map(_is_undone, parts)) or (_BEGUN & set(parts) and _ORDERED & set(parts)):
         return "ignored"
     strong = [kind for part in parts if part not in _WEAK and (kind := _kind_of_part(part))]
     if strong:
@@ -115,7 +118,62 @@ def event_kind(word: str) -> str | None:
 
 
 def _kind_of_part(part: str) -> str | None:
-    return next((kind for kind, words in _event_words().items() if part in words), None)
+    for kind, words in _event_words().items():
+        if part in words:
+            return kind
+    begun = (kind for kind, stems in _stems().items() if part.startswith(stems))
+    ended = (kind for kind, words in _event_words().items() for word in words if len(word) > 5 and part.endswith(word))
+    return next(begun, None) or next(ended, None)  # `comprou`, `produktvisning`
+
+
+def _is_undone(part: str) -> bool:
+    return part in _UNDONE or part.startswith(_UNDONE_STEMS)
+
+
+def _parts(plain: str) -> Sequence[str]:
+    """The words of a plain name; those that a script writes without blanks are looked for (`상품조회`)."""
+    words: list[str] = []
+    for part in plain.split("_"):
+        inner = [word for word in _written_together() if word in part] if _UNSPACED.search(part) else []
+        words += inner or [part]
+    return words
+
+
+_UNSPACED = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
+
+
+@cache
+def _every_word() -> frozenset[str]:
+    return frozenset(word for words in _event_words().values() for word in words)
+
+
+@cache
+def _written_together() -> Sequence[str]:
+    """Words for events, done or undone, of scripts without blanks."""
+    every = {*_UNDONE, *_every_word()}
+    return sorted(word for word in every if _UNSPACED.search(word))
+
+
+_STEMS = {
+    "search": "wyszuk szukan vyhled hledan hledat buscar buscou busqued pesquis recherch zoek gesuch ricerc поиск искал"
+    " пошук",
+    "view": "visuali wyswietl zobraz obejrz prohl consult goruntul incele aufgeruf angeseh betrach bekek bekij просм"
+    " перегл katso katsel megtek vizuali",
+    "click": "klik klick cliqu clicou tikla клик",
+    "cart": "koszyk kosik kosar warenkorb einkaufsw winkelw winkelm varukorg indkobsk handlek ostosk carrell carrinh"
+    " carrit panier sepet корзин кошик",
+    "purchase": "compra compro acquist achet achat zakup zamow kupil kupion kupuj nakup objedn bestell gekauf kauf"
+    " gekoch satin siparis покуп купил купит заказ замов ostett vasarl rendel",
+    "rate": "bewert ocenil ocenion valorac avaliou avaliac recens hodnoc beoorde degerlen отзыв оцени",
+}
+_UNDONE_STEMS = ("usun", "odstran", "elimin", "quitar", "supprim", "retir", "entfern", "verwijder", "rimoss",
+                 "remov", "удал", "видал", "anulow", "storn")  # fmt: skip
+
+
+@cache
+def _stems() -> dict[str, tuple[str, ...]]:
+    """Kind = beginnings of the forms of its words in languages that inflect them (`comprar`, `comprou`)."""
+    return {kind: tuple(map(fold, text.split())) for kind, text in _STEMS.items()}
 
 
 def _composed_kind(kinds: Sequence[str], parts: Sequence[str]) -> str | None:

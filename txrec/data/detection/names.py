@@ -20,7 +20,9 @@ _COLUMNS = {
     " id_пользователя покупатель клієнт користувач πελάτης 用户id 用户 会员id 買家id 顧客id 顧客 会員id"
     " ユーザーid ユーザー 고객id 고객 고객번호 회원id 사용자 معرف_العميل العميل معرف_المستخدم المستخدم לקוח"
     " מזהה_לקוח email_billing external_id member_number member_no member_nr cardholder card_number mcvisid visid_low"
-    " kundenkarte loyalty_card loyalty_card_no loyalty_card_number loyalty_id loyalty_no loyalty_number clubcard"
+    " kundenkarte kdnr kd_nr kunr knr kartennummer карта_лояльности дисконтная_карта"
+    " learner_id student_id reader_id viewer_id traveler_id borrower_id rider_id owner_id"
+    " loyalty_card loyalty_card_no loyalty_card_number loyalty_id loyalty_no loyalty_number clubcard"
     " club_card_no membership_no membership_id"
     " household_id hh_id contact_id contact_key subscriber_id subscriber_key amplitude_id post_visid_high visid_high"
     " kunnr kunag sold_to sold_to_party partner_id panelist_id consumer_id patron_id guest_id uuid ga_client_id cid"
@@ -61,7 +63,8 @@ _COLUMNS = {
     " behaviour behavior_type behaviortype kind interaction interaction_type activity verb ereignis aktion evento"
     " type event_kind event_category activity_type evt ereignistyp aktionstyp akcja zdarzenie akce udalost azione"
     " event_list acao accion actie gebeurtenis handelse atgard tapahtuma toiminto esemeny islem olay действие событие"
-    " тип_события дія подія ενέργεια hit_type metric se_action what_happened olay_tipi 行为 行動 イベント 행동"
+    " тип_события дія подія ενέργεια hit_type metric se_action what_happened olay_tipi"
+    " 行为 行動 アクション イベント 행동"
     " 이벤트 الحدث حدث פעולה אירוע",
     "query": "query q search_query searchquery search_term searchterm search_phrase searchphrase phrase"
     " keyword keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete"
@@ -79,9 +82,11 @@ _COLUMNS = {
     " plays weight quantity_price item_total line_total book_rating netwr purchaseamount"
     " total_price total_sales net_amount gross_amount total_amount bedrag kwota importe montant importo tutar belopp",
     "title": "title name product_name productname item_name itemname product_title producttitle"
-    " item_title label designation artist_name track_name movie_title book_title bezeichnung artikelbezeichnung"
+    " item_title label designation track_name song_name movie_title artist_name book_title bezeichnung"
+    " artikelbezeichnung"
     " titel nom libelle nombre titulo product_description lineitem_name prod_name produktname display_name"
     " original_title nazwa nazwa_produktu nazev nome nome_prodotto nome_produto naam productnaam benamning"
+    " megnevezes naziv denumire pavadinimas nama headline heading bez artbez artikelbez omschrijving"
     " produktnamn namn navn nimi tuotenimi nev urun_adi название наименование назва τίτλος όνομα 商品名 商品名称"
     " 名称 标题 상품명 제품명 이름 الاسم اسم_المنتج שם שם_מוצר denominazione denominacion caption номенклатура"
     " maktx name_alias"
@@ -100,7 +105,9 @@ _COLUMNS = {
     " categorie categoria breadcrumb breadcrumbs category_id categoryid taxonomy product_group_name section"
     " dept department_name subcategory sub_category product_line item_class product_class collection collections"
     " matkl prdha"
-    " groep productgroep artikelgroep category_tree product_category_tree cuisine cuisines listed_in categ_id"
+    " subject topic theme wgr warengrp artgrp wg groep productgroep artikelgroep category_tree"
+    " product_category_tree cuisine cuisines"
+    " listed_in categ_id"
     " category1 category_1 category_l1 cat_l1 level1 level_1 hierarchy_1 item_category tags warengruppe rubrique"
     " type product_type_name categorie_produit kategoria kategori osasto"
     " категория категорія κατηγορία 类别 分类 カテゴリ カテゴリー 카테고리 الفئة קטגוריה",
@@ -109,7 +116,7 @@ _COLUMNS = {
     " lineitem_price cena prezzo preco prijs pris hinta fiyat цена ціна τιμή 价格 単価 価格 値段 가격 السعر מחיר"
     " price_tax_incl price_tax_excl price_incl_tax price_excl_tax price_with_tax bruttopreis nettopreis"
     " netpr kbetr unit_retail unit_amount list_amount retail_amount selling_amount price_amount mrp list_value"
-    " cena_jedn"
+    " vkpreis vk_preis valor_unitario valor_venda importe_unitario montant_unitaire cena_jedn"
     " price_gross price_net msrp rrp uvp pvp sale regular",
     "available": "available availability in_stock verfugbarkeit availability_status stock_state"
     " lieferstatus instock stock_status is_in_stock stock inventory"
@@ -117,7 +124,7 @@ _COLUMNS = {
     " stock_level on_stock lagerbestand qty_in_stock disponibilite disponibilidad bestand dostepnosc dostupnost"
     " disponibilita disponibilidade voorraad lagersaldo saatavuus varastosaldo stok наличие остаток наявність"
     " διαθεσιμότητα 库存 在庫 재고 المخزون מלאי labst qoh soh avail available_quantity"
-    " available_flag avail_phys avail_physical active is_active",
+    " available_flag active_flag avail_phys avail_physical active is_active",
     "grade": "grade relevance relevance_score judgment judgement label rating esci_label score relevancy",
     "quantity": "quantity qty menge anzahl quantite cantidad units num_items lineitem_quantity"
     " kwmeng fkimg units_sold sales_qty item_count amount_of_items qty_ordered quantity_ordered order_qty"
@@ -134,7 +141,7 @@ _SHORT = (
     " dt=date dtm=datetime dttm=datetime dtime=datetime tm=time txn=transaction trx=transaction trn=transaction"
     " tran=transaction trans=transaction ord=order purch=purchase evt=event evnt=event actn=action act=action"
     " srch=search qry=query txt=text crt=created create=created amt=amount prc=price rtl=retail cnt=count"
-    " grp=group cat=category catg=category ctgry=category ctg=category dept=department brnd=brand"
+    " grp=group cat=category catg=category ctgry=category ctg=category dept=department brnd=brand actv=active"
     " mfr=manufacturer stk=stock avail=available lvl=level sess=session sls=sales loy=loyalty lylty=loyalty"
     " ltem=item qnty=quantity qty=quantity oh=on_hand lst=list"
 )

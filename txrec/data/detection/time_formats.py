@@ -14,7 +14,8 @@ _COUNTED_DAYS = {"d": (7_300, 29_220, 0), "excel": (32_874, 58_000, 25_569)}
 """Days of 1990 to 2058 as numbers since 1970 or as spreadsheets count them, and the number of 1970."""
 _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y",
          "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%Y%m%d", "%Y.%m.%d",
-         "%d%b%Y", "%m %d, %Y", "%Y年%m月%d日", "%Y년 %m월 %d일", "%b-%d-%y")  # fmt: skip
+         "%d%b%Y", "%m %d, %Y", "%Y年%m月%d日", "%Y년 %m월 %d일", "%b-%d-%y", "%Y.%m.%d.",
+         "%Y. %m. %d.", "%d. %m. %Y", "%d.%m.%Y.")  # fmt: skip
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S%.f", ", %H:%M", ", %I:%M:%S %p",
            "T%H:%M:%S", " %H:%M:%S %z", " %p %I:%M:%S", " %p %I:%M")  # fmt: skip
 _OTHERS = ("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y",

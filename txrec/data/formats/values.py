@@ -31,6 +31,8 @@ _IN_STOCK = {
     "continue", "lowstock", "onsale", "published", "enabled", "visible", "limited", "limitedstock", "fewleft",
     "readytoship", "availablenow", "availabletoorder", "orderable", "buyable", "purchasable",
     "ja", "auflager", "lagernd", "lieferbar", "sofortlieferbar", "verfugbar", "vorbestellbar", "oui", "enstock",
+    "tak", "ano", "igen", "evet", "kylla", "da", "да", "так", "有", "是", "あり", "예", "있음", "var", "mevcut",
+    "beschikbaar", "dostupne", "elerheto", "доступен", "доступно",
     "disponible", "disponibile", "disponivel", "si", "sim", "oplager", "opvoorraad", "ilager", "wmagazynie", "dostepny",
     "skladem", "varastossa", "естьвналичии", "вналичии", "stoktavar", "stokta", "有货", "有貨", "在庫あり", "재고있음",
 }  # fmt: skip
@@ -42,6 +44,8 @@ _OUT_OF_STOCK = {
     "nichtverfugbar", "nichtlieferbar", "nichtauflager", "non", "epuise", "rupture", "rupturedestock", "indisponible",
     "agotado", "sinexistencias", "nodisponible", "esaurito", "nondisponibile", "esgotado", "indisponivel",
     "uitverkocht",
+    "nao", "nie", "nee", "nej", "nei", "ei", "nem", "hayir", "нет", "ні", "无", "否", "なし", "없음", "yok",
+    "nietbeschikbaar", "nedostupne", "недоступен", "недоступно",
     "nietopvoorraad", "slutsald", "slutilager", "brak", "niedostepny", "wyprzedany", "vyprodano", "neniskladem",
     "loppunut", "нетвналичии", "распродано", "stoktayok", "tukendi",
     "缺货", "無貨", "售罄", "在庫なし", "売り切れ", "품절",

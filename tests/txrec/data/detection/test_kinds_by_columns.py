@@ -173,3 +173,88 @@ def test_files_that_are_no_tables_in_folders_and_archives(tmp_path: Path) -> Non
     orc.write_table(pa.table({"user": ["u1"], "item": ["p1"]}), str(tmp_path / "log.orc"))
     with pytest.raises(DataError, match=r"log\.orc: is an ORC file; save it as Parquet"):
         declare([str(tmp_path / "log.orc")], "shop")
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("title", "headline megnevezés bez omschrijving EnglishProductName"),
+        ("user_id", "KDNR learner_id bezoeker_id E-mail_zákazníka vásárló_azonosító"),
+        ("user_id", "identyfikator_klienta Карта_лояльности identificador_do_cliente"),
+        ("item_id", "identyfikator_produktu identificativo_prodotto"),
+        ("price", "Розничная_цена preço_por prix_public precio_final VKPREIS CURR_RTL_AMT"),
+        ("category", "Группа departamento WGR subcategoria"),
+        ("available", "в_наличии op_voorraad ACTV_FLG stok_adedi disponível dostępność"),
+        ("brand", "ブランド名 브랜드명 BRAND_DESC"),
+        ("query", "termino_busqueda 検索キーワード texto_pesquisa"),
+        ("event", "アクション 이벤트구분 typ_zdarzenia"),
+    ],
+)
+def test_more_names_of_many_languages(role: str, names: str) -> None:
+    assert [name for name in names.split() if fit(role, name) < 0.5] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("comprou", "purchase"),
+        ("produktvisning", "view"),
+        ("PURCH", "purchase"),
+        ("visualizou", "view"),
+        ("buscar", "search"),
+        ("dodanie do koszyka", "cart"),
+        ("usunięto z koszyka", "ignored"),
+        ("장바구니담기", "cart"),
+        ("주문취소", "ignored"),
+        ("カート投入", "cart"),
+    ],
+)
+def test_words_that_languages_inflect_or_write_together(word: str, kind: str) -> None:
+    assert event_kind(word) == kind
+
+
+def test_names_of_customers_and_artists_are_no_titles_of_tracks(tmp_path: Path) -> None:
+    log = csv_text(
+        ["Customer Name", "userId", "trackId", "artistName", "trackName", "playedAt"],
+        (["Jane Doe", f"u{r.user}", f"t{r.item}", "The Lamps", title_of(r.item), r.at.isoformat()] for r in rows_of()),
+    )
+    assert shop(tmp_path, streams__csv=log).config.data.items_from_events["title"] == "trackName"
+
+
+def test_a_description_in_place_of_a_title_is_asked_for(tmp_path: Path) -> None:
+    items = csv_text(
+        ["sku", "teaser", "description", "price"],
+        ([f"P{i}", title_of(i) + " set", f"A long text about the {title_of(i)} and its use.", 3.5 + i]
+         for i in range(NUM_ITEMS)),
+    )  # fmt: skip
+    asked = shop(tmp_path, catalogue__csv=items).questions
+    assert any("description was taken: is it teaser?" in one for one in asked)
+
+
+def test_a_catalogue_without_a_known_title_is_a_question(tmp_path: Path) -> None:
+    items = csv_text(
+        ["sku", "xyz", "price", "category"],
+        ([f"P{i}", title_of(i), 3.5 + i, "Home"] for i in range(NUM_ITEMS)),
+    )
+    asked = shop(tmp_path, catalogue__csv=items).questions
+    assert any("no column is named like a title; is it one of xyz? Then set columns.title" in one for one in asked)
+
+
+@pytest.mark.parametrize(("form", "name"), [("%Y.%m.%d. %H:%M", "rendelés_dátuma"), ("%d. %m. %Y %H:%M", "datum")])
+def test_days_with_a_point_at_their_end(tmp_path: Path, form: str, name: str) -> None:
+    log = csv_text(
+        ["user_id", "sku", name, "event"],
+        ([f"u{r.user}", f"P{r.item}", r.at.strftime(form), r.kind] for r in rows_of()),
+    )
+    made = shop(tmp_path, log__csv=log)
+    assert made.check is not None
+    assert made.check.sources[0].span()[:16] == "2024-04-03 08:15"
+
+
+def test_states_of_orders_in_a_script_without_blanks(tmp_path: Path) -> None:
+    log = csv_text(
+        ["会员编号", "商品编码", "下单时间", "订单编号", "订单状态"],
+        ([f"u{r.user}", f"P{r.item}", r.at.isoformat(), r.order, "已取消" if n % 4 == 0 else "已完成"]
+         for n, r in enumerate(rows_of())),
+    )  # fmt: skip
+    assert events(shop(tmp_path, orders__csv=log)) == {"purchase": 300}
