@@ -29,11 +29,11 @@ _USERS = (
     " 顧客 客户 客戶 买家 買家 고객 회원 구매자 사용자"
 )
 _ITEMS = (
-    "title show program programme media clip lesson product item part article material style barcode upc ean"
+    "menu product item part article material style barcode upc ean"
     " gtin sku artikel produkt produktu produkte produit"
     " producto produto articulo articolo"
     " prodotto artigo towar towaru cikk termek zbozi vyrobek vyrobku tuote urun varen vare товар товара товару"
-    " hotel course restaurant wine beer episode podcast recipe dish movie book song track game"
+    " course recipe dish movie book song track game"
     " proizvod proizvoda produs produse termeku sortiment reference_article produk san_pham towarowy indeks"
     " номенклатура номенклатуры артикул продукта продукт προιοντος 商品 产品 產品 物品 宝贝 상품 제품 품목"
 )
@@ -47,7 +47,7 @@ _ORDERS = (
     " invoice sale sales venta venda purchase transaction 注文 订单 訂單 주문"
 )
 _MARKS = (
-    "编码 編碼 e mail email id ids no nr num number nummer numer numero n code kod kodu codigo cod codice key"
+    "编码 編碼 id ids no nr num number nummer numer numero n code kod kodu codigo cod codice key"
     " guid uuid uid ref reference"
     " identyfikator identificador identifiant identificativo identifikator identifier kennung kennzahl"
     " идентификатор ідентифікатор seq card carte tarjeta carta cartao karta karty karte karti карта карты картка"
@@ -182,7 +182,7 @@ _BRANDS = (
 _OF_BRANDS = "name names label title code nazwa nome nom naam nazev description desc of product название 名 名称 명"
 
 _COMPOSED: dict[str, tuple[str, str, bool, float]] = {
-    "user_id": (_USERS, f"{_MARKS} unique benutzer user login username", False, 0.72),
+    "user_id": (_USERS, f"{_MARKS} e mail email unique benutzer user login username", False, 0.72),
     "item_id": (_ITEMS, _MARKS, True, 0.7),
     "request_id": (_ORDERS, _MARKS, True, 0.7),
     "ts": (_TIMES, _ACTIONS, True, 0.66),

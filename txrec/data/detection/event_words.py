@@ -24,7 +24,7 @@ _EVENTS = {
     " צפייה consultation prod_view prodview vu consulte voir ver gesehen aufruf aufgerufen produktansicht"
     " artikelansicht seitenaufruf bezoek obejrzano odslona wyswietlono zhlednuto goruntule goruntulendi"
     " goruntuledi visad visat vist katsottu megtekintes visualizzato visualizado visualizada vista_producto"
-    " viewed_item browsed visited"
+    " viewed_item preview previewed browsed visited"
     " mirar consulta watched reading streamed listened",
     "click": "click clicked clicks select_item product_clicked clk tap klick product_click"
     " select_content item_click fav favorite favourite like wishlist add_to_wishlist bookmark clic clique"

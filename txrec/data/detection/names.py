@@ -1,7 +1,7 @@
 """Column names and event words of shops with their usual meanings, in a few languages."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from txrec.data.detection.composed_names import composed_fit
 from txrec.text.folding import fold
@@ -21,11 +21,11 @@ _COLUMNS = {
     " ユーザーid ユーザー 고객id 고객 고객번호 회원id 사용자 معرف_العميل العميل معرف_المستخدم المستخدم לקוח"
     " מזהה_לקוח email_billing external_id member_number member_no member_nr cardholder card_number mcvisid visid_low"
     " kundenkarte kdnr kd_nr kunr knr kartennummer карта_лояльности дисконтная_карта"
-    " learner_id student_id reader_id viewer_id traveler_id borrower_id rider_id owner_id"
+    " learner_id student_id reader_id viewer_id traveler_id borrower_id rider_id"
     " loyalty_card loyalty_card_no loyalty_card_number loyalty_id loyalty_no loyalty_number clubcard"
     " club_card_no membership_no membership_id"
     " household_id hh_id contact_id contact_key subscriber_id subscriber_key amplitude_id post_visid_high visid_high"
-    " kunnr kunag sold_to sold_to_party partner_id panelist_id consumer_id patron_id guest_id uuid ga_client_id cid"
+    " kunnr kunag sold_to sold_to_party partner_id panelist_id consumer_id patron_id guest_id ga_client_id"
     " klantkaart klantenkaart kundkort bonuskarte karta_klienta carte_fidelite carta_fedelta tarjeta_cliente",
     "session_id": "session_id sessionid session visit_id visitid ga_session_id user_session sitzung"
     " session_key sid sess sessid phpsessid idvisit session_token"
@@ -45,7 +45,9 @@ _COLUMNS = {
     " προϊόν 商品id 商品 商品编号 产品id 商品番号 商品コード 品番 상품id 상품 상품번호 제품id معرف_المنتج المنتج"
     " מקט מזהה_מוצר clickurl click_url art_nr artnr matnr ean11 ean13 barcode plu"
     " product2_id stock_keeping_unit default_code internal_reference product_tmpl_id style_id target_entity_id"
-    " target_item_id uniq_id mal_id doc_id stock_item_key clicked_item clicked_product result_clicked clicked_result"
+    " target_item_id uniq_id mal_id doc_id stock_item_key menu_item_id wine_id beer_id dish_id episode_id clip_id"
+    " lesson_id title_id show_id podcast_id hotel_id restaurant_id clicked_item clicked_product result_clicked"
+    " clicked_result"
     " viewed_item viewed_product purchased_item purchased_product bought_item ordered_item ordered_product",
     "ts": "ts timestamp time datetime date event_time eventtime event_timestamp created_at createdat"
     " created date_time unix_review_time unixreviewtime review_time reviewtime invoice_date invoicedate"
@@ -70,7 +72,7 @@ _COLUMNS = {
     " keyword keywords search term search_text query_text site_search_term suchbegriff suche suchanfrage requete"
     " raw_query terms search_string user_query internal_search_term busqueda recherche suchwort"
     " site_search_keyword sitesearchkeyword fraza hledany_vyraz zoekterm sokord hakusana arama запрос"
-    " srch_term searched_term se_label suchanfrage zoekopdracht szukane"
+    " srch_term searched_term suchanfrage zoekopdracht szukane"
     " поисковый_запрос запит αναζήτηση 搜索词 検索語 検索キーワード 검색어 بحث חיפוש",
     "request_id": "order_id orderid invoice invoice_no invoiceno invoice_number transaction_id transactionid"
     " order_number ordernumber order basket_id receipt_id request_id order_no bestellnummer bestellung_id"
@@ -185,6 +187,7 @@ def _ranks() -> dict[str, dict[str, float]]:
     }
 
 
+@lru_cache(maxsize=1 << 16)
 def fit(role: str, name: str) -> float:
     """Fit of a column name to a canonical column: 1 = its usual name, 0 = nothing in common."""
     ranks = _ranks()[role]

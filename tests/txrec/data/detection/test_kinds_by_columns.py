@@ -258,3 +258,40 @@ def test_states_of_orders_in_a_script_without_blanks(tmp_path: Path) -> None:
          for n, r in enumerate(rows_of())),
     )  # fmt: skip
     assert events(shop(tmp_path, orders__csv=log)) == {"purchase": 300}
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        ("user_id", "uuid"),
+        ("user_id", "owner_id"),
+        ("query", "se_label"),
+        ("request_id", "order_email"),
+        ("item_id", "program_id"),
+    ],
+)
+def test_names_of_other_things(role: str, name: str) -> None:
+    assert fit(role, name) < 0.5
+
+
+def test_a_preview_is_no_review() -> None:
+    assert [event_kind(word) for word in ("product_preview", "previewed", "reviewed")] == ["view", "view", "rate"]
+
+
+def test_dishes_rather_than_restaurants_are_the_products(tmp_path: Path) -> None:
+    log = csv_text(
+        ["customer_id", "restaurant_id", "menu_item_id", "ordered_at"],
+        ([f"u{r.user}", r.item % 3, f"M{r.item}", r.at.isoformat()] for r in rows_of()),
+    )
+    made = shop(tmp_path, orders__csv=log)
+    assert made.config.data.events[0].columns["item_id"] == "menu_item_id"
+
+
+def test_a_product_s_uuid_makes_no_log_of_a_catalogue(tmp_path: Path) -> None:
+    items = csv_text(
+        ["uuid", "sku", "title", "owner_id", "price"],
+        ([f"{i:08x}-aa", f"P{i}", title_of(i), i % 3, 3.5 + i] for i in range(NUM_ITEMS)),
+    )
+    made = shop(tmp_path, products__csv=items)
+    assert not made.config.data.events
+    assert len(made.config.data.items) == 1
