@@ -104,6 +104,8 @@ class Reason(StrEnum):
     """The line is not a JSON object."""
     UNEQUAL_LISTS = "unequal_lists"
     """Lists of a record that stand side by side have different lengths."""
+    REPEATED_HEADER = "repeated_header"
+    """The line that names the columns, once more: files under one another."""
     MISSING_USER = "missing_user"
     """An event or a row of users without a user."""
     MISSING_ITEM = "missing_item"

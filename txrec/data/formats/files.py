@@ -90,6 +90,8 @@ def first_bytes(path: str, num_bytes: int = 1 << 16) -> bytes:
 def _damaged(path: str, what: str, error: Exception) -> DataError:
     if "encrypted" in str(error) or "password" in str(error):
         return DataError(f"{path}: the archive is protected by a password; unpack it and name the files in it")
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
+        return DataError(f"{path}: is no gzip file, whatever its name; remove .gz from its name, or export it again")
     return DataError(f"{path}: the {what} is damaged ({error}); fetch or export it again")
 
 
@@ -248,6 +250,8 @@ def lines(
                 done += len(block)
                 yield name, block
     except _DAMAGE as error:
+        if isinstance(error, gzip.BadGzipFile) and not done:
+            raise _damaged(path, "file", error) from error
         raise DataError(
             f"{path}: damaged after {done:,} readable bytes ({error}); the file is truncated or corrupt, "
             "so an unknown number of rows is missing: fetch or export it again"

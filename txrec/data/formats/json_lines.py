@@ -155,9 +155,10 @@ def python_record(text: str) -> dict[str, Any] | None:
             warnings.simplefilter("ignore", SyntaxWarning)  # backslashes of paths and of smileys
             warnings.simplefilter("ignore", DeprecationWarning)
             record = ast.literal_eval(text.strip().rstrip(","))
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        plain = json.loads(json.dumps(record, default=str, skipkeys=True))  # sets, bytes and keys that are numbers
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
-    return record if isinstance(record, dict) else None
+    return plain if isinstance(plain, dict) else None
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -76,7 +76,7 @@ def as_text(column: pl.Series) -> pl.Series:
             return _json_of(column)
         return column.cast(pl.String, strict=False)
     except pl.exceptions.PolarsError:
-        texts = [None if value is None else str(value) for value in column.to_list()]
+        texts = [_plain(value) for value in column.to_list()]
         return pl.Series(column.name, texts, dtype=pl.String)
 
 
@@ -87,8 +87,14 @@ def list_of_texts(column: pl.Series) -> pl.Series:
             return column.list.eval(pl.element().map_batches(_json_of, return_dtype=pl.String))
         return column.cast(pl.List(pl.String), strict=False)
     except pl.exceptions.PolarsError:
-        rows = [None if row is None else [None if one is None else str(one) for one in row] for row in column.to_list()]
+        rows = [None if row is None else [_plain(one) for one in row] for row in column.to_list()]
         return pl.Series(column.name, rows, dtype=pl.List(pl.String))
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else str(value)
 
 
 def _json_of(column: pl.Series) -> pl.Series:
@@ -191,11 +197,11 @@ def numbers(column: pl.Series, decimal: str = "") -> Numbers:
         decimal: `.` or `,`; empty = detected from values of the column that can be read in one way only.
     """
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
-        number = _finite(column.cast(pl.Float32, strict=False))
+        number = finite(column.cast(pl.Float32, strict=False))
         nothing = column.is_nan() | column.is_infinite() if column.dtype.is_float() else column.is_null()
         return Numbers(number.fill_nan(None), number.is_null() & column.is_not_null() & ~nothing.fill_null(value=False))
     column = as_text(column)
-    number = _finite(column.cast(pl.Float32, strict=False))
+    number = finite(column.cast(pl.Float32, strict=False))
     comma = decimal == ","
     odd = number.is_null() & column.is_not_null()
     if odd.any() or comma:
@@ -218,7 +224,7 @@ def infinite(column: pl.Series) -> pl.Series:
     return column.str.contains(_INFINITE).fill_null(value=False)
 
 
-def _finite(number: pl.Series) -> pl.Series:
+def finite(number: pl.Series) -> pl.Series:
     """Numbers with null instead of infinite ones."""
     endless = number.is_infinite().fill_null(value=False)
     return number.set(endless, None) if endless.any() else number

@@ -28,7 +28,7 @@ from txrec.data.sources.raw_columns import (
     without_missing,
 )
 from txrec.data.sources.remarks import Remarks
-from txrec.data.sources.sources import Chunk, mapping, sources_of
+from txrec.data.sources.sources import Chunk, file_columns, mapping, sources_of
 from txrec.schema import EVENT_CODES, EventKind, Reason
 
 ORIGIN_SHIFT = 40
@@ -100,7 +100,12 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     rules = _rules(raw, source.reject)
     remarks.add_rules(source, rules)
     missing = [check for check in checks if _is_missing(check)]  # they are named before configured rules
-    checks = [*missing, *rules, *(check for check in checks if not _is_missing(check))]
+    checks = [
+        *_repeated_header(block.frame, chunk, source),
+        *missing,
+        *rules,
+        *(check for check in checks if not _is_missing(check)),
+    ]
     frame = frame.with_columns(origin=pl.Series(block.row + (chunk.number << ORIGIN_SHIFT), dtype=pl.Int64))
     return _split_valid_rejected(frame, checks, chunk, block, remarks)
 
@@ -129,6 +134,20 @@ def _context(raw: pl.DataFrame, name: str | None) -> pl.Series:
 
 
 _Check = tuple[Reason, pl.Series]
+
+
+def _repeated_header(raw: pl.DataFrame, chunk: Chunk, source: SourceConfig) -> list[_Check]:
+    """Mask of rows that hold the names of the columns, in files put under one another; nothing where there are none."""
+    names = [name for name in file_columns(chunk) if name in raw.columns and raw.schema[name] == pl.String]
+    if source.format != "csv" or not source.header or source.long is not None or len(names) < 2:
+        return []
+    first = (raw[names[0]].str.strip_chars() == names[0]).fill_null(value=False)
+    if not first.any():
+        return []
+    every = raw.select(
+        pl.all_horizontal((pl.col(name).str.strip_chars() == name).fill_null(value=False) for name in names)
+    )
+    return [(Reason.REPEATED_HEADER, every.to_series())]
 
 
 def _is_missing(check: _Check) -> bool:
@@ -165,6 +184,7 @@ def _events(
         (Reason.UNKNOWN_EVENT, kind.is_null()),
     ]
     if has_time:
+        refuse_objects(raw, columns["ts"], "times")
         clock = column_of(raw, source.time.clock) if source.time.clock else None
         ts = times(column_of(raw, columns["ts"]), source.time, clock)
         frame = frame.with_columns(ts=ts)

@@ -49,6 +49,8 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
         members.setdefault(name, block)
         if not file.is_archive:
             break
+    for name, block in members.items():
+        _check_is_text(f"{file.path}::{name}" if name else file.path, source, block)
     layouts = {name: _layout(file, source, block) for name, block in members.items() if block.strip()}
     if not layouts:
         raise DataError(f"{file.path}: holds no line; expected {'a header' if source.header else 'rows'}")
@@ -59,6 +61,30 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
             f'path = "{source.path}::{next(iter(layouts))}"'
         )
     return next(iter(layouts.values()))
+
+
+_MARKS = {
+    b"\xff\xfe": 'text in UTF-16: declare encoding = "utf-16"',
+    b"\xfe\xff": 'text in UTF-16: declare encoding = "utf-16"',
+    b"\x1f\x8b": "packed by gzip: let its name end in .gz",
+    b"PK\x03\x04": "a zip archive or a spreadsheet: let the name of an archive end in .zip, save a spreadsheet as CSV",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: let its name end in .zst",
+    b"BZh": "packed by bzip2: let its name end in .bz2",
+    b"\xfd7zXZ": "packed by xz: let its name end in .xz",
+    b"PAR1": 'Parquet: declare format = "parquet"',
+    b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
+    b"SQLite format 3": "a database of SQLite: declare sql and connection_env instead of path",
+}
+"""First bytes of files that are no text in a single-byte or UTF-8 encoding = what they are."""
+
+
+def _check_is_text(path: str, source: SourceConfig, block: bytes) -> None:
+    """Refuses files that are plainly something else than declared."""
+    if source.encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32")):
+        return
+    for mark, kind in _MARKS.items():
+        if block.startswith(mark):
+            raise DataError(f"{path}: expected text of format = {source.format!r}; the file is {kind}")
 
 
 def _layout(file: files.File, source: SourceConfig, block: bytes) -> FileLayout:

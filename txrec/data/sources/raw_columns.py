@@ -76,7 +76,8 @@ def text_of(raw: pl.DataFrame, name: str | None) -> pl.Series:
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series:
-    """Ids that a nullable column turned into floats (17850.0) become whole again."""
+    """Ids that a nullable column turned into floats (17850.0) become whole again; infinite ones are none."""
+    column = values.finite(column) if column.dtype.is_float() else column
     if column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
         return column.cast(pl.Int64, strict=False)
     return column
@@ -90,7 +91,12 @@ def normalised(column: pl.Series) -> pl.Series:
 
 def number_of(raw: pl.DataFrame, name: str | None, decimal: str = "") -> tuple[pl.Series, pl.Series]:
     """A column as float32, and which of its rows are no numbers."""
+    refuse_objects(raw, name, "numbers")
     column = column_of(raw, name)
+    if isinstance(column.dtype, pl.List):  # one number each; several are none
+        several = (column.list.len() > 1).fill_null(value=False)
+        number, bad = values.numbers(column.list.first(), decimal)
+        return number.set(several, None), bad | several
     text = text_of(raw, name) if column.dtype == pl.String else column
     return values.numbers(text, decimal)
 
@@ -110,9 +116,16 @@ def ids_of(raw: pl.DataFrame, name: str | None) -> pl.Series:
     """A column of ids as strings; those that a nullable column made floats are whole again.
 
     Raises:
-        DataError: the column holds objects.
+        DataError: the column holds objects, or lists of several ids.
     """
     refuse_objects(raw, name, "ids")
+    column = column_of(raw, name)
+    if isinstance(column.dtype, pl.List) and bool((column.list.len() > 1).any()):
+        several = values.list_of_texts(column.filter(column.list.len() > 1)).to_list()[0][:4]
+        raise DataError(
+            f'column {name!r} holds lists of several ids, such as {several}; declare rows = ["{name}"], which makes a '
+            "row of each"
+        )
     return values.whole_ids(text_of(raw, name))
 
 

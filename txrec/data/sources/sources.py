@@ -149,8 +149,24 @@ def _cut_source(
     everywhere = tuple(dict.fromkeys(name for _, layout in layouts for name in layout.columns))
     where = layouts[0][0].path if len(layouts) == 1 else f"{source.path} ({len(layouts)} files)"
     _check_columns(data, table, source, everywhere, where)
+    if source.format == "csv" and source.long is None:
+        _check_files(data, table, source, layouts)
     for file, layout in layouts:
         yield file, layout, _cuts(file, source, layout)
+
+
+def _check_files(
+    data: DataConfig, table: Table, source: SourceConfig, layouts: Sequence[tuple[files.File, FileLayout]]
+) -> None:
+    """Refuses a file of several that has none of the columns that the others have."""
+    needed = {*_needed(data, table, source), *CANONICAL[table].names, *(join.on[0] for join in source.join)}
+    for file, layout in layouts:
+        own = layout.columns[: len(layout.columns) - layout.num_folder_columns]
+        if not needed & {*own}:
+            raise DataError(
+                f"{file.path}: has none of the columns of the other files; columns found: {', '.join(own)[:200]}; "
+                "is its delimiter another one? Declare it as a source of its own, or leave it out of path"
+            )
 
 
 def _with_folders(file: files.File, layout: FileLayout) -> FileLayout:
