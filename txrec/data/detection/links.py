@@ -7,7 +7,7 @@ import polars as pl
 
 from txrec.data.detection import users_tables
 from txrec.data.detection.catalogues import declare_items
-from txrec.data.detection.columns import Column, profile
+from txrec.data.detection.columns import Column, is_id, profile
 from txrec.data.detection.names import fit, plain_name
 from txrec.data.detection.sample import Sample
 from txrec.data.detection.table import Table
@@ -29,6 +29,7 @@ def linked(tables: list[Table]) -> list[Table]:
     for table in [one for one in tables if one.kind == "events"]:
         _take_persons(table, tables)
         _ask_about_users_of_one_order(table)
+    _take_known_products(tables)
     _match_products(tables)
     for table in [one for one in tables if one.kind == "items"]:
         _with_family_titles(table)
@@ -147,6 +148,28 @@ def _joined(lines: Table, orders: Table, left: str, right: str) -> Table:
     settings = {**lines.sample.settings, "join": [join]}
     remarks = {**lines.sample.remarks, "join": f"likely: {left} of this file and {right} of that have the same values"}
     return classified(Sample(lines.sample.path, settings, remarks, frame, lines.sample.num_bad))
+
+
+def _take_known_products(tables: Sequence[Table]) -> None:
+    """Takes the column whose values the catalogue knows in logs of which no name tells the products (`result_id`)."""
+    known: set[str] = set()
+    for items in [one for one in tables if one.kind == "items"]:
+        known |= _keys(items, items.columns["item_id"])
+    for log in [one for one in tables if one.kind == "events" and "item_id" not in one.columns]:
+        shares = {
+            column.name: _contained(_keys(log, column.name), known)
+            for column in _plain_columns(log)
+            if column.name not in log.columns.values() and is_id(column) and column.filled > _FEW_PRODUCTS
+            and column.texts.n_unique() >= (_MANY_NUMBERS if column.is_number else 2)
+        }  # fmt: skip
+        name = max(shares, key=lambda one: shares[one], default="")
+        if name and shares[name] > _KNOWN:
+            log.take("item_id", name, f"likely: the catalogue knows {shares[name]:.0%} of its values")
+
+
+_KNOWN, _FEW_PRODUCTS, _MANY_NUMBERS = 0.8, 0.1, 12
+"""Share of the values that the catalogue knows, of the rows that have one, and different numbers from which on this is
+no chance."""
 
 
 def _match_products(tables: Sequence[Table]) -> None:

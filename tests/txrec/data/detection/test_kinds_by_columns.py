@@ -295,3 +295,13 @@ def test_a_product_s_uuid_makes_no_log_of_a_catalogue(tmp_path: Path) -> None:
     made = shop(tmp_path, products__csv=items)
     assert not made.config.data.events
     assert len(made.config.data.items) == 1
+
+
+def test_products_of_a_log_are_told_by_those_of_the_catalogue(tmp_path: Path) -> None:
+    log = csv_text(
+        ["query_text", "user_id", "event_type", "xyz", "event_ts"],
+        (["lamp", f"u{r.user}", r.kind, f"P{r.item:03d}", r.at.isoformat()] for r in rows_of()),
+    )
+    made = shop(tmp_path, search_events__csv=log, catalogue__csv=catalogue_csv())
+    assert made.config.data.events[0].columns["item_id"] == "xyz"
+    assert events(made) == {"view": 240, "cart": 80, "purchase": 80}
