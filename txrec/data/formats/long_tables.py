@@ -46,14 +46,22 @@ def pivoted(
     num_lines = 0
     for block in blocks:
         frame = _long_rows(block.frame, item, source, long)
-        unreadable = frame[_TIME].is_null().arg_true().to_list()
-        bad_row += [*block.bad_row, *block.row[unreadable].tolist()]
-        bad_raw += [*block.bad_raw, *block.raw(unreadable)]
-        bad_reason += [*block.bad_reason, *[Reason.UNPARSABLE_TIME.value] * len(unreadable)]
+        header = _is_header(frame, item, long)
+        bad_row += block.bad_row
+        bad_raw += block.bad_raw
+        bad_reason += block.bad_reason
+        for reason, hit in (
+            (Reason.REPEATED_HEADER, header),
+            (Reason.UNPARSABLE_TIME, frame[_TIME].is_null() & ~header),
+        ):
+            lost = hit.arg_true().to_list()
+            bad_row += block.row[lost].tolist()
+            bad_raw += block.raw(lost)
+            bad_reason += [reason.value] * len(lost)
         num_lines += block.num_lines
         is_read = pl.col(_PROPERTY).is_in(list(properties))
         timely = pl.col(_TIME).is_not_null() if until is None else pl.col(_TIME) <= until
-        rows = frame.filter(timely).with_columns(pl.when(is_read).then(_PROPERTY).alias(_PROPERTY))
+        rows = frame.filter(timely, ~header).with_columns(pl.when(is_read).then(_PROPERTY).alias(_PROPERTY))
         rows = rows.with_columns(pl.when(is_read).then(_VALUE).alias(_VALUE))
         kept.append(_latest(rows, has_time=bool(long.time)))
         if sum(one.height for one in kept) > _MOST_ROWS and len(kept) > 1:
@@ -75,6 +83,13 @@ def _long_rows(frame: pl.DataFrame, item: str, source: SourceConfig, long: LongC
             _TIME: times(frame[long.time], source.time) if long.time else no_time,
         }
     )
+
+
+def _is_header(frame: pl.DataFrame, item: str, long: LongConfig) -> pl.Series:
+    """Mask of rows that hold the names of the columns, in files that were put under one another."""
+    names = {_ITEM: item, _PROPERTY: long.property, _VALUE: long.value}
+    same = [(pl.col(column) == name).fill_null(value=False) for column, name in names.items()]
+    return frame.select(pl.all_horizontal(same).alias("header"))["header"]
 
 
 def _latest(rows: pl.DataFrame, *, has_time: bool) -> pl.DataFrame:

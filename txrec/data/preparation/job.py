@@ -57,7 +57,7 @@ class Job:
         filled = set(_ALWAYS)
         for chunk in self.chunks("events"):
             source = self.config.data.events[chunk.source]
-            filled |= {*mapping(source, "events", chunk.columns), *source.constants}
+            filled |= {*mapping(source, "events", [*chunk.columns, *chunk.joined]), *source.constants}
         return tuple(name for name in EVENT_COLUMNS if name in filled)
 
     @cached_property

@@ -82,6 +82,9 @@ def canonical(data: DataConfig, chunk: Chunk, block: Block, has_time: bool, late
     elif chunk.table == "items":
         frame, checks = _items(raw, source, columns)
         remarks.add_availability(known_text(raw, "available", source, columns))
+        for name in source.stock.values():
+            text = values.without(text_of(raw, name), values.NOTHING)
+            remarks.add_availability(text.filter(text.cast(pl.Float64, strict=False).is_null()))
     elif chunk.table == "users":
         frame, checks = _users(raw, source, columns)
     else:
@@ -239,7 +242,7 @@ def _availability(text: pl.Series) -> pl.Series:
 def _stock(raw: pl.DataFrame, name: str) -> pl.Series:
     """Pieces of a product; words of availability as 1 and 0, null where nothing is said."""
     text = values.without(text_of(raw, name), values.NOTHING)
-    number = text.cast(pl.Float64, strict=False)
+    number = values.finite(text.cast(pl.Float64, strict=False))
     words = values.availability(text)[0].cast(pl.Float64).set(text.is_null(), None)
     return number.fill_null(words)
 
@@ -333,6 +336,7 @@ def _rules(raw: pl.DataFrame, rules: Sequence[RuleConfig]) -> list[_Check]:
             checks.append((Reason(rule.reason), hit))
         else:
             number, no_number = number_of(raw, rule.column)
+            no_number |= values.infinite(column_of(raw, rule.column))
             checks.append((Reason(rule.reason), (number < rule.below).fill_null(value=False)))
             checks.append((Reason.UNPARSABLE_VALUE, no_number))
     return checks

@@ -12,6 +12,7 @@ from txrec.data.formats.blocks import Block, SelectedRaw
 from txrec.data.formats.json_lines import is_stream, parse_json, records
 from txrec.data.formats.line_ends import first_line, split_at_returns
 from txrec.data.formats.text_tables import Lines, Parsed, column_names, join_lines, parse_delimited
+from txrec.data.sources.probe import check_is_text, distinct
 from txrec.errors import DataError
 from txrec.schema import Reason
 
@@ -50,7 +51,7 @@ def _columns(path: str, join: JoinConfig) -> list[str]:
     content = _content(path, join)
     if join.format == "jsonl":
         return parse_json(_record_lines(content), join.encoding).frame.columns
-    return column_names(_header(content, join), join)
+    return distinct(column_names(_header(content, join), join))
 
 
 def joined_tables(
@@ -119,7 +120,11 @@ def _whole_table(data: DataConfig, join: JoinConfig) -> pl.DataFrame:
 
 
 def _content(path: str, join: JoinConfig) -> bytes:
-    return b"".join(block for _, block in files.lines(path, join.encoding))
+    content = b"".join(block for _, block in files.lines(path, join.encoding))
+    check_is_text(path, join, content)
+    if not content.strip():
+        raise DataError(f"{path}: the joined file is empty; expected {'a header' if join.header else 'rows'}")
+    return content
 
 
 def _parquet_table(path: str, _: JoinConfig) -> pl.DataFrame:
@@ -145,7 +150,7 @@ def _json_table(path: str, join: JoinConfig) -> pl.DataFrame:
 
 def _delimited_table(path: str, join: JoinConfig) -> pl.DataFrame:
     content = _content(path, join)
-    columns = column_names(_header(content, join), join)
+    columns = distinct(column_names(_header(content, join), join))
     lines = split_at_returns(Lines.of(content), len(columns), join)
     if join.header:
         lines = lines.part(1)

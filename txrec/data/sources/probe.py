@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from txrec.config import SourceConfig
+from txrec.config import JoinConfig, SourceConfig
 from txrec.data.formats import files, parquet_rows
 from txrec.data.formats.json_lines import is_stream, parse_json, records
 from txrec.data.formats.json_unfolding import unfolded
@@ -50,7 +50,7 @@ def probe(file: files.File, source: SourceConfig) -> FileLayout:
         if not file.is_archive:
             break
     for name, block in members.items():
-        _check_is_text(f"{file.path}::{name}" if name else file.path, source, block)
+        check_is_text(f"{file.path}::{name}" if name else file.path, source, block)
     layouts = {name: _layout(file, source, block) for name, block in members.items() if block.strip()}
     if not layouts:
         raise DataError(f"{file.path}: holds no line; expected {'a header' if source.header else 'rows'}")
@@ -78,8 +78,12 @@ _MARKS = {
 """First bytes of files that are no text in a single-byte or UTF-8 encoding = what they are."""
 
 
-def _check_is_text(path: str, source: SourceConfig, block: bytes) -> None:
-    """Refuses files that are plainly something else than declared."""
+def check_is_text(path: str, source: SourceConfig | JoinConfig, block: bytes) -> None:
+    """Refuses files that are plainly something else than declared.
+
+    Raises:
+        DataError: the file is one of those; says what to declare.
+    """
     if source.encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32")):
         return
     for mark, kind in _MARKS.items():

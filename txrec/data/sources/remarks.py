@@ -11,7 +11,7 @@ from txrec.config.files import TimeConfig
 from txrec.data.formats import values
 from txrec.data.formats.blocks import Block
 from txrec.data.formats.times import other_unit
-from txrec.data.sources.raw_columns import column_of, is_missing
+from txrec.data.sources.raw_columns import column_of, is_missing, text_of
 from txrec.schema import Reason
 
 _MOST_WORDS = 20
@@ -57,7 +57,9 @@ class Remarks:
             made.matches[f"columns.{canonical} = {name!r}"] = raw.height - raw[name].null_count() if there else 0
         for canonical, words in source.values.items():
             name = source.columns.get(canonical, canonical)
-            counts = _word_counts(raw[name]) if name in raw.columns and canonical not in source.constants else {}
+            counts = (
+                _word_counts(text_of(raw, name)) if name in raw.columns and canonical not in source.constants else {}
+            )
             lower = {word.lower(): count for word, count in counts.items()}
             for word in words:
                 count = counts.get(word, lower.get(word.lower(), 0) if canonical == "event" else 0)
@@ -127,7 +129,8 @@ class Remarks:
             return
         unknown = values.availability(column)[1]
         if unknown.any():
-            self.unknown.update(dict(list(_word_counts(column.filter(unknown)).items())[:_MOST_WORDS]))
+            for word, count in list(_word_counts(column.filter(unknown)).items())[:_MOST_WORDS]:
+                self.unknown[word] = self.unknown.get(word, 0) + count
 
     def add_rules(self, source: SourceConfig, checks: Sequence[tuple[Reason, pl.Series]]) -> None:
         """Counts the rows that each rule rejects."""

@@ -71,6 +71,8 @@ class Chunk:
     """JSON: whether records do not stand on lines of their own."""
     num_folder_columns: int = 0
     """Columns at the end of `columns` that are not in the file: from the names of folders, and long properties."""
+    joined: tuple[str, ...] = ()
+    """Columns that its rows take from joined files."""
     parts: tuple["Chunk", ...] = ()
     """Long tables: the chunks of all files of the source, which are read as one."""
 
@@ -106,11 +108,13 @@ def plan(data: DataConfig) -> Plan:
     num_event_bytes = 0
     for table in TABLES:
         for index, source in enumerate(sources_of(data, table)):
+            joined: tuple[str, ...] | None = None
             for file, layout, cuts in _cut_source(data, table, index, empty):
+                joined = tuple(_joined_columns(data, source, layout.columns)[0]) if joined is None else joined
                 first = len(chunks)  # of this file
                 place = (layout.num_skipped, layout.delimiter, layout.is_stream, layout.num_folder_columns)
                 chunks += [
-                    Chunk(first + i, table, index, file.path, layout.columns, start, end, *place)
+                    Chunk(first + i, table, index, file.path, layout.columns, start, end, *place, joined)
                     for i, (start, end) in enumerate(cuts)
                 ]
                 if table == "events":
@@ -280,7 +284,7 @@ def _check_gathered(source: SourceConfig, where: str) -> None:
 
 def _has_time(data: DataConfig, chunks: Sequence[Chunk]) -> bool:
     timed = {
-        "ts" in mapping(data.events[chunk.source], "events", chunk.columns)
+        "ts" in mapping(data.events[chunk.source], "events", [*chunk.columns, *chunk.joined])
         or "ts" in data.events[chunk.source].constants
         for chunk in chunks
         if chunk.table == "events"
@@ -321,8 +325,8 @@ def columns_read(data: DataConfig, chunk: Chunk) -> list[str]:
 def used_columns(data: DataConfig, chunk: Chunk) -> set[str]:
     """The columns of a chunk's rows that its source uses, joined ones included."""
     source = sources_of(data, chunk.table)[chunk.source]
-    there = [*chunk.columns, *_joined_columns(data, source, chunk.columns)[0]]
-    used = {*_needed(data, chunk.table, source), *mapping(source, chunk.table, there).values()}
+    there = mapping(source, chunk.table, [*chunk.columns, *chunk.joined])
+    used = {*_needed(data, chunk.table, source), *there.values()}
     return used | {join.on[0] for join in source.join}
 
 

@@ -106,3 +106,43 @@ def test_a_python_literal_with_a_set_or_with_numbers_as_keys_is_read(tmp_path: P
     write(tmp_path, "rows.jsonl", "\n".join(rows))
     _, data = prepared(tmp_path, clicks("rows.jsonl", format="jsonl"))
     assert events_of(data)["user_id"].to_list() == ["u", "v"]
+
+
+def test_joined_files_that_are_empty_packed_or_repeat_a_column_are_named_or_read(tmp_path: Path) -> None:
+    write(tmp_path, "lines.csv", "order,item_id\n1,a\n")
+    data = clicks("lines.csv", join=[{"path": "heads.csv", "on": ["order", "order"]}])
+    for content, message in (("", "heads.csv: the joined file is empty"), (LOG.encode("utf-16"), r"UTF-16: declare")):
+        write(tmp_path, "heads.csv", content)
+        with pytest.raises(DataError, match=message):
+            prepared(tmp_path, data)
+    write(tmp_path, "heads.csv", "order,user_id,ts,ts\n1,u,2024-01-01,2024-02-01\n")
+    _, made = prepared(tmp_path, data)
+    assert events_of(made)["ts"].to_list() == [1_704_067_200_000_000]
+
+
+def test_the_header_of_a_long_table_below_another_is_no_product(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", "item_id,p,v\n1,title,Lamp\nitem_id,p,v\n2,title,Cup\n")
+    source = {"path": "items.csv", "long": {"property": "p", "value": "v"}}
+    _, data = prepared(tmp_path, {"items": [source]})
+    assert sorted(data.items["item_id"].to_pylist()) == ["1", "2"]
+    assert [(row["row"], row["reason"]) for row in rejected(data)] == [(2, "repeated_header")]
+
+
+def test_endless_stock_is_in_stock_and_unknown_words_of_stock_are_reported(tmp_path: Path) -> None:
+    write(tmp_path, "items.csv", "item_id,here\na,inf\nb,0\nc,perhaps\nd,3.0\n")
+    report, data = prepared(tmp_path, {"items": [{"path": "items.csv", "stock": {"vie": "here"}}]})
+    assert {row["item_id"]: dict(row["stock"]) for row in data.items.to_pylist()} == {
+        "a": {"vie": 1.0}, "b": {"vie": 0.0}, "c": {"vie": 1.0}, "d": {"vie": 3.0},
+    }  # fmt: skip
+    assert any("'perhaps' (1 rows)" in one for one in report.warnings())
+
+
+def test_numbers_as_kinds_of_events_match_their_words_and_endless_quantities_no_rule(tmp_path: Path) -> None:
+    table = pa.table({"user_id": ["u", "v"], "item_id": ["a", "b"], "ts": ["2024-01-01"] * 2, "kind": [1.0, 3.0],
+                      "n": [1.0, float("-inf")]})  # fmt: skip
+    pq.write_table(table, tmp_path / "rows.parquet")
+    source: dict[str, Any] = {"path": "rows.parquet", "format": "parquet", "columns": {"event": "kind"}}
+    source |= {"values": {"event": {"1": "view", "3": "purchase"}}, "reject": [{"column": "n", "below": 1}]}
+    report, data = prepared(tmp_path, {"events": [source]})
+    assert not [one for one in report.warnings() if "values.event" in one]
+    assert [row["reason"] for row in rejected(data)] == ["unparsable_value"]
