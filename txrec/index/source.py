@@ -215,6 +215,8 @@ class Source(ABC):
     """True where scores come from trained vectors, which are too good on the events that they were trained on."""
     from_catalogue: ClassVar[bool] = False
     """True where a source follows from the catalogue alone, whatever the log holds; it is fitted once."""
+    reads_query: ClassVar[bool] = False
+    """True where a search's text alone decides the order, whatever the log holds of searches."""
     proposal_reason: ClassVar[str] = ""
     """Reason that every item proposed by this source has, empty = none."""
     fallback_reason: ClassVar[str] = ""

@@ -97,6 +97,7 @@ class Lexical(Source):
     """A BM25 index over the catalogue, dense index = row + 1."""
 
     from_catalogue = True
+    reads_query = True
 
     def __init__(
         self, index: bm25s.BM25, analyser: Analyser, numbers: ArticleNumbers, added: Added | None = None

@@ -380,7 +380,9 @@ def _fit_fusion(
     for part in chunks(len(rows)):
         candidates.extend(retrieve(retriever, requests, rows[part], 1))
         progress("fitting fusion", len(candidates), len(rows))
-    return fit_fusion(candidates, [requests.truth.of(int(row)) for row in rows], retriever.names, seed)
+    truths = [requests.truth.of(int(row)) for row in rows]
+    query_sources = [name for name, source in retriever.sources.items() if source.reads_query]
+    return fit_fusion(candidates, truths, retriever.names, query_sources, seed)
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:

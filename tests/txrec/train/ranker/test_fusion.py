@@ -1,9 +1,12 @@
 """Fusion weights: sources that help together get weights, sources that mislead lose theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.txrec.recommender.ranking import hand_made
+from txrec.index.rank_fusion import combine, reciprocal_ranks
 from txrec.recommender.types import Candidates
 from txrec.train.ranker.fusion import MIN_REQUESTS, fit_fusion
 
@@ -35,6 +38,17 @@ def test_sources_that_agree_on_what_none_has_first_are_weighted_together() -> No
     assert weights["left"] > 0
     assert weights["right"] > 0
     assert weights["misleading"] < min(weights["left"], weights["right"])
+
+
+def test_searches_go_by_their_words_where_the_log_holds_too_few_to_fit_by() -> None:
+    ranks = [[0, 1, 1, 1], [1, 0, 0, 0], [2, 2, 0, 0], [3, 0, 0, 0]]
+    searches = [replace(_request(ranks), query="blue lamp")] * (MIN_REQUESTS - 1)
+    truths: list[NDArray[np.int32]] = [np.array([1], np.int32)] * len(searches)
+    fusion = fit_fusion(searches, truths, ("lexical", "left", "right", "misleading"), ["lexical"])
+    assert fusion.without_query == {}
+    weights = fusion.weights(("lexical", "left", "right", "misleading"), has_query=True)
+    order = np.argsort(-combine(reciprocal_ranks(np.array(ranks, np.int32).T), weights))
+    assert order.tolist() == [1, 2, 3, 0]
 
 
 def test_requests_of_a_kind_that_has_too_few_keep_the_default_weights() -> None:
