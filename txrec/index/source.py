@@ -215,8 +215,10 @@ class Source(ABC):
     """True where scores come from trained vectors, which are too good on the events that they were trained on."""
     from_catalogue: ClassVar[bool] = False
     """True where a source follows from the catalogue alone, whatever the log holds; it is fitted once."""
-    reads_query: ClassVar[bool] = False
-    """True where a search's text alone decides the order, whatever the log holds of searches."""
+    search_weight: ClassVar[float] = 0.01
+    """Weight in searches where the log holds too few to fit weights by. By default a source that does not read the text
+    of a search only orders what words hardly tell apart: a product that five such sources have first stays behind the
+    first by words, and among the 200 best."""
     proposal_reason: ClassVar[str] = ""
     """Reason that every item proposed by this source has, empty = none."""
     fallback_reason: ClassVar[str] = ""

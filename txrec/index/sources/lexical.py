@@ -97,7 +97,7 @@ class Lexical(Source):
     """A BM25 index over the catalogue, dense index = row + 1."""
 
     from_catalogue = True
-    reads_query = True
+    search_weight = 1.0
 
     def __init__(
         self, index: bm25s.BM25, analyser: Analyser, numbers: ArticleNumbers, added: Added | None = None

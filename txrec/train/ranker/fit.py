@@ -381,8 +381,8 @@ def _fit_fusion(
         candidates.extend(retrieve(retriever, requests, rows[part], 1))
         progress("fitting fusion", len(candidates), len(rows))
     truths = [requests.truth.of(int(row)) for row in rows]
-    query_sources = [name for name, source in retriever.sources.items() if source.reads_query]
-    return fit_fusion(candidates, truths, retriever.names, query_sources, seed)
+    search_weights = {name: source.search_weight for name, source in retriever.sources.items()}
+    return fit_fusion(candidates, truths, retriever.names, search_weights, seed)
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:

@@ -1,6 +1,6 @@
 """Fusion weights of candidate sources by coordinate ascent on NDCG@10 of held-out requests."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,33 +14,28 @@ ROUNDS = 3
 MAX_REQUESTS = 2_000
 MIN_REQUESTS = 30
 """Least requests of a kind whose weights are fitted; with fewer the default ones stay."""
-TIE_BREAKING_WEIGHT = 0.01
-"""Default weight, in searches, of sources that do not read the query: a product that five of them have first stays
-behind the first by words and among the 200 best, so that they order what words hardly tell apart."""
 
 
 def fit_fusion(
     candidates: Sequence[Candidates],
     truths: Sequence[NDArray[np.int32]],
     names: Sequence[str],
-    query_sources: Collection[str] = (),
+    search_weights: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Fusion:
     """Fits weights for requests with and without a query apart.
 
-    With too few searches to fit by, as in a shop whose log holds none, the sources that read the query decide their
-    order. Other requests then have equal weights.
+    Without enough requests of a kind to fit by, searches keep `search_weights`, and other requests equal weights.
 
     Args:
         candidates: what retrieval found, with every source's ranks.
         truths: the right items of each request.
         names: sources in the order of the columns of `Candidates.ranks`.
-        query_sources: those that read the query.
+        search_weights: default weights in searches; None = equal ones.
         seed: of the sample that is used where there are many requests.
     """
     rng = np.random.default_rng(seed)
-    by_words = {name: 1.0 if name in query_sources else TIE_BREAKING_WEIGHT for name in names}
-    fitted: dict[bool, dict[str, float]] = {True: by_words if query_sources else {}, False: {}}
+    fitted: dict[bool, dict[str, float]] = {True: dict(search_weights or {}), False: {}}
     for has_query in fitted:
         rows = [row for row, one in enumerate(candidates) if bool(one.query) == has_query and len(truths[row])]
         if len(rows) < MIN_REQUESTS:

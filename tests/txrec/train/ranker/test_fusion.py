@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tests.txrec.recommender.ranking import hand_made
 from txrec.index.rank_fusion import combine, reciprocal_ranks
+from txrec.index.source_registry import SOURCES
 from txrec.recommender.types import Candidates
 from txrec.train.ranker.fusion import MIN_REQUESTS, fit_fusion
 
@@ -44,9 +45,10 @@ def test_searches_go_by_their_words_where_the_log_holds_too_few_to_fit_by() -> N
     ranks = [[0, 1, 1, 1], [1, 0, 0, 0], [2, 2, 0, 0], [3, 0, 0, 0]]
     searches = [replace(_request(ranks), query="blue lamp")] * (MIN_REQUESTS - 1)
     truths: list[NDArray[np.int32]] = [np.array([1], np.int32)] * len(searches)
-    fusion = fit_fusion(searches, truths, ("lexical", "left", "right", "misleading"), ["lexical"])
+    names = ("lexical", "covisitation", "popularity", "dense")
+    fusion = fit_fusion(searches, truths, names, {name: SOURCES[name].search_weight for name in names})
     assert fusion.without_query == {}
-    weights = fusion.weights(("lexical", "left", "right", "misleading"), has_query=True)
+    weights = fusion.weights(names, has_query=True)
     order = np.argsort(-combine(reciprocal_ranks(np.array(ranks, np.int32).T), weights))
     assert order.tolist() == [1, 2, 3, 0]
 
