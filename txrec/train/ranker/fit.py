@@ -77,6 +77,7 @@ from txrec.train.ranker.windows import (
     searches_for_new,
     simulated_cold_items,
     trained_before,
+    without_few,
     without_id,
 )
 
@@ -108,6 +109,8 @@ def fit_ranker(
     requests = eval_requests(data, Split.VALIDATION, config.evaluate).sample(config.ranker.max_examples, config.seed)
     requests = requests.with_profiles(data)
     earlier = earlier_cases(config, data, config.ranker.max_examples - len(requests))
+    if config.ranker.mode == "auto":
+        requests, earlier = without_few(requests, earlier, MIN_EXAMPLES)
     half_life = popularity_half_life([(data, requests), *earlier], config.retrieval.half_life_days)
     catalogue, browses = Catalogue(data.items, analyser=data.analyser), bool((requests.query_idx == PAD).any())
     parts = _Parts(config, model, vectors, texts, item_text, first_ts, half_life, catalogue, browses)

@@ -1,5 +1,6 @@
 """Windows of the ranker's examples: the log cut before each, requests held out, products without ids, cold items."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,28 @@ def earlier_cases(config: Config, data: PreparedData, limit: int) -> list[tuple[
             break
         windows.append((window, requests.sample(left, config.seed).with_profiles(data)))
     return windows
+
+
+def without_few(
+    requests: EvalRequests, earlier: Sequence[tuple[PreparedData, EvalRequests]], least: int
+) -> tuple[EvalRequests, list[tuple[PreparedData, EvalRequests]]]:
+    """Requests without their searches, or without the others, where these are too few to learn from.
+
+    A ranker that saw a handful of searches would order all searches by what it learned from the other requests.
+
+    Args:
+        requests: of the validation part.
+        earlier: windows before it with their requests.
+        least: requests of a kind that are enough.
+    """
+    every = [requests, *(one for _, one in earlier)]
+    searches = sum(int((one.query_idx != PAD).sum()) for one in every)
+    others = sum(len(one) for one in every) - searches
+    if min(searches, others) == 0 or min(searches, others) >= least or max(searches, others) < least:
+        return requests, list(earlier)
+    kept = [one.select(np.flatnonzero((one.query_idx != PAD) == (searches > others))) for one in every]
+    windows = [(window, one) for (window, _), one in zip(earlier, kept[1:], strict=True) if len(one)]
+    return kept[0], windows
 
 
 def trained_before(data: PreparedData, split: Split, log: EventLog) -> NDArray[np.bool_]:

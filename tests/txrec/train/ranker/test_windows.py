@@ -22,6 +22,7 @@ from txrec.train.ranker.windows import (
     searches_for_new,
     simulated_cold_items,
     trained_before,
+    without_few,
     without_id,
 )
 
@@ -114,3 +115,20 @@ def test_searches_for_what_was_new_are_counted(tiny: PreparedData) -> None:
     changed = tiny.altered(sequences=replace(sequences, item_idx=np.where(trained, 8, sequences.item_idx)))
     wanted = (asked.truth.items == 7) & (asked.query_idx[asked.truth.case] != PAD)
     assert searches_for_new(changed, asked) == wanted.sum() > 0
+
+
+@pytest.mark.parametrize(("searches", "others", "kept"), [(3, 60, (0, 60)), (60, 3, (60, 0)), (50, 60, (50, 60)),
+                                                          (3, 9, (3, 9)), (3, 0, (3, 0))])  # fmt: skip
+def test_requests_of_a_kind_with_too_few_to_learn_from_are_left_out(
+    tiny: PreparedData, searches: int, others: int, kept: tuple[int, int]
+) -> None:
+    found = eval_requests(tiny, Split.VALIDATION, EvaluateConfig())
+    one = found.select(np.zeros(searches + others, np.int64))
+    query_idx = np.arange(searches + others) < searches
+    requests = replace(one, query_idx=np.where(query_idx, 1, PAD).astype(np.int32))
+    half = np.arange(len(requests)) % 2 == 0
+    own, earlier = without_few(
+        requests.select(np.flatnonzero(half)), [(tiny, requests.select(np.flatnonzero(~half)))], 50
+    )
+    queries = np.concatenate([part.query_idx for part in (own, *(part for _, part in earlier))])
+    assert ((queries != PAD).sum(), (queries == PAD).sum()) == kept
