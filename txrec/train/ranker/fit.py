@@ -30,7 +30,7 @@ fitted again on the whole log before the test part, for the bundle.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +117,8 @@ def fit_ranker(
     progress("fitting sources", 0, 2)
     retriever, ranking_features = parts.before(data, Split.VALIDATION)
     held_out = latest_requests(requests, config.seed)
-    retriever.fusion = fusion = _fit_fusion(retriever, requests, ~held_out, config.seed, progress)
+    words = {} if data.judged_only else {name: one.search_weight for name, one in retriever.sources.items()}
+    retriever.fusion = fusion = _fit_fusion(retriever, requests, ~held_out, words, config.seed, progress)
     audience = fit_audience(data, retriever, ranking_features.item_vectors, config.seed)
     fatigue: tuple[float, ...] = ()
     if data.judged_only:
@@ -374,7 +375,12 @@ class _TrialResult(NamedTuple):
 
 
 def _fit_fusion(
-    retriever: Retriever, requests: EvalRequests, use: NDArray[np.bool_], seed: int, progress: Progress
+    retriever: Retriever,
+    requests: EvalRequests,
+    use: NDArray[np.bool_],
+    search_weights: Mapping[str, float],
+    seed: int,
+    progress: Progress,
 ) -> Fusion:
     rng, searched = np.random.default_rng(seed), requests.query_idx != PAD
     kinds = [np.flatnonzero(use & kind) for kind in (searched, ~searched)]
@@ -383,9 +389,7 @@ def _fit_fusion(
     for part in chunks(len(rows)):
         candidates.extend(retrieve(retriever, requests, rows[part], 1))
         progress("fitting fusion", len(candidates), len(rows))
-    truths = [requests.truth.of(int(row)) for row in rows]
-    search_weights = {name: source.search_weight for name, source in retriever.sources.items()}
-    return fit_fusion(candidates, truths, retriever.names, search_weights, seed)
+    return fit_fusion(candidates, [requests.truth.of(int(i)) for i in rows], retriever.names, search_weights, seed)
 
 
 def _texts(data: PreparedData, text_dir: Path | None) -> tuple[QueryEncoder, NDArray[np.float32] | None]:
