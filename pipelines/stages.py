@@ -41,6 +41,8 @@ class Stage:
     """The stage whose result it reads."""
     is_there: Callable[[Config], bool]
     """True where its result exists."""
+    makes_version: bool = False
+    """True where each run makes a new version of the bundle, whatever its input: what was measured is another one."""
 
     def run(self, config: Config, progress: Progress = silent, **options: Any) -> Summary:
         """Runs the stage's Ray job; its module is imported only now."""
@@ -69,6 +71,7 @@ STAGES: dict[str, Stage] = {
             "train the recommender",
             "pretrain",
             lambda c: (c.candidate_dir / "manifest.json").is_file(),
+            makes_version=True,
         ),
         Stage(
             "evaluate",
@@ -118,11 +121,12 @@ def finished(config: Config, stage: Stage) -> Record | None:
 def execute(config: Config, stage: Stage, progress: Progress = silent, **options: Any) -> tuple[Summary, Record]:
     """Runs a stage, with the options of its own `run`, and records it.
 
-    Its old record goes first, so that an interrupted run is never taken for valid.
+    Its old record goes first, so that an interrupted run is never taken for valid; where it makes a new version, the
+    records of the stages after it go too.
     """
-    records = _records(config)
-    records.pop(stage.name, None)
-    _save(config, records)
+    names = list(STAGES)
+    outdated = names[names.index(stage.name) :] if stage.makes_version else [stage.name]
+    _save(config, {name: record for name, record in _records(config).items() if name not in outdated})
     object_storage.share(_file(config))
     started = monotonic()
     summary = stage.run(config, progress, **options)

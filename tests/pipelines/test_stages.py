@@ -107,6 +107,18 @@ def test_a_missing_output_invalidates_its_stage(config: Config, ran: list[str]) 
     assert "train" not in _valid(config)
 
 
+def test_a_bundle_that_is_trained_again_is_measured_again(config: Config, ran: list[str]) -> None:
+    _execute_all(config)
+    stages.execute(config, stages.STAGES["train"])
+    assert _valid(config) == ["prepare", "pretrain", "train"]
+
+
+def test_tables_that_are_prepared_again_alike_leave_the_later_stages_valid(config: Config, ran: list[str]) -> None:
+    _execute_all(config)
+    stages.execute(config, stages.STAGES["prepare"])
+    assert _valid(config) == ["prepare", "pretrain", "train", "evaluate", "publish"]
+
+
 def test_an_interrupted_stage_is_not_taken_for_finished(
     config: Config, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
