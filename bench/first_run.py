@@ -7,7 +7,11 @@
 The files are generated: users with tastes by genre rate in sittings over 22 years, half of them in a single one; titles
 are words with a year. `txrec init` writes the configuration, of which nothing is edited. Each stage is run as on the
 command line; a table gives its wall-clock and processor time (of this process and all that it
-started), the latter being what a busy machine does not change. Last line: one JSON object.
+started), the latter being what a busy machine does not change.
+
+The log holds no searches. A second table searches for movies by name, for users with a history: the share of searches
+with the movie in the first place and among ten, as published, with equal weights of all candidate sources, and by words
+alone. Last line: one JSON object.
 """
 
 import argparse
@@ -30,12 +34,16 @@ from pipelines.command_line.runner import run_stage
 from pipelines.distributed import cluster
 from txrec.config import Config
 from txrec.config_loader import load
+from txrec.index.rank_fusion import Fusion
+from txrec.recommender.recommender import Recommender, Request
+from txrec.registry.registry import Registry
 
 GENRES = ("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Drama", "Fantasy", "Horror", "Romance")
 SYLLABLES = ("ba", "co", "den", "fi", "gor", "hal", "in", "ka", "lor", "mun", "no", "pe", "ras", "sto", "ti", "vel")
 START_S, END_S = 828_000_000, 1_537_000_000  # 1996 to 2018
 ONCE_FRAC = 0.5
 """Users that never come back after their first sitting."""
+NUM_SEARCHES = 1_000
 
 
 def main() -> None:
@@ -56,12 +64,49 @@ def main() -> None:
         config = load(initialised.path, [f"runs_root={name}/runs", f"data.root={name}/data", *quick, *args.overrides])
         with cluster.connect():
             times |= timed_stages(config, args.until)
+        searched = args.until == "publish" and Registry(config.registry_dir).production is not None
+        found = searches_by_name(Recommender.open(Registry(config.registry_dir).folder())) if searched else {}
     table = Table("stage", "seconds", "processor seconds", box=None, pad_edge=False)
     for stage, (wall, processor) in times.items():
         table.add_row(stage, f"{wall:.1f}", f"{processor:.1f}")
     Console().print(table)
+    searches = Table("searches", "name: first, among ten", "typing error: first, among ten", box=None, pad_edge=False)
+    for order, shares in found.items():
+        searches.add_row(order, *(f"{first:.3f} {ten:.3f}" for first, ten in shares.values()))
+    Console().print(searches)
     whole = {"seconds": sum(wall for wall, _ in times.values()), "cpu_s": sum(cpu for _, cpu in times.values())}
-    print(json.dumps({"ratings": num_ratings, "movies": num_movies, **whole, "stages": times}))
+    print(json.dumps({"ratings": num_ratings, "movies": num_movies, **whole, "stages": times, "searches": found}))
+
+
+def searches_by_name(recommender: Recommender, seed: int = 0) -> dict[str, dict[str, list[float]]]:
+    """Order of the results = kind of query = [share with the movie first, share with it among ten]."""
+    rng = np.random.default_rng(seed)
+    names = [title.rpartition(" (")[0] for title in recommender.catalogue.titles[1:]]
+    wanted = rng.choice(names, min(NUM_SEARCHES, len(names)), replace=False).tolist()
+    users = rng.choice(recommender.known_users(), len(wanted)).tolist()
+    queries = {"name": wanted, "typing error": [_misspelt(name, rng) for name in wanted]}
+    fitted, made = recommender.retriever.fusion, dict[str, dict[str, list[float]]]()
+    orders: dict[str, tuple[Fusion, tuple[str, ...]]] = {
+        "published": (fitted, ()), "equal weights": (Fusion(), ()), "words alone": (fitted, ("lexical",)),
+    }  # fmt: skip
+    for order, (recommender.retriever.fusion, sources) in orders.items():
+        made[order] = {}
+        for kind, texts in queries.items():
+            pairs = zip(users, texts, strict=True)
+            slates = recommender.recommend(
+                [Request(user, query=text, top_k=10, sources=sources) for user, text in pairs]
+            )
+            found = [[names[recommender.catalogue.idx_of[one.item_id] - 1] for one in slate.items] for slate in slates]
+            first = [name in shown[:1] for name, shown in zip(wanted, found, strict=True)]
+            ten = [name in shown for name, shown in zip(wanted, found, strict=True)]
+            made[order][kind] = [round(float(np.mean(first)), 4), round(float(np.mean(ten)), 4)]
+    return made
+
+
+def _misspelt(name: str, rng: np.random.Generator) -> str:
+    """A name with two neighbouring letters in the wrong order."""
+    at = int(rng.integers(len(name) - 1))
+    return name[:at] + name[at + 1] + name[at] + name[at + 2 :]
 
 
 def timed_stages(config: Config, last: str) -> dict[str, tuple[float, float]]:
