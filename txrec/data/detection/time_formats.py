@@ -50,7 +50,7 @@ def time_format(column: pl.Series, *, is_time: bool = False) -> TimeFormat | Non
     number = (some.str.replace(",", ".") if decimal_comma else some).cast(pl.Float64, strict=False)
     if number.null_count() < len(some) * 0.02:
         return _numeric(some, number.drop_nulls()) or (_counted_days(some, number.drop_nulls()) if is_time else None)
-    if some.str.contains(r"\d").sum() < 0.95 * len(some):
+    if (some.str.count_matches(r"\d+") > 1).sum() < 0.95 * len(some):  # a day and a year at least; ids have one number
         return None
     if _share(some, "iso") > 0.98:
         return TimeFormat("iso", f"sure: {some[0]!r} is ISO 8601")
