@@ -94,7 +94,7 @@ def test_an_agent_is_told_why_a_call_was_refused() -> None:
     async def talk(agent: Client) -> None:
         unknown = await agent.call_tool("get_product", {"item_id": "nothing"})
         assert unknown.is_error
-        assert "nothing is not in the catalogue" in unknown.content[0].text
+        assert "'nothing' is not in the catalogue" in unknown.content[0].text
         too_many = await agent.call_tool("search_products", {"query": "lamp", "top_k": 51})
         assert too_many.is_error
         assert "less than or equal to 50" in too_many.content[0].text
