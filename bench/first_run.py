@@ -65,26 +65,30 @@ def main() -> None:
         with cluster.connect():
             times |= timed_stages(config, args.until)
         searched = args.until == "publish" and Registry(config.registry_dir).production is not None
-        found = searches_by_name(Recommender.open(Registry(config.registry_dir).folder())) if searched else {}
+        shares_by_order = searches_by_name(Recommender.open(Registry(config.registry_dir).folder())) if searched else {}
     table = Table("stage", "seconds", "processor seconds", box=None, pad_edge=False)
     for stage, (wall, processor) in times.items():
         table.add_row(stage, f"{wall:.1f}", f"{processor:.1f}")
     Console().print(table)
     searches = Table("searches", "name: first, among ten", "typing error: first, among ten", box=None, pad_edge=False)
-    for order, shares in found.items():
+    for order, shares in shares_by_order.items():
         searches.add_row(order, *(f"{first:.3f} {ten:.3f}" for first, ten in shares.values()))
     Console().print(searches)
     whole = {"seconds": sum(wall for wall, _ in times.values()), "cpu_s": sum(cpu for _, cpu in times.values())}
-    print(json.dumps({"ratings": num_ratings, "movies": num_movies, **whole, "stages": times, "searches": found}))
+    print(
+        json.dumps(
+            {"ratings": num_ratings, "movies": num_movies, **whole, "stages": times, "searches": shares_by_order}
+        )
+    )
 
 
 def searches_by_name(recommender: Recommender, seed: int = 0) -> dict[str, dict[str, list[float]]]:
     """Order of the results = kind of query = [share with the movie first, share with it among ten]."""
     rng = np.random.default_rng(seed)
     names = [title.rpartition(" (")[0] for title in recommender.catalogue.titles[1:]]
-    wanted = rng.choice(names, min(NUM_SEARCHES, len(names)), replace=False).tolist()
-    users = rng.choice(recommender.known_users(), len(wanted)).tolist()
-    queries = {"name": wanted, "typing error": [_misspelt(name, rng) for name in wanted]}
+    targets = rng.choice(names, min(NUM_SEARCHES, len(names)), replace=False).tolist()
+    users = rng.choice(recommender.known_users(), len(targets)).tolist()
+    queries = {"name": targets, "typing error": [_misspelt(name, rng) for name in targets]}
     fitted, made = recommender.retriever.fusion, dict[str, dict[str, list[float]]]()
     orders: dict[str, tuple[Fusion, tuple[str, ...]]] = {
         "published": (fitted, ()), "equal weights": (Fusion(), ()), "words alone": (fitted, ("lexical",)),
@@ -96,9 +100,9 @@ def searches_by_name(recommender: Recommender, seed: int = 0) -> dict[str, dict[
             slates = recommender.recommend(
                 [Request(user, query=text, top_k=10, sources=sources) for user, text in pairs]
             )
-            found = [[names[recommender.catalogue.idx_of[one.item_id] - 1] for one in slate.items] for slate in slates]
-            first = [name in shown[:1] for name, shown in zip(wanted, found, strict=True)]
-            ten = [name in shown for name, shown in zip(wanted, found, strict=True)]
+            shown = [[names[recommender.catalogue.idx_of[one.item_id] - 1] for one in slate.items] for slate in slates]
+            first = [name in titles[:1] for name, titles in zip(targets, shown, strict=True)]
+            ten = [name in titles for name, titles in zip(targets, shown, strict=True)]
             made[order][kind] = [round(float(np.mean(first)), 4), round(float(np.mean(ten)), 4)]
     return made
 
