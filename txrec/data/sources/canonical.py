@@ -280,11 +280,9 @@ def _longest_path(text: pl.Series, separator: str, between: str) -> pl.Series:
     """The longest of several category paths in one field, of equals the first."""
     path = pl.element().str.strip_chars()
     parts = path.str.count_matches(separator or "\0", literal=True)
-    paths = text.str.split(between)
+    filled, paths = (path != "").fill_null(value=False), text.str.split(between)
     return paths.list.eval(
-        path.filter((path != "").fill_null(value=False)).sort_by(
-            parts.filter((path != "").fill_null(value=False)), descending=True, maintain_order=True
-        )
+        path.filter(filled).sort_by(parts.filter(filled), descending=True, maintain_order=True)
     ).list.first()
 
 
